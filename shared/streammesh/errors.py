@@ -1,0 +1,84 @@
+"""Every error of the kit, named by what happens next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class MeshError(Exception):
+    """Base of every error that the kit raises on purpose."""
+
+
+class MeshUnavailable(MeshError):
+    """Redis cannot be reached or refuses writes. Nothing was changed; the same call may be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing that is wrong with an input: `pointer` is a JSON Pointer (RFC 6901) into it."""
+
+    pointer: str
+    detail: str
+
+
+class InvalidEvent(MeshError):
+    """The event can never be accepted as it is. `errors` says what is wrong where; nothing was stored."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors))
+
+
+class EventTooLarge(MeshError):
+    """The event is larger than `MESH_MAX_EVENT_BYTES`. Nothing was stored."""
+
+
+class EventConflict(MeshError):
+    """Another event with the same (source, id) but different content was published before.
+
+    `index` is its position in the batch. Nothing of the batch was stored.
+    """
+
+    def __init__(self, index: int, source: str, event_id: str) -> None:
+        self.index, self.source, self.event_id = index, source, event_id
+        super().__init__(
+            f"an event with source {source!r} and id {event_id!r} but different content exists;"
+            " publish new facts under a new id"
+        )
+
+
+class InvalidManifest(MeshError):
+    """A service asked for something it may not have; its manifest was not stored."""
+
+
+class InvalidSchedule(MeshError):
+    """A schedule entry cannot be understood. It was not stored."""
+
+
+class LeaseLost(MeshError):
+    """This attempt is no longer the current one: another worker took the task over, or it ended.
+
+    What the handler did is not recorded; whoever holds the task now decides its outcome.
+    """
+
+
+class Malformed(MeshError):
+    """What lies in a stream or a queue is not what the mesh writes there; it is parked with this reason."""
+
+
+class Reject(MeshError):
+    """Raised by a handler: it can never succeed, so the delivery is dead-lettered now, with this reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Retry(MeshError):
+    """Raised by a handler: try again `after` this long (seconds or timedelta), whatever the backoff says."""
+
+    def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+        self.reason = reason
+        self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
+        super().__init__(reason or f"retry after {self.after}")

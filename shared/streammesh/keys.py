@@ -1,0 +1,126 @@
+"""Every Redis key of the mesh: its type, its meaning, its lifetime.
+
+All of a mesh's keys share one hash tag, so a script that touches several of them is legal on Redis Cluster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+WORKERS = "workers"  # the one consumer group of every queue
+UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of the mesh called `namespace`."""
+
+    namespace: str = "mesh"
+    prefix: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prefix", f"{{{self.namespace}}}:")
+
+    # --- events -------------------------------------------------------------------------------
+
+    def events(self, domain: str) -> str:
+        """STREAM. The events of one domain, field `e` = the envelope as JSON. Trimmed by `retention`."""
+        return f"{self.prefix}events:{domain}"
+
+    def domains(self) -> str:
+        """SET. Every domain that has a stream. Bounded by the number of domains."""
+        return f"{self.prefix}domains"
+
+    def event(self, event_id: str) -> str:
+        """HASH. What became of the events with this id. Expires `retention` after it was published.
+
+        Per source: `at:<source>` where it is stored, `want:<source>` how many deliveries it has,
+        `done:<source>` and `failed:<source>` how many ended, `notes:<source>` positions of its
+        notifications; per task: `task:<task id>` = source.
+        """
+        return f"{self.prefix}event:{event_id}"
+
+    def idempotency(self, publisher: str, key: str) -> str:
+        """STRING. The event id that an `Idempotency-Key` stood for. Expires after `dedup_window`."""
+        return f"{self.prefix}idempotency:{publisher}:{key}"
+
+    # --- what waits for later -----------------------------------------------------------------
+
+    def due(self) -> str:
+        """ZSET. Score = due time in ms, member = `task:<id>` or `event:<id> <source>`. Emptied when due."""
+        return f"{self.prefix}due"
+
+    def due_entries(self) -> str:
+        """HASH. What to do with each member of `due`. Entries leave with their member."""
+        return f"{self.prefix}due-entries"
+
+    # --- subscriptions ------------------------------------------------------------------------
+
+    def manifests(self) -> str:
+        """HASH. Service name -> its manifest as JSON. Bounded by the number of services."""
+        return f"{self.prefix}manifests"
+
+    def manifests_changed(self) -> str:
+        """CHANNEL. Rung when a manifest or the set of domains changed."""
+        return f"{self.prefix}manifests-changed"
+
+    def alive(self, role: str) -> str:
+        """ZSET. Member = process name, score = last sign of life in ms, of one role or service.
+
+        Entries older than a minute are removed by whoever writes next.
+        """
+        return f"{self.prefix}alive:{role}"
+
+    # --- queues -------------------------------------------------------------------------------
+
+    def queue(self, name: str, step: int = 0) -> str:
+        """STREAM. The queue of one service, one stream per priority step. Entries are deleted when ended."""
+        return f"{self.prefix}queue:{name}" if step == 0 else f"{self.prefix}queue:{name}:p{step}"
+
+    # --- ledger -------------------------------------------------------------------------------
+
+    def task(self, task_id: str) -> str:
+        """HASH. The ledger row of one task: state, attempt, lease, outcome. Expires `result_ttl` after it ends."""
+        return f"{self.prefix}task:{task_id}"
+
+    def tasks_recent(self) -> str:
+        """STREAM. One short entry per ended task, for reports on operations. Trimmed by `retention`."""
+        return f"{self.prefix}tasks-recent"
+
+    def dead(self, service: str) -> str:
+        """HASH. Dead letter id -> what it was and why, as JSON. Bounded by `dead_letters_kept`."""
+        return f"{self.prefix}dead:{service}"
+
+    def dead_index(self, service: str) -> str:
+        """ZSET. Dead letter ids of one service by time in ms. Bounded as `dead`."""
+        return f"{self.prefix}dead-index:{service}"
+
+    def counters(self) -> str:
+        """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
+        return f"{self.prefix}counters"
+
+    # --- notifications ------------------------------------------------------------------------
+
+    def notifications(self) -> str:
+        """STREAM. Everything that clients are told, in order. About `notifications_kept` entries."""
+        return f"{self.prefix}notifications"
+
+    def doorbell(self) -> str:
+        """CHANNEL. Rung after `notifications` grew; carries nothing."""
+        return f"{self.prefix}doorbell"
+
+    # --- schedules ----------------------------------------------------------------------------
+
+    def schedules(self) -> str:
+        """HASH. Schedule name -> its entry as JSON. Bounded by the number of schedules."""
+        return f"{self.prefix}schedules"
+
+    def schedules_due(self) -> str:
+        """ZSET. Schedule name, score = its next due time in ms. One member per schedule."""
+        return f"{self.prefix}schedules-due"
+
+    # --- keys for people ----------------------------------------------------------------------
+
+    def api_keys(self) -> str:
+        """HASH. SHA-256 of an API key -> its name and scopes as JSON. Bounded by the number of keys."""
+        return f"{self.prefix}api-keys"

@@ -1,0 +1,102 @@
+"""Lua scripts as values: load one, call it, read its answer.
+
+A script is `<name>.lua` beside this file; its header says what it does and what it takes. A line
+`--#include _part.lua` is replaced by that file. Each script has one typed caller elsewhere in the
+kit, which builds a `Call`; the same `Call` runs on a sync client, an async client or in a pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Generic, TypeVar
+
+import redis.asyncio
+from redis.exceptions import NoScriptError
+
+T = TypeVar("T")
+Arg = str | bytes | int | float
+
+
+@dataclass(frozen=True)
+class Script:
+    """One Lua script: its text and its SHA-1, by which the server caches it."""
+
+    name: str
+    text: bytes = field(repr=False)
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """The script `<name>.lua`, its includes filled in. Raises FileNotFoundError if there is none."""
+    text = _read(f"{name}.lua").encode()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+def _read(file: str) -> str:
+    lines = resources.files(__package__).joinpath(file).read_text("utf-8").splitlines()
+    return "\n".join(
+        _read(line.removeprefix("--#include ").strip()) if line.startswith("--#include ") else line
+        for line in lines
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call of a script, not yet made; `parse` turns the server's answer into what the caller wants."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Arg]
+    parse: Callable[[Any], T]
+
+    def eval(self, *, text: bool = False) -> tuple[Any, ...]:
+        """The command: EVALSHA, or EVAL with the whole text."""
+        how = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
+        return (*how, len(self.keys), *self.keys, *self.args)
+
+
+async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
+    """Make the call: one round trip, two when the server does not have the script yet."""
+    try:
+        answer = await client.execute_command(*call.eval())
+    except NoScriptError:
+        answer = await client.execute_command(*call.eval(text=True))
+    return call.parse(answer)
+
+
+def run_sync(client: redis.Redis, call: Call[T]) -> T:
+    """As `run`, on a blocking client."""
+    try:
+        answer = client.execute_command(*call.eval())
+    except NoScriptError:
+        answer = client.execute_command(*call.eval(text=True))
+    return call.parse(answer)
+
+
+async def run_many(client: redis.asyncio.Redis, calls: Sequence[Call[Any]]) -> list[Any]:
+    """Make several calls in one round trip, each on its own: an error stands in its place in the answer."""
+    if not calls:
+        return []
+    pipeline = client.pipeline(transaction=False)
+    for call in calls:
+        pipeline.execute_command(*call.eval())
+    answers = await pipeline.execute(raise_on_error=False)
+    missing = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if missing:
+        pipeline = client.pipeline(transaction=False)
+        for i in missing:
+            pipeline.execute_command(*calls[i].eval(text=True))
+        for i, answer in zip(missing, await pipeline.execute(raise_on_error=False), strict=True):
+            answers[i] = answer
+    return [
+        answer if isinstance(answer, Exception) else call.parse(answer)
+        for call, answer in zip(calls, answers, strict=True)
+    ]
+
+
+Runner = Callable[[Call[T]], Awaitable[T]]

@@ -1,0 +1,137 @@
+"""Opens and closes named Redis clients: URL, TLS, sentinel, timeouts. Nothing connects at import time."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from streammesh.settings import MeshSettings
+
+# Every command we retry is a script that may run twice, or a read; see `lua/`.
+RETRIES = 2
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.MasterDownError,
+    OSError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """`redis+sentinel://[user:password@]host:port,host:port/service?db=0`, taken apart."""
+
+    hosts: list[tuple[str, int]]
+    service: str
+    db: int
+    username: str | None
+    password: str | None
+    tls: bool
+
+
+def parse_sentinel_url(url: str) -> SentinelUrl:
+    """Take a sentinel URL apart. Raises ValueError when it names no host or no service."""
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    service = parts.path.strip("/")
+    if not hosts or not service:
+        raise ValueError("should look like redis+sentinel://host:26379,host:26379/service")
+    pairs = [host.partition(":") for host in hosts.split(",")]
+    return SentinelUrl(
+        hosts=[(host, int(port or 26379)) for host, _, port in pairs],
+        service=service,
+        db=int(parse_qs(parts.query).get("db", ["0"])[0]),
+        username=unquote(user) or None,
+        password=unquote(password) or None,
+        tls=parts.scheme.startswith("rediss"),
+    )
+
+
+def tls_options(settings: MeshSettings) -> dict[str, Any]:
+    """redis-py's TLS arguments of these settings; certificates are always verified."""
+    options: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    if settings.redis_tls_ca:
+        options["ssl_ca_certs"] = str(settings.redis_tls_ca)
+    if settings.redis_tls_cert:
+        options["ssl_certfile"] = str(settings.redis_tls_cert)
+    if settings.redis_tls_key:
+        options["ssl_keyfile"] = str(settings.redis_tls_key)
+    return options
+
+
+def _options(settings: MeshSettings, name: str, tls: bool) -> dict[str, Any]:
+    timeout = settings.redis_timeout.total_seconds()
+    return {
+        "client_name": f"streammesh-{name}",
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "decode_responses": False,
+        **(tls_options(settings) if tls else {}),
+    }
+
+
+def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> redis.asyncio.Redis:
+    """An asyncio client called `name` in CLIENT LIST; connects at its first command.
+
+    `blocking` clients are for XREAD and the like with BLOCK: they have no socket timeout and no retry.
+    """
+    url = settings.redis_url
+    options = _options(settings, name, url.startswith("rediss"))
+    options["retry"] = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 0 if blocking else RETRIES)
+    if blocking:
+        options["socket_timeout"] = None
+    if "sentinel" in url.split("://")[0]:
+        where = parse_sentinel_url(url)
+        sentinel = AsyncSentinel(where.hosts, sentinel_kwargs={"socket_timeout": 2})
+        credentials = {"username": where.username, "password": where.password}
+        extra = {"ssl": True} if where.tls else {}
+        client: redis.asyncio.Redis = sentinel.master_for(
+            where.service, db=where.db, **credentials, **extra, **options
+        )
+        return client
+    if url.startswith("unix"):
+        options.pop("socket_keepalive")
+    return redis.asyncio.Redis.from_url(url, **options)
+
+
+def open_sync(settings: MeshSettings, name: str) -> redis.Redis:
+    """A blocking client called `name` in CLIENT LIST; connects at its first command."""
+    url = settings.redis_url
+    options = _options(settings, name, url.startswith("rediss"))
+    options["retry"] = Retry(ExponentialBackoff(cap=0.2, base=0.02), RETRIES)
+    if "sentinel" in url.split("://")[0]:
+        where = parse_sentinel_url(url)
+        sentinel = Sentinel(where.hosts, sentinel_kwargs={"socket_timeout": 2})
+        credentials = {"username": where.username, "password": where.password}
+        extra = {"ssl": True} if where.tls else {}
+        return sentinel.master_for(where.service, db=where.db, **credentials, **extra, **options)
+    if url.startswith("unix"):
+        options.pop("socket_keepalive")
+    return redis.Redis.from_url(url, **options)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error means that Redis is away or refuses writes, so that the same call may be tried later."""
+    if isinstance(error, UNAVAILABLE):
+        return True
+    return isinstance(error, RedisError) and str(error).startswith(("MISCONF", "NOREPLICAS", "LOADING"))

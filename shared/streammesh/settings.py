@@ -1,0 +1,156 @@
+"""The mesh's settings: environment variables `MESH_*` and `.env`, read once, checked at the door.
+
+A service adds its own class with its own prefix and loads it with `load_settings`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
+REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
+BROKER_SCHEMES = (*REDIS_SCHEMES, "amqp", "amqps")
+
+
+def parse_duration(value: object) -> object:
+    """`"15s"`, `"24h"`, `"7d"`, `"500ms"` or a number of seconds as a timedelta; anything else unchanged.
+
+    Raises ValueError for text that is none of these.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    if isinstance(value, str):
+        found = _DURATION.match(value)
+        if not found:
+            raise ValueError("should be a duration such as 15s, 30m, 24h or 7d")
+        return timedelta(seconds=float(found[1]) * _UNITS[found[2] or "s"])
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+class MeshSettings(BaseSettings):
+    """What every part of the mesh needs to know. One instance per process, made by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MESH_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://, unix://.",
+    )
+    redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
+    redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
+    redis_tls_key: Path | None = Field(None, description="Key of the client certificate.")
+    redis_timeout: Duration = Field(
+        timedelta(seconds=3), description="How long one Redis command may take before it counts as away."
+    )
+    broker_url: str | None = Field(
+        None, description="The Celery broker; empty means streams in the same Redis. amqp:// for RabbitMQ."
+    )
+    namespace: str = Field(
+        "mesh",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$",
+        description="Prefix of every key, so that several meshes can share one Redis.",
+    )
+    retention: Duration = Field(timedelta(days=7), description="How long events are kept.")
+    result_ttl: Duration = Field(timedelta(days=1), description="How long an ended task's record is kept.")
+    dedup_window: Duration = Field(
+        timedelta(hours=24), description="How long the same (source, id) is recognised as a duplicate."
+    )
+    lease: Duration = Field(
+        timedelta(seconds=15), description="After this long without a sign of life a task is taken over."
+    )
+    max_event_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="Largest event, in bytes.")
+    max_queued: int = Field(
+        10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."
+    )
+    notifications_kept: int = Field(
+        200_000, ge=100, description="About how many notifications can be resumed from."
+    )
+    dead_letters_kept: int = Field(
+        100_000, ge=100, description="Most dead letters kept per service; the oldest go first."
+    )
+    concurrency: int = Field(
+        0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
+    )
+    drain: Duration = Field(
+        timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
+    )
+    timezone: str = Field("UTC", description="IANA time zone of schedules that name none.")
+    log_format: Literal["console", "json"] = Field("console", description="console or json.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        return _checked_url(value, REDIS_SCHEMES)
+
+    @field_validator("broker_url")
+    @classmethod
+    def _broker_url(cls, value: str | None) -> str | None:
+        return _checked_url(value, BROKER_SCHEMES) if value else None
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError("should be an IANA time zone such as Europe/Berlin or Asia/Tokyo") from None
+        return value
+
+    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value < timedelta(milliseconds=100):
+            raise ValueError("should be at least 100ms")
+        return value
+
+
+def _checked_url(value: str, schemes: tuple[str, ...]) -> str:
+    scheme, found, rest = value.partition("://")
+    if not found or scheme not in schemes or not rest:
+        raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
+    return value
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
+    """One line that names the variable and says what it should be, without its value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    prefix = settings.model_config.get("env_prefix", "")
+    name = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def load_settings(settings: type[S]) -> S:
+    """Read one settings class from the environment and `.env`.
+
+    Raises SystemExit(2), after one line on standard error that names the variable and what it should be.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        print(explain(error, settings), file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@lru_cache(maxsize=1)
+def mesh_settings() -> MeshSettings:
+    """The process's `MeshSettings`, read at first use; for places that Celery calls without arguments."""
+    return load_settings(MeshSettings)
