@@ -1,0 +1,321 @@
+"""The envelope: CloudEvents 1.0 in and out, in all four forms that HTTP publishers use. Pure.
+
+Sources: CloudEvents 1.0.2 specification, its JSON event format and its HTTP protocol binding; the
+Distributed Tracing, Partitioning and Expiry Time extensions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from streammesh import names
+from streammesh.clock import rfc3339, to_ms
+from streammesh.errors import EventTooLarge, FieldError, InvalidEvent
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+JSON = "application/json"
+MAX_BATCH = 1_000
+MAX_DEPTH = 64
+MAX_ATTRIBUTE = 1_024  # characters of one context attribute
+MAX_EXTENSIONS = 32
+DEFAULT_PRIORITY = 5
+
+_CORE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
+_NAME = re.compile(r"^[a-z0-9]{1,20}$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
+_TIMES = ("time", "deliverat", "expirytime")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One fact. Immutable; (`source`, `id`) is its identity. `data` is JSON, `data_base64` is opaque."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    data: Any = None
+    data_base64: str | None = None
+    extensions: Mapping[str, str | int | bool] = field(default_factory=dict)
+
+    @property
+    def domain(self) -> str:
+        """The first segment of the type; it names the stream."""
+        return names.domain_of(self.type)
+
+    @property
+    def deliver_at_ms(self) -> int | None:
+        """When to hand it over, in ms since the epoch; None for now."""
+        return _ms(self.extensions.get("deliverat"))
+
+    @property
+    def expires_at_ms(self) -> int | None:
+        """After this, in ms since the epoch, nothing is started for it any more; None for never."""
+        return _ms(self.extensions.get("expirytime"))
+
+    @property
+    def priority(self) -> int:
+        """0 (low) to 9 (high)."""
+        return int(self.extensions.get("priority", DEFAULT_PRIORITY))
+
+    @property
+    def correlation_id(self) -> str:
+        """What ties together all that one first event led to: that event's id."""
+        return str(self.extensions.get("correlationid", self.id))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON event format, as Python values; attributes that are not set are left out."""
+        out: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type,
+            "time": self.time,
+        }
+        for name in ("subject", "datacontenttype", "dataschema"):
+            value = getattr(self, name)
+            if value is not None:
+                out[name] = value
+        out.update(self.extensions)
+        if self.data_base64 is not None:
+            out["data_base64"] = self.data_base64
+        elif self.data is not None:
+            out["data"] = self.data
+        return out
+
+    def to_json(self) -> bytes:
+        """The JSON event format, UTF-8."""
+        return orjson.dumps(self.to_dict())
+
+    def digest(self) -> str:
+        """16 hex digits over what makes it the same fact: everything but the time and the trace."""
+        facts = self.to_dict()
+        for name in ("time", "traceparent", "tracestate"):
+            facts.pop(name, None)
+        return blake2b(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+
+    def with_extensions(self, **more: str | int | bool) -> Event:
+        """A copy with further extension attributes; those that it has already are kept."""
+        return replace(self, extensions={**more, **self.extensions})
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the door fills in where a plain JSON body leaves it out."""
+
+    source: str
+    now: datetime
+
+
+def make(
+    event_type: str,
+    data: Any,
+    *,
+    source: str,
+    id: str | None = None,
+    subject: str | None = None,
+    now: datetime | None = None,
+    extensions: Mapping[str, str | int | bool] | None = None,
+) -> Event:
+    """An event made in Python. Raises InvalidEvent as the wire would."""
+    raw: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": id or names.new_id(),
+        "source": source,
+        "type": event_type,
+        "time": rfc3339(now or datetime.now(UTC)),
+        "data": data,
+        **(extensions or {}),
+    }
+    if subject is not None:
+        raw["subject"] = subject
+    return from_dict(raw)
+
+
+def parse_json(body: bytes, limit: int) -> Any:
+    """JSON bytes as Python values. Raises EventTooLarge over `limit` bytes, InvalidEvent when it is not JSON."""
+    if len(body) > limit:
+        raise EventTooLarge(f"{len(body):,} bytes where at most {limit:,} are allowed")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEvent([FieldError("", f"is not valid JSON: {error}")]) from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise InvalidEvent([FieldError("", f"is nested deeper than {MAX_DEPTH} levels")])
+    return value
+
+
+def from_json(body: bytes) -> Event:
+    """An envelope that the mesh stored itself. Raises InvalidEvent when it is broken."""
+    return from_dict(parse_json(body, 1 << 26))
+
+
+def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Event:
+    """The JSON event format as an Event; `at` is the JSON Pointer of `raw` in what was sent.
+
+    With `defaults` the body is a plain one: `specversion`, `id`, `source` and `time` may be missing.
+    Raises InvalidEvent with every field that is wrong.
+    """
+    if not isinstance(raw, dict):
+        raise InvalidEvent([FieldError(at, "should be a JSON object with at least a `type`")])
+    raw = dict(raw)
+    if defaults:
+        raw.setdefault("specversion", "1.0")
+        raw.setdefault("id", names.new_id())
+        raw.setdefault("source", defaults.source)
+    if raw.get("time") is None:
+        raw["time"] = rfc3339(defaults.now if defaults else datetime.now(UTC))
+    data, encoded = raw.pop("data", None), raw.pop("data_base64", None)
+    errors = [FieldError(f"{at}/{name}", detail) for name, detail in _attribute_errors(raw)]
+    if encoded is not None:
+        if data is not None:
+            errors.append(FieldError(f"{at}/data_base64", "cannot stand beside `data`"))
+        elif not _is_base64(encoded):
+            errors.append(FieldError(f"{at}/data_base64", "should be base64 text"))
+    if errors:
+        raise InvalidEvent(errors)
+    extensions = {name: value for name, value in raw.items() if name not in _CORE and value is not None}
+    return Event(
+        **{name: raw.get(name) for name in _CORE if name != "specversion"},  # type: ignore[arg-type]
+        data=data,
+        data_base64=encoded,
+        extensions=extensions,
+    )
+
+
+def from_batch(raw: Any) -> list[Event]:
+    """The JSON batch format: 1 to 1,000 events, all or none. Raises InvalidEvent with pointers into the list."""
+    if not isinstance(raw, list) or not raw:
+        raise InvalidEvent([FieldError("", "should be a JSON array of events, with at least one")])
+    if len(raw) > MAX_BATCH:
+        raise InvalidEvent([FieldError("", f"has {len(raw):,} events where at most {MAX_BATCH:,} are allowed")])
+    events, errors = [], []
+    for i, item in enumerate(raw):
+        try:
+            events.append(from_dict(item, at=f"/{i}"))
+        except InvalidEvent as error:
+            errors += error.errors
+    if errors:
+        raise InvalidEvent(errors[:100])
+    return events
+
+
+def from_binary(headers: Mapping[str, str], body: bytes, limit: int) -> Event:
+    """HTTP binary content mode: attributes in `ce-*` headers (lower case here), data in the body.
+
+    Raises InvalidEvent and EventTooLarge.
+    """
+    raw: dict[str, Any] = {
+        name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")
+    }
+    if "priority" in raw and raw["priority"].isdigit():
+        raw["priority"] = int(raw["priority"])
+    content_type = headers.get("content-type")
+    if content_type:
+        raw["datacontenttype"] = content_type
+    if len(body) > limit:
+        raise EventTooLarge(f"{len(body):,} bytes where at most {limit:,} are allowed")
+    if body and is_json(content_type):
+        raw["data"] = parse_json(body, limit)
+    elif body:
+        raw["data_base64"] = base64.b64encode(body).decode()
+    return from_dict(raw)
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a media type is JSON (RFC 6839 suffixes included). No type at all counts as JSON, as CloudEvents says."""
+    if not content_type:
+        return True
+    media = content_type.partition(";")[0].strip().lower()
+    return media in (JSON, "text/json") or media.endswith("+json")
+
+
+def _attribute_errors(raw: dict[str, Any]) -> list[tuple[str, str]]:
+    errors: list[tuple[str, str]] = []
+    for name in ("specversion", "id", "source", "type"):
+        if raw.get(name) in (None, ""):
+            errors.append((name, "is required"))
+    for name, value in raw.items():
+        if not isinstance(name, str) or not _NAME.match(name):
+            shown = str(name)[:40].replace("~", "~0").replace("/", "~1")
+            errors.append((shown, "attribute names are 1 to 20 lower-case letters or digits"))
+        elif isinstance(value, str):
+            if len(value) > MAX_ATTRIBUTE:
+                errors.append((name, f"has more than {MAX_ATTRIBUTE:,} characters"))
+            elif _CONTROL.search(value):
+                errors.append((name, "holds control characters, which CloudEvents does not allow"))
+        elif name in _CORE and value is not None:
+            errors.append((name, "should be a string"))
+        elif isinstance(value, bool | None):
+            pass
+        elif not isinstance(value, int) or not -(2**31) <= value < 2**31:
+            errors.append((name, "should be a string, a boolean or a 32-bit integer; objects belong into `data`"))
+    if len(raw) > len(_CORE) + MAX_EXTENSIONS:
+        errors.append(("", f"has more than {MAX_EXTENSIONS} extension attributes"))
+    if errors:
+        return errors
+    if raw["specversion"] != "1.0":
+        errors.append(("specversion", 'should be "1.0"'))
+    if len(raw["type"]) > names.TYPE_LENGTH or not names.TYPE.match(raw["type"]):
+        errors.append(
+            ("type", "should be lower-case words joined by dots, such as user.registered (at most 128 characters)")
+        )
+    errors += [(name, "should be an RFC 3339 time with a zone") for name in _TIMES if not _is_time(raw.get(name))]
+    priority = raw.get("priority")
+    if priority is not None and not (type(priority) is int and 0 <= priority <= 9):
+        errors.append(("priority", "should be a whole number from 0 (low) to 9 (high)"))
+    return errors
+
+
+def _is_time(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, str) or not _RFC3339.match(value):
+        return False
+    try:
+        datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
+
+
+def _ms(value: str | int | bool | None) -> int | None:
+    return to_ms(datetime.fromisoformat(value.upper().replace("Z", "+00:00"))) if isinstance(value, str) else None
+
+
+def _is_base64(value: Any) -> bool:
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        return False
+    return isinstance(value, str)
+
+
+def _deeper_than(value: Any, limit: int) -> bool:
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True

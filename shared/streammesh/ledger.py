@@ -1,0 +1,221 @@
+"""The ledger: one row per task is the truth about it; Celery is the engine that runs it.
+
+States: `queued -> started <-> retrying -> succeeded | failed | cancelled | expired`. Every move is one
+script that is refused when its precondition is gone. This module makes those calls; `rows.py` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import orjson
+
+from streammesh import lua, names, notifications
+from streammesh.envelope import Event
+from streammesh.keys import WORKERS, Keys
+from streammesh.settings import MeshSettings
+from streammesh.streams.publish import ms, stored_form
+
+ENDED_TYPES = {state: notifications.TASK_TYPES[state] for state in names.ENDED}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """What a worker knows of a task before it asks the ledger."""
+
+    task_id: str
+    name: str  # `<service>.<handler>`
+    service: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """Where an attempt's queue entry lies; `entry` is empty when the queue is no stream."""
+
+    queue: str
+    step: int = 0
+    entry: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The ledger's answer to "may I start?": `run` with a token, or why not."""
+
+    verdict: Literal["run", "ended", "held", "expired", "gone"]
+    attempt: int = 0
+    lost: int = 0  # attempts that ended because their worker died
+    state: str = ""  # how it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, as it is shown to people."""
+
+    reason: str
+    kind: str  # class of the error
+    traceback: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it is stored and pushed."""
+        return {"reason": self.reason, "kind": self.kind}
+
+
+class Ledger:
+    """Builds the ledger's calls for one mesh; running them is the caller's business."""
+
+    def __init__(self, keys: Keys, settings: MeshSettings) -> None:
+        self.keys, self.settings = keys, settings
+
+    def _rows(self, ref: TaskRef) -> list[str]:
+        keys = self.keys
+        return [keys.task(ref.task_id), keys.event(ref.event.id), keys.notifications()]
+
+    def _told(self, ref: TaskRef) -> list[lua.Arg]:
+        event = ref.event
+        return [event.source, event.id, event.type, event.subject or "", ref.service, ref.task_id]
+
+    def claim(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Call[Claim]:
+        """`claim.lua`: start an attempt, if this worker may."""
+        before, after = notifications.task_fragments(ref.task_id, ref.name, ref.service)
+        return lua.Call(
+            lua.script("claim"),
+            [*self._rows(ref), self.keys.queue(place.queue, place.step)],
+            [
+                *(place.entry, worker, WORKERS),
+                *(self.settings.notifications_kept, self.keys.doorbell(), ms(self.settings.lease)),
+                *self._told(ref),
+                notifications.event_fragment(ref.event) + before,
+                after,
+            ],
+            _parse_claim,
+        )
+
+    def finish(
+        self,
+        ref: TaskRef,
+        place: QueuePlace,
+        attempt: int | None,
+        state: str,
+        *,
+        result: Any = None,
+        failure: Failure | None = None,
+        follow_ups: Sequence[Event] = (),
+        keep: timedelta | None = None,
+        dead_letter: Mapping[str, Any] | None = None,
+    ) -> lua.Call[str]:
+        """`finish.lua`: end a task with its outcome and all that follows from it, in one step.
+
+        `attempt` is the token of the claim; None ends it whoever holds it. Answers `done`, `lost` (the
+        token is no longer the current one, nothing was changed) or `ended` (it had ended otherwise).
+        """
+        keys, settings = self.keys, self.settings
+        fragment = notifications.event_fragment(ref.event)
+        outcome = {"error": failure.to_dict()} if failure else {"result": result}
+        names_, args = [], []
+        for event in follow_ups:
+            event_keys, event_args = stored_form(keys, event)
+            names_ += event_keys
+            args += event_args
+        return lua.Call(
+            lua.script("finish"),
+            [
+                *self._rows(ref),
+                *(keys.queue(place.queue, place.step), keys.tasks_recent()),
+                *(keys.dead(ref.service), keys.dead_index(ref.service)),
+                *(keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
+                *names_,
+            ],
+            [
+                *("*" if attempt is None else attempt, state, orjson.dumps(outcome, default=str)),
+                *(ms(keep or settings.result_ttl), place.entry, WORKERS),
+                *(settings.notifications_kept, keys.doorbell(), ENDED_TYPES[state]),
+                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt or 0, outcome),
+                *self._told(ref),
+                *(fragment, orjson.dumps(dead_letter, default=str) if dead_letter else ""),
+                *(settings.dead_letters_kept, ref.name, ms(settings.retention), keys.manifests_changed()),
+                *args,
+            ],
+            lambda answer: str(answer[0].decode()),
+        )
+
+    def retry_later(
+        self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
+    ) -> lua.Call[str]:
+        """`retry_later.lua`: end this attempt and set the next. Answers `done` or `lost`."""
+        keys = self.keys
+        data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
+        fragment = notifications.event_fragment(ref.event)
+        return lua.Call(
+            lua.script("retry_later"),
+            [*self._rows(ref), keys.queue(place.queue, place.step), keys.due(), keys.due_entries()],
+            [
+                *(attempt, ms(wait), orjson.dumps({"error": failure.to_dict()}), place.entry, WORKERS),
+                *(self.settings.notifications_kept, keys.doorbell()),
+                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
+                *self._told(ref),
+                *(keys.queue(place.queue, place.step), keys.manifests_changed(), "", ""),
+            ],
+            lambda answer: str(answer[0].decode()),
+        )
+
+    def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[str]:
+        """`progress.lua`: say how far an attempt is. Answers `done` or `lost`."""
+        data = {"progress": round(fraction, 4), "text": text}
+        fragment = notifications.event_fragment(ref.event)
+        return lua.Call(
+            lua.script("progress"),
+            self._rows(ref),
+            [
+                *(attempt, orjson.dumps(data), self.settings.notifications_kept, self.keys.doorbell()),
+                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
+                *self._told(ref),
+            ],
+            lambda answer: str(answer[0].decode()),
+        )
+
+    def start_workflow(
+        self, ref: TaskRef, place: QueuePlace, attempt: int, entries: Sequence[tuple[str, bytes, bytes]]
+    ) -> lua.Call[str]:
+        """`start_workflow.lua`: queue a workflow's first tasks, (queue key, h, b) each, in place of the handler."""
+        args: list[lua.Arg] = [attempt, place.entry, WORKERS]
+        for _, h, b in entries:
+            args += [h, b]
+        return lua.Call(
+            lua.script("start_workflow"),
+            [
+                self.keys.task(ref.task_id),
+                self.keys.queue(place.queue, place.step),
+                *(key for key, _, _ in entries),
+            ],
+            args,
+            lambda answer: str(answer[0].decode()),
+        )
+
+
+def dead_letter(
+    ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue: str
+) -> dict[str, Any]:
+    """What is parked when a task gives up: the reason, the traceback and the whole envelope."""
+    return {
+        "id": ref.task_id,
+        "service": ref.service,
+        "task": ref.name,
+        "queue": queue,
+        "reason": failure.reason,
+        "kind": failure.kind,
+        "detail": failure.traceback,
+        "attempts": attempt,
+        "at": at_ms,
+        "event": ref.event.to_dict(),
+    }
+
+
+def _parse_claim(answer: list[Any]) -> Claim:
+    verdict = answer[0].decode()
+    if verdict == "run":
+        return Claim("run", int(answer[1]), int(answer[2]))
+    return Claim(verdict, state=answer[1].decode() if len(answer) > 1 else "")

@@ -1,0 +1,36 @@
+-- Starts an attempt of a task for the worker that holds its queue entry, and gives it a fencing token.
+-- A task is refused when it has ended, waits for its retry, or is held by another worker through
+-- another queue entry that is still in that queue's pending list. Who holds this very entry may always
+-- start: the queue gave it to him because the one before did not renew his lease.
+-- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)
+-- ARGV[1] queue entry ('' when the queue is no stream)  ARGV[2] worker  ARGV[3] group of the queue
+-- ARGV[4] notifications kept  ARGV[5] doorbell  ARGV[6] lease, ms (for queues that are no streams)
+-- ARGV[7] source  ARGV[8] event id  ARGV[9] event type  ARGV[10] subject  ARGV[11] service  ARGV[12] task id
+-- ARGV[13] body of the notification up to the attempt, ARGV[14] after it
+-- Returns {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'} | {'gone'}.
+--#include _time.lua
+--#include _notify.lua
+local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'lease', 'expires', 'workflow', 'lost')
+local state, entry, lease, now = row[1], row[2], tonumber(row[3] or '0'), now_ms()
+if not state then return { 'gone' } end
+if state ~= 'queued' and state ~= 'started' and state ~= 'retrying' then return { 'ended', state } end
+if state == 'retrying' then return { 'held' } end
+if state == 'started' then
+  if row[5] then return { 'held' } end
+  if ARGV[1] == '' then
+    if lease > now then return { 'held' } end
+  elseif entry ~= ARGV[1] and entry and #redis.call('XPENDING', KEYS[4], ARGV[3], entry, entry, 1) > 0 then
+    return { 'held' }
+  end
+  redis.call('HINCRBY', KEYS[1], 'lost', 1)
+elseif row[4] and tonumber(row[4]) < now then
+  return { 'expired' }
+end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'state', 'started', 'started', digits(now), 'worker', ARGV[2], 'entry', ARGV[1],
+  'lease', digits(now + tonumber(ARGV[6])))
+notify({ stream = KEYS[3], kept = ARGV[4], row = KEYS[2], source = ARGV[7], type = 'task.started', event = ARGV[8],
+  task = ARGV[12], service = ARGV[11], event_type = ARGV[9], subject = ARGV[10],
+  body = ARGV[13] .. attempt .. ARGV[14] })
+redis.call('PUBLISH', ARGV[5], '')
+return { 'run', attempt, tonumber(redis.call('HGET', KEYS[1], 'lost') or '0') }

@@ -1,0 +1,68 @@
+-- Ends a task: outcome, follow-up events, dead letter, notification and the queue entry's
+-- acknowledgement, all in one step; refused when the token is no longer the current one. A repeat of
+-- a call that was made (lost reply) answers as the first one did and changes nothing.
+-- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)
+-- KEYS[5] ended tasks (STREAM)  KEYS[6] dead (HASH)  KEYS[7] dead index (ZSET)  KEYS[8] domains (SET)
+-- KEYS[9] due (ZSET)  KEYS[10] due_entries (HASH)  KEYS[11] counters (HASH)
+-- then per follow-up event: its row (HASH), its stream (STREAM)
+-- ARGV[1] token (attempt; '*' ends it whoever holds it)  ARGV[2] state  ARGV[3] result or error (JSON)
+-- ARGV[4] lifetime of the ended row, ms  ARGV[5] queue entry ('' for none)  ARGV[6] group of the queue
+-- ARGV[7] notifications kept  ARGV[8] doorbell  ARGV[9] type of the notification  ARGV[10] its body
+-- ARGV[11] source  ARGV[12] event id  ARGV[13] event type  ARGV[14] subject  ARGV[15] service  ARGV[16] task id
+-- ARGV[17] event fragment  ARGV[18] dead letter (JSON, '' for none)  ARGV[19] dead letters kept
+-- ARGV[20] task name  ARGV[21] retention, ms  ARGV[22] channel for changes
+-- then per follow-up event: source, id, digest, domain, deliver_at, envelope
+-- Returns {'done'} | {'lost'} | {'ended', state}.
+--#include _time.lua
+--#include _event.lua
+--#include _notify.lua
+local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'queued', 'started')
+local state, attempt, now = row[1], row[2], now_ms()
+if not state then return { 'lost' } end
+if state ~= 'queued' and state ~= 'started' and state ~= 'retrying' then
+  if state == ARGV[2] and attempt == ARGV[1] then return { 'done' } end
+  return { 'ended', state }
+end
+if ARGV[1] ~= '*' and (attempt ~= ARGV[1] or state ~= 'started') then return { 'lost' } end
+local c = { domains = KEYS[8], due = KEYS[9], due_entries = KEYS[10], changed = ARGV[22], now = now, retention = tonumber(ARGV[21]) }
+for i = 1, (#KEYS - 11) / 2 do
+  local a, frow = 22 + 6 * (i - 1), KEYS[10 + 2 * i]
+  if redis.call('HEXISTS', frow, 'at:' .. ARGV[a + 1]) == 0 then
+    store_event({ row = frow, stream = KEYS[11 + 2 * i], source = ARGV[a + 1], id = ARGV[a + 2],
+      digest = ARGV[a + 3], domain = ARGV[a + 4], deliver_at = ARGV[a + 5], json = ARGV[a + 6] }, c)
+    redis.call('HINCRBY', KEYS[11], 'published', 1)
+  end
+end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'ended', digits(now), 'outcome', ARGV[3])
+redis.call('HDEL', KEYS[1], 'lease', 'due')
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if ARGV[5] ~= '' then
+  redis.call('XACK', KEYS[4], ARGV[6], ARGV[5])
+  redis.call('XDEL', KEYS[4], ARGV[5])
+end
+if ARGV[18] ~= '' then
+  redis.call('HSET', KEYS[6], ARGV[16], ARGV[18])
+  redis.call('ZADD', KEYS[7], digits(now), ARGV[16])
+  local over = redis.call('ZCARD', KEYS[7]) - tonumber(ARGV[19])
+  if over > 0 then
+    local popped = redis.call('ZPOPMIN', KEYS[7], over)
+    for i = 1, #popped, 2 do redis.call('HDEL', KEYS[6], popped[i]) end
+  end
+end
+redis.call('XADD', KEYS[5], 'MINID', '~', digits(now - c.retention), '*', 's', ARGV[2], 'n', ARGV[20], 'v', ARGV[15],
+  'a', attempt or '0', 'q', row[3] or '', 'r', row[4] or '', 'k', ARGV[16], 'y', ARGV[13])
+local note = { stream = KEYS[3], kept = ARGV[7], row = KEYS[2], source = ARGV[11], type = ARGV[9], event = ARGV[12],
+  task = ARGV[16], service = ARGV[15], event_type = ARGV[13], subject = ARGV[14], body = ARGV[10] }
+notify(note)
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  if ARGV[2] ~= 'succeeded' then redis.call('HINCRBY', KEYS[2], 'failed:' .. ARGV[11], 1) end
+  local done = redis.call('HINCRBY', KEYS[2], 'done:' .. ARGV[11], 1)
+  if redis.call('HGET', KEYS[2], 'want:' .. ARGV[11]) == tostring(done) then
+    note.type, note.task, note.service = 'event.completed', '', ''
+    note.body = ARGV[17] .. ',"data":{"tasks":' .. done .. ',"failed":'
+      .. (redis.call('HGET', KEYS[2], 'failed:' .. ARGV[11]) or '0') .. '}'
+    notify(note)
+  end
+end
+redis.call('PUBLISH', ARGV[8], '')
+return { 'done' }

@@ -1,0 +1,60 @@
+-- Hands a batch of one stream's entries over to a service's queue, each exactly once: XACK is the gate.
+-- An entry whose XACK does not answer 1 was handed over before (by a call whose reply was lost, by
+-- another dispatcher, before a SIGKILL) and is skipped. A task that has a ledger row already is not
+-- queued again either, nor is one that the event's row knows: a group made anew from an old position
+-- does no harm.
+-- KEYS[1] events (STREAM)  KEYS[2] notifications (STREAM)  KEYS[3] counters (HASH)
+-- then per entry: the event's row (HASH), and per delivery: the task's row (HASH), its queue (STREAM)
+-- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] doorbell  ARGV[4] number of entries  ARGV[5] unended row's lifetime, ms
+-- then per entry: position, source, event id, event type, subject, wanted deliveries in all services
+--   ('' if not known), event fragment for notifications, number of deliveries; per delivery: task id,
+--   task name, service, meta (JSON), task fragment, expires (ms or ''), h, b (the queue entry)
+-- Returns {handed over, skipped, length of the last queue}.
+--#include _time.lua
+--#include _notify.lua
+local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[4]), 4, 6
+for i = 4, #KEYS do  -- a script is not rolled back, so what could fail is checked before the first write
+  local kind = redis.call('TYPE', KEYS[i]).ok
+  if kind ~= 'none' and kind ~= 'hash' and kind ~= 'stream' then
+    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
+  end
+end
+local now = digits(now_ms())
+local handed, skipped, length, told = 0, 0, 0, false
+for _ = 1, n do
+  local row, entry, source, event, etype, subject, want, fragment, count =
+    KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], tonumber(ARGV[a + 7])
+  k, a = k + 1, a + 8
+  local mine = redis.call('XACK', stream, group, entry) == 1
+  if not mine then skipped = skipped + 1 end
+  local known = mine and redis.call('EXISTS', row) == 1
+  if known and want ~= '' and redis.call('HSETNX', row, 'want:' .. source, want) == 1 then
+    if want == '0' then
+      redis.call('HINCRBY', KEYS[3], 'unrouted', 1)
+      notify({ stream = KEYS[2], kept = ARGV[2], row = row, source = source, type = 'event.unrouted', event = event,
+        task = '', service = '', event_type = etype, subject = subject,
+        body = fragment .. ',"data":{"reason":"no subscription wants it"}' })
+      told = true
+    end
+  end
+  for _ = 1, count do
+    local task, queue = KEYS[k], KEYS[k + 1]
+    local id, name, service, meta, tfragment, expires, h, b =
+      ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
+    k, a = k + 2, a + 8
+    if mine and redis.call('EXISTS', task) == 0 and redis.call('HEXISTS', row, 'task:' .. id) == 0 then
+      local place = redis.call('XADD', queue, '*', 'h', h, 'b', b)
+      redis.call('HSET', task, 'state', 'queued', 'attempt', 0, 'queued', now, 'entry', place, 'meta', meta)
+      if expires ~= '' then redis.call('HSET', task, 'expires', expires) end
+      redis.call('PEXPIRE', task, ARGV[5])
+      if known then redis.call('HSET', row, 'task:' .. id, source) end
+      notify({ stream = KEYS[2], kept = ARGV[2], row = row, source = source, type = 'task.queued', event = event,
+        task = id, service = service, event_type = etype, subject = subject, body = fragment .. tfragment })
+      handed, told = handed + 1, true
+    end
+    length = redis.call('XLEN', queue)
+  end
+end
+if handed > 0 then redis.call('HINCRBY', KEYS[3], 'handed_over', handed) end
+if told then redis.call('PUBLISH', ARGV[3], '') end
+return { handed, skipped, length }

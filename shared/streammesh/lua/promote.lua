@@ -1,0 +1,23 @@
+-- Moves one due member back to where it was going: a task onto its queue, an event into its stream.
+-- ZREM is the gate: of several promoters one moves it.
+-- KEYS[1] due (ZSET)  KEYS[2] due_entries (HASH)  KEYS[3] target (STREAM)  KEYS[4] task or event row (HASH)
+-- KEYS[5] domains (SET)
+-- ARGV[1] member  ARGV[2] kind ('task' or 'event')  ARGV[3..4] h, b of a task | domain, envelope of an event
+-- ARGV[5] source of an event  ARGV[6] digest of an event  ARGV[7] channel for changes
+-- Returns 1 if this call moved it, 0 if not.
+--#include _time.lua
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[1])
+if ARGV[2] == 'task' then
+  if redis.call('HGET', KEYS[4], 'state') ~= 'retrying' then return 0 end
+  local place = redis.call('XADD', KEYS[3], '*', 'h', ARGV[3], 'b', ARGV[4])
+  redis.call('HSET', KEYS[4], 'state', 'queued', 'entry', place)
+  redis.call('HDEL', KEYS[4], 'due', 'lost')
+else
+  local entry = redis.call('XADD', KEYS[3], '*', 'e', ARGV[4])
+  if redis.call('SADD', KEYS[5], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[7], 'domains') end
+  if redis.call('EXISTS', KEYS[4]) == 1 then
+    redis.call('HSET', KEYS[4], 'at:' .. ARGV[5], entry .. ' ' .. digits(now_ms()) .. ' ' .. ARGV[6] .. ' ' .. ARGV[3])
+  end
+end
+return 1

@@ -1,0 +1,161 @@
+"""Publishes events: once per (source, id), all of a batch or nothing, in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from streammesh import envelope, lua
+from streammesh.clock import rfc3339
+from streammesh.envelope import Event
+from streammesh.errors import EventConflict, MeshUnavailable
+from streammesh.keys import Keys
+from streammesh.redis_client import is_unavailable
+from streammesh.settings import MeshSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of one event: stored, or known already. `entry` is its place in the stream, or `held`."""
+
+    id: str
+    source: str
+    type: str
+    duplicate: bool
+    entry: str
+
+
+def ms(span: timedelta) -> int:
+    """A timedelta in whole milliseconds."""
+    return round(span.total_seconds() * 1000)
+
+
+def stored_form(keys: Keys, event: Event) -> tuple[list[str], list[lua.Arg]]:
+    """The keys and arguments by which every script stores one event; see `_event.lua`."""
+    deliver_at = event.deliver_at_ms
+    return (
+        [keys.event(event.id), keys.events(event.domain)],
+        [
+            event.source,
+            event.id,
+            event.digest(),
+            event.domain,
+            "" if deliver_at is None else deliver_at,
+            event.to_json(),
+        ],
+    )
+
+
+def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Event]) -> lua.Call[list[Published]]:
+    """`publish_once.lua`. Its answer raises EventConflict when an identity has another content already."""
+    names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters()]
+    args: list[lua.Arg] = [
+        ms(settings.dedup_window),
+        ms(max(settings.retention, settings.dedup_window)),
+        keys.manifests_changed(),
+    ]
+    for event in events:
+        event_keys, event_args = stored_form(keys, event)
+        names += event_keys
+        args += event_args
+
+    def parse(answer: list[Any]) -> list[Published]:
+        if answer[0] == b"conflict":
+            at = events[answer[1]]
+            raise EventConflict(answer[1], at.source, at.id)
+        return [
+            Published(event.id, event.source, event.type, answer[i] == b"duplicate", answer[i + 1].decode())
+            for event, i in zip(events, range(1, len(answer), 2), strict=True)
+        ]
+
+    return lua.Call(lua.script("publish_once"), names, args, parse)
+
+
+@contextmanager
+def unavailable() -> Any:
+    """Turns errors that mean "Redis is away or full" into MeshUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise MeshUnavailable(str(error)) from error
+        raise
+
+
+def build(
+    source: str,
+    event_type: str,
+    data: Any,
+    *,
+    id: str | None = None,
+    subject: str | None = None,
+    deliver_at: datetime | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    priority: int | None = None,
+    extensions: Mapping[str, str | int | bool] | None = None,
+) -> Event:
+    """An event from keyword arguments, as `Publisher.publish` and `Context.publish` take them.
+
+    Raises InvalidEvent.
+    """
+    more: dict[str, str | int | bool] = dict(extensions or {})
+    if deliver_at is not None:
+        more["deliverat"] = rfc3339(deliver_at)
+    if correlation_id is not None:
+        more["correlationid"] = correlation_id
+    if causation_id is not None:
+        more["causationid"] = causation_id
+    if priority is not None:
+        more["priority"] = priority
+    return envelope.make(event_type, data, source=source, id=id, subject=subject, extensions=more)
+
+
+class Publisher:
+    """Publishes straight into the streams, for services inside the mesh.
+
+    `publish` and `publish_events` are one round trip each and return when Redis has the events. They
+    raise InvalidEvent, EventConflict, and MeshUnavailable when Redis is away or full; after any of
+    these nothing of the call was stored, or, when a reply was lost, all of it: the same call with
+    the same ids may be made again.
+    """
+
+    def __init__(
+        self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings, source: str
+    ) -> None:
+        self._client, self._keys, self._settings, self.source = client, keys, settings, source
+
+    async def publish(self, event_type: str, data: Any, **attributes: Any) -> Published:
+        """Publish one event; `attributes` as in `build`."""
+        return (await self.publish_events([build(self.source, event_type, data, **attributes)]))[0]
+
+    async def publish_events(self, events: Sequence[Event]) -> list[Published]:
+        """Publish a batch, all or nothing, in order."""
+        if not events:
+            return []
+        with unavailable():
+            return await lua.run(self._client, publish_call(self._keys, self._settings, events))
+
+
+class SyncPublisher:
+    """As `Publisher`, blocking; for code without an event loop."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, settings: MeshSettings, source: str) -> None:
+        self._client, self._keys, self._settings, self.source = client, keys, settings, source
+
+    def publish(self, event_type: str, data: Any, **attributes: Any) -> Published:
+        """Publish one event; `attributes` as in `build`."""
+        return self.publish_events([build(self.source, event_type, data, **attributes)])[0]
+
+    def publish_events(self, events: Sequence[Event]) -> list[Published]:
+        """Publish a batch, all or nothing, in order."""
+        if not events:
+            return []
+        with unavailable():
+            return lua.run_sync(self._client, publish_call(self._keys, self._settings, events))
