@@ -1,0 +1,13 @@
+#!/bin/sh
+# Starts Redis as PID 1 with the password on standard input: on the command line every `ps` would show it.
+set -eu
+: "${REDISCLI_AUTH:?a password is needed}"
+case $REDISCLI_AUTH in *[!A-Za-z0-9_-]*)
+    echo "REDIS_PASSWORD: use letters, digits, - and _ only, since it is part of a URL" >&2
+    exit 2
+    ;;
+esac
+exec redis-server "$(dirname "$0")/redis.conf" - <<END
+requirepass $REDISCLI_AUTH
+maxmemory ${REDIS_MAXMEMORY:-0}
+END
