@@ -1,1 +1,68 @@
-"""Pytest plugin of the kit."""
+"""Pytest plugin of the kit: a private real server, and settings with a namespace of the test's own."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import redis
+import redis.asyncio
+
+from streammesh.embedded import EmbeddedServer
+from streammesh.keys import Keys
+from streammesh.redis_client import open_async, open_sync
+from streammesh.settings import MeshSettings
+
+_NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def mesh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A private server for the whole run (one per pytest worker process)."""
+    with EmbeddedServer(tmp_path_factory.mktemp("redis"), appendonly=False) as server:
+        yield server
+
+
+@pytest.fixture
+def mesh_settings(mesh_server: EmbeddedServer) -> MeshSettings:
+    """Settings of a mesh that only this test uses."""
+    return MeshSettings(
+        _env_file=None,  # type: ignore[call-arg]
+        redis_url=mesh_server.url,
+        namespace=f"t{os.getpid()}-{next(_NUMBERS)}",
+    )
+
+
+@pytest.fixture
+def mesh_keys(mesh_settings: MeshSettings) -> Keys:
+    """The keys of that mesh."""
+    return Keys(mesh_settings.namespace)
+
+
+@pytest.fixture
+async def mesh_redis(mesh_settings: MeshSettings) -> AsyncIterator[redis.asyncio.Redis]:
+    """An asyncio client on the private server."""
+    client = open_async(mesh_settings, "test")
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def mesh_redis_sync(mesh_settings: MeshSettings) -> Iterator[redis.Redis]:
+    """A blocking client on the private server."""
+    client = open_sync(mesh_settings, "test")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def mesh_environment(mesh_settings: MeshSettings) -> dict[str, str]:
+    """The environment that gives a child process the same mesh."""
+    return {
+        **os.environ,
+        "MESH_REDIS_URL": mesh_settings.redis_url,
+        "MESH_NAMESPACE": mesh_settings.namespace,
+        "PYTHONUNBUFFERED": "1",
+    }

@@ -1,0 +1,53 @@
+"""Stores and watches manifests: what each service wants, durable while its workers are away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import redis
+import redis.asyncio
+import structlog
+
+from streammesh import lua
+from streammesh.errors import InvalidManifest
+from streammesh.keys import Keys
+from streammesh.subscriptions import Manifest, check
+
+log = structlog.get_logger(__name__)
+
+
+def register_call(keys: Keys, manifest: Manifest) -> lua.Call[bool]:
+    """`register_manifest.lua`; answers whether it differs from what was stored. Raises InvalidManifest."""
+    check(manifest)
+    return lua.Call(
+        lua.script("register_manifest"),
+        [keys.manifests(), *(keys.events(domain) for domain in sorted(manifest.domains - {"*"}))],
+        [manifest.service, manifest.to_json(), keys.manifests_changed()],
+        bool,
+    )
+
+
+async def read_manifests(client: redis.asyncio.Redis, keys: Keys) -> list[Manifest]:
+    """Every service's manifest, by name. A broken one is logged and left out; it must not stop the others."""
+    stored = await client.hgetall(keys.manifests())
+    found = []
+    for service, raw in sorted(stored.items()):
+        try:
+            found.append(Manifest.from_json(raw))
+        except InvalidManifest as error:
+            log.error("manifest.broken", service=service.decode("utf-8", "replace"), reason=str(error))
+    return found
+
+
+async def read_domains(client: redis.asyncio.Redis, keys: Keys) -> frozenset[str]:
+    """Every domain that has a stream."""
+    return frozenset(domain.decode() for domain in await client.smembers(keys.domains()))
+
+
+def lanes(manifests: Sequence[Manifest], domains: frozenset[str]) -> dict[str, frozenset[str]]:
+    """Which domains each service's lane reads: those it names, and all that exist if it has an open glob. Pure."""
+    return {
+        m.service: (m.domains - {"*"}) | (domains if "*" in m.domains else frozenset())
+        for m in manifests
+        if m.subscriptions
+    }

@@ -1,0 +1,56 @@
+"""What waits for later: reads the due set and moves back what is due; the caller of `promote.lua`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import redis.asyncio
+
+from streammesh import lua
+from streammesh.keys import Keys
+
+
+class DueSet:
+    """The due set of one mesh: retries of tasks and events that are delivered later."""
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
+        self._client, self._keys = client, keys
+
+    async def next_due_ms(self) -> int | None:
+        """When the next member is due, in ms since the epoch; None when nothing waits."""
+        first = await self._client.zrange(self._keys.due(), 0, 0, withscores=True)
+        return int(first[0][1]) if first else None
+
+    async def promote(self, now_ms: int, limit: int = 500) -> int:
+        """Move up to `limit` members that are due to where they were going; answers how many this call moved."""
+        members = await self._client.zrange(
+            self._keys.due(), "-inf", str(now_ms), byscore=True, offset=0, num=limit
+        )
+        if not members:
+            return 0
+        entries = await self._client.hmget(self._keys.due_entries(), members)
+        calls = [self._call(m, orjson.loads(e)) for m, e in zip(members, entries, strict=True) if e]
+        orphans = [m for m, e in zip(members, entries, strict=True) if not e]
+        if orphans:  # moved by another promoter between the two reads, or half of a restored dump
+            await self._client.zrem(self._keys.due(), *orphans)
+        answers = await lua.run_many(self._client, calls)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return sum(answers)
+
+    def _call(self, member: bytes, entry: dict[str, Any]) -> lua.Call[int]:
+        keys = self._keys
+        if entry["kind"] == "task":
+            target, row = entry["queue"], keys.task(entry["task"])
+            args = [member, "task", entry["h"], entry["b"], "", ""]
+        else:
+            target, row = keys.events(entry["domain"]), keys.event(entry["id"])
+            args = [member, "event", entry["domain"], entry["json"], entry["source"], entry["digest"]]
+        return lua.Call(
+            lua.script("promote"),
+            [keys.due(), keys.due_entries(), target, row, keys.domains()],
+            [*args, keys.manifests_changed()],
+            int,
+        )

@@ -1,0 +1,105 @@
+"""Hands a batch of events over to queues, exactly once, in one round trip: the caller of `handoff.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streammesh import lua, notifications
+from streammesh.envelope import Event
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.streams.publish import ms
+from streammesh.subscriptions import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One delivery, ready to be queued: the queue's key and the two fields of its entry."""
+
+    delivery: Delivery
+    queue: str
+    header: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """One stream entry and what it becomes; `wanted` counts its deliveries in all services."""
+
+    entry: str
+    event: Event
+    wanted: int | None
+    deliveries: Sequence[Encoded]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What one call did; `queued` is the length of the service's queue afterwards (None if it was not asked)."""
+
+    tasks: int
+    skipped: int
+    queued: int | None
+
+
+def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
+    """After when a delivery is not worth starting: the event's own expiry or the subscription's, the earlier one."""
+    own = event.expires_at_ms
+    ours = None if seconds is None else published_ms + round(seconds * 1000)
+    return min(own, ours) if own is not None and ours is not None else own if ours is None else ours
+
+
+def handoff_call(
+    keys: Keys, settings: MeshSettings, domain: str, group: str, batch: Sequence[Handover]
+) -> lua.Call[HandedOver]:
+    """`handoff.lua` for entries of one domain's stream that `group` was given."""
+    names = [keys.events(domain), keys.notifications(), keys.counters()]
+    args: list[lua.Arg] = [
+        *(group, settings.notifications_kept, keys.doorbell(), len(batch), ms(settings.retention) * 2),
+    ]
+    asked = False
+    for item in batch:
+        event = item.event
+        fragment = notifications.event_fragment(event)
+        names.append(keys.event(event.id))
+        args += [
+            *(item.entry, event.source, event.id, event.type, event.subject or ""),
+            *("" if item.wanted is None else item.wanted, fragment, len(item.deliveries)),
+        ]
+        published = int(item.entry.partition("-")[0])
+        for encoded in item.deliveries:
+            asked = True
+            wants, task_id = encoded.delivery.subscription, encoded.delivery.task_id
+            expires = expires_ms(event, published, wants.expires)
+            names += [keys.task(task_id), encoded.queue]
+            args += [
+                *(task_id, wants.task, wants.service, _meta(item, encoded.delivery)),
+                notifications.task_fragment(task_id, wants.task, wants.service, 0),
+                *("" if expires is None else expires, encoded.header, encoded.body),
+            ]
+
+    def parse(answer: list[Any]) -> HandedOver:
+        return HandedOver(int(answer[0]), int(answer[1]), int(answer[2]) if asked else None)
+
+    return lua.Call(lua.script("handoff"), names, args, parse)
+
+
+def _meta(item: Handover, delivery: Delivery) -> bytes:
+    event = item.event
+    return orjson.dumps(
+        {
+            "event": {
+                "id": event.id,
+                "type": event.type,
+                "source": event.source,
+                "subject": event.subject,
+                "domain": event.domain,
+                "entry": item.entry,
+                "correlation": event.correlation_id,
+            },
+            "task": {"name": delivery.subscription.task, "service": delivery.subscription.service},
+        }
+    )
