@@ -1,7 +1,7 @@
 """Whether the service in this container is at work: exit code 0 or 1, with one line that says why not.
 
-    python healthy.py http://127.0.0.1:8000/readyz     a page answers 200
-    python healthy.py                                  a process of this container told Redis that it is alive
+python healthy.py http://127.0.0.1:8000/readyz     a page answers 200
+python healthy.py                                  a process of this container told Redis that it is alive
 """
 
 import sys

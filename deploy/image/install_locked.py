@@ -53,7 +53,7 @@ def wanted(lines: list[str], kit: Path | None) -> list[str]:
     """The requirement lines, with the kit replaced by what the kit and the extras named need."""
     out: list[str] = []
     for line in (line.split("#", 1)[0].strip() for line in lines):
-        named = re.match(rf"{KIT}\s*(?:\[([^\]]*)\])?", line)
+        named = re.match(rf"{KIT}(?![\w.-])\s*(?:\[([^\]]*)\])?", line)
         if not line:
             continue
         if not named:
@@ -99,7 +99,9 @@ def main() -> None:
         folder = Path(name)
         names = resolve(wanted(lines, args.kit), lock, folder)
         if missing := [name for name in names if name not in lock]:
-            raise SystemExit(f"not in {args.lock}: {', '.join(missing)}. Run `make lock` and commit the result.")
+            raise SystemExit(
+                f"not in {args.lock}: {', '.join(missing)}. Run `make lock` and commit the result."
+            )
         chosen = folder / "chosen.txt"
         chosen.write_text("\n".join(lock[name] for name in names))
         exact = ["install", "--no-deps", "--require-hashes", *WHEELS_ONLY, "--requirement", str(chosen)]

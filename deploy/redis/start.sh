@@ -7,7 +7,8 @@ case $REDISCLI_AUTH in *[!A-Za-z0-9_-]*)
     exit 2
     ;;
 esac
-exec redis-server "$(dirname "$0")/redis.conf" - <<END
+server=$(command -v redis-server || command -v valkey-server)
+exec "$server" "$(dirname "$0")/redis.conf" - <<END
 requirepass $REDISCLI_AUTH
 maxmemory ${REDIS_MAXMEMORY:-0}
 END

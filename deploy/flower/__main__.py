@@ -1,0 +1,28 @@
+"""Flower over the mesh's own transport, never without a password."""
+
+from __future__ import annotations
+
+from streammesh import logs
+from streammesh.engine.app import make_app
+from streammesh.settings import MeshSettings, load_settings
+
+import flower.views
+
+from .queues import QueueLengths
+from .settings import FlowerSettings
+
+PORT = 5555
+
+
+def main() -> None:
+    load_settings(FlowerSettings)  # Flower reads the variable itself; here it is only insisted on
+    settings = load_settings(MeshSettings)
+    logs.configure(settings, "flower")
+    app = make_app("flower", settings)
+    # Flower picks its counter by the broker's URL scheme and knows none for streams.
+    flower.views.Broker = lambda *_, **__: QueueLengths(app)
+    app.start(["flower", f"--port={PORT}"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""What must hold of the running containers, each check a function whose name is the sentence it proves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+
+from tests.compose.engine import docker
+from tests.compose.front_door import FrontDoor
+from tests.compose.mesh import Mesh
+
+SERVICES = ("api", "dispatcher", "email_worker", "report_worker", "scheduler")
+WORKERS = ("email_worker", "report_worker")
+
+
+def require(condition: object, text: str) -> None:
+    """Raise AssertionError with the text unless the condition holds."""
+    if not condition:
+        raise AssertionError(text)
+
+
+def every_image_holds_one_service_and_the_kit(mesh: Mesh) -> str:
+    listing = "import os, streammesh; print(*sorted(n for n in os.listdir('/app/services') if n[0] != '_'))"
+    for service in (*SERVICES, "flower"):
+        found = docker("run", "--rm", "--entrypoint", "python", mesh.images[service], "-c", listing)
+        require(found.split() == [service], f"the image of {service} holds {found.split()}")
+    return f"{len(SERVICES) + 1} images"
+
+
+def two_of_each_worker_are_healthy(mesh: Mesh) -> str:
+    for service in (*SERVICES, "redis", "mail", "flower"):
+        states = [item["State"]["Health"]["Status"] for item in mesh.containers(service)]
+        wanted = 2 if service in WORKERS else 1
+        require(states == ["healthy"] * wanted, f"{service}: {states}, wanted {wanted} healthy")
+    return "10 containers"
+
+
+def every_process_is_unprivileged(mesh: Mesh) -> str:
+    for container in mesh.containers():
+        name = mesh.service_of(container)
+        status = mesh.inside(container, "cat", "/proc/1/status")
+        values = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        require("0" not in values["Uid"].split(), f"{name} runs as root")
+        require(int(values["CapEff"], 16) == 0, f"{name} has capabilities: {values['CapEff']}")
+        require(values["NoNewPrivs"] == "1", f"{name} may gain privileges")
+    return "no root, no capabilities, none to be gained"
+
+
+def no_root_file_system_can_be_written(mesh: Mesh) -> str:
+    for container in mesh.containers():
+        name = mesh.service_of(container)
+        for folder in ("", "/app") if name in SERVICES else ("", "/usr"):
+            done = mesh.attempt(container, "touch", f"{folder}/written")
+            require(done.returncode != 0, f"{name} could write to {folder}/")
+            require("Read-only" in done.stderr, f"{name}: {done.stderr.strip()}")
+    return "read-only file system"
+
+
+def python_is_process_one(mesh: Mesh) -> str:
+    for service in (*SERVICES, "flower"):
+        for container in mesh.containers(service):
+            command = mesh.inside(container, "cat", "/proc/1/cmdline").split("\0")
+            require(command[0].endswith("python"), f"{service}: process 1 is {command[:2]}")
+    return "signals reach the service"
+
+
+def ports_are_open_on_loopback_only(mesh: Mesh) -> str:
+    bound = [
+        (mesh.service_of(container), port["HostIp"])
+        for container in mesh.containers()
+        for ports in container["NetworkSettings"]["Ports"].values()
+        for port in ports or []
+    ]
+    require(bound, "nothing is published at all")
+    require({ip for _, ip in bound} == {"127.0.0.1"}, f"published: {bound}")
+    require("redis" not in {service for service, _ in bound}, "Redis is published")
+    return ", ".join(sorted({service for service, _ in bound}))
+
+
+def redis_wants_its_password_and_keeps_what_it_has(mesh: Mesh) -> str:
+    [redis] = mesh.containers("redis")
+    refused = mesh.inside(redis, "env", "-u", "REDISCLI_AUTH", "redis-cli", "XLEN", "any")
+    require("NOAUTH" in refused, f"without a password Redis said: {refused.strip()}")
+    for name, wanted in (
+        ("appendonly", "yes"),
+        ("appendfsync", "everysec"),
+        ("maxmemory-policy", "noeviction"),
+    ):
+        value = mesh.inside(redis, "redis-cli", "CONFIG", "GET", name).split()[-1]
+        require(value == wanted, f"{name} is {value}")
+    return "NOAUTH; appendonly everysec, noeviction"
+
+
+def flower_wants_its_password_and_shows_the_queues(mesh: Mesh) -> str:
+    for path in ("/", "/api/workers", "/api/queues/length"):
+        without = httpx.get(mesh.flower_url + path).status_code
+        require(without == 401, f"{path} without a password answers {without}")
+        wrong = httpx.get(mesh.flower_url + path, auth=("watcher", "wrong")).status_code
+        require(wrong == 401, f"{path} with a wrong password answers {wrong}")
+    seen: set[str] = set()
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with httpx.Client(base_url=mesh.flower_url, auth=mesh.flower_auth, timeout=20) as flower:
+            require(flower.get("/").status_code == 200, "Flower does not show its page with the password")
+            workers = flower.get("/api/workers", params={"refresh": "true"})
+            lengths = flower.get("/api/queues/length")
+        require(lengths.status_code == 200, f"queue lengths: {lengths.status_code} {lengths.text[:300]}")
+        seen = {queue["name"] for queue in lengths.json()["active_queues"]}
+        if len(workers.json()) >= 4 and set(WORKERS) <= seen:
+            return f"{len(workers.json())} workers, queues {', '.join(sorted(seen))}"
+        time.sleep(1)
+    raise AssertionError(f"Flower saw the queues {seen} and the workers {list(workers.json())}")
+
+
+def an_event_becomes_an_email_and_the_client_is_told(mesh: Mesh) -> str:
+    with FrontDoor(mesh.api_url, mesh.api_key) as door:
+        event = door.publish("user.registered", {"user_id": 42, "email": "ada@example.com", "name": "Ada"})
+        notes = door.follow(event)
+    require("task.succeeded" in [note["type"] for note in notes], f"was told: {notes}")
+    mesh.wait_for(lambda: "ada@example.com" in mesh.caught_mail(), "the e-mail at the catcher")
+    return f"{len(notes)} notifications, e-mail to ada@example.com caught"
+
+
+def a_report_becomes_a_pdf(mesh: Mesh) -> str:
+    with FrontDoor(mesh.api_url, mesh.api_key) as door:
+        report = door.request_report()
+        notes = door.follow(report["event"], timeout=90)
+        require("task.succeeded" in [note["type"] for note in notes], f"was told: {notes}")
+        pdf = door.pdf(report["id"])
+    require(pdf.startswith(b"%PDF-"), f"begins with {pdf[:20]!r}")
+    return f"{len(pdf):,} bytes of PDF, {len(notes)} notifications"
+
+
+def both_replicas_of_the_email_worker_take_part(mesh: Mesh) -> str:
+    hosts: set[str] = set()
+    names = {item["Config"]["Hostname"] for item in mesh.containers("email_worker")}
+    with FrontDoor(mesh.api_url, mesh.api_key) as door:
+        for attempt in range(20):
+            data = {"email": f"user{attempt}@example.com", "name": "User"}
+            events = [
+                door.publish("user.registered", {"user_id": 100 * attempt + n, **data}) for n in range(20)
+            ]
+            for event in events:
+                door.follow(event)
+                hosts |= {host for worker in door.workers_of(event) for host in names if host in worker}
+            if hosts == names:
+                return f"both had tasks after {20 * (attempt + 1)} events"
+    raise AssertionError(f"only {hosts} of {names} had tasks")
+
+
+def a_restart_of_redis_loses_nothing(mesh: Mesh) -> str:
+    with FrontDoor(mesh.api_url, mesh.api_key) as door:
+        before = door.publish("user.registered", {"user_id": 7, "email": "before@example.com", "name": "B"})
+        mesh.project.compose("restart", "redis")
+        started = time.monotonic()
+        mesh.wait_for(lambda: door.known(before), "the event after the restart")
+        mesh.wait_for(lambda: door.ready(), "readiness after the restart")
+        after = door.publish("user.registered", {"user_id": 8, "email": "after@example.com", "name": "A"})
+        for event in (before, after):
+            told = [note["type"] for note in door.follow(event, timeout=60)]
+            require("task.succeeded" in told, f"was told: {told}")
+    return f"all was well {time.monotonic() - started:.1f} s after it was back"
+
+
+def no_secret_is_in_a_log_or_a_command_line(mesh: Mesh) -> str:
+    secrets = {"REDIS_PASSWORD": mesh.redis_password, "FLOWER_BASIC_AUTH": mesh.flower_auth[1]}
+    logs = mesh.project.compose("logs", "--no-color")
+    for name, secret in secrets.items():
+        where = next((line.split("|")[0].strip() for line in logs.splitlines() if secret in line), None)
+        require(where is None, f"{name} is in the log of {where}")
+    for container in mesh.containers():
+        command = mesh.inside(container, "cat", "/proc/1/cmdline")
+        leaked = [name for name, secret in secrets.items() if secret in command]
+        require(not leaked, f"{leaked} on the command line of {mesh.service_of(container)}")
+    return f"{len(logs.splitlines()):,} lines of log"
+
+
+def everything_stops_by_itself(mesh: Mesh) -> str:
+    started = time.monotonic()
+    mesh.project.compose("stop")
+    took = time.monotonic() - started
+    ended = {mesh.service_of(item): item["State"]["ExitCode"] for item in mesh.containers()}
+    require(set(ended.values()) == {0}, f"exit codes: {ended}")
+    require(took < 30, f"it took {took:.0f} s")
+    return f"in {took:.1f} s, exit code 0 each"
+
+
+CHECKS: list[Callable[[Mesh], str]] = [
+    every_image_holds_one_service_and_the_kit,
+    two_of_each_worker_are_healthy,
+    every_process_is_unprivileged,
+    no_root_file_system_can_be_written,
+    python_is_process_one,
+    ports_are_open_on_loopback_only,
+    redis_wants_its_password_and_keeps_what_it_has,
+    an_event_becomes_an_email_and_the_client_is_told,
+    a_report_becomes_a_pdf,
+    both_replicas_of_the_email_worker_take_part,
+    flower_wants_its_password_and_shows_the_queues,
+    a_restart_of_redis_loses_nothing,
+    no_secret_is_in_a_log_or_a_command_line,
+    everything_stops_by_itself,
+]
