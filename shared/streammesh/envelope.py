@@ -32,10 +32,12 @@ MAX_EXTENSIONS = 32
 DEFAULT_PRIORITY = 5
 
 _CORE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
-_NAME = re.compile(r"^[a-z0-9]{1,20}$")
+_NAME = re.compile(r"^[a-z0-9]{1,20}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
 _TIMES = ("time", "deliverat", "expirytime")
+_DIGITS = frozenset("0123456789")  # a header carries a priority as text
+_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +205,9 @@ def from_batch(raw: Any) -> list[Event]:
     if not isinstance(raw, list) or not raw:
         raise InvalidEvent([FieldError("", "should be a JSON array of events, with at least one")])
     if len(raw) > MAX_BATCH:
-        raise InvalidEvent([FieldError("", f"has {len(raw):,} events where at most {MAX_BATCH:,} are allowed")])
+        raise InvalidEvent(
+            [FieldError("", f"has {len(raw):,} events where at most {MAX_BATCH:,} are allowed")]
+        )
     events, errors = [], []
     for i, item in enumerate(raw):
         try:
@@ -223,7 +227,14 @@ def from_binary(headers: Mapping[str, str], body: bytes, limit: int) -> Event:
     raw: dict[str, Any] = {
         name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")
     }
-    if "priority" in raw and raw["priority"].isdigit():
+    errors = [
+        FieldError(f"/{name}", "is no attribute; the body is the data")
+        for name in ("data", "data_base64")
+        if name in raw
+    ]
+    if errors:
+        raise InvalidEvent(errors)
+    if raw.get("priority", "") in _DIGITS:
         raw["priority"] = int(raw["priority"])
     content_type = headers.get("content-type")
     if content_type:
@@ -264,7 +275,9 @@ def _attribute_errors(raw: dict[str, Any]) -> list[tuple[str, str]]:
         elif isinstance(value, bool | None):
             pass
         elif not isinstance(value, int) or not -(2**31) <= value < 2**31:
-            errors.append((name, "should be a string, a boolean or a 32-bit integer; objects belong into `data`"))
+            errors.append(
+                (name, "should be a string, a boolean or a 32-bit integer; objects belong into `data`")
+            )
     if len(raw) > len(_CORE) + MAX_EXTENSIONS:
         errors.append(("", f"has more than {MAX_EXTENSIONS} extension attributes"))
     if errors:
@@ -273,9 +286,16 @@ def _attribute_errors(raw: dict[str, Any]) -> list[tuple[str, str]]:
         errors.append(("specversion", 'should be "1.0"'))
     if len(raw["type"]) > names.TYPE_LENGTH or not names.TYPE.match(raw["type"]):
         errors.append(
-            ("type", "should be lower-case words joined by dots, such as user.registered (at most 128 characters)")
+            (
+                "type",
+                "should be lower-case words joined by dots, such as user.registered (at most 128 characters)",
+            )
         )
-    errors += [(name, "should be an RFC 3339 time with a zone") for name in _TIMES if not _is_time(raw.get(name))]
+    if _SPACE.search(raw["source"]):  # `<id> <source>` is then unambiguous wherever it is a name
+        errors.append(("source", "should be a URI reference, which holds no spaces"))
+    errors += [
+        (name, "should be an RFC 3339 time with a zone") for name in _TIMES if not _is_time(raw.get(name))
+    ]
     priority = raw.get("priority")
     if priority is not None and not (type(priority) is int and 0 <= priority <= 9):
         errors.append(("priority", "should be a whole number from 0 (low) to 9 (high)"))
@@ -295,7 +315,11 @@ def _is_time(value: Any) -> bool:
 
 
 def _ms(value: str | int | bool | None) -> int | None:
-    return to_ms(datetime.fromisoformat(value.upper().replace("Z", "+00:00"))) if isinstance(value, str) else None
+    return (
+        to_ms(datetime.fromisoformat(value.upper().replace("Z", "+00:00")))
+        if isinstance(value, str)
+        else None
+    )
 
 
 def _is_base64(value: Any) -> bool:

@@ -111,10 +111,13 @@ class Ledger:
 
         `attempt` is the token of the claim; None ends it whoever holds it. Answers `done`, `lost` (the
         token is no longer the current one, nothing was changed) or `ended` (it had ended otherwise).
+        The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
         """
         keys, settings = self.keys, self.settings
         fragment = notifications.event_fragment(ref.event)
-        outcome = {"error": failure.to_dict()} if failure else {"result": result}
+        outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
+        if follow_ups:
+            outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
         names_, args = [], []
         for event in follow_ups:
             event_keys, event_args = stored_form(keys, event)

@@ -50,8 +50,12 @@ def process_name(role: str) -> str:
 @lru_cache(maxsize=4096)
 def glob_pattern(glob: str) -> re.Pattern[str]:
     """A glob over types, where `*` stands for any characters and `?` for one, as a compiled pattern."""
-    body = "".join(".*" if c == "*" else "." if c == "?" else re.escape(c) for c in glob)
-    return re.compile(f"^{body}$", re.DOTALL)
+    first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in glob.split("*"))
+    if not rest:
+        return re.compile(f"{first}\\Z", re.DOTALL)
+    # Each part is found where it comes first and stays there (atomic), so that no glob takes exponential time.
+    middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
+    return re.compile(f"{first}{middle}.*{rest[-1]}\\Z", re.DOTALL)
 
 
 def is_glob(pattern: str) -> bool:

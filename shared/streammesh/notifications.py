@@ -6,12 +6,14 @@ away continues where it was. The entry's position is the notification's id.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import redis.asyncio
+from redis.exceptions import ResponseError
 
 from streammesh import names
 from streammesh.clock import rfc3339_ms
@@ -30,6 +32,8 @@ TASK_TYPES = {
 COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"
 LAST_OF_EVENT = frozenset((COMPLETED, UNROUTED))
+REMEMBERED_BYTES = 8192  # of positions in an event's row; see `_notify.lua`
+_POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
 def event_fragment(event: Event) -> str:
@@ -81,6 +85,11 @@ class Notification:
             fields.get(b"b", b""),
         )  # fmt: skip
 
+    @property
+    def source(self) -> str:
+        """The source of the event that it is about; (`source`, `event`) is that event's identity."""
+        return str(orjson.loads(b"{%b}" % self.body)["event"]["source"])
+
     def to_json(self) -> bytes:
         """As clients get it: `{"id", "type", "time", "event", "task", "data"}`."""
         time = rfc3339_ms(int(self.id.partition("-")[0]))
@@ -122,10 +131,21 @@ class Filter:
 
 def position_key(position: str) -> tuple[int, int]:
     """Positions compare as pairs of numbers. Raises ValueError for what is not a position."""
-    head, _, tail = position.partition("-")
-    if not (head.isdigit() and (tail or "0").isdigit() and len(position) <= 41):
+    found = _POSITION.fullmatch(position)
+    key = (int(found[1]), int(found[2] or 0)) if found else None
+    if key is None or max(key) >= 2**64:
         raise ValueError("a position looks like 1763790000000-0")
-    return int(head), int(tail or 0)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some notifications in order, and whether none is missing: between the position asked for and them, or,
+    where the history of one event was asked for, from its beginning."""
+
+    notes: list[Notification]
+    whole: bool
+    last: str = "0-0"  # the newest position of the stream
 
 
 class NotificationLog:
@@ -157,13 +177,58 @@ class NotificationLog:
         entries = await self._client.xrange(self._keys.notifications(), min=f"({after}", count=count)
         return [Notification.from_entry(position, fields) for position, fields in entries]
 
+    async def read(self, after: str, count: int = 500) -> Page:
+        """As `page`, and says whether something after `after` was trimmed already. One round trip."""
+        key = self._keys.notifications()
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.xrange(key, min=f"({after}", count=count)
+        pipeline.xrange(key, count=1)  # read after the page, so what was trimmed meanwhile is noticed
+        pipeline.xinfo_stream(key)
+        entries, oldest, info = await pipeline.execute(raise_on_error=False)
+        for answer in (entries, oldest):
+            if isinstance(answer, Exception):
+                raise answer
+        if isinstance(info, ResponseError):  # no such key: nothing was ever said, or all of it is lost
+            return Page([], position_key(after) == (0, 0))
+        stream = {name.decode() if isinstance(name, bytes) else name: value for name, value in info.items()}
+        last = _text(stream["last-generated-id"])
+        complete = (
+            bool(oldest and position_key(after) >= position_key(_text(oldest[0][0])))
+            or int(stream.get("entries-added", -1)) == int(stream["length"])
+            or position_key(after) == position_key(last)
+        )
+        notes = [Notification.from_entry(position, fields) for position, fields in entries]
+        return Page(notes, complete and position_key(after) <= position_key(last), last)
+
     async def of_event(self, event_id: str, source: str) -> list[Notification]:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""
-        notes = await self._client.hget(self._keys.event(event_id), f"notes:{source}")
-        if not notes:
-            return []
+        return (await self.history(event_id, source)).notes
+
+    async def history(self, event_id: str, source: str) -> Page:
+        """As `of_event`, and says whether none of it was trimmed.
+
+        The event's row remembers the first few hundred positions; what an event with more was told after
+        them is looked for in the stream.
+        """
+        remembered = await self._client.hget(self._keys.event(event_id), f"notes:{source}")
+        if not remembered:
+            return Page([], True)
+        positions = remembered.decode().split()
         pipeline = self._client.pipeline(transaction=False)
-        for position in notes.split():
+        for position in positions:
             pipeline.xrange(self._keys.notifications(), min=position, max=position)
         found = await pipeline.execute()
-        return [Notification.from_entry(*entries[0]) for entries in found if entries]
+        notes = [Notification.from_entry(*entries[0]) for entries in found if entries]
+        whole, after = len(notes) == len(positions), positions[-1]
+        while len(remembered) >= REMEMBERED_BYTES:
+            page = await self.read(after)
+            whole = whole and page.whole
+            notes += [note for note in page.notes if note.event == event_id and note.source == source]
+            if not page.notes:
+                break
+            after = page.notes[-1].id
+        return Page(notes, whole, after)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -30,6 +30,7 @@ class TaskRow:
     worker: str | None = None
     result: Any = None
     error: dict[str, Any] | None = None
+    events: list[dict[str, str]] = field(default_factory=list)  # follow-ups that left with the outcome
     progress: dict[str, Any] | None = None
     next_attempt_at: str | None = None
 
@@ -80,6 +81,7 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
         worker=row[b"worker"].decode() if row.get(b"worker") else None,
         result=outcome.get("result"),
         error=outcome.get("error"),
+        events=outcome.get("events", []),
         progress=orjson.loads(row[b"progress"]) if b"progress" in row else None,
         next_attempt_at=rfc3339_ms(int(row[b"due"])) if row.get(b"due") else None,
     )

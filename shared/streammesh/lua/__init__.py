@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from streammesh.errors import MeshError
+
 T = TypeVar("T")
 Arg = str | bytes | int | float
 
@@ -93,10 +95,17 @@ async def run_many(client: redis.asyncio.Redis, calls: Sequence[Call[Any]]) -> l
             pipeline.execute_command(*calls[i].eval(text=True))
         for i, answer in zip(missing, await pipeline.execute(raise_on_error=False), strict=True):
             answers[i] = answer
-    return [
-        answer if isinstance(answer, Exception) else call.parse(answer)
-        for call, answer in zip(calls, answers, strict=True)
-    ]
+    return [_parsed(call, answer) for call, answer in zip(calls, answers, strict=True)]
+
+
+def _parsed(call: Call[Any], answer: Any) -> Any:
+    """What the call answers; an error of its `parse` is its own and not the whole round trip's."""
+    if isinstance(answer, Exception):
+        return answer
+    try:
+        return call.parse(answer)
+    except MeshError as error:
+        return error
 
 
 Runner = Callable[[Call[T]], Awaitable[T]]
