@@ -1,0 +1,97 @@
+"""What the email worker subscribes to, and the mail that each event becomes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated
+
+import structlog
+from pydantic import BaseModel, Field
+from streammesh import Context, Service
+from streammesh.settings import load_settings
+
+from services.email_worker.composing import Attachment, parse_recipient, shown_name
+from services.email_worker.mailing import Mailroom, open_mailroom
+from services.email_worker.sending import MailTooLarge
+from services.email_worker.settings import EmailSettings, ReportStoreSettings
+
+log = structlog.get_logger()
+service = Service("email_worker")
+
+# A mail server may be away for hours and mail is still worth sending then: with the backoff growing to ten
+# minutes and jitter, a hundred retries are about eight hours.
+RETRIES = 100
+# Longer than a whole conversation with a slow server may take: to break off while it is accepting makes repeats.
+TIMEOUT = 120
+
+PathOfApi = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/%-]{1,500}$")]
+
+
+class UserRegistered(BaseModel):
+    """Somebody registered. `name` and `locale` (`de`, `de-AT`) may be missing."""
+
+    user_id: int | str
+    email: str = Field(max_length=320)
+    name: str | None = None
+    locale: str | None = Field(None, max_length=35)
+
+
+class ReportGenerated(BaseModel):
+    """A report is in the store, under the key `object`; `recipient` is who is told."""
+
+    report_id: str
+    title: str
+    object: str = Field(min_length=1, max_length=1024)
+    size_bytes: int = Field(ge=0)
+    pages: int | None = None
+    rows: int | None = None
+    recipient: str = Field(max_length=320)
+    download_path: PathOfApi
+
+
+@cache
+def mailroom() -> Mailroom:
+    """The process's mailroom, from the environment. Raises SystemExit(2) for a wrong setting."""
+    return open_mailroom(load_settings(EmailSettings), load_settings(ReportStoreSettings))
+
+
+@service.on("user.registered", retries=RETRIES, timeout=TIMEOUT)
+async def send_welcome(user: UserRegistered, ctx: Context) -> dict[str, object]:
+    """Welcome who registered, in their language where there is a translation."""
+    room = mailroom()
+    recipient = parse_recipient(user.email)
+    values: dict[str, object] = {
+        "name": shown_name(user.name),
+        "address": user.email,
+        "home": room.settings.public_url,
+    }
+    return await room.mail("welcome", values, to=recipient, task_id=ctx.task_id, locale=user.locale)
+
+
+@service.on("report.generated", where={"data.recipient": {"exists": True}}, retries=RETRIES, timeout=TIMEOUT)
+async def send_report(report: ReportGenerated, ctx: Context) -> dict[str, object]:
+    """Tell the recipient that the report is ready, with the PDF, or with a link where it is too large or away."""
+    room = mailroom()
+    recipient = parse_recipient(report.recipient)
+    values: dict[str, object] = {
+        "title": report.title,
+        "pages": report.pages,
+        "rows": report.rows,
+        "size_bytes": report.size_bytes,
+        "link": room.settings.public_url + report.download_path,
+    }
+    limit = room.settings.attach_limit_bytes
+    pdf = None if report.size_bytes > limit else await room.reports.read(report.object, at_most=limit)
+    if pdf is not None:
+        attachment = Attachment(report.title, pdf)
+        try:
+            return await room.mail(
+                "report_ready",
+                {**values, "attached": True},
+                to=recipient,
+                task_id=ctx.task_id,
+                attachment=attachment,
+            )
+        except MailTooLarge as refused:
+            log.info("email.linked_instead", reason=refused.reason, size_bytes=len(pdf))
+    return await room.mail("report_ready", {**values, "attached": False}, to=recipient, task_id=ctx.task_id)
