@@ -82,3 +82,11 @@ class Retry(MeshError):
         self.reason = reason
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
         super().__init__(reason or f"retry after {self.after}")
+
+
+class InvalidApiKey(MeshError):
+    """An API key cannot be what was asked for. Nothing was stored."""
+
+
+class ApiKeyExists(MeshError):
+    """The name of an API key is taken. Nothing was stored."""
