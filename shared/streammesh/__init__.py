@@ -1,0 +1,43 @@
+"""streammesh: services say what happened; the right workers run; whoever waits is told."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streammesh.context import Context
+    from streammesh.envelope import Event
+    from streammesh.errors import InvalidEvent, LeaseLost, MeshError, MeshUnavailable, Reject, Retry
+    from streammesh.keys import Keys
+    from streammesh.service import Service
+    from streammesh.settings import MeshSettings
+    from streammesh.streams import Publisher, SyncPublisher
+
+_PUBLIC = {
+    "Context": "context",
+    "Event": "envelope",
+    "InvalidEvent": "errors",
+    "Keys": "keys",
+    "LeaseLost": "errors",
+    "MeshError": "errors",
+    "MeshSettings": "settings",
+    "MeshUnavailable": "errors",
+    "Publisher": "streams",
+    "Reject": "errors",
+    "Retry": "errors",
+    "Service": "service",
+    "SyncPublisher": "streams",
+}
+
+__all__ = [
+    "Context", "Event", "InvalidEvent", "Keys", "LeaseLost", "MeshError", "MeshSettings", "MeshUnavailable",
+    "Publisher", "Reject", "Retry", "Service", "SyncPublisher",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are brought in at first use, so that a client of the API need not have Celery (PEP 562)."""
+    if name in _PUBLIC:
+        return getattr(import_module(f"streammesh.{_PUBLIC[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

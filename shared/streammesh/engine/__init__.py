@@ -1,0 +1,1 @@
+"""Celery: the one room that knows it. Everything else sees tasks through `Service`."""

@@ -1,0 +1,38 @@
+"""Makes a service's Celery app: the shared configuration, nothing connected, logging left alone."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from celery import Celery, signals
+
+from streammesh.engine import capture
+from streammesh.engine.config import celery_config
+from streammesh.engine.transport import install as install_transport
+from streammesh.settings import MeshSettings, mesh_settings
+
+
+class MeshCelery(Celery):
+    """A Celery app whose sent tasks can be captured; see `capture.py`."""
+
+    def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
+        """As Celery's, but the capturing producer wins where a context captures."""
+        captured = capture.current()
+        if captured is not None:
+            return nullcontext(captured)
+        held: AbstractContextManager[Any] = super().producer_or_acquire(producer)
+        return held
+
+
+def make_app(service: str, settings: MeshSettings | None = None) -> MeshCelery:
+    """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
+    install_transport()
+    app = MeshCelery(service, set_as_current=False, strict_typing=False)
+    app.add_defaults(lambda: celery_config(service, settings or mesh_settings()))
+    return app
+
+
+@signals.setup_logging.connect
+def _leave_logging_alone(**_: Any) -> None:
+    """Being connected is enough: Celery then sets up no logging of its own."""

@@ -1,0 +1,96 @@
+"""The shared Celery configuration: what every service's app is set to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streammesh.engine import wire_json
+from streammesh.keys import Keys
+from streammesh.redis_client import parse_sentinel_url, tls_options
+from streammesh.settings import MeshSettings
+
+
+def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
+    """Every setting that differs from Celery's own defaults, with its reason."""
+    from streammesh.engine.transport import broker_url
+
+    wire_json.install()
+    redis_tls = tls_options(settings) if settings.redis_url.startswith("rediss") else None
+    broker_tls = redis_tls if not settings.broker_url else None
+    return {
+        # Where it runs
+        "broker_url": settings.broker_url or broker_url(settings.redis_url),
+        "broker_transport_options": broker_options(settings),
+        "broker_use_ssl": broker_tls,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
+        "result_backend": result_backend(settings.redis_url),
+        "result_backend_transport_options": result_options(settings),
+        "redis_backend_use_ssl": redis_tls,
+        "result_backend_always_retry": True,
+        "result_expires": settings.result_ttl,
+        "redis_socket_timeout": settings.redis_timeout.total_seconds(),
+        # Nothing but JSON
+        "task_serializer": wire_json.NAME,
+        "result_serializer": wire_json.NAME,
+        "event_serializer": wire_json.NAME,
+        "accept_content": [wire_json.NAME, "json"],
+        # One queue, the service's own
+        "task_default_queue": service,
+        "task_default_exchange": "",
+        "task_default_routing_key": service,
+        "task_create_missing_queues": True,
+        # A task belongs to Redis until it has ended
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": True,  # the ledger decides what follows, not the broker
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # leases hold; True loses tasks
+        "worker_deduplicate_successful_tasks": False,  # the ledger does
+        "task_track_started": False,  # so does the ledger
+        # The worker's manners
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,  # half the throughput; Flower can turn them on
+        "task_send_sent_event": False,
+        "worker_proc_alive_timeout": 30,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def broker_options(settings: MeshSettings) -> dict[str, Any]:
+    """Options of the stream transport; of RabbitMQ, only confirmed publishing."""
+    if settings.broker_url and settings.broker_url.startswith("amqp"):
+        return {"confirm_publish": True}
+    options: dict[str, Any] = {
+        "namespace": settings.namespace,
+        "lease_seconds": settings.lease.total_seconds(),
+        "dead_letters_kept": settings.dead_letters_kept,
+        "socket_connect_timeout": settings.redis_timeout.total_seconds(),
+        "socket_timeout": settings.redis_timeout.total_seconds() + 5,  # longer than a blocking read waits
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "client_name": "streammesh-broker",
+    }
+    if "sentinel" in settings.redis_url.split("://")[0]:
+        where = parse_sentinel_url(settings.redis_url)
+        options["master_name"] = where.service
+    return options
+
+
+def result_backend(redis_url: str) -> str:
+    """The result backend's URL for plain Celery tasks: the same Redis."""
+    if "sentinel" not in redis_url.split("://")[0]:
+        return redis_url
+    where = parse_sentinel_url(redis_url)
+    credentials = f"{where.username or ''}:{where.password}@" if where.password else ""
+    return ";".join(f"sentinel://{credentials}{host}:{port}/{where.db}" for host, port in where.hosts)
+
+
+def result_options(settings: MeshSettings) -> dict[str, Any]:
+    """Options of the result backend: every key below the mesh's own prefix."""
+    options: dict[str, Any] = {"global_keyprefix": f"{Keys(settings.namespace).prefix}result:"}
+    if "sentinel" in settings.redis_url.split("://")[0]:
+        options["master_name"] = parse_sentinel_url(settings.redis_url).service
+    return options

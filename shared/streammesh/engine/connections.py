@@ -1,0 +1,50 @@
+"""The clients that handlers' bookkeeping uses: one per process, one per event loop; none per task."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import redis
+import redis.asyncio
+import uvloop
+
+from streammesh.redis_client import open_async, open_sync
+from streammesh.settings import MeshSettings
+
+T = TypeVar("T")
+
+
+class Connections:
+    """Opens a client at first use and keeps it; a forked child opens its own."""
+
+    def __init__(self, settings: MeshSettings, name: str) -> None:
+        self._settings, self._name = settings, name
+        self._sync: tuple[int, redis.Redis] | None = None
+        self._runner: tuple[int, asyncio.Runner] | None = None
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
+
+    def sync(self) -> redis.Redis:
+        """The blocking client of this process."""
+        pid = os.getpid()
+        if self._sync is None or self._sync[0] != pid:
+            self._sync = (pid, open_sync(self._settings, self._name))
+        return self._sync[1]
+
+    def asynchronous(self) -> redis.asyncio.Redis:
+        """The client of the running event loop."""
+        loop = asyncio.get_running_loop()
+        client = self._async.get(loop)
+        if client is None:
+            client = self._async[loop] = open_async(self._settings, self._name)
+        return client
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine from synchronous code, on an event loop that this process keeps."""
+        pid = os.getpid()
+        if self._runner is None or self._runner[0] != pid:
+            self._runner = (pid, asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        return self._runner[1].run(coroutine)

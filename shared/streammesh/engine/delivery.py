@@ -1,0 +1,166 @@
+"""The Celery task behind every subscription: acts out the steps of `attempt.py`, async or sync."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+import structlog
+from celery import Task
+from celery.canvas import Signature
+from celery.exceptions import Retry as CeleryRetry
+from celery.exceptions import SoftTimeLimitExceeded
+
+from streammesh import names
+from streammesh.binding import Binding
+from streammesh.context import Context
+from streammesh.engine import greenlet_bridge, workflow
+from streammesh.engine.attempt import Ask, Delivering, Handle, Step, Steps, attempt_steps
+from streammesh.engine.insisting import insist, insist_sync
+from streammesh.engine.plumbing import Plumbing
+from streammesh.engine.places import queue_place, task_ref
+from streammesh.envelope import Event
+from streammesh.ledger import QueuePlace, TaskRef
+from streammesh.lua import Call, run, run_sync
+from streammesh.retry import RetryPolicy
+from streammesh.subscriptions import Subscription
+
+
+class DeliveryFailed(Exception):
+    """Tells Celery (its log, Flower) that a delivery gave up; the reason is in the ledger."""
+
+
+class TookTooLong(Exception):
+    """The handler did not end within its `timeout`."""
+
+
+class DeliveryTask(Task):  # type: ignore[misc]
+    """One subscription as a Celery task. Its outcome is in the ledger, not in the result backend."""
+
+    abstract = True
+    Request = "streammesh.engine.request:MeshRequest"
+    acks_late = True
+    reject_on_worker_lost = True
+    ignore_result = True
+    max_retries = None
+    typing = False
+    throws = (DeliveryFailed,)
+    subscription: Subscription
+    binding: Binding
+    policy: RetryPolicy
+    plumbing: Plumbing
+
+    @cached_property
+    def kind(self) -> Delivering:
+        """What all attempts share; made at the first one, when the settings are known."""
+        keep = self.subscription.keep
+        return Delivering(
+            binding=self.binding,
+            policy=self.policy,
+            ledger=self.plumbing.ledger,
+            keep=None if keep is None else timedelta(seconds=keep),
+            is_workflow=is_workflow,
+            random=random.random,
+            clock=self.plumbing.clock,
+        )
+
+    def run(self, raw: Any) -> str:
+        """Run one attempt; `raw` is the envelope in the JSON event format."""
+        request = self.request
+        ref = task_ref(request.id, self.subscription, raw)
+        place = queue_place(request.get("mesh_tag"), self.subscription.service)
+        worker = f"{request.hostname}"
+        with structlog.contextvars.bound_contextvars(
+            task_id=ref.task_id, task=ref.name, event_id=ref.event.id, event_type=ref.event.type
+        ):
+            if greenlet_bridge.in_greenlet():
+                state = greenlet_bridge.wait_for(self._run_async(ref, place, worker))
+            elif self.kind.binding.is_async:
+                state = self.plumbing.connections.run(self._run_async(ref, place, worker))
+            else:
+                state = self._run_sync(ref, place, worker)
+        if state == names.FAILED:
+            raise DeliveryFailed(ref.task_id)
+        if state == names.RETRYING:
+            raise CeleryRetry("the ledger holds the next attempt")
+        return state
+
+    async def _run_async(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+        client = self.plumbing.connections.asynchronous()
+
+        async def act(call: Call[str]) -> str:
+            return await run(client, call)
+
+        steps = attempt_steps(self.kind, ref, place, worker, act)
+        forward: Callable[[Any], Step] = steps.send
+        answer: Any = None
+        while True:
+            try:
+                step = forward(answer)
+            except StopIteration as stop:
+                return str(stop.value)
+            try:
+                if isinstance(step, Ask):
+                    answer = await insist(client, step.call)
+                elif isinstance(step, Handle):
+                    answer = await self._call_async(step.context, ref.event)
+                else:
+                    call = workflow.start_call(self, ref, place, step)
+                    answer = await insist(client, call)
+                forward = steps.send
+            except Exception as error:
+                forward, answer = steps.throw, error
+
+    async def _call_async(self, context: Context, event: Event) -> Any:
+        binding, timeout = self.kind.binding, self.subscription.timeout
+        args, kwargs = binding.arguments(event, context)
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                if binding.is_async:
+                    return await binding.handler(*args, **kwargs)
+                return await asyncio.to_thread(binding.handler, *args, **kwargs)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise  # the handler's own
+            raise TookTooLong(f"the handler did not end within {timeout} s") from error
+
+    def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+        client = self.plumbing.connections.sync()
+
+        def act(call: Call[str]) -> str:
+            return run_sync(client, call)
+
+        steps: Steps = attempt_steps(self.kind, ref, place, worker, act)
+        forward: Callable[[Any], Step] = steps.send
+        answer: Any = None
+        while True:
+            try:
+                step = forward(answer)
+            except StopIteration as stop:
+                return str(stop.value)
+            try:
+                if isinstance(step, Ask):
+                    answer = insist_sync(client, step.call)
+                elif isinstance(step, Handle):
+                    answer = self._call_sync(step.context, ref.event)
+                else:
+                    answer = insist_sync(client, workflow.start_call(self, ref, place, step))
+                forward = steps.send
+            except Exception as error:
+                forward, answer = steps.throw, error
+
+    def _call_sync(self, context: Context, event: Event) -> Any:
+        args, kwargs = self.kind.binding.arguments(event, context)
+        try:
+            return self.kind.binding.handler(*args, **kwargs)
+        except SoftTimeLimitExceeded:
+            raise TookTooLong(f"the handler did not end within {self.subscription.timeout} s") from None
+
+
+def is_workflow(result: Any) -> bool:
+    """Whether a handler's result is a Celery signature."""
+    return isinstance(result, Signature)

@@ -1,0 +1,55 @@
+"""Makes a ledger call however long Redis is away: the handler has run, so its outcome must get through.
+
+Every ledger call may be repeated: a script that ran and whose reply was lost answers the same again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import TypeVar
+
+import redis
+import redis.asyncio
+import structlog
+
+from streammesh import lua
+from streammesh.lua import Call
+from streammesh.redis_client import is_unavailable
+
+T = TypeVar("T")
+log = structlog.get_logger(__name__)
+
+
+def _waits() -> Iterator[float]:
+    """Seconds between tries: at once, then growing to one second, for ever."""
+    yield from (0.05, 0.1, 0.2, 0.5)
+    while True:
+        yield 1.0
+
+
+def insist_sync(client: redis.Redis, call: Call[T]) -> T:
+    """Make the call on a blocking client; raises only what trying again cannot mend."""
+    for wait in _waits():
+        try:
+            return lua.run_sync(client, call)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("redis.away", script=call.script.name, reason=str(error))
+        time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+async def insist(client: redis.asyncio.Redis, call: Call[T]) -> T:
+    """As `insist_sync`, on an asyncio client."""
+    for wait in _waits():
+        try:
+            return await lua.run(client, call)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("redis.away", script=call.script.name, reason=str(error))
+        await asyncio.sleep(wait)
+    raise AssertionError("unreachable")

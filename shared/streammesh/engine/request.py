@@ -1,0 +1,72 @@
+"""Celery's view of one queue entry in the worker, with what the mesh adds.
+
+It tells the task where its queue entry lies, and it tells the ledger of ends that no handler sees: a
+hard time limit, a worker child that died.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+
+from streammesh.clock import to_ms
+from streammesh.engine.insisting import insist_sync
+from streammesh.engine.outcome import GiveUp, after_error
+from streammesh.engine.places import queue_place, task_ref
+from streammesh.ledger import dead_letter
+from streammesh.names import FAILED
+
+log = structlog.get_logger(__name__)
+
+
+class HardLimit(Exception):
+    """The handler went on after its time limit and was stopped."""
+
+
+class MeshRequest(Request):  # type: ignore[misc]
+    """A request for a delivery."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self._request_dict["mesh_tag"] = message.delivery_tag
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
+        if not soft:
+            self._settle(HardLimit(f"it ran longer than {timeout} s and was stopped"))
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """A child that died mid-task: the attempt failed, and counts."""
+        error = exc_info.exception
+        error = getattr(error, "exc", error)
+        if isinstance(error, WorkerLostError):
+            self._settle(HardLimit(f"its worker process died: {error}"))
+            self.acknowledge()
+            return None
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _settle(self, error: Exception) -> None:
+        """End the current attempt in the ledger: another one later, or a dead letter. Harmless if it ended."""
+        task = self.task
+        ref = task_ref(self.id, task.subscription, self.args[0] if self.args else None)
+        place = queue_place(self._request_dict["mesh_tag"], ref.service)
+        client = task.plumbing.connections.sync()
+        stored = client.hmget(task.kind.ledger.keys.task(ref.task_id), "attempt", "state", "entry")
+        attempt, state, entry = (value.decode() if value else "" for value in stored)
+        if state != "started" or entry != place.entry:
+            return
+        decision = after_error(error, int(attempt), task.kind.policy, task.kind.random())
+        ledger = task.kind.ledger
+        if isinstance(decision, GiveUp):
+            letter = dead_letter(ref, decision.failure, int(attempt), to_ms(task.kind.clock.now()), place.queue)
+            call = ledger.finish(
+                ref, place, int(attempt), FAILED, failure=decision.failure, keep=task.kind.keep, dead_letter=letter
+            )
+        else:
+            call = ledger.retry_later(ref, place, int(attempt), decision.wait, decision.failure)
+        answer = insist_sync(client, call)
+        log.error("task.stopped", task_id=ref.task_id, task=ref.name, reason=str(error), answer=answer)

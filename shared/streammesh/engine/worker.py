@@ -1,0 +1,142 @@
+"""Runs a service's Celery worker: registers the manifest, shows life, drains within a deadline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any, Literal
+
+import structlog
+from celery import signals
+from celery.apps.worker import Worker
+
+from streammesh import lua, names
+from streammesh.engine.app import MeshCelery
+from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
+from streammesh.engine.connections import Connections
+from streammesh.keys import Keys
+from streammesh.manifests import register_call
+from streammesh.redis_client import is_unavailable
+from streammesh.settings import MeshSettings
+from streammesh.subscriptions import Manifest
+
+log = structlog.get_logger(__name__)
+PoolKind = Literal["async", "prefork", "threads", "solo"]
+POOLS = {"async": "streammesh.engine.async_pool:TaskPool"}
+BEAT_SECONDS = 3.0  # between two signs of life
+ALIVE_MS = 60_000
+
+
+def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool: PoolKind) -> int:
+    """Run until SIGTERM or SIGINT; answers the exit code.
+
+    A first signal drains: no new task is taken, running ones may end within `MESH_DRAIN`; then the rest
+    is given back, to be taken up by another worker at once.
+    """
+    connections = Connections(settings, f"{manifest.service}-worker")
+    keys = Keys(settings.namespace)
+    register_when_possible(connections, keys, manifest)
+    heart = Heartbeat(connections, keys, manifest.service)
+    app.set_current()
+    app.set_default()
+    _drain_by(settings.drain.total_seconds())
+
+    @signals.worker_ready.connect(weak=False)
+    def _ready(**_: Any) -> None:
+        heart.start()
+        log.info("worker.ready", queue=manifest.service, pool=pool, subscriptions=len(manifest.subscriptions))
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def _stopping(**_: Any) -> None:
+        heart.stop()
+
+    worker = Worker(
+        app=app,
+        hostname=f"{manifest.service}-{os.getpid()}@%h",
+        pool_cls=POOLS.get(pool, pool),
+        concurrency=settings.concurrency or (DEFAULT_CONCURRENCY if pool == "async" else None),
+        queues=[manifest.service],
+        loglevel=settings.log_level.upper(),
+        optimization="fair",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    heart.stop()
+    log.info("worker.stopped")
+    return int(worker.exitcode or 0)
+
+
+def register_when_possible(connections: Connections, keys: Keys, manifest: Manifest) -> None:
+    """Store the manifest, waiting for Redis as long as it takes. Raises InvalidManifest."""
+    call = register_call(keys, manifest)
+    while True:
+        try:
+            changed = lua.run_sync(connections.sync(), call)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("redis.away", reason=str(error))
+            time.sleep(1)
+        else:
+            log.info("manifest.registered", changed=changed, subscriptions=len(manifest.subscriptions))
+            return
+
+
+class Heartbeat:
+    """Shows that this worker lives, and registers the manifest anew when Redis has forgotten it."""
+
+    def __init__(self, connections: Connections, keys: Keys, role: str) -> None:
+        self._connections, self._keys, self._role = connections, keys, role
+        self._name = names.process_name(role)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin; harmless when it has begun."""
+        if not self._thread.is_alive() and not self._over.is_set():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End, and take the name off the list at once."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        try:
+            self._connections.sync().zrem(self._keys.alive(self._role), self._name)
+        except Exception as error:
+            log.debug("heartbeat.not_removed", reason=str(error))
+
+    def _beat(self) -> None:
+        while not self._over.is_set():
+            now = round(time.time() * 1000)
+            key = self._keys.alive(self._role)
+            try:
+                pipeline = self._connections.sync().pipeline(transaction=False)
+                pipeline.zadd(key, {self._name: now})
+                pipeline.zremrangebyscore(key, 0, now - ALIVE_MS)
+                pipeline.execute()
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+            self._over.wait(BEAT_SECONDS)
+
+
+def _drain_by(seconds: float) -> None:
+    """When a warm shutdown has begun, end it cold after `seconds`: what still runs is given back."""
+
+    def cold() -> None:
+        log.warning("worker.drain_deadline", seconds=seconds)
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+    @signals.worker_shutting_down.connect(weak=False)
+    def _begin(how: str = "", **_: Any) -> None:
+        if how == "Warm":
+            timer = threading.Timer(seconds, cold)
+            timer.daemon = True
+            timer.start()
+            log.info("worker.draining", seconds=seconds)

@@ -1,0 +1,188 @@
+"""Workflows: a handler answers with a Celery signature, and the delivery ends when the workflow ends.
+
+The workflow's first tasks are made by Celery's own canvas, captured, and queued by one script that
+also ends the handler's queue entry, so a crash starts it once or not at all. Celery gives every part
+the delivery's id as its `root_id`; that is how parts find their ledger row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+import structlog
+from celery import Celery, chain, current_task
+from celery.exceptions import Ignore
+
+from streammesh import envelope, ledger, lua, names
+from streammesh.binding import context_parameter
+from streammesh.clock import to_ms
+from streammesh.context import Context
+from streammesh.engine import capture
+from streammesh.engine.attempt import Workflow
+from streammesh.engine.insisting import insist_sync
+from streammesh.engine.outcome import describe
+from streammesh.engine.plumbing import Plumbing
+from streammesh.engine.queue_wire import encode
+from streammesh.envelope import Event
+from streammesh.ledger import Ledger, QueuePlace, TaskRef
+from streammesh.rows import TaskRow, parse_task
+
+FOLLOW_UPS = "__follow_ups__"  # a part's result carries the events it published under this name
+log = structlog.get_logger(__name__)
+
+
+def finish_name(service: str) -> str:
+    """The task that ends a delivery with its workflow's result."""
+    return f"{service}.finish_workflow"
+
+
+def fail_name(service: str) -> str:
+    """The task that ends a delivery when a part of its workflow gave up."""
+    return f"{service}.fail_workflow"
+
+
+def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lua.Call[str]:
+    """The call that queues a workflow's first tasks in place of the handler; answers `done` or `lost`."""
+    app, service = task.app, ref.service
+    published = [event.to_dict() for event in step.context.follow_ups]
+    last = app.signature(finish_name(service), kwargs={"published": published})
+    on_error = app.signature(fail_name(service), immutable=False)
+    with capture.capturing() as producer:
+        chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=ref.task_id)
+        sent = producer.take()
+    keys = task.kind.ledger.keys
+    entries = []
+    for queue, message in sent:
+        fields = encode(message)
+        entries.append((keys.queue(queue), fields[b"h"], fields[b"b"]))
+    ours: Ledger = task.kind.ledger
+    return ours.start_workflow(ref, place, step.context.attempt, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowTasks:
+    """What a service's app needs for workflows: the two ends, and how parts are made."""
+
+    app: Celery
+    plumbing: Plumbing
+
+    @property
+    def service(self) -> str:
+        """Whose workflows these are."""
+        return self.plumbing.service
+
+    def register(self) -> None:
+        """Add the tasks that end deliveries."""
+        self.app.task(self.finish, name=finish_name(self.service), ignore_result=True, shared=False)
+        self.app.task(self.fail, name=fail_name(self.service), ignore_result=True, shared=False)
+
+    def finish(self, result: Any, published: list[dict[str, Any]]) -> str:
+        """The workflow has its result: end the delivery with it, unless it has ended meanwhile."""
+        carried: list[dict[str, Any]] = list(published)
+        result = unwrap(result, carried)
+        found = self._current()
+        if found is None:
+            return "skipped"
+        ref, row = found
+        call = self.plumbing.ledger.finish(
+            ref,
+            QueuePlace(self.service),
+            row.attempt,
+            names.SUCCEEDED,
+            result=result,
+            follow_ups=[envelope.from_dict(event) for event in carried],
+        )
+        answer = insist_sync(self.plumbing.connections.sync(), call)
+        log.info("task.succeeded", task_id=ref.task_id, task=ref.name, workflow=True, answer=answer)
+        return answer
+
+    def fail(self, request: Any, error: BaseException, trace: Any) -> str:
+        """A part gave up: end the delivery with that part's reason, unless it has ended meanwhile."""
+        root = getattr(request, "root_id", None) or request["root_id"]
+        found = self._of(root)
+        if found is None:
+            return "skipped"
+        ref, row = found
+        described = describe(error)
+        part = getattr(request, "task", None) or "a part"
+        failure = ledger.Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
+        letter = ledger.dead_letter(ref, failure, row.attempt, to_ms(self.plumbing.clock.now()), self.service)
+        call = self.plumbing.ledger.finish(
+            ref, QueuePlace(self.service), row.attempt, names.FAILED, failure=failure, dead_letter=letter
+        )
+        answer = insist_sync(self.plumbing.connections.sync(), call)
+        log.error("task.failed", task_id=ref.task_id, task=ref.name, workflow=True, reason=failure.reason)
+        return answer
+
+    def part(self, function: Callable[..., Any], **options: Any) -> Any:
+        """Make a function a part of workflows: a Celery task that may take a `ctx`.
+
+        `ctx.progress(...)` is pushed for the delivery; `ctx.publish(...)` events leave together with the
+        delivery's end. A part of a delivery that has ended (failed elsewhere, cancelled) does not run.
+        """
+        context_name = context_parameter(function)
+
+        @wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            carried: list[dict[str, Any]] = []
+            args = tuple(unwrap(value, carried) for value in args)
+            context: Context | None = None
+            found = self._current()
+            if found is None and current_task.request.root_id != current_task.request.id:
+                raise Ignore
+            if found is not None and context_name is not None:
+                ref, row = found
+
+                def act(call: lua.Call[str]) -> str:
+                    return lua.run_sync(self.plumbing.connections.sync(), call)
+
+                context = Context(ref, row.attempt, self.plumbing.ledger, act, log)
+                kwargs[context_name] = context
+            result = function(*args, **kwargs)
+            if context is not None:
+                carried += [_renamed(event, current_task.request.id).to_dict() for event in context.follow_ups]
+            return {FOLLOW_UPS: carried, "result": result} if carried else result
+
+        return self.app.task(
+            run, name=f"{self.service}.{function.__name__}", shared=False, typing=False, **options
+        )
+
+    def _current(self) -> tuple[TaskRef, TaskRow] | None:
+        return self._of(current_task.request.root_id)
+
+    def _of(self, task_id: str) -> tuple[TaskRef, TaskRow] | None:
+        stored = self.plumbing.connections.sync().hgetall(self.plumbing.ledger.keys.task(task_id))
+        if b"meta" not in stored:
+            return None
+        row = parse_task(task_id, stored)
+        if row.ended:
+            return None
+        about = row.event
+        event = Event(
+            id=about["id"],
+            source=about["source"],
+            type=about["type"],
+            time="",
+            subject=about.get("subject"),
+            extensions={"correlationid": about["correlation"]} if about.get("correlation") else {},
+        )
+        return TaskRef(task_id, row.name, row.service, event), row
+
+
+def unwrap(value: Any, carried: list[dict[str, Any]]) -> Any:
+    """Take the events that earlier parts published out of what they returned; lists are a group's results."""
+    if isinstance(value, dict) and FOLLOW_UPS in value:
+        carried += value[FOLLOW_UPS]
+        return value["result"]
+    if isinstance(value, list):
+        return [unwrap(item, carried) for item in value]
+    return value
+
+
+def _renamed(event: Event, part_id: str) -> Event:
+    """A part's events get ids of the part's own, so that two parts do not publish under one id."""
+    return replace(event, id=names.task_id(event.source, part_id, event.id))
+
