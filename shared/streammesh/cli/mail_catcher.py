@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import logging
+import os
 import re
 import signal
 import weakref
@@ -71,8 +72,8 @@ class Keeper:
 
 
 def slug(text: str) -> str:
-    """Letters, digits, `.`, `-`, `_` and `@` of a text, the rest as one `_` each run; never empty."""
-    return re.sub(r"[^A-Za-z0-9.@-]+", "_", text).strip("._-")[:SLUG_LENGTH] or "_"
+    """Letters, digits, `.`, `-`, `+` and `@` of a text, the rest as one `_` each run; never empty."""
+    return re.sub(r"[^A-Za-z0-9.@+-]+", "_", text).strip("._-")[:SLUG_LENGTH] or "_"
 
 
 async def serve(host: str, port: int, folder: Path, *, clock: Clock | None = None) -> None:
@@ -106,6 +107,12 @@ async def serve(host: str, port: int, folder: Path, *, clock: Clock | None = Non
     log.info("mail_catcher.stopped")
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port between 0 and 65535")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The command. Exits 2 on a wrong argument, 1 where the port is taken."""
     parser = argparse.ArgumentParser(
@@ -113,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
-        "--port", type=int, default=1025, help="port, 0 for any free one (default: %(default)s)"
+        "--port", type=_port, default=1025, help="port, 0 for any free one (default: %(default)s)"
     )
     parser.add_argument(
         "--folder", type=Path, default=Path("var/mail"), help="where mails go (default: %(default)s)"
@@ -124,9 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         asyncio.run(serve(chosen.host, chosen.port, chosen.folder))
     except OSError as error:
-        raise SystemExit(
-            f"mail_catcher: cannot listen on {chosen.host}:{chosen.port}: {error.strerror}"
-        ) from None
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise SystemExit(f"mail_catcher: cannot listen on {chosen.host}:{chosen.port}: {why}") from None
 
 
 if __name__ == "__main__":
