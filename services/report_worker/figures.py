@@ -84,15 +84,17 @@ def seconds(value: float | None) -> str:
     """A length of time: `850 µs`, `12.4 ms`, `3.20 s`, `4 min 10 s`, `2 h 05 min`."""
     if value is None:
         return DASH
-    if value < 0.001:
+    if value < 0.0009995:  # each limit is where the text would round up into the next unit
         return f"{value * 1e6:.0f}\u00a0µs"
-    if value < 1:
-        return f"{value * 1000:.{1 if value < 0.1 else 0}f}\u00a0ms"
-    if value < 60:
-        return f"{value:.2f}\u00a0s" if value < 10 else f"{value:.1f}\u00a0s"
-    if value < 3600:
-        return f"{int(value // 60)}\u00a0min\u00a0{int(value % 60):02}\u00a0s"
-    return f"{int(value // 3600)}\u00a0h\u00a0{int(value % 3600 // 60):02}\u00a0min"
+    if value < 0.9995:
+        return f"{value * 1000:.{1 if value < 0.09995 else 0}f}\u00a0ms"
+    if value < 59.95:
+        return f"{value:.{2 if value < 9.995 else 1}f}\u00a0s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes}\u00a0min\u00a0{rest:02}\u00a0s"
+    hours, minutes = divmod(round(value / 60), 60)
+    return f"{hours}\u00a0h\u00a0{minutes:02}\u00a0min"
 
 
 def size(octets: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+import structlog
 import typst
 
 from services.report_worker.document import Document
@@ -16,6 +17,9 @@ from services.report_worker.document import Document
 LAYOUT = Path(__file__).parent / "layout"
 TEMPLATE = LAYOUT / "report.typ"
 STANDARD: Any = "ua-1"  # PDF/UA-1: tagged, so that a screen reader can read it
+LETTER_MISSING = "could not be displayed"  # typst's words when PDF/UA cannot be had for want of a font
+
+log = structlog.get_logger()
 
 
 class TypesettingError(RuntimeError):
@@ -29,10 +33,20 @@ def _fonts() -> typst.Fonts:
 
 
 def typeset(document: Document, charts: Sequence[str | None], *, made: datetime) -> tuple[bytes, int]:
-    """(PDF, number of pages). The same arguments give the same bytes. Raises TypesettingError."""
+    """(PDF, number of pages). The same arguments give the same bytes. Raises TypesettingError.
+
+    A letter that no font on this machine has is an empty box, and the PDF is then not PDF/UA any more.
+    """
     compiler = _compiler(document, charts)
+    made = made.astimezone(UTC)
     try:
-        pdf = compiler.compile(format="pdf", pdf_standards=STANDARD, timestamp=made.astimezone(UTC))
+        try:
+            pdf = compiler.compile(format="pdf", pdf_standards=STANDARD, timestamp=made)
+        except typst.TypstError as error:
+            if LETTER_MISSING not in error.message:
+                raise
+            log.warning("report.letters_missing")
+            pdf = compiler.compile(format="pdf", timestamp=made)
         pages = orjson.loads(compiler.query("<pages>", field="value", one=True))
     except typst.TypstError as error:
         raise TypesettingError(f"{error.message} {' '.join(error.hints)}".strip()) from None

@@ -6,6 +6,7 @@ import math
 import random
 import statistics
 from fractions import Fraction
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -31,7 +32,7 @@ def cuts(draw: st.DrawFn) -> tuple[list, list[list]]:
     whole = draw(rows)
     places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     edges = [0, *places, len(whole)]
-    return whole, [whole[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return whole, [whole[a:b] for a, b in pairwise(edges)]
 
 
 @given(cuts(), st.randoms(use_true_random=False))
@@ -102,7 +103,7 @@ def test_chunks_cover_every_row_once_and_are_not_too_many(count: int, size: int,
 def test_the_largest_comes_first_and_a_group_without_a_number_last() -> None:
     groups = aggregate([("none", None), ("small", -5.0), ("large", 2.0), ("large", 3.0), ("same", 5.0)])
     assert [row.group for row in ranked(groups, "sum", None)] == ["large", "same", "small", "none"]
-    assert [row.group for row in ranked(groups, "count", None)][0] == "large"
+    assert next(iter(ranked(groups, "count", None))).group == "large"
 
 
 def test_time_runs_forward_and_empty_stretches_are_shown() -> None:
