@@ -13,6 +13,7 @@ from celery import signals
 from celery.apps.worker import Worker
 
 from streammesh import lua, names
+from streammesh.alive import BEAT_SECONDS, beat_commands
 from streammesh.engine.app import MeshCelery
 from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
@@ -25,8 +26,6 @@ from streammesh.subscriptions import Manifest
 log = structlog.get_logger(__name__)
 PoolKind = Literal["async", "prefork", "threads", "solo"]
 POOLS = {"async": "streammesh.engine.async_pool:TaskPool"}
-BEAT_SECONDS = 3.0  # between two signs of life
-ALIVE_MS = 60_000
 
 
 def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool: PoolKind) -> int:
@@ -113,12 +112,11 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._over.is_set():
-            now = round(time.time() * 1000)
             key = self._keys.alive(self._role)
             try:
                 pipeline = self._connections.sync().pipeline(transaction=False)
-                pipeline.zadd(key, {self._name: now})
-                pipeline.zremrangebyscore(key, 0, now - ALIVE_MS)
+                for command in beat_commands(key, self._name, round(time.time() * 1000)):
+                    pipeline.execute_command(*command)
                 pipeline.execute()
             except Exception as error:
                 if not is_unavailable(error):

@@ -1,0 +1,60 @@
+# Each target works on a fresh clone with python3 (>= 3.11, with venv), make and git.
+PYTHON ?= python3
+V := .venv
+BIN := $(V)/bin
+STAMP := $(V)/.made
+SRC := shared services tests benchmarks examples deploy
+
+.PHONY: help setup demo up test check faults bench compose-test lock format clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+# uv installs the locked set in seconds; where it cannot be had or cannot reach the registry, pip does it.
+$(STAMP): requirements.lock requirements-setup.lock shared/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "python 3.11 or newer is needed; say make PYTHON=/path/to/python3"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(V)
+	@echo "Setting up $(V) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-setup.lock
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock 2>/dev/null \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e shared
+	@touch $@
+
+setup: $(STAMP)  ## make .venv from the lock file
+
+demo: $(STAMP)  ## run the whole mesh once, do the main job, show the results
+	@$(BIN)/streammesh demo
+
+up: $(STAMP)  ## run the whole mesh until Ctrl-C
+	@$(BIN)/streammesh up
+
+test: $(STAMP)  ## every test that fits a quarter of an hour
+	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+
+check: $(STAMP)  ## lint, format, types, architecture
+	@$(BIN)/ruff check $(SRC)
+	@$(BIN)/ruff format --check -q $(SRC) || { echo "run: make format"; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest tests/architecture
+
+format: $(STAMP)  ## put the code in order
+	@$(BIN)/ruff check -q --fix-only $(SRC)
+	@$(BIN)/ruff format -q $(SRC)
+
+faults: $(STAMP)  ## kill things and count what was lost or doubled
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+compose-test: $(STAMP)  ## build the images and run the demo against them (needs a Docker engine)
+	@$(BIN)/python -m tests.compose $(ARGS)
+
+lock: $(STAMP)  ## bring the lock files up to date
+	@cat services/*/requirements.txt requirements-dev.txt | grep -v '^streammesh' > $(V)/all.in
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --all-extras shared/pyproject.toml $(V)/all.in -o requirements.lock
+	@echo uv | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements.lock - -o requirements-setup.lock
+
+clean:  ## remove everything that was made
+	@rm -rf $(V) var .ruff_cache .mypy_cache

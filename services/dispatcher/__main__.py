@@ -1,0 +1,77 @@
+"""Wires and runs the dispatcher: `python -m services.dispatcher`."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from streammesh import logs
+from streammesh.alive import show_life
+from streammesh.clock import SystemClock
+from streammesh.engine.app import make_app
+from streammesh.engine.encoder import Encoder
+from streammesh.keys import Keys
+from streammesh.redis_client import open_async
+from streammesh.running import keep_on, run_until_stopped
+from streammesh.settings import MeshSettings, load_settings
+from streammesh.streams.due import DueSet
+
+from services.dispatcher.lanes import Lanes, watch
+from services.dispatcher.promoter import Promoter
+from services.dispatcher.settings import DispatcherSettings
+
+log = structlog.get_logger(__name__)
+LOOK_EVERY = timedelta(seconds=5)
+
+
+async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asyncio.Event) -> None:
+    """Run every role of a dispatcher until `stop` is set."""
+    keys, clock = Keys(settings.namespace), SystemClock()
+    client = open_async(settings, "dispatcher")
+    ears = open_async(settings, "dispatcher-ears", blocking=True)
+    encoder = Encoder(make_app("dispatcher", settings), settings)
+    lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
+    promoter = Promoter(DueSet(client, keys), clock)
+    look = asyncio.Event()
+
+    def changed(what: str) -> None:
+        (promoter.changed if what == "due" else look).set()
+
+    async def follow_changes() -> None:
+        while True:
+            await look.wait()
+            look.clear()
+            try:
+                await lanes.refresh()
+            except Exception:
+                look.set()  # what changed is still to be looked at
+                raise
+
+    roles = [
+        keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY)),
+        keep_on("lanes", follow_changes),
+        keep_on("promoter", promoter.run),
+        keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher")),
+    ]
+    tasks = [asyncio.create_task(role) for role in roles]
+    log.info("dispatcher.ready")
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await lanes.stop()
+    await client.aclose()
+    await ears.aclose()
+    log.info("dispatcher.stopped")
+
+
+def main() -> None:
+    """The process."""
+    settings, own = load_settings(MeshSettings), load_settings(DispatcherSettings)
+    logs.configure(settings, "dispatcher")
+    run_until_stopped(lambda stop: dispatch(settings, own, stop))
+
+
+if __name__ == "__main__":
+    main()

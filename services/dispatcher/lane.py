@@ -1,0 +1,135 @@
+"""One lane: reads what one service subscribes to and hands it over to that service's queue.
+
+What if SIGKILL here? Before the hand-off call the entries are pending and another dispatcher takes
+them over; within it nothing can happen, it is one script; after it they are acknowledged and queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import orjson
+import redis.asyncio
+import structlog
+from redis.exceptions import ResponseError
+from streammesh import lua
+from streammesh.clock import Clock, to_ms
+from streammesh.keys import Keys
+from streammesh.running import keep_on
+from streammesh.settings import MeshSettings
+from streammesh.streams.handoff import HandedOver, handoff_call
+from streammesh.streams.read import Entry, GroupReader
+from streammesh.subscriptions import Routes
+
+from services.dispatcher.planning import Broken, Encode, plan_batch
+from services.dispatcher.settings import DispatcherSettings
+
+log = structlog.get_logger(__name__)
+FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is full
+REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
+
+
+class Lane:
+    """The lane of one service over a fixed set of domains; when the set changes, a new lane is made."""
+
+    def __init__(
+        self,
+        service: str,
+        domains: Sequence[str],
+        reader: GroupReader,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        settings: MeshSettings,
+        own: DispatcherSettings,
+        routes: Callable[[], Routes],
+        encode: Encode,
+        clock: Clock,
+    ) -> None:
+        self.service, self.domains = service, sorted(domains)
+        self._reader, self._client, self._keys = reader, client, keys
+        self._settings, self._own = settings, own
+        self._routes, self._encode, self._clock = routes, encode, clock
+
+    async def run(self) -> None:
+        """Read and hand over, and take over what other dispatchers left, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_on(f"lane {self.service}", self._read))
+            group.create_task(keep_on(f"reclaimer {self.service}", self._reclaim))
+
+    async def _read(self) -> None:
+        await self._reader.join(self.domains)
+        # What this process was given before its last read was cut short is pending under its name.
+        while mine := await self._reader.mine(self.domains, self._own.batch):
+            await self.hand_over(mine)
+        while True:
+            try:
+                entries = await self._reader.read(self.domains, self._own.batch, self._own.block)
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                log.warning("lane.group_lost", service=self.service)
+                await self._reader.join(self.domains)
+                continue
+            if entries:
+                queued = await self.hand_over(entries)
+                if queued is not None and queued >= self._settings.max_queued:
+                    await self._wait_for_room()
+
+    async def _reclaim(self) -> None:
+        while True:
+            await asyncio.sleep(self._own.reclaim_every.total_seconds())
+            try:
+                stale = await self._reader.reclaim(self.domains, self._own.reclaim_idle, self._own.batch)
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                continue  # the reader makes it anew
+            if stale:
+                log.info("lane.took_over", service=self.service, count=len(stale))
+                await self.hand_over(stale)
+
+    async def hand_over(self, entries: Sequence[Entry]) -> int | None:
+        """Hand a batch over, exactly once each; answers the length of the service's queue if it was asked."""
+        queued: int | None = None
+        plans = plan_batch(entries, self._routes(), self.service, self._encode)
+        for domain, plan in plans.items():
+            for broken in plan.broken:
+                await self._park(broken)
+            if not plan.handovers:
+                continue
+            call = handoff_call(self._keys, self._settings, domain, self.service, plan.handovers)
+            done: HandedOver = await lua.run(self._client, call)
+            queued = done.queued if done.queued is not None else queued
+            if done.tasks:
+                log.debug("events.handed_over", service=self.service, domain=domain, tasks=done.tasks)
+        return queued
+
+    async def _park(self, broken: Broken) -> None:
+        entry, keys = broken.entry, self._keys
+        dead_id = f"event-{entry.domain}-{entry.position}"
+        letter = {
+            "id": dead_id,
+            "service": self.service,
+            "reason": broken.reason,
+            "kind": "BrokenEvent",
+            "attempts": 0,
+            "at": to_ms(self._clock.now()),
+            "stream": entry.domain,
+            "entry": {"e": (entry.envelope or b"").decode("utf-8", "backslashreplace")},
+        }
+        call: lua.Call[int] = lua.Call(
+            lua.script("park_event"),
+            [keys.events(entry.domain), keys.dead(self.service), keys.dead_index(self.service), keys.counters()],
+            [self.service, entry.position, dead_id, orjson.dumps(letter)],
+            int,
+        )
+        if await lua.run(self._client, call):
+            log.error("event.parked", service=self.service, entry=entry.position, reason=broken.reason)
+
+    async def _wait_for_room(self) -> None:
+        low = self._settings.max_queued * REFILL_AT
+        log.info("lane.waiting", service=self.service)
+        while await self._client.xlen(self._keys.queue(self.service)) > low:
+            await asyncio.sleep(FULL_WAIT.total_seconds())

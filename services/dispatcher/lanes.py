@@ -1,0 +1,130 @@
+"""Keeps one lane running per subscribing service, and follows changes of manifests and domains.
+
+Domains that no service reads have a lane of their own, `_unclaimed`, whose whole work is to account
+for events that nobody wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import redis.asyncio
+import structlog
+from streammesh import names
+from streammesh.clock import Clock
+from streammesh.keys import UNCLAIMED, Keys
+from streammesh.manifests import lanes, read_domains, read_manifests
+from streammesh.redis_client import open_async
+from streammesh.settings import MeshSettings
+from streammesh.streams.read import GroupReader
+from streammesh.subscriptions import Routes
+
+from services.dispatcher.lane import Lane
+from services.dispatcher.planning import Encode
+from services.dispatcher.settings import DispatcherSettings
+
+log = structlog.get_logger(__name__)
+
+
+class Lanes:
+    """All lanes of one dispatcher process."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        settings: MeshSettings,
+        own: DispatcherSettings,
+        encode: Encode,
+        clock: Clock,
+    ) -> None:
+        self._client, self._keys, self._settings, self._own = client, keys, settings, own
+        self._encode, self._clock = encode, clock
+        self._routes = Routes([])
+        self._running: dict[str, tuple[frozenset[str], asyncio.Task[None]]] = {}
+        self._consumer = names.process_name("dispatcher")
+
+    async def refresh(self) -> None:
+        """Look at manifests and domains, and start, change or stop lanes so that they fit."""
+        manifests = await read_manifests(self._client, self._keys)
+        domains = await read_domains(self._client, self._keys)
+        self._routes = Routes(manifests)
+        wanted = lanes(manifests, domains)
+        claimed = frozenset().union(*wanted.values()) if wanted else frozenset()
+        unclaimed = domains - claimed
+        if unclaimed:
+            wanted[UNCLAIMED] = unclaimed
+        for service in list(self._running):
+            if wanted.get(service) != self._running[service][0]:
+                before = await self._stop(service)
+                if service == UNCLAIMED:
+                    await self._leave(before - unclaimed)
+        for service, reads in wanted.items():
+            if service not in self._running and reads:
+                self._start(service, reads)
+
+    def _start(self, service: str, domains: frozenset[str]) -> None:
+        blocking = open_async(self._settings, f"lane-{service}", blocking=True)
+        lane = Lane(
+            service,
+            sorted(domains),
+            GroupReader(self._client, blocking, self._keys, service, self._consumer),
+            self._client,
+            self._keys,
+            self._settings,
+            self._own,
+            lambda: self._routes,
+            self._encode,
+            self._clock,
+        )
+
+        async def run() -> None:
+            try:
+                await lane.run()
+            finally:
+                await blocking.aclose()
+
+        self._running[service] = (domains, asyncio.create_task(run(), name=f"lane {service}"))
+        log.info("lane.started", service=service, domains=sorted(domains))
+
+    async def _stop(self, service: str) -> frozenset[str]:
+        domains, task = self._running.pop(service)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return domains
+
+    async def _leave(self, domains: frozenset[str]) -> None:
+        """A service took these domains over: account for what is still unread, then take the group away."""
+        for domain in domains:
+            reader = GroupReader(self._client, self._client, self._keys, UNCLAIMED, self._consumer)
+            lane = Lane(
+                UNCLAIMED, [domain], reader, self._client, self._keys, self._settings, self._own,
+                lambda: self._routes, self._encode, self._clock,
+            )  # fmt: skip
+            await reader.join([domain])
+            while rest := [
+                *await reader.reclaim([domain], timedelta(0), self._own.batch),
+                *await reader.read([domain], self._own.batch, None),
+            ]:
+                await lane.hand_over(rest)
+            await reader.leave(domain)
+
+    async def stop(self) -> None:
+        """Stop every lane; entries read and not handed over are pending and are taken over."""
+        for service in list(self._running):
+            await self._stop(service)
+
+
+async def watch(
+    client: redis.asyncio.Redis, keys: Keys, changed: Callable[[str], None], every: timedelta
+) -> None:
+    """Call `changed` with what changed, at once when told, and with `look` now and then all the same."""
+    pubsub = client.pubsub()
+    async with pubsub:
+        await pubsub.subscribe(keys.manifests_changed())
+        changed("look")
+        while True:
+            told = await pubsub.get_message(ignore_subscribe_messages=True, timeout=every.total_seconds())
+            changed(told["data"].decode() if told else "look")

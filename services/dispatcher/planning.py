@@ -1,0 +1,68 @@
+"""Decides what a batch of stream entries becomes for one service. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from streammesh import envelope
+from streammesh.envelope import Event
+from streammesh.errors import InvalidEvent
+from streammesh.streams.handoff import Encoded, Handover
+from streammesh.streams.read import Entry
+from streammesh.subscriptions import Delivery, Routes
+
+Encode = Callable[[Delivery, bytes, int], Encoded]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An entry that can never be handed over, and why."""
+
+    entry: Entry
+    reason: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to hand over and what to park, of one domain."""
+
+    handovers: list[Handover] = field(default_factory=list)
+    broken: list[Broken] = field(default_factory=list)
+
+
+def plan_batch(
+    entries: Iterable[Entry], routes: Routes, service: str, encode: Encode
+) -> dict[str, Plan]:
+    """A plan per domain for the entries that `service`'s lane was given, in their order.
+
+    An event that this service does not want is handed over with no delivery: it is acknowledged. An
+    entry whose envelope is gone (trimmed, deleted) is acknowledged in the same way, as broken.
+    """
+    plans: dict[str, Plan] = {}
+    for entry in entries:
+        plan = plans.setdefault(entry.domain, Plan())
+        if entry.envelope is None:
+            plan.broken.append(Broken(entry, "the stream entry has no envelope in its field `e`"))
+            continue
+        try:
+            event = envelope.from_json(entry.envelope)
+        except InvalidEvent as error:
+            plan.broken.append(Broken(entry, f"the envelope is broken: {error}"))
+            continue
+        deliveries = routes.plan(event)
+        plan.handovers.append(
+            Handover(
+                entry=entry.position,
+                event=event,
+                wanted=len(deliveries),
+                deliveries=_encoded(event, entry.envelope, deliveries, service, encode),
+            )
+        )
+    return plans
+
+
+def _encoded(
+    event: Event, raw: bytes, deliveries: Sequence[Delivery], service: str, encode: Encode
+) -> list[Encoded]:
+    return [encode(d, raw, event.priority) for d in deliveries if d.subscription.service == service]

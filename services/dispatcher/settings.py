@@ -1,0 +1,26 @@
+"""The dispatcher's own settings, beside the mesh's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from streammesh.settings import Duration
+
+
+class DispatcherSettings(BaseSettings):
+    """Environment variables `DISPATCHER_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DISPATCHER_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    batch: int = Field(200, ge=1, le=1_000, description="Most events handed over in one call.")
+    block: Duration = Field(timedelta(seconds=5), description="How long an idle lane waits in one read.")
+    reclaim_idle: Duration = Field(
+        timedelta(seconds=5), description="Entries that a dispatcher held this long are taken over."
+    )
+    reclaim_every: Duration = Field(
+        timedelta(seconds=3), description="How often a lane looks for entries to take over."
+    )
