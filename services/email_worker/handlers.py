@@ -21,8 +21,8 @@ service = Service("email_worker")
 # A mail server may be away for hours and mail is still worth sending then: with the backoff growing to ten
 # minutes and jitter, a hundred retries are about eight hours.
 RETRIES = 100
-# Longer than a whole conversation with a slow server may take: to break off while it is accepting makes repeats.
-TIMEOUT = 120
+# Long enough to wait for the connection and then for a slow server: to break off while it accepts makes repeats.
+TIMEOUT = 180
 
 PathOfApi = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~/%-]{1,500}$")]
 

@@ -38,6 +38,9 @@ LOGIN_WANTED = frozenset({530, 534, 535, 538})  # RFC 4954: answers about who we
 QUIT_SECONDS = 2.0  # only politeness, so nobody waits for it longer
 # After a failed connect all mails that wait for the connection fail with it, instead of trying one after the other.
 HOLD_OFF = timedelta(seconds=1)
+# Whoever waits longer than this for the turn tries again later. It must leave most of an attempt's time for the
+# mail itself: an attempt that is cut off while the server accepts makes a repeat.
+LONGEST_WAIT = timedelta(seconds=45)
 LOGIN_HOLD_OFF = timedelta(seconds=15)  # servers lock out who tries a wrong password often
 
 
@@ -68,6 +71,7 @@ class Sender:
         reply_timeout: timedelta,
         accept_timeout: timedelta,
         idle_close: timedelta,
+        longest_wait: timedelta = LONGEST_WAIT,
         tls_ca: Path | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -77,6 +81,7 @@ class Sender:
         self._reply_timeout = reply_timeout.total_seconds()
         self._accept_timeout = accept_timeout.total_seconds()
         self._idle_close = idle_close.total_seconds()
+        self._longest_wait = longest_wait.total_seconds()
         self._tls_ca = tls_ca
         self._clock = clock or SystemClock()
         self._turn = asyncio.Lock()
@@ -91,14 +96,19 @@ class Sender:
         Raises `Reject` (`MailTooLarge`) or `NotSent`. Cancelled in the middle of a mail, the connection is
         closed, because the next answer on it would belong to the mail before.
         """
-        async with self._turn:
+        try:
+            async with asyncio.timeout(self._longest_wait):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise NotSent(f"{self._name} was busy with other mails for {self._longest_wait:g} s") from None
+        try:
             self._stop_idling()
-            try:
-                return await self._hand_over(mail)
-            finally:
-                if self._client and self._client.is_connected:
-                    loop = asyncio.get_running_loop()
-                    self._idle = loop.call_later(self._idle_close, self._close_idle)
+            return await self._hand_over(mail)
+        finally:
+            if self._client and self._client.is_connected:
+                loop = asyncio.get_running_loop()
+                self._idle = loop.call_later(self._idle_close, self._close_idle)
+            self._turn.release()
 
     async def close(self) -> None:
         """Say goodbye and close the connection, after the mail that is on its way. Opens again when needed."""

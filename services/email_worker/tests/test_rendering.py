@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
 from jinja2 import TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from services.email_worker.rendering import PARTS, Templates
+from services.email_worker.rendering import PARTS, SHIPPED, Templates
 
 WELCOME: dict[str, object] = {
     "product": "streammesh",
@@ -149,3 +152,18 @@ def test_a_template_cannot_reach_out_of_its_values(tmp_path: Path) -> None:
     write_mail(tmp_path / "curious", body_txt="{{ name.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(SecurityError):
         Templates(tmp_path).render("curious", {"name": "Ann"})
+
+
+def test_the_mail_that_the_page_about_email_adds_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "email.md").read_text()
+    parts = dict(re.findall(r"   `([\w.]+)`\n   ```jinja\n(.*?)   ```", page, re.DOTALL))
+    assert sorted(parts) == sorted(PARTS)
+    shutil.copytree(SHIPPED / "_layout", tmp_path / "_layout")
+    (tmp_path / "order_shipped").mkdir()
+    for name, text in parts.items():
+        (tmp_path / "order_shipped" / name).write_text(textwrap.dedent(text))
+    values: dict[str, object] = {"product": "Shop", "order_id": 7, "link": "https://shop.example/7"}
+    words = Templates(tmp_path).render("order_shipped", values)
+    assert words.subject == "Shop: your order 7 is on its way"
+    for part in (words.text, words.html):
+        assert "7 left us today" in part and "https://shop.example/7" in part

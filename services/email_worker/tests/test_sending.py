@@ -229,6 +229,21 @@ async def test_a_cancelled_wait_for_the_turn_disturbs_nobody(serve: Serve, send_
     assert (len(server.mails), server.connections) == (4, 1)
 
 
+async def test_who_waits_too_long_for_the_turn_tries_again_later(serve: Serve, send_to: SendTo) -> None:
+    server = await serve()
+    server.answers["DATA"].append(SILENCE)
+    sender = send_to(server, longest_wait=SHORT)
+    slow = asyncio.create_task(sender.send(a_mail("slow@example.com")))
+    await wait_until(lambda: "DATA" in server.seen)
+    with pytest.raises(NotSent, match="busy with other mails"):
+        await sender.send(a_mail("bob@example.com"))
+    assert not slow.done()
+    slow.cancel()
+    await asyncio.wait([slow])
+    await sender.send(a_mail("bob@example.com"))
+    assert [taken.recipients for taken in server.mails] == [["bob@example.com"]]
+
+
 async def test_an_idle_connection_is_closed_and_the_next_mail_opens_another(
     serve: Serve, send_to: SendTo
 ) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 from pydantic import SecretStr, ValidationError
 from streammesh.settings import load_settings
 
 from services.email_worker.settings import EmailSettings, ReportStoreSettings, SmtpServer, parse_smtp_url
+
+PAGE = Path(__file__).parents[3] / "docs" / "email.md"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +96,28 @@ def test_settings_cannot_be_changed_later() -> None:
 def test_the_store_is_the_report_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPORT_STORE_URL", "s3://bucket/reports")
     assert load_settings(ReportStoreSettings).store_url == "s3://bucket/reports"
+
+
+def test_the_page_about_email_lists_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `((?:EMAIL|REPORT)_\w+)` \| (.*?) \|", PAGE.read_text(), re.MULTILINE)
+    code = {
+        f"{settings.model_config.get('env_prefix')}{name.upper()}": field.default
+        for settings in (EmailSettings, ReportStoreSettings)
+        for name, field in settings.model_fields.items()
+    }
+    assert sorted(name for name, _ in rows) == sorted(code)
+    for name, default in rows:
+        if default.startswith("`"):
+            assert default == f"`{shown(code[name])}`", name
+        else:
+            assert code[name] is None, name
+
+
+def shown(value: object) -> str:
+    """A default as one would write it in the environment."""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def test_a_sender_may_have_a_name_with_any_letters() -> None:
