@@ -1,0 +1,71 @@
+"""Celery Beat whose ticks are events: `celery beat --scheduler streammesh.engine.beat:MeshScheduler`.
+
+Any number of Beats may run: there is no lock, no leader and no local state.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.beat import EmbeddedService, Scheduler
+
+from streammesh import names
+from streammesh.engine.file_watch import FileWatch
+from streammesh.engine.ticker import Ticker
+from streammesh.keys import Keys
+from streammesh.redis_client import open_sync
+from streammesh.schedule_store import BEAT
+from streammesh.settings import mesh_settings
+
+log = structlog.get_logger(__name__)
+
+SCHEDULER = "streammesh.engine.beat:MeshScheduler"
+FILE_SETTING = "mesh_schedules_file"  # in the app's configuration: the TOML file that is followed
+
+
+class MeshScheduler(Scheduler):
+    """Celery's scheduler over the mesh's schedules: one round trip each time it wakes with nothing due."""
+
+    max_interval = 5  # seconds; how late a changed schedule or file may be noticed
+
+    def setup_schedule(self) -> None:
+        """Open the client; nothing is connected yet, so Redis may still be away."""
+        settings = mesh_settings()
+        path = self.app.conf.get(FILE_SETTING)
+        if self.app.conf.beat_schedule:
+            log.warning("beat.entries_ignored", reason="beat_schedule is not used; write schedules instead")
+        self._client = open_sync(settings, BEAT)
+        self._ticker = Ticker(
+            self._client,
+            Keys(settings.namespace),
+            settings,
+            names.process_name(BEAT),
+            FileWatch(Path(path)) if path else None,
+        )
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Fire what is due; answers after how many seconds to be called again."""
+        return self._ticker.tick(self.max_interval)
+
+    def close(self) -> None:
+        """Close the client. May be called twice."""
+        super().close()
+        self._client.close()
+
+    @property
+    def info(self) -> str:
+        """A line of Beat's banner."""
+        return f"    . schedules -> {self.app.conf.get(FILE_SETTING) or 'in Redis'}"
+
+
+def run_beat(app: Celery) -> None:
+    """Run nothing but Beat until SIGTERM or SIGINT."""
+    app.Beat(scheduler=SCHEDULER, quiet=True).run()
+
+
+def beat_thread(app: Celery) -> Any:
+    """Beat in a thread of this process, beside a worker; it has `start()` and `stop()`, which waits."""
+    return EmbeddedService(app, thread=True, scheduler_cls=SCHEDULER)
