@@ -1,0 +1,1 @@
+"""Every service of the mesh, one folder each; none imports another."""

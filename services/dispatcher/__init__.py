@@ -1,0 +1,1 @@
+"""Stream to queues: one lane per subscribing service, plus promoter and reclaimers."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import redis.asyncio
 import structlog
-from streammesh import names
+from streammesh.alive import process_name
 from streammesh.clock import Clock
 from streammesh.keys import UNCLAIMED, Keys
 from streammesh.manifests import lanes, read_domains, read_manifests
@@ -44,7 +44,7 @@ class Lanes:
         self._encode, self._clock = encode, clock
         self._routes = Routes([])
         self._running: dict[str, tuple[frozenset[str], asyncio.Task[None]]] = {}
-        self._consumer = names.process_name("dispatcher")
+        self._consumer = process_name("dispatcher")
 
     async def refresh(self) -> None:
         """Look at manifests and domains, and start, change or stop lanes so that they fit."""

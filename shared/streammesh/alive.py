@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 
 import redis.asyncio
 
-from streammesh import names
 from streammesh.keys import Keys
 
 BEAT_SECONDS = 3.0
 FRESH_MS = 10_000  # three beats may fail before a process counts as gone
 FORGET_MS = 60_000
+
+
+def process_name(role: str) -> str:
+    """`role@host:pid`, what this process is called in consumer groups, leases and logs."""
+    return f"{role}@{socket.gethostname()}:{os.getpid()}"
 
 
 def beat_commands(key: str, name: str, now_ms: int) -> list[tuple[str | int, ...]]:
@@ -22,7 +28,7 @@ def beat_commands(key: str, name: str, now_ms: int) -> list[tuple[str | int, ...
 
 async def show_life(client: redis.asyncio.Redis, keys: Keys, role: str) -> None:
     """Write this process's name every few seconds; takes it off the list when cancelled."""
-    key, name = keys.alive(role), names.process_name(role)
+    key, name = keys.alive(role), process_name(role)
     try:
         while True:
             pipeline = client.pipeline(transaction=False)

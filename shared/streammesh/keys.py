@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 WORKERS = "workers"  # the one consumer group of every queue
+RETURNED = "returned"  # owner, in that group, of entries that were given back; no process has this name
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
 
@@ -76,6 +77,24 @@ class Keys:
     def queue(self, name: str, step: int = 0) -> str:
         """STREAM. The queue of one service, one stream per priority step. Entries are deleted when ended."""
         return f"{self.prefix}queue:{name}" if step == 0 else f"{self.prefix}queue:{name}:p{step}"
+
+    # --- the stream transport -----------------------------------------------------------------
+
+    def binding(self, exchange: str) -> str:
+        """SET. The queues bound to one exchange of kombu. Swept once nobody refreshed it (`binding_deadlines`)."""
+        return f"{self.prefix}binding:{exchange}"
+
+    def binding_permanent(self, exchange: str) -> str:
+        """SET. Those bindings of one exchange whose queues have no lifetime. Bounded by the number of queues."""
+        return f"{self.prefix}binding-permanent:{exchange}"
+
+    def binding_deadlines(self) -> str:
+        """ZSET. Exchange -> time in ms after which its bindings are swept. Bounded by the number of exchanges."""
+        return f"{self.prefix}binding-deadlines"
+
+    def fanout(self, database: int) -> str:
+        """CHANNEL. What begins the names of kombu's fanout channels: remote control, worker events."""
+        return f"{self.prefix}fanout:{database}:"
 
     # --- ledger -------------------------------------------------------------------------------
 

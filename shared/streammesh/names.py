@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from functools import lru_cache
 from uuid import UUID, uuid5
@@ -40,11 +39,6 @@ def new_id() -> str:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(UUID(int=value))
-
-
-def process_name(role: str) -> str:
-    """`role@host:pid`, what this process is called in consumer groups, leases and logs."""
-    return f"{role}@{socket.gethostname()}:{os.getpid()}"
 
 
 @lru_cache(maxsize=4096)

@@ -12,8 +12,8 @@ import structlog
 from celery import signals
 from celery.apps.worker import Worker
 
-from streammesh import lua, names
-from streammesh.alive import BEAT_SECONDS, beat_commands
+from streammesh import lua
+from streammesh.alive import BEAT_SECONDS, beat_commands, process_name
 from streammesh.engine.app import MeshCelery
 from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
@@ -91,7 +91,7 @@ class Heartbeat:
 
     def __init__(self, connections: Connections, keys: Keys, role: str) -> None:
         self._connections, self._keys, self._role = connections, keys, role
-        self._name = names.process_name(role)
+        self._name = process_name(role)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 

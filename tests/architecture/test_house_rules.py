@@ -1,0 +1,93 @@
+"""Where things live: key strings, Lua, environment variables, and how large a room may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+from tests.architecture.source_tree import KIT, ROOT, SERVICES, Source, docstrings, sources
+
+LONGEST = 400  # lines of one source file
+OURS = [*sources(KIT), *sources(SERVICES)]
+KEY = re.compile(r"\{[a-z_-]*\}:[a-z]")
+# Settings rooms read the environment; the command line hands it on to the programs that it starts.
+READS_ENVIRONMENT = re.compile(r"/settings\.py$|/cli/|/testing/")
+STARTS_AT_IMPORT = {"Redis", "from_url", "open_async", "open_sync", "ClientSession", "FastAPI", "make_app", "Celery"}
+
+
+@pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
+def test_key_strings_stand_in_keys_only(source: Source) -> None:
+    if source.name.endswith("streammesh/keys.py"):
+        return
+    docs = docstrings(source.tree)
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
+            assert not KEY.search(node.value), f"{source.name}:{node.lineno}: a key string; give keys.py a method"
+
+
+@pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
+def test_lua_stands_in_lua_files_only(source: Source) -> None:
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert "redis.call(" not in node.value, f"{source.name}:{node.lineno}: Lua belongs into lua/"
+
+
+def test_every_script_has_a_header_that_is_its_contract() -> None:
+    for path in sorted((KIT / "lua").glob("*.lua")):
+        first = path.read_text("utf-8").splitlines()[0]
+        assert first.startswith("-- "), f"{path.name} begins without saying what it does"
+        if not path.name.startswith("_"):
+            header = [line for line in path.read_text("utf-8").splitlines() if line.startswith("--")]
+            assert any("KEYS[1]" in line for line in header), f"{path.name}: the header names no keys"
+            assert any("Returns" in line for line in header), f"{path.name}: the header does not say what it returns"
+
+
+def test_every_script_has_one_typed_caller() -> None:
+    for path in sorted((KIT / "lua").glob("[a-z]*.lua")):
+        callers = [s.name for s in OURS if f'"{path.stem}"' in s.text]
+        assert len(callers) == 1, f"{path.name} is called by {callers or 'nobody'}"
+
+
+@pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
+def test_the_environment_is_read_in_settings_only(source: Source) -> None:
+    if READS_ENVIRONMENT.search("/" + source.name):
+        return
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+            raise AssertionError(f"{source.name}:{node.lineno} reads the environment")
+
+
+@pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
+def test_nothing_connects_at_import_time(source: Source) -> None:
+    for statement in source.tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Call):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                assert called not in STARTS_AT_IMPORT, f"{source.name}:{node.lineno} calls {called} at import time"
+
+
+@pytest.mark.parametrize(
+    "source", [*sources(KIT, tests=True), *sources(SERVICES, tests=True), *sources(ROOT / "tests", tests=True)],
+    ids=lambda s: s.name,
+)  # fmt: skip
+def test_no_room_is_too_large(source: Source) -> None:
+    lines = source.text.count("\n")
+    assert lines <= LONGEST, f"{source.name} has {lines} lines; a room has one idea"
+
+
+def test_every_service_has_the_same_rooms() -> None:
+    for folder in sorted(p for p in SERVICES.iterdir() if (p / "__init__.py").exists()):
+        for room in ("__main__.py", "settings.py", "requirements.txt", "tests"):
+            assert (folder / room).exists(), f"services/{folder.name} has no {room}"
+
+
+@pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
+def test_public_things_say_what_they_promise(source: Source) -> None:
+    assert ast.get_docstring(source.tree), f"{source.name} does not say what it is"
+    for node in source.tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{source.name}:{node.lineno}: {node.name} has no docstring"
