@@ -1,4 +1,4 @@
-"""Ticks on a real server: each fires once, whoever fires it and whoever dies; none is lost; files are followed."""
+"""Ticks on a real server: each fires once, whoever fires it and whoever dies; none is lost."""
 
 from __future__ import annotations
 
@@ -10,57 +10,12 @@ import threading
 import time
 from collections import Counter
 
-import orjson
 import pytest
-from streammesh import envelope, lua, names
-from streammesh.engine.file_watch import FileWatch
+from streammesh import lua, names
 from streammesh.engine.ticker import Ticker
 from streammesh.redis_client import open_sync
-from streammesh.schedule_file import Change, plan_sync
-from streammesh.schedule_store import read_call, store_call
-from streammesh.schedules import next_due, parse_entry
-from streammesh.testing.waiting import wait_until_sync
-
-
-class Mesh:
-    """The schedules and ticks of one test's mesh."""
-
-    def __init__(self, settings, keys, client):
-        self.settings, self.keys, self.client = settings, keys, client
-
-    def now_ms(self):
-        seconds, micros = self.client.time()
-        return seconds * 1000 + micros // 1000
-
-    def put(self, name, stands_at=None, **changes):
-        """Store a schedule that stands at `stands_at`, by default at its next time."""
-        schedule = parse_entry(
-            {"name": name, "every": "1s", "event": {"type": "probe.due"}, "misfire": "all", **changes}
-        )
-        position = stands_at or next_due(schedule, self.now_ms())
-        change = Change(name, b"", schedule.to_json(), position if schedule.enabled else "none")
-        assert lua.run_sync(self.client, store_call(self.keys, [change])) == [True]
-        return position
-
-    def positions(self):
-        _, stored = lua.run_sync(self.client, read_call(self.keys))
-        return {name: s.stands_at for name, s in stored.items()}
-
-    def ticks(self, domain="probe"):
-        return [envelope.from_json(f[b"e"]) for _, f in self.client.xrange(self.keys.events(domain))]
-
-    def fired(self):
-        """(schedule, due time in ms) of every tick in the stream, in order."""
-        return [(e.data["schedule"], envelope._ms(e.data["due_at"])) for e in self.ticks()]
-
-    def ticker(self, client=None, name="beat@test:1", file=None):
-        return Ticker(client or self.client, self.keys, self.settings, name, file)
-
-
-@pytest.fixture
-def mesh(mesh_settings, mesh_keys, mesh_redis_sync):
-    return Mesh(mesh_settings, mesh_keys, mesh_redis_sync)
-
+from streammesh.schedule_file import Change
+from streammesh.schedule_store import store_call
 
 # --- one Beat ---------------------------------------------------------------------------------
 
@@ -304,124 +259,3 @@ def test_beats_killed_at_random_between_and_within_ticks_lose_and_repeat_none(me
     assert expected <= set(seen), "ticks were lost"
     assert max(seen.values()) == 1, "ticks happened twice"
     assert kills >= 5
-
-
-# --- the file ---------------------------------------------------------------------------------
-
-FILE = """
-[schedules.kept]
-every = "1h"
-misfire = "all"
-event = {type = "probe.due", data = {n = 1}}
-
-[schedules.moved]
-cron = "0 9 * * *"
-event.type = "probe.due"
-
-[schedules.dropped]
-every = "1h"
-event.type = "probe.due"
-"""
-
-
-def write(path, text):
-    """Write a file as if that had been a while ago, so that it counts as whole."""
-    path.write_text(text)
-    past = time.time() - 60 - random.random()
-    os.utime(path, (past, past))
-
-
-def test_a_file_is_followed_and_an_unchanged_schedule_keeps_its_place(mesh, tmp_path):
-    path = tmp_path / "schedules.toml"
-    write(path, FILE)
-    ticker = mesh.ticker(file=FileWatch(path))
-    ticker.tick(5)
-    before = mesh.positions()
-    late = mesh.now_ms() // 3_600_000 * 3_600_000 - 3_600_000
-    mesh.client.zadd(mesh.keys.schedules_due(), {"kept": late})
-    mesh.put("by-api", every="2h", origin="api")
-
-    changed = FILE.replace("0 9 * * *", "30 9 * * *").replace("n = 1", "n = 2")
-    write(path, changed.replace("dropped", "added"))
-    ticker.tick(5)
-
-    assert set(before) == {"kept", "moved", "dropped"}
-    after = mesh.positions()
-    assert set(after) == {"kept", "moved", "added", "by-api"}
-    assert after["moved"] % 86_400_000 == 9.5 * 3_600_000
-    assert mesh.fired() == [("kept", late), ("kept", late + 3_600_000)], (
-        "the missed ticks came, with the new data"
-    )
-    assert {event.data["n"] for event in mesh.ticks()} == {2}
-
-
-def test_a_restart_with_the_same_file_touches_nothing(mesh, tmp_path):
-    path = tmp_path / "schedules.toml"
-    write(path, FILE)
-    mesh.ticker(file=FileWatch(path)).tick(5)
-    before = (mesh.positions(), mesh.client.hgetall(mesh.keys.schedules()))
-
-    mesh.ticker(file=FileWatch(path)).tick(5)
-
-    assert (mesh.positions(), mesh.client.hgetall(mesh.keys.schedules())) == before
-
-
-@pytest.mark.parametrize("broken", ["[schedules", "[schedules.a]\nevery = '1h'", "\xff", None])
-def test_a_file_that_becomes_broken_or_goes_away_changes_nothing(mesh, tmp_path, broken):
-    path = tmp_path / "schedules.toml"
-    write(path, FILE)
-    ticker = mesh.ticker(file=FileWatch(path))
-    ticker.tick(5)
-    before = mesh.positions()
-
-    if broken is None:
-        path.unlink()
-    else:
-        path.write_bytes(broken.encode("latin-1"))
-        os.utime(path, (1, 1))
-    ticker.tick(5)
-    assert mesh.positions() == before
-    write(path, "")
-    ticker.tick(5)
-
-    assert mesh.positions() == {}
-
-
-def test_a_file_that_is_still_being_written_is_read_when_it_is_whole(mesh, tmp_path):
-    path = tmp_path / "schedules.toml"
-    write(path, FILE)
-    ticker = mesh.ticker(file=FileWatch(path))
-    ticker.tick(5)
-
-    path.write_text("")  # an editor has just truncated it
-    ticker.tick(5)
-    assert set(mesh.positions()) == {"kept", "moved", "dropped"}
-
-    def applied():
-        ticker.tick(0.05)
-        return mesh.positions() == {}
-
-    wait_until_sync("the empty file counts", applied, seconds=5)
-
-
-def test_two_beats_may_follow_the_same_file_at_once(mesh, tmp_path):
-    path = tmp_path / "schedules.toml"
-    write(path, FILE)
-
-    class Meddling:
-        """Another Beat stores the same schedules between our read and our write."""
-
-        done = False
-
-        def execute_command(self, *command):
-            if command[1] == lua.script("store_schedules").sha and not self.done:
-                self.done = True
-                mesh.ticker(file=FileWatch(path)).tick(5)
-            return mesh.client.execute_command(*command)
-
-    mesh.ticker(Meddling(), file=FileWatch(path)).tick(5)
-
-    assert set(mesh.positions()) == {"kept", "moved", "dropped"}
-    now, stored = lua.run_sync(mesh.client, read_call(mesh.keys))
-    assert all(orjson.loads(s.raw)["origin"] == "file" for s in stored.values())
-    assert plan_sync(stored, [parse_entry(orjson.loads(s.raw)) for s in stored.values()], now) == []
