@@ -8,8 +8,7 @@ from typing import Any
 
 from streammesh import lua
 from streammesh.keys import Keys
-from streammesh.schedule_file import Change, Stored
-from streammesh.schedules import Plan, ScheduleEntry, tick_event
+from streammesh.schedules import Change, Plan, ScheduleEntry, Stored, tick_event
 from streammesh.settings import MeshSettings
 from streammesh.streams.publish import ms, stored_form
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from streammesh.clock import from_ms, to_ms
-from streammesh.cron import Cron, Every, parse_cron, period_before
+from streammesh.schedules.cron import Cron, Every, parse_cron, period_before
 
 BERLIN, NEW_YORK, TOKYO = "Europe/Berlin", "America/New_York", "Asia/Tokyo"
 

@@ -10,8 +10,19 @@ from hypothesis import strategies as st
 from streammesh import names
 from streammesh.clock import from_ms, to_ms
 from streammesh.errors import InvalidSchedule
-from streammesh.schedule_file import Change, Stored, parse_file, plan_change, plan_sync
-from streammesh.schedules import ScheduleEntry, due_ticks, from_json, next_due, parse_entry, tick_event
+from streammesh.schedules import (
+    Change,
+    ScheduleEntry,
+    Stored,
+    due_ticks,
+    from_json,
+    next_due,
+    parse_entry,
+    parse_file,
+    plan_change,
+    plan_sync,
+    tick_event,
+)
 
 NOON = to_ms(datetime(2026, 11, 22, 12, tzinfo=UTC))
 HOUR, MINUTE = 3_600_000, 60_000

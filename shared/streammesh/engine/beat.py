@@ -12,7 +12,7 @@ import structlog
 from celery import Celery
 from celery.beat import EmbeddedService, Scheduler
 
-from streammesh import names
+from streammesh.alive import process_name
 from streammesh.engine.file_watch import FileWatch
 from streammesh.engine.ticker import Ticker
 from streammesh.keys import Keys
@@ -42,7 +42,7 @@ class MeshScheduler(Scheduler):
             self._client,
             Keys(settings.namespace),
             settings,
-            names.process_name(BEAT),
+            process_name(BEAT),
             FileWatch(Path(path)) if path else None,
         )
 

@@ -18,9 +18,16 @@ from streammesh.engine.file_watch import FileWatch
 from streammesh.errors import InvalidSchedule
 from streammesh.keys import Keys
 from streammesh.redis_client import is_unavailable
-from streammesh.schedule_file import Change, parse_file, plan_sync
 from streammesh.schedule_store import Standing, read_call, read_due_call, store_call, tick_call
-from streammesh.schedules import ScheduleEntry, due_ticks, from_json, tick_event
+from streammesh.schedules import (
+    Change,
+    ScheduleEntry,
+    due_ticks,
+    from_json,
+    parse_file,
+    plan_sync,
+    tick_event,
+)
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from streammesh import envelope, lua
 from streammesh.engine.ticker import Ticker
-from streammesh.schedule_file import Change
 from streammesh.schedule_store import read_call, store_call
-from streammesh.schedules import next_due, parse_entry
+from streammesh.schedules import Change, next_due, parse_entry
 
 
 class Mesh:

@@ -10,9 +10,8 @@ import orjson
 import pytest
 from streammesh import lua
 from streammesh.engine.file_watch import FileWatch
-from streammesh.schedule_file import plan_sync
 from streammesh.schedule_store import read_call
-from streammesh.schedules import parse_entry
+from streammesh.schedules import parse_entry, plan_sync
 from streammesh.testing.waiting import wait_until_sync
 
 FILE = """

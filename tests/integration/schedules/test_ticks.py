@@ -14,8 +14,8 @@ import pytest
 from streammesh import lua, names
 from streammesh.engine.ticker import Ticker
 from streammesh.redis_client import open_sync
-from streammesh.schedule_file import Change
 from streammesh.schedule_store import store_call
+from streammesh.schedules import Change
 
 # --- one Beat ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from streammesh.errors import InvalidSchedule
-from streammesh.schedules import ScheduleEntry, from_json, next_due, parse_entry
+from streammesh.schedules.entries import ScheduleEntry, from_json, next_due, parse_entry
 
 Position = int | Literal["keep", "none"]  # a due time in ms; stay where it stands; stand nowhere
 

@@ -1,7 +1,7 @@
 """Schedules: what they say and which of their ticks are due. Pure.
 
 A tick is an event whose id is made of the schedule's name and its due time, so it is the same event
-whoever publishes it. `schedule_file.py` reads them, `schedule_store.py` keeps them in Redis, and
+whoever publishes it. `file.py` reads them, `schedule_store.py` keeps them in Redis, and
 `engine/beat.py` fires them.
 """
 
@@ -28,9 +28,9 @@ from pydantic import (
 
 from streammesh import envelope, names
 from streammesh.clock import from_ms, rfc3339_ms
-from streammesh.cron import LONGEST_MS, SHORTEST_MS, Every, Rule, Unit, parse_cron, period_before
 from streammesh.envelope import Event
 from streammesh.errors import InvalidEvent, InvalidSchedule
+from streammesh.schedules.cron import LONGEST_MS, SHORTEST_MS, Every, Rule, Unit, parse_cron, period_before
 from streammesh.settings import Duration
 
 SOURCE = "scheduler"  # of every tick; part of the tick's identity
