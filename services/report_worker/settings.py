@@ -41,9 +41,6 @@ class ReportSettings(BaseSettings):
     max_operations: int = Field(
         200_000, ge=1, description="Most tasks (and most events) that a report about the mesh itself reads."
     )
-    part_timeout: Duration = Field(
-        timedelta(minutes=2), description="How long one part of the workflow may take."
-    )
     work_kept: Duration = Field(
         timedelta(days=1), description="Intermediate data of reports that never ended is removed after this."
     )
