@@ -1,0 +1,172 @@
+"""A lane hands over each entry exactly once, whoever else holds it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import orjson
+import pytest
+from streammesh import envelope
+from streammesh.clock import SystemClock
+from streammesh.manifests import register_call
+from streammesh.lua import run
+from streammesh.redis_client import open_async
+from streammesh.rows import Rows
+from streammesh.streams import Publisher
+from streammesh.streams.handoff import Encoded
+from streammesh.streams.read import GroupReader
+from streammesh.subscriptions import Manifest, Routes, Subscription
+from streammesh.testing.waiting import wait_until
+
+from services.dispatcher.lane import Lane
+from services.dispatcher.settings import DispatcherSettings
+
+OWN = DispatcherSettings(
+    _env_file=None, block="200ms", reclaim_idle="100ms", reclaim_every="100ms", batch=50
+)
+MANIFEST = Manifest("mail", subscriptions=(Subscription("mail", "mail.welcome", "user.registered"),))
+
+
+@pytest.fixture
+async def make_lane(mesh_redis, mesh_keys, mesh_settings):
+    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
+    opened = []
+
+    def encode(delivery, raw, priority):
+        return Encoded(delivery, mesh_keys.queue(delivery.subscription.service), b"{}", raw)
+
+    def make(consumer, settings=mesh_settings, own=OWN):
+        blocking = open_async(settings, consumer, blocking=True)
+        opened.append(blocking)
+        reader = GroupReader(mesh_redis, blocking, mesh_keys, "mail", consumer)
+        return Lane(
+            "mail", ["user"], reader, mesh_redis, mesh_keys, settings, own,
+            lambda: Routes([MANIFEST]), encode, SystemClock(),
+        )  # fmt: skip
+
+    yield make
+    for client in opened:
+        await client.aclose()
+
+
+@pytest.fixture
+def publisher(mesh_redis, mesh_keys, mesh_settings):
+    return Publisher(mesh_redis, mesh_keys, mesh_settings, "tests")
+
+
+async def queued_tasks(mesh_redis, mesh_keys):
+    entries = await mesh_redis.xrange(mesh_keys.queue("mail"))
+    return [envelope.from_json(fields[b"b"]).id for _, fields in entries]
+
+
+async def test_every_event_is_queued_once_by_three_dispatchers_that_steal_from_each_other(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    own = OWN.model_copy(update={"reclaim_idle": timedelta(milliseconds=1), "reclaim_every": timedelta(milliseconds=5)})
+    running = [asyncio.create_task(make_lane(f"d{n}", own=own).run()) for n in range(3)]
+    for n in range(20):
+        await publisher.publish_events(
+            [envelope.make("user.registered", {}, source="tests", id=f"{n}-{i}") for i in range(50)]
+        )
+
+    async def all_there():
+        return await mesh_redis.xlen(mesh_keys.queue("mail")) >= 1000
+
+    await wait_until("1,000 tasks are queued", all_there)
+    groups = await mesh_redis.xinfo_groups(mesh_keys.events("user"))
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+    queued = await queued_tasks(mesh_redis, mesh_keys)
+    assert len(queued) == len(set(queued)) == 1000
+    assert groups[0]["pending"] == 0
+
+
+async def test_a_group_made_anew_from_the_start_hands_nothing_over_twice(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    lane = make_lane("d")
+    await publisher.publish("user.registered", {}, id="one")
+    task = asyncio.create_task(lane.run())
+
+    async def queued():
+        return await mesh_redis.xlen(mesh_keys.queue("mail"))
+
+    await wait_until("the task is queued", queued)
+    await mesh_redis.xgroup_destroy(mesh_keys.events("user"), "mail")
+    await publisher.publish("user.registered", {}, id="two")
+
+    async def second():
+        return await mesh_redis.xlen(mesh_keys.queue("mail")) == 2
+
+    await wait_until("the second task is queued", second)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await queued_tasks(mesh_redis, mesh_keys) == ["one", "two"]
+
+
+async def test_an_entry_that_is_no_event_becomes_a_dead_letter_and_the_lane_goes_on(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    await mesh_redis.xadd(mesh_keys.events("user"), {"e": b"\x00not json"})
+    await mesh_redis.xadd(mesh_keys.events("user"), {"other": b"field"})
+    await publisher.publish("user.registered", {}, id="good")
+    task = asyncio.create_task(make_lane("d").run())
+
+    async def queued():
+        return await queued_tasks(mesh_redis, mesh_keys)
+
+    assert await wait_until("the good one is queued", queued) == ["good"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    dead = [orjson.loads(v) for v in (await mesh_redis.hgetall(mesh_keys.dead("mail"))).values()]
+    assert len(dead) == 2
+    assert all(letter["kind"] == "BrokenEvent" and letter["reason"] for letter in dead)
+
+
+async def test_a_full_queue_holds_the_lane_back_and_room_lets_it_go_on(
+    make_lane, publisher, mesh_redis, mesh_keys, mesh_settings
+):
+    settings = mesh_settings.model_copy(update={"max_queued": 10})
+    own = OWN.model_copy(update={"batch": 5})
+    for n in range(40):
+        await publisher.publish("user.registered", {}, id=str(n))
+    task = asyncio.create_task(make_lane("d", settings, own).run())
+
+    async def full():
+        return await mesh_redis.xlen(mesh_keys.queue("mail")) >= 10
+
+    await wait_until("the queue is full", full)
+    assert await mesh_redis.xlen(mesh_keys.queue("mail")) <= 15
+    done = []
+
+    async def drained():
+        for position, fields in await mesh_redis.xrange(mesh_keys.queue("mail")):
+            done.append(envelope.from_json(fields[b"b"]).id)
+            await mesh_redis.xdel(mesh_keys.queue("mail"), position)
+        return len(done) >= 40
+
+    await wait_until("all forty came through", drained)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert sorted(done, key=int) == [str(n) for n in range(40)]
+
+
+async def test_an_event_that_nobody_wants_is_told_and_counted_once(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    await publisher.publish("user.left", {}, id="nobody")
+    task = asyncio.create_task(make_lane("d").run())
+
+    async def known():
+        [row] = await Rows(mesh_redis, mesh_keys).events("nobody")
+        return row.completed
+
+    await wait_until("the event is known to be unrouted", known)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    notes = await mesh_redis.xrange(mesh_keys.notifications())
+    assert [fields[b"t"] for _, fields in notes] == [b"event.unrouted"]
+    assert await mesh_redis.hget(mesh_keys.counters(), "unrouted") == b"1"
