@@ -1,0 +1,60 @@
+"""What becomes of an attempt, and when the next one starts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streammesh.engine.outcome import MAX_LOST, GiveUp, TryAgain, after_error, lost_too_often
+from streammesh.errors import Reject, Retry
+from streammesh.retry import RetryPolicy
+
+POLICY = RetryPolicy(retries=3, base=timedelta(seconds=2), cap=timedelta(seconds=60))
+
+
+def test_an_ordinary_error_is_tried_again_until_the_retries_are_used_up():
+    decisions = [after_error(ValueError("no"), attempt, POLICY, 0.5) for attempt in (1, 2, 3, 4)]
+
+    assert [type(d) for d in decisions] == [TryAgain, TryAgain, TryAgain, GiveUp]
+
+
+def test_a_rejection_is_given_up_at_once_with_its_words():
+    decision = after_error(Reject("negative total"), 1, POLICY, 0.5)
+
+    assert isinstance(decision, GiveUp)
+    assert decision.failure.reason == "negative total"
+
+
+def test_a_retry_says_itself_when():
+    assert after_error(Retry(after=7), 1, POLICY, 0.5).wait == timedelta(seconds=7)
+
+
+def test_a_retry_counts_as_an_attempt():
+    assert isinstance(after_error(Retry(after=7), 4, POLICY, 0.5), GiveUp)
+
+
+@given(attempt=st.integers(1, 10_000), random=st.floats(0, 1, exclude_max=True))
+def test_waits_stay_between_a_tenth_of_the_base_and_the_cap(attempt, random):
+    wait = POLICY.delay(attempt, random)
+
+    assert timedelta(seconds=0.2) <= wait <= POLICY.cap
+
+
+def test_the_ceiling_doubles_with_each_attempt():
+    ceilings = [POLICY.delay(attempt, 0.999999).total_seconds() for attempt in (1, 2, 3, 4)]
+
+    assert ceilings == pytest.approx([2, 4, 8, 16], rel=0.01)
+
+
+def test_a_task_that_takes_its_workers_down_is_given_up():
+    assert lost_too_often(MAX_LOST - 1) is None
+    assert isinstance(lost_too_often(MAX_LOST), GiveUp)
+
+
+def test_a_failure_says_what_went_wrong_and_where():
+    failure = after_error(ValueError("no such user"), 4, POLICY, 0.5).failure
+
+    assert (failure.reason, failure.kind) == ("no such user", "ValueError")
+    assert "ValueError: no such user" in failure.traceback

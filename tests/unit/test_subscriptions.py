@@ -1,0 +1,113 @@
+"""Who gets an event: exact types, globs, filters; and what a manifest may ask for."""
+
+from __future__ import annotations
+
+import pytest
+from streammesh import envelope
+from streammesh.errors import InvalidManifest
+from streammesh.subscriptions import Manifest, Routes, Subscription, check, fits, plan
+
+EVENT = envelope.make(
+    "order.line.added",
+    {"currency": "EUR", "total": 12.5, "lines": [{"sku": "a"}], "paid": True, "note": None, "n": 1},
+    source="shop",
+    subject="order/7",
+    extensions={"priority": 7},
+)
+
+
+def wants(event_type: str, **options) -> Subscription:
+    return Subscription("audit", "audit.record", event_type, **options)
+
+
+@pytest.mark.parametrize("pattern", ["order.line.added", "order.*", "*", "*.added", "order.????.added"])
+def test_patterns_that_cover_the_type(pattern):
+    assert plan(EVENT, [wants(pattern)])
+
+
+@pytest.mark.parametrize("pattern", ["order.line", "order", "orders.*", "*.removed", "order.???.added"])
+def test_patterns_that_do_not(pattern):
+    assert not plan(EVENT, [wants(pattern)])
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {},
+        {"data.currency": "EUR"},
+        {"data.currency": ["USD", "EUR"]},
+        {"data.lines.0.sku": "a"},
+        {"subject": {"prefix": "order/"}},
+        {"source": "shop", "data.total": {">": 12, "<=": 12.5}},
+        {"data.currency": {"exists": True}, "data.gone": {"exists": False}},
+        {"data.note": {"exists": False}},
+        {"data.currency": {"not": "USD"}},
+        {"data.paid": True},
+        {"priority": {">=": 5}},
+    ],
+)
+def test_filters_that_fit(where):
+    assert fits(EVENT, where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"data.currency": "USD"},
+        {"data.gone": None},
+        {"data.lines.5.sku": "a"},
+        {"data.total": {">": "12"}},
+        {"data.n": True},
+        {"data.paid": 1},
+        {"data.currency": {"not": ["EUR"]}},
+        {"subject": {"prefix": "user/"}},
+        {"datacontenttype": {"exists": True}},
+    ],
+)
+def test_filters_that_do_not_fit(where):
+    assert not fits(EVENT, where)
+
+
+def test_the_same_delivery_is_the_same_task_everywhere_and_for_ever():
+    event = envelope.make("order.placed", {}, source="shop", id="1")
+
+    [delivery] = plan(event, [wants("order.placed")])
+
+    assert delivery.task_id == "8138a336-62b8-58d7-8a89-a3025c117b17"
+    assert plan(event, [wants("order.*")])[0].task_id == delivery.task_id
+
+
+def test_routes_answer_as_the_plain_plan_does():
+    manifests = [
+        Manifest("audit", subscriptions=(wants("order.*"),)),
+        Manifest("mail", subscriptions=(Subscription("mail", "mail.send", "order.line.added"),)),
+    ]
+
+    got = {d.subscription.task for d in Routes(manifests).plan(EVENT)}
+
+    assert got == {d.subscription.task for m in manifests for d in plan(EVENT, m.subscriptions)}
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        Manifest("Bad-Name"),
+        Manifest("audit", subscriptions=(Subscription("audit", "billing.charge", "order.*"),)),
+        Manifest("audit", subscriptions=(Subscription("billing", "audit.record", "order.*"),)),
+        Manifest("audit", subscriptions=(wants("order.*"), wants("user.*"))),
+        Manifest("audit", subscriptions=(wants("Order"),)),
+        Manifest("audit", subscriptions=(wants("order.*", where={"data.x": {"like": 1}}),)),
+    ],
+)
+def test_a_manifest_that_asks_for_what_is_not_its_own_is_refused(manifest):
+    with pytest.raises(InvalidManifest):
+        check(manifest)
+
+
+def test_a_manifest_comes_back_as_it_was_stored_and_newer_fields_do_no_harm():
+    manifest = Manifest("audit", "2", (wants("order.*", where={"data.n": 1}, timeout=3.0),), {"audit.record": {}})
+
+    raw = manifest.to_json()
+
+    assert Manifest.from_json(raw) == manifest
+    assert Manifest.from_json(raw.replace(b'"timeout"', b'"from_the_future":1,"timeout"')) == manifest
