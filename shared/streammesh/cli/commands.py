@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from streammesh.cli.api_keys import app as keys
+
 app = typer.Typer(
     name="streammesh",
     help="Services say what happened; the right workers run; whoever waits is told.",
@@ -14,6 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(keys, name="keys")
 Folder = Annotated[Path, typer.Option(help="Where data, mails and reports are kept.")]
 
 
