@@ -11,14 +11,17 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import obstore
 import orjson
 from obstore.store import LocalStore, ObjectStore, from_url
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 NAME = re.compile(r"^[a-z]+(/[A-Za-z0-9][A-Za-z0-9._-]{0,127}){1,3}$")
-REMOTE_TIMEOUT = timedelta(seconds=30)
+RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=30)}
 
 
 class ObjectMissing(LookupError):
@@ -101,13 +104,9 @@ def open_store(url: str) -> Store:
     if "://" not in url or url.startswith("file://"):
         folder = Path(url.removeprefix("file://")).expanduser().resolve()
         return Store(LocalStore(folder, mkdir=True, automatic_cleanup=True))
-    return Store(
-        from_url(
-            url,
-            client_options={"timeout": REMOTE_TIMEOUT, "connect_timeout": timedelta(seconds=5)},
-            retry_config={"max_retries": 3, "retry_timeout": REMOTE_TIMEOUT},
-        )
-    )
+    # No client_options: obstore would then leave out those of the environment (AWS_ALLOW_HTTP). Its own time limits
+    # are 5 s to connect and 30 s for a request.
+    return Store(from_url(url, retry_config=RETRIES))
 
 
 def _safe(name: str) -> str:

@@ -38,7 +38,7 @@ def typeset(document: Document, charts: Sequence[str | None], *, made: datetime)
     A letter that no font on this machine has is an empty box, and the PDF is then not PDF/UA any more.
     """
     compiler = _compiler(document, charts)
-    made = made.astimezone(UTC)
+    made = made.astimezone(UTC).replace(microsecond=0)  # PDF dates, and typst, know whole seconds
     try:
         try:
             pdf = compiler.compile(format="pdf", pdf_standards=STANDARD, timestamp=made)

@@ -31,7 +31,7 @@ def settings() -> ReportSettings:
 
 @pytest.fixture
 def origin() -> Origin:
-    return Origin("/shop", "event-1", TASK, 1, datetime(2026, 11, 22, 6, tzinfo=UTC))
+    return Origin("/shop", "event-1", TASK, 1, datetime(2026, 11, 22, 6, 0, 0, 123456, tzinfo=UTC))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import io
 import re
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pypdf import PdfReader
@@ -87,6 +88,11 @@ def test_the_pdf_says_what_it_is_and_can_be_read_aloud() -> None:
 
 def test_the_same_document_is_the_same_bytes() -> None:
     assert typeset(document(), [None], made=MADE) == typeset(document(), [None], made=MADE)
+
+
+def test_the_moment_may_have_microseconds_and_any_time_zone() -> None:
+    tokyo = MADE.astimezone(ZoneInfo("Asia/Tokyo")).replace(microsecond=123456)
+    assert typeset(document(), [None], made=tokyo) == typeset(document(), [None], made=MADE)
 
 
 @pytest.mark.parametrize(
