@@ -54,7 +54,7 @@ def typeset(document: Document, charts: Sequence[str | None], *, made: datetime)
     return pdf, int(pages)
 
 
-def pictures(document: Document, charts: Sequence[str | None], *, ppi: float = 110) -> list[bytes]:
+def pictures(document: Document, charts: Sequence[str | None], *, ppi: float = 144) -> list[bytes]:
     """Every page as a PNG, for documentation and for looking at."""
     format: Literal["png"] = "png"
     images = _compiler(document, charts).compile(format=format, ppi=ppi)
