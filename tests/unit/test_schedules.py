@@ -155,6 +155,7 @@ def test_a_tick_is_the_same_event_whoever_makes_it_and_when():
     assert (first.time, first.subject, first.priority) == ("2026-11-22T12:00:00.000Z", "schedule/hourly", 2)
     assert first.data == {
         "kind": "operations",
+        "timezone": "Asia/Tokyo",
         "schedule": "hourly",
         "due_at": "2026-11-22T12:00:00.000Z",
         "period": {"from": "2026-11-21T00:00:00+09:00", "to": "2026-11-22T00:00:00+09:00"},

@@ -5,12 +5,15 @@ Any number of Beats may run: there is no lock, no leader and no local state.
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import structlog
 from celery import Celery
-from celery.beat import EmbeddedService, Scheduler
+from celery.beat import Scheduler, Service
 
 from streammesh.alive import process_name
 from streammesh.engine.file_watch import FileWatch
@@ -66,6 +69,26 @@ def run_beat(app: Celery) -> None:
     app.Beat(scheduler=SCHEDULER, quiet=True).run()
 
 
-def beat_thread(app: Celery) -> Any:
-    """Beat in a thread of this process, beside a worker; it has `start()` and `stop()`, which waits."""
-    return EmbeddedService(app, thread=True, scheduler_cls=SCHEDULER)
+class BeatThread(threading.Thread):
+    """Beat in a thread beside a worker, for a process that is both. Should it ever end by itself, so does the process."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(name="beat", daemon=True)
+        # It sleeps without listening, so short sleeps are what makes it stop soon.
+        self._service = Service(app, max_interval=1, scheduler_cls=SCHEDULER, remote_control=False)
+        self._stopping = False
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._service.start()
+        finally:
+            if not self._stopping:
+                log.critical("beat.ended")
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self) -> None:
+        """End it and wait until it has ended."""
+        self._stopping = True
+        self._service.stop()
+        self.join(5)

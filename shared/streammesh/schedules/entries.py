@@ -209,6 +209,7 @@ def tick_event(entry: ScheduleEntry, due_ms: int) -> Event:
     """The event of one tick. The same for everybody, its time included: it is the due time."""
     data = {**entry.event.data, "schedule": entry.name, "due_at": rfc3339_ms(due_ms)}
     if entry.period:
+        data.setdefault("timezone", entry.timezone)
         start, end = period_before(due_ms, entry.period, entry.timezone)
         data["period"] = {"from": start.isoformat(), "to": end.isoformat()}
     return envelope.make(

@@ -1,0 +1,55 @@
+"""`python -m services.scheduler` runs Beat and the worker in one process, which ends as one.
+
+With `--beat-only` or `--worker-only` it runs one of them, to scale or place them apart. Any number of
+either may run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from streammesh import logs
+from streammesh.engine.beat import BeatThread, run_beat
+from streammesh.errors import InvalidSchedule
+from streammesh.schedules import parse_file
+from streammesh.settings import MeshSettings
+
+from services.scheduler.handlers import celery_app, own_settings, service
+
+
+def check_file(settings: MeshSettings) -> None:
+    """Raises SystemExit(2), after one line on standard error, when the file of schedules cannot be used."""
+    path = own_settings().schedules
+    try:
+        parse_file(path.read_text("utf-8"), settings.timezone)
+    except (OSError, UnicodeDecodeError, InvalidSchedule) as error:
+        sys.stderr.write(f"SCHEDULER_SCHEDULES_FILE: {path}: {error}\n")
+        raise SystemExit(2) from None
+
+
+def main() -> None:
+    """The process."""
+    parser = argparse.ArgumentParser(prog="python -m services.scheduler", description=__doc__)
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--beat-only", action="store_true", help="fire schedules, run no tasks")
+    only.add_argument("--worker-only", action="store_true", help="run maintenance tasks, fire no schedules")
+    chosen = parser.parse_args()
+    settings = service.settings
+    logs.configure(settings, service.name)
+    if chosen.worker_only:
+        service.run()
+    check_file(settings)
+    if chosen.beat_only:
+        run_beat(celery_app)
+        return
+    beat = BeatThread(celery_app)
+    beat.start()
+    try:
+        service.run()
+    finally:
+        beat.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What the scheduler's own worker does when its ticks come: look after the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import redis.asyncio
+import structlog
+from streammesh import Keys, Service
+from streammesh.engine.beat import FILE_SETTING
+from streammesh.redis_client import open_async
+from streammesh.settings import load_settings
+from streammesh.streams.trim import trim
+
+from services.scheduler.health import report
+from services.scheduler.inspecting import inspect
+from services.scheduler.maintaining import expire
+from services.scheduler.settings import SchedulerSettings
+
+log = structlog.get_logger(__name__)
+
+
+@cache
+def own_settings() -> SchedulerSettings:
+    """The process's settings, from the environment. Raises SystemExit(2) for a wrong one."""
+    return load_settings(SchedulerSettings)
+
+
+service = Service("scheduler")
+celery_app = service.celery_app
+celery_app.add_defaults(lambda: {FILE_SETTING: str(own_settings().schedules)})
+
+
+@asynccontextmanager
+async def mesh() -> AsyncIterator[tuple[redis.asyncio.Redis, Keys]]:
+    """A client for one run; these tasks are too rare to keep one."""
+    client = open_async(service.settings, "maintenance")
+    try:
+        yield client, Keys(service.settings.namespace)
+    finally:
+        await client.aclose()
+
+
+# A check that comes late says nothing new, and the next one is never far.
+@service.on("health.check.due", retries=0, timeout=20, expires=30, keep=timedelta(hours=1))
+async def check_health() -> dict[str, Any]:
+    """Look at Redis, the dispatchers, the workers and the queues; the result is pushed to whoever listens."""
+    async with mesh() as (client, keys):
+        found = report(await inspect(client, keys), service.settings.max_queued)
+    if found["problems"]:
+        log.warning("health.degraded", problems=found["problems"])
+    return found
+
+
+@service.on("maintenance.trim.due", retries=2, timeout=600, expires=timedelta(hours=1))
+async def trim_events() -> dict[str, Any]:
+    """Remove events that are older than the retention and that every service has had."""
+    async with mesh() as (client, keys):
+        found = await trim(client, keys, service.settings.retention)
+    for stream in found:
+        if stream.kept_by:
+            log.warning("events.kept", domain=stream.domain, group=stream.kept_by, left=stream.left)
+    return {
+        "removed": sum(stream.removed for stream in found),
+        "streams": [asdict(stream) for stream in found],
+    }
+
+
+@service.on("maintenance.expire.due", retries=2, timeout=600, expires=timedelta(hours=1))
+async def expire_leftovers() -> dict[str, int]:
+    """Drop old dead letters, and forget consumers and processes that are gone."""
+    async with mesh() as (client, keys):
+        return await expire(client, keys, own_settings().dead_letters_kept)

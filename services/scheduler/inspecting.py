@@ -1,0 +1,69 @@
+"""Reads how the mesh is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis.asyncio
+from streammesh.alive import alive
+from streammesh.keys import Keys
+from streammesh.manifests import lanes, read_domains, read_manifests
+from streammesh.schedule_store import BEAT
+
+from services.scheduler.health import RedisState, ServiceState, Snapshot
+
+STEPS = range(10)  # priority steps that a queue may have
+
+
+async def inspect(client: redis.asyncio.Redis, keys: Keys) -> Snapshot:
+    """The mesh now, in a few round trips. Raises redis-py's errors when Redis is away."""
+    manifests = await read_manifests(client, keys)
+    reading = lanes(manifests, await read_domains(client, keys))
+    return Snapshot(
+        redis=await _redis_state(client),
+        dispatchers=len(await alive(client, keys, "dispatcher")),
+        beats=len(await alive(client, keys, BEAT)),
+        services=[await _service_state(client, keys, name, reading[name]) for name in sorted(reading)],
+    )
+
+
+async def _redis_state(client: redis.asyncio.Redis) -> RedisState:
+    began = time.perf_counter()
+    await client.ping()
+    ping_ms = (time.perf_counter() - began) * 1000
+    info: dict[str, Any] = await client.info()
+    return RedisState(
+        version=str(info.get("valkey_version") or info["redis_version"]),
+        ping_ms=round(ping_ms, 3),
+        memory=info["used_memory"],
+        memory_limit=info.get("maxmemory", 0),
+        persistent=bool(info.get("aof_enabled")),
+        last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
+        clients=info["connected_clients"],
+    )
+
+
+async def _service_state(
+    client: redis.asyncio.Redis, keys: Keys, service: str, domains: frozenset[str]
+) -> ServiceState:
+    pipeline = client.pipeline(transaction=False)
+    pipeline.zcard(keys.dead_index(service))
+    for step in STEPS:
+        pipeline.xlen(keys.queue(service, step))  # entries are deleted when ended, so these are all that wait
+    for domain in sorted(domains):
+        pipeline.xinfo_groups(keys.events(domain))
+    dead, *rest = await pipeline.execute(raise_on_error=False)
+    queued, groups = rest[: len(STEPS)], rest[len(STEPS) :]
+    return ServiceState(
+        service=service,
+        workers=len(await alive(client, keys, service)),
+        queued=sum(n for n in queued if isinstance(n, int)),
+        lag=sum(_lag(found, service) for found in groups if isinstance(found, list)),
+        dead_letters=dead if isinstance(dead, int) else 0,
+    )
+
+
+def _lag(groups: list[dict[str, Any]], service: str) -> int:
+    """Events of one stream that a service's group was not given, or has not acknowledged."""
+    return sum((g.get("lag") or 0) + g["pending"] for g in groups if g["name"].decode() == service)

@@ -1,0 +1,67 @@
+"""Maintenance on a real server: what is found, what is dropped, what stays."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from streammesh import lua
+from streammesh.manifests import register_call
+from streammesh.subscriptions import Manifest, Subscription
+
+from services.scheduler.inspecting import inspect
+from services.scheduler.maintaining import expire
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+async def joined(mesh_redis, mesh_keys):
+    """A service that subscribes to orders, with three events that its lane has not handed over."""
+    wants = Subscription(service="billing", task="billing.bill", type="order.placed")
+    await lua.run(mesh_redis, register_call(mesh_keys, Manifest("billing", subscriptions=(wants,))))
+    await mesh_redis.sadd(mesh_keys.domains(), "order")
+    for _ in range(3):
+        await mesh_redis.xadd(mesh_keys.events("order"), {"e": b"{}"})
+
+
+async def test_an_inspection_finds_who_is_alive_and_what_waits_where(mesh_redis, mesh_keys, joined):
+    now = round(time.time() * 1000)
+    await mesh_redis.zadd(mesh_keys.alive("billing"), {"billing@a:1": now, "billing@b:1": now - 50_000})
+    await mesh_redis.zadd(mesh_keys.alive("dispatcher"), {"dispatcher@a:2": now})
+    await mesh_redis.xadd(mesh_keys.queue("billing"), {"h": b"", "b": b""})
+    await mesh_redis.xadd(mesh_keys.queue("billing", 3), {"h": b"", "b": b""})
+    await mesh_redis.xreadgroup("billing", "d", {mesh_keys.events("order"): ">"}, count=1)
+    await mesh_redis.zadd(mesh_keys.dead_index("billing"), {"x": now})
+
+    found = await inspect(mesh_redis, mesh_keys)
+
+    (billing,) = found.services
+    assert (billing.service, billing.workers, billing.queued, billing.lag) == ("billing", 1, 2, 3)
+    assert (billing.dead_letters, found.dispatchers, found.beats) == (1, 1, 0)
+    assert found.redis.memory > 0
+    assert 0 < found.redis.ping_ms < 1000
+
+
+async def test_an_empty_mesh_can_be_inspected_and_tidied(mesh_redis, mesh_keys):
+    assert (await inspect(mesh_redis, mesh_keys)).services == []
+    assert await expire(mesh_redis, mesh_keys, DAY) == {"dead_letters": 0, "consumers": 0, "processes": 0}
+
+
+async def test_old_dead_letters_and_gone_processes_are_dropped_and_young_ones_stay(
+    mesh_redis, mesh_keys, joined
+):
+    now = round(time.time() * 1000)
+    ages = {"old": now - 2 * 86_400_000, "young": now - 3_600_000}
+    await mesh_redis.zadd(mesh_keys.dead_index("billing"), ages)
+    await mesh_redis.hset(mesh_keys.dead("billing"), mapping={"old": "{}", "young": "{}"})
+    await mesh_redis.zadd(mesh_keys.alive("billing"), {"billing@a:1": now, "billing@gone:1": now - 61_000})
+    await mesh_redis.xgroup_createconsumer(mesh_keys.events("order"), "billing", "seen just now")
+
+    done = await expire(mesh_redis, mesh_keys, DAY)
+
+    assert done == {"dead_letters": 1, "consumers": 0, "processes": 1}
+    assert await mesh_redis.hkeys(mesh_keys.dead("billing")) == [b"young"]
+    assert await mesh_redis.zrange(mesh_keys.dead_index("billing"), 0, -1) == [b"young"]
+    assert await mesh_redis.zrange(mesh_keys.alive("billing"), 0, -1) == [b"billing@a:1"]
