@@ -132,8 +132,9 @@ def test_a_line_end_hidden_in_an_encoded_word_stays_text(subject: str, to: str) 
     assert decoded(found["Subject"]) == subject.replace("\t", " ")
 
 
-def test_an_address_that_is_an_encoded_word_stays_an_address() -> None:
-    address = "=?utf-8?q?x=0D=0ABcc=3Aevil=40example.com?=@example.com"
+@pytest.mark.parametrize("domain", ["example.com", "very-long-department." * 5 + "example.com"])
+def test_an_address_that_is_an_encoded_word_stays_an_address(domain: str) -> None:
+    address = f"=?utf-8?q?x=0D=0ABcc=3Aevil=40example.com?=@{domain}"
     mail = a_mail(address)
     assert headers_of(mail)["To"] == address == mail.recipient.address
     assert list(headers_of(mail)) == HEADERS

@@ -180,8 +180,9 @@ async def test_a_server_that_falls_silent_is_given_up_in_time(
 async def test_a_server_that_never_greets_is_given_up_in_time(send_to: SendTo) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         sender = send_to(SmtpServer("127.0.0.1", mute.getsockname()[1], "plain"), connect_timeout=SHORT)
-        with pytest.raises(NotSent, match="did not answer in time"):
-            await sender.send(a_mail())
+        async with asyncio.timeout(2):
+            with pytest.raises(NotSent, match="did not answer in time"):
+                await sender.send(a_mail())
 
 
 async def test_nobody_listening_is_tried_again_later(send_to: SendTo, unused_tcp_port: int) -> None:
