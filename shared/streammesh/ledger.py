@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import orjson
 
-from streammesh import lua, names, notifications
+from streammesh import lua, names, notifications, plain_json
 from streammesh.envelope import Event
 from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
@@ -133,12 +133,12 @@ class Ledger:
                 *names_,
             ],
             [
-                *("*" if attempt is None else attempt, state, orjson.dumps(outcome, default=str)),
+                *("*" if attempt is None else attempt, state, plain_json.dumps(outcome)),
                 *(ms(keep or settings.result_ttl), place.entry, WORKERS),
                 *(settings.notifications_kept, keys.doorbell(), ENDED_TYPES[state]),
                 notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt or 0, outcome),
                 *self._told(ref),
-                *(fragment, orjson.dumps(dead_letter, default=str) if dead_letter else ""),
+                *(fragment, plain_json.dumps(dead_letter) if dead_letter else ""),
                 *(settings.dead_letters_kept, ref.name, ms(settings.retention), keys.manifests_changed()),
                 *args,
             ],

@@ -19,7 +19,13 @@ from streammesh.settings import MeshSettings
 
 # Loggers that come with their own handlers; they are told to hand everything to the root instead.
 FOREIGN = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access", "kombu")
-QUIET = {"httpx": logging.WARNING, "asyncio": logging.WARNING, "kombu.connection": logging.WARNING}
+QUIET = {
+    "httpx": logging.WARNING,
+    # Two lines a task; the kit says itself what became of a delivery.
+    "celery.worker.strategy": logging.WARNING,
+    "celery.app.trace": logging.WARNING,
+    "asyncio": logging.WARNING, "kombu.connection": logging.WARNING,
+}
 _SECRET_URL = re.compile(r"(\w+://)([^/@\s:]*):([^/@\s]+)@")
 
 
@@ -79,7 +85,7 @@ def configure(settings: MeshSettings, service: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
     for name, level in QUIET.items():
-        logging.getLogger(name).setLevel(level)
+        logging.getLogger(name).setLevel(logging.NOTSET if settings.log_level == "debug" else level)
     logging.captureWarnings(True)
     structlog.contextvars.bind_contextvars(service=service)
 

@@ -15,7 +15,7 @@ import orjson
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.envelope import Event
 from streammesh.keys import Keys
@@ -57,7 +57,7 @@ def task_fragments(task_id: str, name: str, service: str) -> tuple[str, str]:
 def body(event: str, task_id: str, name: str, service: str, attempt: int, data: Mapping[str, Any]) -> str:
     """A whole body from an event fragment, a task and what there is to say."""
     task = orjson.dumps({"id": task_id, "name": name, "service": service, "attempt": attempt}).decode()
-    return f'{event},"task":{task},"data":{orjson.dumps(data, default=str).decode()}'
+    return f'{event},"task":{task},"data":{plain_json.dumps(data).decode()}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +204,8 @@ class NotificationLog:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""
         return (await self.history(event_id, source)).notes
 
-    async def history(self, event_id: str, source: str) -> Page:
-        """As `of_event`, and says whether none of it was trimmed.
+    async def history(self, event_id: str, source: str, after: str = "0-0") -> Page:
+        """As `of_event`, from a position on, and says whether none of it was trimmed.
 
         The event's row remembers the first few hundred positions; what an event with more was told after
         them is looked for in the stream.
@@ -213,13 +213,14 @@ class NotificationLog:
         remembered = await self._client.hget(self._keys.event(event_id), f"notes:{source}")
         if not remembered:
             return Page([], True)
-        positions = remembered.decode().split()
+        begin, all_positions = position_key(after), remembered.decode().split()
+        positions = [position for position in all_positions if position_key(position) > begin]
         pipeline = self._client.pipeline(transaction=False)
         for position in positions:
             pipeline.xrange(self._keys.notifications(), min=position, max=position)
         found = await pipeline.execute()
         notes = [Notification.from_entry(*entries[0]) for entries in found if entries]
-        whole, after = len(notes) == len(positions), positions[-1]
+        whole, after = len(notes) == len(positions), max(after, all_positions[-1], key=position_key)
         while len(remembered) >= REMEMBERED_BYTES:
             page = await self.read(after)
             whole = whole and page.whole

@@ -22,6 +22,7 @@ from streammesh.settings import MeshSettings
 
 # Every command we retry is a script that may run twice, or a read; see `lua/`.
 RETRIES = 2
+CONNECTIONS = 16  # of one asyncio client; each costs the server memory and a round trip to open
 UNAVAILABLE: tuple[type[Exception], ...] = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -111,7 +112,11 @@ def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> 
         return client
     if url.startswith("unix"):
         options.pop("socket_keepalive")
-    return redis.asyncio.Redis.from_url(url, **options)
+    # Callers wait for a connection of a few; the plain pool opens up to a hundred and then refuses.
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url, max_connections=CONNECTIONS, timeout=settings.redis_timeout.total_seconds(), **options
+    )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def open_sync(settings: MeshSettings, name: str) -> redis.Redis:

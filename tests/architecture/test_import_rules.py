@@ -9,7 +9,7 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names"},
+    {"errors", "clock", "names", "plain_json"},
     {"settings", "keys", "retry", "envelope"},
     {"logs", "lua", "redis_client", "embedded", "subscriptions"},
     {"running", "alive", "api_keys", "notifications", "manifests"},
@@ -25,7 +25,7 @@ RANKS: list[set[str]] = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
-    *("errors", "clock", "names", "keys", "retry", "envelope", "subscriptions", "binding", "context"),
+    *("errors", "clock", "names", "plain_json", "keys", "retry", "envelope", "subscriptions", "binding", "context"),
     "engine.outcome",
     "services.dispatcher.planning",
     "services.report_worker.aggregating",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import httpx
 
-from tests.compose.engine import docker
+from tests.compose.engine import ROOT, docker
 from tests.compose.front_door import FrontDoor
 from tests.compose.mesh import Mesh
 
@@ -114,6 +117,15 @@ def flower_wants_its_password_and_shows_the_queues(mesh: Mesh) -> str:
     raise AssertionError(f"Flower saw the queues {seen} and the workers {list(workers.json())}")
 
 
+def the_demo_runs_against_it(mesh: Mesh) -> str:
+    command = [sys.executable, "-m", "streammesh.cli", "demo", "--url", mesh.api_url]
+    env = os.environ | {"STREAMMESH_KEY": mesh.api_key}
+    done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True, timeout=120)
+    print("".join(f"          | {line}\n" for line in (done.stdout + done.stderr).splitlines()), end="", flush=True)
+    require(done.returncode == 0, f"it exited {done.returncode}")
+    return "exit code 0"
+
+
 def an_event_becomes_an_email_and_the_client_is_told(mesh: Mesh) -> str:
     with FrontDoor(mesh.api_url, mesh.api_key) as door:
         event = door.publish("user.registered", {"user_id": 42, "email": "ada@example.com", "name": "Ada"})
@@ -165,7 +177,7 @@ def a_restart_of_redis_loses_nothing(mesh: Mesh) -> str:
 
 
 def no_secret_is_in_a_log_or_a_command_line(mesh: Mesh) -> str:
-    secrets = {"REDIS_PASSWORD": mesh.redis_password, "FLOWER_BASIC_AUTH": mesh.flower_auth[1]}
+    secrets = {"REDIS_PASSWORD": mesh.redis_password, "FLOWER_BASIC_AUTH": mesh.flower_auth[1], "API_ADMIN_KEY": mesh.api_key}
     logs = mesh.project.compose("logs", "--no-color")
     for name, secret in secrets.items():
         where = next((line.split("|")[0].strip() for line in logs.splitlines() if secret in line), None)
@@ -195,6 +207,7 @@ CHECKS: list[Callable[[Mesh], str]] = [
     python_is_process_one,
     ports_are_open_on_loopback_only,
     redis_wants_its_password_and_keeps_what_it_has,
+    the_demo_runs_against_it,
     an_event_becomes_an_email_and_the_client_is_told,
     a_report_becomes_a_pdf,
     both_replicas_of_the_email_worker_take_part,

@@ -101,3 +101,14 @@ async def test_a_trimmed_history_says_so(log, tell, mesh_redis, mesh_keys):
 def test_what_is_not_a_position_is_refused(bad):
     with pytest.raises(ValueError, match="position"):
         position_key(bad)
+
+
+async def test_a_history_from_a_position_on_misses_only_what_comes_after_it(log, tell, mesh_redis, mesh_keys):
+    told = [await tell("old") for _ in range(4)]
+    await mesh_redis.xtrim(mesh_keys.notifications(), maxlen=2, approximate=False)
+
+    seen_two = await log.history("old", "tests", after=told[1])
+    seen_one = await log.history("old", "tests", after=told[0])
+
+    assert [note.id for note in seen_two.notes] == told[2:]
+    assert (seen_two.whole, seen_one.whole) == (True, False)

@@ -12,10 +12,20 @@ from hypothesis import strategies as st
 from streammesh import envelope
 from streammesh.errors import EventTooLarge, InvalidEvent
 
-GOOD = {"specversion": "1.0", "id": "1", "source": "shop", "type": "order.placed", "time": "2026-11-22T06:00:00Z"}
+GOOD = {
+    "specversion": "1.0",
+    "id": "1",
+    "source": "shop",
+    "type": "order.placed",
+    "time": "2026-11-22T06:00:00Z",
+}
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=20,
 )
@@ -37,7 +47,9 @@ def test_what_goes_out_comes_in_again(data, subject):
 
 def test_the_time_and_the_trace_do_not_make_another_fact_but_the_data_does():
     one = envelope.from_dict({**GOOD, "data": {"n": 1}})
-    same = envelope.from_dict({**GOOD, "data": {"n": 1}, "time": "2027-01-01T00:00:00Z", "traceparent": "00-1-2-3"})
+    same = envelope.from_dict(
+        {**GOOD, "data": {"n": 1}, "time": "2027-01-01T00:00:00Z", "traceparent": "00-1-2-3"}
+    )
     other = envelope.from_dict({**GOOD, "data": {"n": 2}})
 
     assert one.digest() == same.digest() != other.digest()

@@ -105,7 +105,9 @@ def test_a_manifest_that_asks_for_what_is_not_its_own_is_refused(manifest):
 
 
 def test_a_manifest_comes_back_as_it_was_stored_and_newer_fields_do_no_harm():
-    manifest = Manifest("audit", "2", (wants("order.*", where={"data.n": 1}, timeout=3.0),), {"audit.record": {}})
+    manifest = Manifest(
+        "audit", "2", (wants("order.*", where={"data.n": 1}, timeout=3.0),), {"audit.record": {}}
+    )
 
     raw = manifest.to_json()
 

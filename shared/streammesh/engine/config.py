@@ -48,6 +48,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # leases hold; True loses tasks
         "worker_deduplicate_successful_tasks": False,  # the ledger does
         "task_track_started": False,  # so does the ledger
+        "task_allow_error_cb_on_chord_header": True,  # a chord fails with the reason of its part
         # The worker's manners
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 import time
 from typing import Any, Literal
@@ -53,7 +54,7 @@ def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool
 
     worker = Worker(
         app=app,
-        hostname=f"{manifest.service}-{os.getpid()}@%h",
+        hostname=f"{manifest.service}-{os.getpid()}@{socket.gethostname()}",
         pool_cls=POOLS.get(pool, pool),
         concurrency=settings.concurrency or (DEFAULT_CONCURRENCY if pool == "async" else None),
         queues=[manifest.service],

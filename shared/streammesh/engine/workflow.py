@@ -49,7 +49,7 @@ def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lu
     app, service = task.app, ref.service
     published = [event.to_dict() for event in step.context.follow_ups]
     last = app.signature(finish_name(service), kwargs={"published": published})
-    on_error = app.signature(fail_name(service), immutable=False)
+    on_error = app.signature(fail_name(service), kwargs={"delivery": ref.task_id})
     with capture.capturing() as producer:
         chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=ref.task_id)
         sent = producer.take()
@@ -99,10 +99,9 @@ class WorkflowTasks:
         log.info("task.succeeded", task_id=ref.task_id, task=ref.name, workflow=True, answer=answer)
         return answer
 
-    def fail(self, request: Any, error: BaseException, trace: Any) -> str:
+    def fail(self, request: Any, error: BaseException, trace: Any, delivery: str) -> str:
         """A part gave up: end the delivery with that part's reason, unless it has ended meanwhile."""
-        root = getattr(request, "root_id", None) or request["root_id"]
-        found = self._of(root)
+        found = self._of(delivery)
         if found is None:
             return "skipped"
         ref, row = found

@@ -1,5 +1,5 @@
 -- Acknowledges entries and deletes them. Entries that are gone already do no harm.
--- KEYS[1..] streams (STREAM)
+-- KEYS[1] and on: streams (STREAM)
 -- ARGV[1] group, then per stream: number of entries, their ids
 -- Returns how many were pending.
 local PAGE = 1000  -- keeps unpack within Lua's stack

@@ -1,5 +1,5 @@
 -- Reads new entries for one consumer from several streams, in the order of the keys, without waiting.
--- KEYS[1..] streams, the most important first (STREAM)
+-- KEYS[1] and on: streams, the most important first (STREAM)
 -- ARGV[1] group  ARGV[2] consumer  ARGV[3] at most this many entries in all
 -- Returns {{stream, {{id, fields}, ...}}, ...} as XREADGROUP does; its error when a group is missing.
 local answer, left = {}, tonumber(ARGV[3])

@@ -1,6 +1,6 @@
 -- Renews the leases of what one consumer holds: idle times of its own pending entries go back to zero.
 -- An entry that somebody else took over is left with him.
--- KEYS[1..] streams (STREAM)
+-- KEYS[1] and on: streams (STREAM)
 -- ARGV[1] group  ARGV[2] consumer, then per stream: number of entries, their ids
 -- Returns, per stream, the ids that are no longer this consumer's.
 local group, me, a, lost = ARGV[1], ARGV[2], 3, {}

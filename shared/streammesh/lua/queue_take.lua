@@ -1,5 +1,5 @@
 -- Takes entries over that others were given: those given back, and those whose owner let the lease run out.
--- KEYS[1..] streams, the most important first (STREAM)
+-- KEYS[1] and on: streams, the most important first (STREAM)
 -- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] at most this many entries
 -- ARGV[5] lease in ms ('0': only what was given back)
 -- Returns {{{stream number, id, times delivered, fields}, ...}, longest idle time in ms above half a lease

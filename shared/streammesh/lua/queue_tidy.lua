@@ -1,5 +1,5 @@
 -- Removes consumers from a group that hold nothing and were not heard of for long: their processes died.
--- KEYS[1..] streams (STREAM)
+-- KEYS[1] and on: streams (STREAM)
 -- ARGV[1] group  ARGV[2] consumer who asks  ARGV[3] silent for this long, ms
 -- Returns how many were removed.
 local removed = 0

@@ -1,0 +1,1 @@
+"""What tests that run real processes share."""

@@ -1,0 +1,81 @@
+"""Real processes of a mesh: started with the mesh's environment, logging to files, killed at will."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_SECONDS = 40
+
+
+class MeshProcess:
+    """One process, for instance `python -m services.dispatcher`; its output goes to a file."""
+
+    def __init__(self, name: str, module: str, env: Mapping[str, str], folder: Path, args: Sequence[str] = ()) -> None:
+        self.name, self._command = name, [sys.executable, "-m", module, *args]
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+        self.log = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> MeshProcess:
+        """Start it; does not wait until it is ready."""
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(
+                self._command, env=self._env, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL, its children too."""
+        if self._process is None:
+            return
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        if self._process and self.running:
+            self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM and wait; answers the exit code. Killed if it does not end."""
+        if self._process is None:
+            return 0
+        self.signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -9
+
+    def __enter__(self) -> MeshProcess:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if error is not None:
+            tail = self.log.read_text("utf-8", "replace").splitlines()[-40:]
+            print(f"--- end of {self.log}\n" + "\n".join(tail))

@@ -1,0 +1,133 @@
+"""A small mesh of real processes: a dispatcher and the probe services, shared by the tests of a module."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+from streammesh.embedded import EmbeddedServer
+from streammesh.keys import Keys
+from streammesh.notifications import NotificationLog
+from streammesh.redis_client import open_async
+from streammesh.rows import Rows, TaskRow
+from streammesh.settings import MeshSettings
+from streammesh.streams import Publisher
+from streammesh.testing.waiting import wait_until
+
+from tests.harness.processes import MeshProcess
+
+
+@dataclass
+class RunningMesh:
+    """What tests need of a mesh that runs."""
+
+    settings: MeshSettings
+    env: dict[str, str]
+    folder: Path
+    record: Path
+    server: EmbeddedServer
+
+    @property
+    def keys(self) -> Keys:
+        return Keys(self.settings.namespace)
+
+    def client(self) -> redis.asyncio.Redis:
+        return open_async(self.settings, "test")
+
+
+@dataclass
+class Asker:
+    """Publishes into a running mesh and waits for what comes of it."""
+
+    mesh: RunningMesh
+    redis: redis.asyncio.Redis
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(self.redis, self.mesh.keys)
+
+    async def publish(self, event_type: str, data: Any = None, **attributes: Any) -> str:
+        publisher = Publisher(self.redis, self.mesh.keys, self.mesh.settings, "tests")
+        return (await publisher.publish(event_type, {} if data is None else data, **attributes)).id
+
+    async def ended(self, event_id: str, seconds: float = 20) -> list[TaskRow]:
+        """The tasks of an event once every one has ended."""
+
+        async def done() -> tuple[list[TaskRow]] | None:
+            found = await self.rows.events(event_id)
+            if not found or not found[0].completed:
+                return None
+            return (await self.rows.tasks(found[0].task_ids),)
+
+        [tasks] = await wait_until(f"event {event_id} has ended", done, seconds=seconds)
+        return tasks
+
+    async def run(self, event_type: str, data: Any = None, **attributes: Any) -> TaskRow:
+        """Publish and answer its one task, ended."""
+        [task] = await self.ended(await self.publish(event_type, data, **attributes))
+        return task
+
+    async def told(self, event_id: str) -> list[str]:
+        """The types of the notifications of an event, in order."""
+        notes = await NotificationLog(self.redis, self.mesh.keys).of_event(event_id, "tests")
+        return [note.type for note in notes]
+
+
+def start_mesh(server: EmbeddedServer, folder: Path, namespace: str, **env: str) -> RunningMesh:
+    settings = MeshSettings(_env_file=None, redis_url=server.url, namespace=namespace, lease="2s")  # type: ignore[call-arg]
+    record = folder / "record.txt"
+    environment = {
+        "MESH_REDIS_URL": server.url,
+        "MESH_NAMESPACE": namespace,
+        "MESH_LEASE": "2s",
+        "MESH_LOG_FORMAT": "json",
+        "PROBE_RECORD": str(record),
+        **env,
+    }
+    return RunningMesh(settings, environment, folder, record, server)
+
+
+@pytest.fixture(scope="module")
+def mesh(mesh_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningMesh]:
+    """A dispatcher and the services that the module asks for in `SERVICES`."""
+    folder = tmp_path_factory.mktemp("mesh")
+    name = request.module.__name__.rpartition(".")[2].replace("_", "-")[:30]
+    running = start_mesh(mesh_server, folder, name, MESH_CONCURRENCY=getattr(request.module, "CONCURRENCY", "0"))
+    started = [
+        MeshProcess(module.rpartition(".")[2], module, running.env, folder).start()
+        for module in ("services.dispatcher", *request.module.SERVICES)
+    ]
+
+    async def ready() -> None:
+        client = running.client()
+
+        async def all_there() -> bool:
+            roles = [module.rpartition(".")[2] for module in request.module.SERVICES]
+            return all([await client.zcard(running.keys.alive(role)) for role in (*roles, "dispatcher")])
+
+        try:
+            await wait_until("every process shows life", all_there, seconds=30)
+        finally:
+            await client.aclose()
+
+    try:
+        asyncio.run(ready())
+        yield running
+    finally:
+        codes = {process.name: process.stop() for process in started}
+        for process in started:
+            if request.session.testsfailed or codes[process.name]:
+                print(f"--- {process.log}\n" + "\n".join(process.log.read_text().splitlines()[-60:]))
+    assert set(codes.values()) <= {0}, codes
+
+
+@pytest.fixture
+async def ask(mesh: RunningMesh):
+    client = mesh.client()
+    yield Asker(mesh, client)
+    await client.aclose()

@@ -1,0 +1,124 @@
+"""From an event to its outcome, with a real dispatcher and a real worker with async handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import orjson
+
+from tests.probe.record import runs
+
+SERVICES = ["tests.probe"]
+
+
+async def test_a_handler_runs_once_and_its_result_is_in_the_ledger_and_pushed(ask):
+    event_id = await ask.publish("probe.recorded", {"a": 1})
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.attempt, task.result) == ("succeeded", 1, {"attempt": 1})
+    assert {"queued_at", "started_at", "ended_at"} <= set(task.times)
+    assert runs(ask.mesh.record)[f"recorded {event_id}"] == 1
+    assert await ask.told(event_id) == ["task.queued", "task.started", "task.succeeded", "event.completed"]
+
+
+async def test_the_queue_and_the_pending_list_are_empty_afterwards(ask):
+    await ask.run("probe.noop")
+
+    assert await ask.redis.xlen(ask.mesh.keys.queue("probe")) == 0
+
+
+async def test_a_failed_attempt_is_tried_again_until_it_succeeds(ask):
+    event_id = await ask.publish("probe.flaky", {"succeeds_at": 3})
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.attempt, task.result) == ("succeeded", 3, 3)
+    assert runs(ask.mesh.record)[f"flaky {event_id}"] == 3
+    assert (await ask.told(event_id)).count("task.retrying") == 2
+
+
+async def test_after_its_last_retry_a_delivery_is_a_dead_letter_with_its_reason(ask):
+    task = await ask.run("probe.flaky", {"succeeds_at": 99})
+
+    assert (task.state, task.attempt) == ("failed", 4)
+    assert task.error == {"reason": "attempt 4 fails", "kind": "RuntimeError"}
+    letter = orjson.loads(await ask.redis.hget(ask.mesh.keys.dead("probe"), task.id))
+    assert letter["attempts"] == 4
+    assert "RuntimeError: attempt 4 fails" in letter["detail"]
+    assert letter["event"]["data"] == {"succeeds_at": 99}
+
+
+async def test_a_rejection_is_a_dead_letter_at_once(ask):
+    event_id = await ask.publish("probe.rejected")
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.attempt, task.error["reason"]) == ("failed", 1, "it can never succeed")
+    assert await ask.told(event_id) == ["task.queued", "task.started", "task.failed", "event.completed"]
+
+
+async def test_a_retry_comes_when_the_handler_asked_for_it(ask):
+    began = time.monotonic()
+    task = await ask.run("probe.postponed")
+
+    assert (task.state, task.result) == ("succeeded", 2)
+    assert time.monotonic() - began >= 0.3
+
+
+async def test_a_payload_that_does_not_fit_is_a_dead_letter_that_says_where(ask):
+    task = await ask.run("probe.typed", {"n": "many"})
+
+    assert task.state == "failed"
+    assert "/n: " in task.error["reason"]
+
+
+async def test_what_a_handler_publishes_is_an_event_of_its_own_with_its_cause(ask):
+    event_id = await ask.publish("probe.followed")
+    [task] = await ask.ended(event_id)
+    follow_up = task.result
+    [next_task] = await ask.ended(follow_up)
+
+    [row] = await ask.rows.events(follow_up)
+    event = await ask.rows.envelope(row)
+    assert event.extensions["causationid"] == event_id
+    assert event.extensions["correlationid"] == event_id
+    assert next_task.state == "succeeded"
+
+
+async def test_progress_is_pushed_while_it_runs(ask):
+    event_id = await ask.publish("probe.slow", {"seconds": 0.05})
+    [task] = await ask.ended(event_id)
+
+    assert task.state == "succeeded"
+    assert "task.progress" in await ask.told(event_id)
+
+
+async def test_a_handler_that_overruns_is_stopped_and_its_reason_says_so(ask):
+    task = await ask.run("probe.timed")
+
+    assert task.state == "failed"
+    assert task.error["reason"] == "the handler did not end within 0.3 s"
+
+
+async def test_a_result_that_is_not_json_is_told_as_the_failure_it_is(ask):
+    task = await ask.run("probe.not_json")
+
+    assert task.state == "failed"
+    assert "not JSON serializable" in task.error["reason"]
+
+
+async def test_a_filter_keeps_a_handler_from_what_it_does_not_want(ask):
+    wanted = await ask.run("probe.filtered", {"wanted": True})
+    event_id = await ask.publish("probe.filtered", {"wanted": False})
+
+    assert wanted.result == "wanted"
+    assert await ask.ended(event_id) == []
+    assert await ask.told(event_id) == ["event.unrouted"]
+
+
+async def test_two_hundred_handlers_wait_side_by_side_in_one_process(ask):
+    began = time.monotonic()
+    ids = [await ask.publish("probe.slow", {"seconds": 1}) for _ in range(150)]
+    tasks = await asyncio.gather(*(ask.ended(i) for i in ids))
+
+    assert all(t.state == "succeeded" for [t] in tasks)
+    assert time.monotonic() - began < 20  # one after the other they would take 150 s

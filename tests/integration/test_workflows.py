@@ -1,0 +1,66 @@
+"""Sync handlers in worker processes, and deliveries that end with their workflow."""
+
+from __future__ import annotations
+
+from tests.probe.record import runs
+
+SERVICES = ["tests.probe_sync"]
+CONCURRENCY = "2"
+
+
+async def test_a_sync_handler_runs_in_a_worker_process(ask):
+    task = await ask.run("sync.recorded", {})
+
+    assert task.state == "succeeded"
+    assert task.result["attempt"] == 1
+
+
+async def test_a_delivery_ends_with_its_workflow_and_carries_its_result(ask):
+    event_id = await ask.publish("sync.workflow", {"numbers": [1, 2, 3]})
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.result) == ("succeeded", {"total": 14})
+    told = await ask.told(event_id)
+    assert told[-2:] == ["task.succeeded", "event.completed"]
+    assert "task.progress" in told
+
+
+async def test_events_of_the_handler_and_of_parts_leave_with_the_end(ask):
+    await ask.run("sync.workflow", {"numbers": [4]})
+
+    types = {
+        fields[b"e"].split(b'"type":"')[1].split(b'"')[0]
+        for _, fields in await ask.redis.xrange(ask.mesh.keys.events("sync"))
+    }
+    assert {b"sync.seen", b"sync.totalled"} <= types
+
+
+async def test_a_group_ends_with_the_list_of_its_results(ask):
+    task = await ask.run("sync.grouped", {"numbers": [1, 2, 3]})
+
+    assert (task.state, task.result) == ("succeeded", [1, 4, 9])
+
+
+async def test_a_part_that_gives_up_fails_the_delivery_with_its_reason(ask):
+    task = await ask.run("sync.workflow", {"numbers": [1, -2, 3]})
+
+    assert task.state == "failed"
+    assert "-2 is negative" in task.error["reason"]
+
+
+async def test_a_handler_that_kills_its_process_is_tried_again_and_then_given_up(ask):
+    event_id = await ask.publish("sync.killer")
+    [task] = await ask.ended(event_id)
+
+    assert task.state == "failed"
+    assert "died" in task.error["reason"]
+    assert runs(ask.mesh.record)[f"killer {event_id}"] == 2
+    assert (await ask.run("sync.noop")).state == "succeeded"
+
+
+async def test_a_handler_that_ignores_its_limit_is_stopped(ask):
+    task = await ask.run("sync.stuck")
+
+    assert task.state == "failed"
+    assert "stopped" in task.error["reason"]
+    assert (await ask.run("sync.noop")).state == "succeeded"

@@ -1,0 +1,5 @@
+"""`python -m tests.probe`."""
+
+from tests.probe.service import service
+
+service.run()

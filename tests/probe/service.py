@@ -1,0 +1,95 @@
+"""Async handlers, one per way in which a delivery can end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import BaseModel
+from streammesh import Context, Event, Reject, Retry, Service
+
+from tests.probe.record import record
+
+service = Service("probe")
+
+
+class Numbered(BaseModel):
+    """A payload that has to have a number."""
+
+    n: int
+
+
+@service.on("probe.noop")
+async def noop() -> None:
+    """Do nothing."""
+
+
+@service.on("probe.recorded", backoff=0.1)
+async def recorded(event: Event, ctx: Context) -> dict[str, Any]:
+    """Leave a line outside Redis."""
+    record(f"recorded {event.id}")
+    return {"attempt": ctx.attempt}
+
+
+@service.on("probe.slow", backoff=0.1)
+async def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Take a while, and say so."""
+    record(f"slow {ctx.event.id}")
+    await ctx.progress(0.5, "half way")
+    await asyncio.sleep(float(data["seconds"]))
+    record(f"slow-done {ctx.event.id}")
+    return {"attempt": ctx.attempt}
+
+
+@service.on("probe.flaky", retries=3, backoff=0.05)
+async def flaky(data: dict[str, Any], ctx: Context) -> int:
+    """Fail until the attempt that the event names."""
+    record(f"flaky {ctx.event.id}")
+    if ctx.attempt < int(data["succeeds_at"]):
+        raise RuntimeError(f"attempt {ctx.attempt} fails")
+    return ctx.attempt
+
+
+@service.on("probe.rejected")
+async def rejected(ctx: Context) -> None:
+    """Give up at once."""
+    record(f"rejected {ctx.event.id}")
+    raise Reject("it can never succeed")
+
+
+@service.on("probe.postponed")
+async def postponed(ctx: Context) -> int:
+    """Ask for a certain wait, once."""
+    if ctx.attempt == 1:
+        raise Retry("not yet", after=0.3)
+    return ctx.attempt
+
+
+@service.on("probe.typed", retries=0)
+async def typed(data: Numbered) -> int:
+    """Take a model."""
+    return data.n
+
+
+@service.on("probe.followed")
+async def followed(data: dict[str, Any], ctx: Context) -> str:
+    """Publish what follows from it."""
+    return ctx.publish("probe.recorded", {"from": ctx.event.id}).id
+
+
+@service.on("probe.timed", timeout=0.3, retries=0)
+async def timed() -> None:
+    """Overrun."""
+    await asyncio.sleep(30)
+
+
+@service.on("probe.not_json", retries=0)
+async def not_json() -> Any:
+    """Return what cannot be told."""
+    return object()
+
+
+@service.on("probe.filtered", where={"data.wanted": True})
+async def filtered() -> str:
+    """Run for some."""
+    return "wanted"

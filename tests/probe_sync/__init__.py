@@ -1,0 +1,1 @@
+"""A service for tests with sync handlers in worker processes, and workflows."""

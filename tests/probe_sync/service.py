@@ -1,0 +1,96 @@
+"""Sync handlers, and handlers that answer with a workflow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from celery import chain, chord, group
+from streammesh import Context, Service
+
+from tests.probe.record import record
+
+service = Service("probe_sync")
+
+
+@service.on("sync.noop")
+def noop() -> None:
+    """Do nothing."""
+
+
+@service.on("sync.recorded", backoff=0.1)
+def recorded(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Leave a line, and take as long as it is told."""
+    record(f"sync {ctx.event.id}")
+    ctx.progress(0.5, "half way")
+    time.sleep(float(data.get("seconds", 0)))
+    return {"pid": os.getpid(), "attempt": ctx.attempt}
+
+
+@service.on("sync.hogging")
+def hogging(data: dict[str, Any], ctx: Context) -> str:
+    """Hold the interpreter without a pause."""
+    record(f"hogging {ctx.event.id}")
+    until = time.monotonic() + float(data["seconds"])
+    while time.monotonic() < until:
+        sum(range(10_000))
+    return "done"
+
+
+@service.on("sync.killer", retries=1, backoff=0.05)
+def killer(ctx: Context) -> None:
+    """Take the process down with it."""
+    record(f"killer {ctx.event.id}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@service.on("sync.stuck", timeout=0.5, retries=0)
+def stuck() -> None:
+    """Overrun, and swallow the soft limit."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.1)
+        except BaseException:
+            continue
+
+
+@service.on("sync.workflow", retries=0)
+def workflow(data: dict[str, Any], ctx: Context) -> Any:
+    """A chord over numbers, then one more step."""
+    ctx.publish("sync.seen", {"by": "handler"})
+    return chain(
+        chord([square.s(n) for n in data["numbers"]], total.s()),
+        report.s(),
+    )
+
+
+@service.on("sync.grouped", retries=0)
+def grouped(data: dict[str, Any]) -> Any:
+    """A plain group: the result is the list."""
+    return group([square.s(n) for n in data["numbers"]])
+
+
+@service.part
+def square(n: int) -> int:
+    """One part."""
+    record(f"square {n}")
+    if n < 0:
+        raise ValueError(f"{n} is negative")
+    return n * n
+
+
+@service.part
+def total(parts: list[int], ctx: Context) -> int:
+    """Merge."""
+    ctx.progress(0.9, "merged")
+    return sum(parts)
+
+
+@service.part
+def report(value: int, ctx: Context) -> dict[str, int]:
+    """The last part publishes."""
+    ctx.publish("sync.totalled", {"total": value})
+    return {"total": value}
