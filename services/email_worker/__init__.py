@@ -1,0 +1,1 @@
+"""Turns events into e-mail and hands it to a mail server over SMTP."""

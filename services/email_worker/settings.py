@@ -39,7 +39,12 @@ class EmailSettings(BaseSettings):
     """The settings of the email worker."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EMAIL_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="EMAIL_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     smtp_url: SecretStr = Field(
@@ -125,7 +130,12 @@ class ReportStoreSettings(BaseSettings):
     """Where the report worker puts its PDF files, for attaching them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REPORT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="REPORT_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     store_url: str = Field(

@@ -82,6 +82,14 @@ def test_a_wrong_value_stops_the_start_with_one_line_that_names_the_variable(
     assert "hunter2" not in said
 
 
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in EmailSettings.model_fields:
+        monkeypatch.setenv(f"EMAIL_{name.upper()}", "")
+    monkeypatch.setenv("REPORT_STORE_URL", "")
+    assert load_settings(EmailSettings) == EmailSettings.model_construct()
+    assert load_settings(ReportStoreSettings).store_url == "var/store"
+
+
 def test_a_password_is_not_shown() -> None:
     settings = EmailSettings(smtp_url=SecretStr("smtps://someone:hunter2@mail.example.com"))
     assert "hunter2" not in f"{settings!r} {settings.server!r}"
