@@ -23,6 +23,7 @@ HEAD = """\
 # What docker-compose.yml itself asks for: (name, default, meaning). No default: Compose refuses to start without.
 COMPOSE: list[tuple[str, str | None, str]] = [
     ("REDIS_PASSWORD", None, "The password of Redis: letters, digits, - and _."),
+    ("API_ADMIN_KEY", None, "The API key that may do everything: 24 letters or more, any you like."),
     ("FLOWER_BASIC_AUTH", None, "Who may look at Flower, as name:password."),
     (
         "REDIS_MAXMEMORY",
@@ -31,7 +32,6 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ),
     ("FLOWER_READ_ONLY", "true", "false lets Flower stop workers and revoke tasks, and its API send tasks."),
     ("FLOWER_ENABLE_EVENTS", "true", "Lets Flower ask workers to report each task; costs throughput."),
-    ("API_PORT", "8000", "Port of the API on 127.0.0.1."),
     ("MAIL_PORT", "8025", "Port of the page with caught e-mail on 127.0.0.1."),
     ("FLOWER_PORT", "5555", "Port of Flower on 127.0.0.1."),
     ("STOP_GRACE_PERIOD", "30s", "How long a container may take to stop; longer than MESH_DRAIN."),
@@ -101,7 +101,7 @@ def section(title: str) -> str:
 def render() -> str:
     """The whole text of `.env.example`."""
     out = [HEAD, section("docker compose"), "\n".join(entry(*item) for item in COMPOSE)]
-    written: dict[str, str] = {}
+    written = {name: default or "" for name, default, _ in COMPOSE}
     for settings in settings_classes():
         room = settings.__module__.removesuffix(".settings").replace(".", "/")
         new = [item for item in variables(settings) if item[0] not in written]

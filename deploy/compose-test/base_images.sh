@@ -16,6 +16,10 @@ bundle=/etc/ssl/certs/ca-certificates.crt
 make_image() { # NAME PACKAGES CHANGE...
     name=$1 packages=$2
     shift 2
+    if docker image inspect "$name" >/dev/null 2>&1; then
+        echo "$name is there; remove it to have it made anew"
+        return
+    fi
     root=$work/$(echo "$name" | tr '/:' '--')
     rm -rf "$root"
     debootstrap --variant=minbase --include="$packages" "$suite" "$root" >"$root.log" 2>&1 || {
