@@ -121,7 +121,12 @@ class Lane:
         }
         call: lua.Call[int] = lua.Call(
             lua.script("park_event"),
-            [keys.events(entry.domain), keys.dead(self.service), keys.dead_index(self.service), keys.counters()],
+            [
+                keys.events(entry.domain),
+                keys.dead(self.service),
+                keys.dead_index(self.service),
+                keys.counters(),
+            ],
             [self.service, entry.position, dead_id, orjson.dumps(letter)],
             int,
         )

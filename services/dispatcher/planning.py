@@ -31,9 +31,7 @@ class Plan:
     broken: list[Broken] = field(default_factory=list)
 
 
-def plan_batch(
-    entries: Iterable[Entry], routes: Routes, service: str, encode: Encode
-) -> dict[str, Plan]:
+def plan_batch(entries: Iterable[Entry], routes: Routes, service: str, encode: Encode) -> dict[str, Plan]:
     """A plan per domain for the entries that `service`'s lane was given, in their order.
 
     An event that this service does not want is handed over with no delivery: it is acknowledged. An

@@ -193,7 +193,7 @@ def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Ev
         raise InvalidEvent(errors)
     extensions = {name: value for name, value in raw.items() if name not in _CORE and value is not None}
     return Event(
-        **{name: raw.get(name) for name in _CORE if name != "specversion"},  # type: ignore[arg-type]
+        **{name: raw.get(name) for name in _CORE if name != "specversion"},
         data=data,
         data_base64=encoded,
         extensions=extensions,

@@ -199,9 +199,7 @@ class Ledger:
         )
 
 
-def dead_letter(
-    ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue: str
-) -> dict[str, Any]:
+def dead_letter(ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue: str) -> dict[str, Any]:
     """What is parked when a task gives up: the reason, the traceback and the whole envelope."""
     return {
         "id": ref.task_id,

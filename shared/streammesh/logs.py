@@ -18,13 +18,22 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from streammesh.settings import MeshSettings
 
 # Loggers that come with their own handlers; they are told to hand everything to the root instead.
-FOREIGN = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access", "kombu")
+FOREIGN = (
+    "celery",
+    "celery.task",
+    "celery.redirected",
+    "uvicorn",
+    "uvicorn.error",
+    "uvicorn.access",
+    "kombu",
+)
 QUIET = {
     "httpx": logging.WARNING,
     # Two lines a task; the kit says itself what became of a delivery.
     "celery.worker.strategy": logging.WARNING,
     "celery.app.trace": logging.WARNING,
-    "asyncio": logging.WARNING, "kombu.connection": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "kombu.connection": logging.WARNING,
 }
 _SECRET_URL = re.compile(r"(\w+://)([^/@\s:]*):([^/@\s]+)@")
 

@@ -163,5 +163,7 @@ def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
             if not names.matches(subscription.type, event.type):
                 continue
             if not fits(event, subscription.where):
-                reasons.append({"subscription": subscription.task, "reason": "its `where` filter does not fit"})
+                reasons.append(
+                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
+                )
     return reasons

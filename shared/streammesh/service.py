@@ -29,7 +29,9 @@ class Service:
     Making it connects to nothing; settings are read at first use.
     """
 
-    def __init__(self, name: str, *, pool: PoolKind | None = None, settings: MeshSettings | None = None) -> None:
+    def __init__(
+        self, name: str, *, pool: PoolKind | None = None, settings: MeshSettings | None = None
+    ) -> None:
         check(Manifest(name))
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings)

@@ -91,7 +91,9 @@ class MeshSettings(BaseSettings):
     )
     timezone: str = Field("UTC", description="IANA time zone of schedules that name none.")
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Lowest level logged."
+    )
 
     @field_validator("redis_url")
     @classmethod
@@ -146,7 +148,7 @@ def load_settings(settings: type[S]) -> S:
     try:
         return settings()
     except ValidationError as error:
-        print(explain(error, settings), file=sys.stderr)
+        sys.stderr.write(f"{explain(error, settings)}\n")
         raise SystemExit(2) from None
 
 

@@ -161,7 +161,7 @@ def _same(value: Any, wanted: Any) -> bool:
 
 def _operator(value: Any, name: str, operand: Any) -> bool:
     if name == "exists":
-        return (value is not _MISSING and value is not None) == operand
+        return bool((value is not _MISSING and value is not None) == operand)
     if name == "not":
         return not _holds(value, operand)
     if name == "prefix":

@@ -14,7 +14,16 @@ OURS = [*sources(KIT), *sources(SERVICES)]
 KEY = re.compile(r"\{[a-z_-]*\}:[a-z]")
 # Settings rooms read the environment; the command line hands it on to the programs that it starts.
 READS_ENVIRONMENT = re.compile(r"/settings\.py$|/cli/|/testing/")
-STARTS_AT_IMPORT = {"Redis", "from_url", "open_async", "open_sync", "ClientSession", "FastAPI", "make_app", "Celery"}
+STARTS_AT_IMPORT = {
+    "Redis",
+    "from_url",
+    "open_async",
+    "open_sync",
+    "ClientSession",
+    "FastAPI",
+    "make_app",
+    "Celery",
+}
 
 
 @pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
@@ -24,7 +33,9 @@ def test_key_strings_stand_in_keys_only(source: Source) -> None:
     docs = docstrings(source.tree)
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
-            assert not KEY.search(node.value), f"{source.name}:{node.lineno}: a key string; give keys.py a method"
+            assert not KEY.search(node.value), (
+                f"{source.name}:{node.lineno}: a key string; give keys.py a method"
+            )
 
 
 @pytest.mark.parametrize("source", OURS, ids=lambda s: s.name)
@@ -41,7 +52,9 @@ def test_every_script_has_a_header_that_is_its_contract() -> None:
         if not path.name.startswith("_"):
             header = [line for line in path.read_text("utf-8").splitlines() if line.startswith("--")]
             assert any("KEYS[1]" in line for line in header), f"{path.name}: the header names no keys"
-            assert any("Returns" in line for line in header), f"{path.name}: the header does not say what it returns"
+            assert any("Returns" in line for line in header), (
+                f"{path.name}: the header does not say what it returns"
+            )
 
 
 def test_every_script_has_one_typed_caller() -> None:
@@ -66,8 +79,12 @@ def test_nothing_connects_at_import_time(source: Source) -> None:
             continue
         for node in ast.walk(statement):
             if isinstance(node, ast.Call):
-                called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                assert called not in STARTS_AT_IMPORT, f"{source.name}:{node.lineno} calls {called} at import time"
+                called = (
+                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                )
+                assert called not in STARTS_AT_IMPORT, (
+                    f"{source.name}:{node.lineno} calls {called} at import time"
+                )
 
 
 @pytest.mark.parametrize(
@@ -89,5 +106,7 @@ def test_every_service_has_the_same_rooms() -> None:
 def test_public_things_say_what_they_promise(source: Source) -> None:
     assert ast.get_docstring(source.tree), f"{source.name} does not say what it is"
     for node in source.tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+        if isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{source.name}:{node.lineno}: {node.name} has no docstring"

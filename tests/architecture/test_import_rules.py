@@ -25,7 +25,18 @@ RANKS: list[set[str]] = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
-    *("errors", "clock", "names", "plain_json", "keys", "retry", "envelope", "subscriptions", "binding", "context"),
+    *(
+        "errors",
+        "clock",
+        "names",
+        "plain_json",
+        "keys",
+        "retry",
+        "envelope",
+        "subscriptions",
+        "binding",
+        "context",
+    ),
     "engine.outcome",
     "services.dispatcher.planning",
     "services.report_worker.aggregating",
@@ -33,7 +44,11 @@ PURE = {
 DOES_IO = {"redis", "aiohttp", "celery", "kombu", "fastapi", "socket", "subprocess", "asyncio", "obstore"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "celery", "redis", "logging"}
 # Files that may be brought in late: heavy parts of the command line, so that `--help` is quick.
-LATE_ALLOWED = ("shared/streammesh/cli/", "shared/streammesh/engine/config.py", "shared/streammesh/embedded.py")
+LATE_ALLOWED = (
+    "shared/streammesh/cli/",
+    "shared/streammesh/engine/config.py",
+    "shared/streammesh/embedded.py",
+)
 
 
 def room_of(source: Source) -> str:
@@ -55,7 +70,9 @@ def test_the_kit_imports_strictly_downward(source: Source) -> None:
         other = found.module.split(".")[1]
         if other == own or other not in RANK:
             continue  # a name of the package itself, or the same room
-        assert RANK[other] < RANK[own], f"{source.name}:{found.line} imports {found.module}, which is not below {own}"
+        assert RANK[other] < RANK[own], (
+            f"{source.name}:{found.line} imports {found.module}, which is not below {own}"
+        )
 
 
 @pytest.mark.parametrize("source", kit_files(), ids=lambda s: s.name)
@@ -71,7 +88,9 @@ def test_the_kit_knows_no_service_and_keeps_its_parts_apart(source: Source) -> N
     room = source.path.relative_to(KIT).parts[0]
     for found in source.imports():
         top = found.module.split(".")[0]
-        assert top not in {"services", "examples", "fastapi"}, f"{source.name}:{found.line} imports {found.module}"
+        assert top not in {"services", "examples", "fastapi"}, (
+            f"{source.name}:{found.line} imports {found.module}"
+        )
         if top in {"celery", "kombu", "billiard"}:
             assert room == "engine", f"{source.name}:{found.line}: Celery belongs into engine/"
         if top == "pytest":
@@ -89,7 +108,9 @@ def test_a_service_knows_the_kit_and_itself_only(source: Source) -> None:
             assert own == "api", f"{source.name}:{found.line}: only the API speaks FastAPI"
         if parts[0] in {"celery", "kombu"}:
             is_workflow = parts[0] == "celery" and not found.module.startswith("celery.app")
-            assert is_workflow and own != "dispatcher", f"{source.name}:{found.line}: the kit's engine/ holds Celery"
+            assert is_workflow and own != "dispatcher", (
+                f"{source.name}:{found.line}: the kit's engine/ holds Celery"
+            )
 
 
 @pytest.mark.parametrize("name", sorted(PURE))
@@ -117,4 +138,6 @@ def test_every_rank_names_rooms_that_exist() -> None:
 def test_the_standard_library_is_not_shadowed() -> None:
     for source in sources(KIT):
         if source.path.parent == KIT:
-            assert source.path.stem not in sys.stdlib_module_names or source.path.stem == "__init__", source.name
+            assert source.path.stem not in sys.stdlib_module_names or source.path.stem == "__init__", (
+                source.name
+            )

@@ -17,7 +17,9 @@ STOP_SECONDS = 40
 class MeshProcess:
     """One process, for instance `python -m services.dispatcher`; its output goes to a file."""
 
-    def __init__(self, name: str, module: str, env: Mapping[str, str], folder: Path, args: Sequence[str] = ()) -> None:
+    def __init__(
+        self, name: str, module: str, env: Mapping[str, str], folder: Path, args: Sequence[str] = ()
+    ) -> None:
         self.name, self._command = name, [sys.executable, "-m", module, *args]
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
         self.log = folder / f"{name}.log"

@@ -93,11 +93,15 @@ def start_mesh(server: EmbeddedServer, folder: Path, namespace: str, **env: str)
 
 
 @pytest.fixture(scope="module")
-def mesh(mesh_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[RunningMesh]:
+def mesh(
+    mesh_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[RunningMesh]:
     """A dispatcher and the services that the module asks for in `SERVICES`."""
     folder = tmp_path_factory.mktemp("mesh")
     name = request.module.__name__.rpartition(".")[2].replace("_", "-")[:30]
-    running = start_mesh(mesh_server, folder, name, MESH_CONCURRENCY=getattr(request.module, "CONCURRENCY", "0"))
+    running = start_mesh(
+        mesh_server, folder, name, MESH_CONCURRENCY=getattr(request.module, "CONCURRENCY", "0")
+    )
     started = [
         MeshProcess(module.rpartition(".")[2], module, running.env, folder).start()
         for module in ("services.dispatcher", *request.module.SERVICES)

@@ -64,3 +64,10 @@ async def test_a_handler_that_ignores_its_limit_is_stopped(ask):
     assert task.state == "failed"
     assert "stopped" in task.error["reason"]
     assert (await ask.run("sync.noop")).state == "succeeded"
+
+
+async def test_a_workflow_that_cannot_be_written_down_fails_the_delivery(ask):
+    task = await ask.run("sync.bad_workflow")
+
+    assert task.state == "failed"
+    assert "JSON" in task.error["reason"]

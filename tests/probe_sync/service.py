@@ -94,3 +94,9 @@ def report(value: int, ctx: Context) -> dict[str, int]:
     """The last part publishes."""
     ctx.publish("sync.totalled", {"total": value})
     return {"total": value}
+
+
+@service.on("sync.bad_workflow", retries=0)
+def bad_workflow() -> Any:
+    """A workflow that cannot be written down."""
+    return square.s(object())

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from streammesh import envelope
 from streammesh.clock import SystemClock
-from streammesh.manifests import register_call
 from streammesh.lua import run
+from streammesh.manifests import register_call
 from streammesh.redis_client import open_async
 from streammesh.rows import Rows
 from streammesh.streams import Publisher
@@ -22,9 +22,7 @@ from streammesh.testing.waiting import wait_until
 from services.dispatcher.lane import Lane
 from services.dispatcher.settings import DispatcherSettings
 
-OWN = DispatcherSettings(
-    _env_file=None, block="200ms", reclaim_idle="100ms", reclaim_every="100ms", batch=50
-)
+OWN = DispatcherSettings(_env_file=None, block="200ms", reclaim_idle="100ms", reclaim_every="100ms", batch=50)
 MANIFEST = Manifest("mail", subscriptions=(Subscription("mail", "mail.welcome", "user.registered"),))
 
 
@@ -63,7 +61,9 @@ async def queued_tasks(mesh_redis, mesh_keys):
 async def test_every_event_is_queued_once_by_three_dispatchers_that_steal_from_each_other(
     make_lane, publisher, mesh_redis, mesh_keys
 ):
-    own = OWN.model_copy(update={"reclaim_idle": timedelta(milliseconds=1), "reclaim_every": timedelta(milliseconds=5)})
+    own = OWN.model_copy(
+        update={"reclaim_idle": timedelta(milliseconds=1), "reclaim_every": timedelta(milliseconds=5)}
+    )
     running = [asyncio.create_task(make_lane(f"d{n}", own=own).run()) for n in range(3)]
     for n in range(20):
         await publisher.publish_events(

@@ -65,7 +65,13 @@ def show(json: Json = False) -> None:
     found: list[ApiKey] = _run(lambda keys: keys.list())
     if json:
         shown = [
-            {"name": k.name, "publish": k.publish, "subscribe": k.subscribe, "admin": k.admin, "created": k.created}
+            {
+                "name": k.name,
+                "publish": k.publish,
+                "subscribe": k.subscribe,
+                "admin": k.admin,
+                "created": k.created,
+            }
             for k in found
         ]
         typer.echo(orjson.dumps(shown).decode())

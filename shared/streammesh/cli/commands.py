@@ -23,7 +23,9 @@ Folder = Annotated[Path, typer.Option(help="Where data, mails and reports are ke
 @app.command()
 def up(
     folder: Folder = Path("var/up"),
-    redis_url: Annotated[str | None, typer.Option(help="A Redis that runs already; else one is brought.")] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(help="A Redis that runs already; else one is brought.")
+    ] = None,
     quiet: Annotated[bool, typer.Option(help="Do not print where everything is.")] = False,
 ) -> None:
     """Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains."""

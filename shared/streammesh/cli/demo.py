@@ -143,7 +143,9 @@ async def _where(
     for delivery in event["deliveries"]:
         result = delivery.get("result") or {}
         if "object" in result:
-            console.print(f"   the report: {result['pages']} pages, {result['size_bytes']:,} bytes, {result['rows']:,} rows")
+            console.print(
+                f"   the report: {result['pages']} pages, {result['size_bytes']:,} bytes, {result['rows']:,} rows"
+            )
             if place:
                 console.print(f"     file      {_short(Path(place['store_folder']) / result['object'])}")
             console.print(f"     download  {url}{result['download_path']}")

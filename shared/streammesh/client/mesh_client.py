@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -123,7 +123,7 @@ class MeshClient:
 
     async def notifications(
         self, *, event: str | None = None, after: str | None = None, **filters: str
-    ) -> AsyncIterator[Note]:
+    ) -> AsyncGenerator[Note, None]:
         """Follow notifications; when the connection breaks, reconnect and go on where it was.
 
         With `event`, what happened already comes first and the stream ends when the event has ended.
@@ -155,9 +155,7 @@ class MeshClient:
             await asyncio.sleep(wait * random.random())
             wait = min(LONGEST_WAIT, wait * 2)
 
-    async def run(
-        self, event_type: str, data: Any, *, timeout: float = 30, **attributes: Any
-    ) -> Outcome:
+    async def run(self, event_type: str, data: Any, *, timeout: float = 30, **attributes: Any) -> Outcome:
         """Publish and wait until every task of the event has ended. Raises TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):
             sent = await self.publish(event_type, data, **attributes)

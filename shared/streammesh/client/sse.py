@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 
@@ -47,7 +47,7 @@ class SseParser:
         return found
 
 
-async def events(chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerSentEvent]:
+async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
     """The events of a body that arrives in chunks."""
     parser = SseParser()
     async for chunk in chunks:

@@ -42,6 +42,11 @@ class _Job:
         """Celery's pools answer results here; ours go to the ledger."""
 
 
+def _log_error(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and future.exception():
+        log.error("pool.callback_broke", exc_info=future.exception())
+
+
 class TaskPool(BasePool):
     """The pool. Its loop runs in a thread of its own beside Celery's consumer."""
 
@@ -74,12 +79,14 @@ class TaskPool(BasePool):
         self.loop.call_soon_threadsafe(self._start, job, run, timeout, timeout_callback)
         return job
 
-    def _start(
-        self, job: _Job, run: Callable[[], Any], timeout: float | None, timeout_callback: Any
-    ) -> None:
+    def _start(self, job: _Job, run: Callable[[], Any], timeout: float | None, timeout_callback: Any) -> None:
         task = job.task = self.loop.create_task(self._run(run))
         self._running.add(task)
-        alarm = self.loop.call_later(timeout, self._hard_limit, job, timeout, timeout_callback) if timeout else None
+        alarm = (
+            self.loop.call_later(timeout, self._hard_limit, job, timeout, timeout_callback)
+            if timeout
+            else None
+        )
 
         def done(finished: asyncio.Task[Any]) -> None:
             job.over = True
@@ -103,7 +110,8 @@ class TaskPool(BasePool):
             return
         job.task.cancel()
         if timeout_callback:
-            self.loop.run_in_executor(None, timeout_callback, False, timeout)
+            telling: Any = self.loop.run_in_executor(None, timeout_callback, False, timeout)
+            telling.add_done_callback(_log_error)
 
     def on_stop(self) -> None:
         async def drained() -> None:

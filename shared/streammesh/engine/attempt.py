@@ -94,6 +94,9 @@ def attempt_steps(
     context = Context(ref, attempt, ledger, act, log)
     try:
         result = yield Handle(context)
+        if kind.is_workflow(result):
+            answer = yield Workflow(result, context)
+            return "workflow" if answer == "done" else "lost"
     except LeaseLost:
         log.warning("task.lease_lost", attempt=attempt)
         return "lost"
@@ -103,12 +106,12 @@ def attempt_steps(
             return (yield from _give_up(kind, ref, place, attempt, decision))
         answer = yield Ask(ledger.retry_later(ref, place, attempt, decision.wait, decision.failure))
         log.warning(
-            "task.retrying", attempt=attempt, reason=decision.failure.reason, wait=decision.wait.total_seconds()
+            "task.retrying",
+            attempt=attempt,
+            reason=decision.failure.reason,
+            wait=decision.wait.total_seconds(),
         )
         return names.RETRYING if answer == "done" else "lost"
-    if kind.is_workflow(result):
-        answer = yield Workflow(result, context)
-        return "workflow" if answer == "done" else "lost"
     return (yield from _succeed(kind, ref, place, attempt, result, context))
 
 

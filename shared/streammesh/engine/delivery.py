@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 import structlog
 from celery import Task
 from celery.canvas import Signature
+from celery.exceptions import Reject as CeleryReject
 from celery.exceptions import Retry as CeleryRetry
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -21,13 +23,16 @@ from streammesh.context import Context
 from streammesh.engine import greenlet_bridge, workflow
 from streammesh.engine.attempt import Ask, Delivering, Handle, Step, Steps, attempt_steps
 from streammesh.engine.insisting import insist, insist_sync
-from streammesh.engine.plumbing import Plumbing
 from streammesh.engine.places import queue_place, task_ref
+from streammesh.engine.plumbing import Plumbing
 from streammesh.envelope import Event
 from streammesh.ledger import QueuePlace, TaskRef
 from streammesh.lua import Call, run, run_sync
 from streammesh.retry import RetryPolicy
 from streammesh.subscriptions import Subscription
+
+log = structlog.get_logger(__name__)
+PAUSE_SECONDS = 1.0  # before a queue entry goes back that could not be dealt with
 
 
 class DeliveryFailed(Exception):
@@ -38,7 +43,7 @@ class TookTooLong(Exception):
     """The handler did not end within its `timeout`."""
 
 
-class DeliveryTask(Task):  # type: ignore[misc]
+class DeliveryTask(Task):
     """One subscription as a Celery task. Its outcome is in the ledger, not in the result backend."""
 
     abstract = True
@@ -77,17 +82,31 @@ class DeliveryTask(Task):  # type: ignore[misc]
         with structlog.contextvars.bound_contextvars(
             task_id=ref.task_id, task=ref.name, event_id=ref.event.id, event_type=ref.event.type
         ):
-            if greenlet_bridge.in_greenlet():
-                state = greenlet_bridge.wait_for(self._run_async(ref, place, worker))
-            elif self.kind.binding.is_async:
-                state = self.plumbing.connections.run(self._run_async(ref, place, worker))
-            else:
-                state = self._run_sync(ref, place, worker)
+            try:
+                state = self._attempt(ref, place, worker)
+            except Exception as error:
+                # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
+                log.exception("ledger.broke")
+                self._pause(PAUSE_SECONDS)
+                raise CeleryReject(f"the ledger call broke: {error}", requeue=True) from error
         if state == names.FAILED:
             raise DeliveryFailed(ref.task_id)
         if state == names.RETRYING:
             raise CeleryRetry("the ledger holds the next attempt")
         return state
+
+    def _attempt(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+        if greenlet_bridge.in_greenlet():
+            return greenlet_bridge.wait_for(self._run_async(ref, place, worker))
+        if self.kind.binding.is_async:
+            return self.plumbing.connections.run(self._run_async(ref, place, worker))
+        return self._run_sync(ref, place, worker)
+
+    def _pause(self, seconds: float) -> None:
+        if greenlet_bridge.in_greenlet():
+            greenlet_bridge.wait_for(asyncio.sleep(seconds))
+        else:
+            time.sleep(seconds)
 
     async def _run_async(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         client = self.plumbing.connections.asynchronous()

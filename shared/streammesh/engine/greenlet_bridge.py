@@ -16,7 +16,7 @@ import greenlet
 T = TypeVar("T")
 
 
-class _TaskGreenlet(greenlet.greenlet):  # type: ignore[misc]
+class _TaskGreenlet(greenlet.greenlet):
     """A greenlet whose parent is a coroutine that `run_in_greenlet` drives."""
 
 
@@ -47,7 +47,7 @@ def wait_for(coroutine: Coroutine[Any, Any, T]) -> T:
         try:
             future = step.send(value) if error is None else step.throw(error)
         except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            return stop.value
         value = error = None
         try:
             value = parent.switch(future)
@@ -67,5 +67,4 @@ async def run_in_greenlet(function: Callable[[], T]) -> T:
             out = child.throw(error)
         else:
             out = child.switch(answer)
-    return out  # type: ignore[no-any-return]
-
+    return out

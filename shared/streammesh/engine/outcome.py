@@ -30,9 +30,7 @@ class GiveUp:
     failure: Failure
 
 
-def after_error(
-    error: BaseException, attempt: int, policy: RetryPolicy, random: float
-) -> TryAgain | GiveUp:
+def after_error(error: BaseException, attempt: int, policy: RetryPolicy, random: float) -> TryAgain | GiveUp:
     """What follows when attempt number `attempt` (from 1) ended with `error`; `random` is in [0, 1)."""
     failure = describe(error)
     if isinstance(error, Reject) or policy.gives_up(attempt):

@@ -15,7 +15,9 @@ from streammesh.settings import MeshSettings
 class Plumbing:
     """One service's ledger and connections."""
 
-    def __init__(self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None) -> None:
+    def __init__(
+        self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None
+    ) -> None:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
 
     @cached_property

@@ -26,7 +26,7 @@ class HardLimit(Exception):
     """The handler went on after its time limit and was stopped."""
 
 
-class MeshRequest(Request):  # type: ignore[misc]
+class MeshRequest(Request):
     """A request for a delivery."""
 
     def __init__(self, message: Any, **options: Any) -> None:
@@ -62,9 +62,17 @@ class MeshRequest(Request):  # type: ignore[misc]
         decision = after_error(error, int(attempt), task.kind.policy, task.kind.random())
         ledger = task.kind.ledger
         if isinstance(decision, GiveUp):
-            letter = dead_letter(ref, decision.failure, int(attempt), to_ms(task.kind.clock.now()), place.queue)
+            letter = dead_letter(
+                ref, decision.failure, int(attempt), to_ms(task.kind.clock.now()), place.queue
+            )
             call = ledger.finish(
-                ref, place, int(attempt), FAILED, failure=decision.failure, keep=task.kind.keep, dead_letter=letter
+                ref,
+                place,
+                int(attempt),
+                FAILED,
+                failure=decision.failure,
+                keep=task.kind.keep,
+                dead_letter=letter,
             )
         else:
             call = ledger.retry_later(ref, place, int(attempt), decision.wait, decision.failure)

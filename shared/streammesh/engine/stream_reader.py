@@ -32,7 +32,7 @@ SCANS_PER_LEASE = 3  # looks for dead owners; the moment a lease runs out is loo
 INLINE_SECONDS = 0.01  # after this long in deliveries (a pool that runs tasks inline) the loop gets its turn
 TIDY_SECONDS = 600.0  # between removals of consumers whose processes died
 SILENT_MS = 3_600_000  # a consumer that holds nothing and was silent for an hour is dead
-_RANDOM = Random()  # noqa: S311 - keeps consumers from looking all at once
+_RANDOM = Random()
 log = structlog.get_logger(__name__)
 
 

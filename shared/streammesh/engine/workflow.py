@@ -142,7 +142,9 @@ class WorkflowTasks:
                 kwargs[context_name] = context
             result = function(*args, **kwargs)
             if context is not None:
-                carried += [_renamed(event, current_task.request.id).to_dict() for event in context.follow_ups]
+                carried += [
+                    _renamed(event, current_task.request.id).to_dict() for event in context.follow_ups
+                ]
             return {FOLLOW_UPS: carried, "result": result} if carried else result
 
         return self.app.task(
@@ -184,4 +186,3 @@ def unwrap(value: Any, carried: list[dict[str, Any]]) -> Any:
 def _renamed(event: Event, part_id: str) -> Event:
     """A part's events get ids of the part's own, so that two parts do not publish under one id."""
     return replace(event, id=names.task_id(event.source, part_id, event.id))
-

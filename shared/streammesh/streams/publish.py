@@ -126,9 +126,7 @@ class Publisher:
     the same ids may be made again.
     """
 
-    def __init__(
-        self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings, source: str
-    ) -> None:
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings, source: str) -> None:
         self._client, self._keys, self._settings, self.source = client, keys, settings, source
 
     async def publish(self, event_type: str, data: Any, **attributes: Any) -> Published:

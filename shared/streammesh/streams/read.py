@@ -44,9 +44,7 @@ class GroupReader:
         """Make the group on each domain's stream where it is missing, at position `at`."""
         for domain in domains:
             try:
-                await self._client.xgroup_create(
-                    self._keys.events(domain), self._group, id=at, mkstream=True
-                )
+                await self._client.xgroup_create(self._keys.events(domain), self._group, id=at, mkstream=True)
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
@@ -78,9 +76,7 @@ class GroupReader:
         """Take over entries that another consumer was given and has not acknowledged for `idle`."""
         pipeline = self._client.pipeline(transaction=False)
         for domain in domains:
-            pipeline.xautoclaim(
-                self._keys.events(domain), self._group, self._consumer, ms(idle), count=count
-            )
+            pipeline.xautoclaim(self._keys.events(domain), self._group, self._consumer, ms(idle), count=count)
         answers = await pipeline.execute()
         return [
             Entry(domain, _text(position), (fields or {}).get(b"e"))

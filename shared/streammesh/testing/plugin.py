@@ -29,7 +29,7 @@ def mesh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
 def mesh_settings(mesh_server: EmbeddedServer) -> MeshSettings:
     """Settings of a mesh that only this test uses."""
     return MeshSettings(
-        _env_file=None,  # type: ignore[call-arg]
+        _env_file=None,
         redis_url=mesh_server.url,
         namespace=f"t{os.getpid()}-{next(_NUMBERS)}",
     )
