@@ -1,0 +1,48 @@
+"""`python -m services.api`: settings, logs, keys, and the server on its loop."""
+
+from __future__ import annotations
+
+import sys
+
+import structlog
+import uvloop
+from streammesh import logs
+from streammesh.api_keys import ApiKeys
+from streammesh.keys import Keys
+from streammesh.redis_client import open_async
+from streammesh.settings import MeshSettings, load_settings
+
+from services.api.app import create_app
+from services.api.first_keys import CannotStart, ensure_keys
+from services.api.server import make_server
+from services.api.settings import ApiSettings, StoreSettings
+
+log = structlog.get_logger(__name__)
+
+
+async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> None:
+    """Check the keys, then serve until told to stop. Raises CannotStart."""
+    client = open_async(mesh, "api-start")
+    try:
+        secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)
+    finally:
+        await client.aclose()
+    if secret:
+        sys.stdout.write(f"Development API key (admin, shown once): {secret}\n")
+        sys.stdout.flush()
+    await make_server(create_app(mesh, api, store), api).serve()
+
+
+def main() -> None:
+    """Run the API; exits with 2 and one line when it cannot start as it is configured."""
+    mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
+    logs.configure(mesh, "api")
+    try:
+        uvloop.run(serve(mesh, api, store))
+    except CannotStart as error:
+        log.error("api.cannot_start", reason=str(error))
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Builds the application: clients are opened by its lifespan and closed with it; nothing exists at import time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from streammesh.api_keys import ApiKeys
+from streammesh.errors import MeshError
+from streammesh.keys import Keys
+from streammesh.notifications import NotificationLog
+from streammesh.redis_client import open_async
+from streammesh.rows import Rows
+from streammesh.settings import MeshSettings
+
+from services.api.auth import Authenticator
+from services.api.coalescing import Coalescer
+from services.api.describing import describe
+from services.api.door import Door, handle
+from services.api.hub import Hub
+from services.api.problems import Problem
+from services.api.publishing import Publishing
+from services.api.report_store import open_report_store
+from services.api.routes import events, explaining, health, notifications, reports, tasks, users
+from services.api.settings import ApiSettings, StoreSettings
+from services.api.wiring import Reading, Wiring
+
+DESCRIPTION = """
+Services say what happened; the right workers run; whoever waits is told.
+
+Every request carries `Authorization: Bearer <key>`. Every error is a problem document (RFC 9457) that says what
+to do; its `type` leads to an explanation. A request that is refused has changed nothing.
+"""
+
+
+def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Door:
+    """The whole application as ASGI; `.app` is the FastAPI application within."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _wired(mesh, api, store) as wiring:
+            app.state.wiring = wiring
+            yield
+
+    app = FastAPI(
+        title="streammesh",
+        version="1",
+        summary="Publish events, ask what became of them, be told as it happens.",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    # The order matters: ids may hold slashes, so the longer paths stand before the shorter ones.
+    for room in (notifications, events, tasks, users, reports, health, explaining):
+        app.include_router(room.router)
+    for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, handle)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    return Door(app, api)
+
+
+@asynccontextmanager
+async def _wired(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> AsyncIterator[Wiring]:
+    keys = Keys(mesh.namespace)
+    timeout = mesh.redis_timeout.total_seconds()
+    client, publisher = open_async(mesh, "api"), open_async(mesh, "api-publish")
+    reader = open_async(mesh, "api-notifications", blocking=True)
+    reading, notification_log, calls = (
+        Reading(timeout),
+        NotificationLog(client, keys),
+        Coalescer(publisher, timeout),
+    )
+    auth = Authenticator(ApiKeys(client, keys), api, reading)
+    hub = Hub(notification_log, reader, keys, api, reading, timeout)
+    try:
+        yield Wiring(
+            mesh=mesh,
+            api=api,
+            keys=keys,
+            redis=client,
+            reading=reading,
+            rows=Rows(client, keys),
+            log=notification_log,
+            auth=auth,
+            hub=hub,
+            publishing=Publishing(mesh, api, keys, auth, calls),
+            reports=open_report_store(store.store_url),
+        )
+    finally:
+        await hub.stop()
+        await auth.aclose()
+        await calls.aclose()
+        for opened in (client, publisher, reader):
+            await opened.aclose()

@@ -1,0 +1,141 @@
+"""Who is calling: bearer keys, looked up by their hash, remembered for a few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from time import monotonic
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from fastapi.security.http import HTTPAuthorizationCredentials
+from streammesh.api_keys import LONGEST, ApiKey, ApiKeys
+from streammesh.errors import InvalidApiKey, MeshUnavailable
+
+from services.api.problems import Problem
+from services.api.settings import ApiSettings
+from services.api.wiring import Reading, wiring_of
+
+log = structlog.get_logger(__name__)
+
+bearer = HTTPBearer(auto_error=False, description="An API key, as `streammesh keys create` prints it.")
+
+
+@dataclass(slots=True)
+class _Known:
+    key: ApiKey
+    checked: float
+    refreshing: bool = False
+
+
+class Authenticator:
+    """Answers whose key a request carries.
+
+    A key in use is looked up again every `key_refresh` beside the requests, so in steady state no request
+    waits for it; one that was not looked up for `key_lifetime` is looked up before it is believed. A
+    revoked key is therefore refused within `key_lifetime`. What is not a key is not remembered, so memory
+    is bounded by the number of keys, and neither are the secrets: the memory holds hashes.
+    """
+
+    def __init__(
+        self, api_keys: ApiKeys, settings: ApiSettings, reading: Reading, now: Callable[[], float] = monotonic
+    ) -> None:
+        self._api_keys, self._reading, self._now = api_keys, reading, now
+        self._refresh = settings.key_refresh.total_seconds()
+        self._lifetime = settings.key_lifetime.total_seconds()
+        self._known: dict[bytes, _Known] = {}  # SHA-256 of the header -> the key that it carries
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def at_once(self, header: bytes | None) -> ApiKey | None:
+        """The key if it is known and fresh, without waiting for anything; None says nothing."""
+        known = self._known.get(sha256(header).digest()) if header else None
+        if known is None or header is None:
+            return None
+        age = self._now() - known.checked
+        if age > self._lifetime:
+            return None
+        if age > self._refresh and not known.refreshing:
+            known.refreshing = True
+            task = asyncio.create_task(self._look_again(header, known))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return known.key
+
+    async def authenticate(self, header: bytes | None) -> ApiKey:
+        """The key of an `Authorization` header. Raises Problem (401), MeshUnavailable."""
+        if header is None:
+            raise unauthenticated("No API key was sent.", challenge="Bearer")
+        found = self.at_once(header) or await self._look_up(header)
+        if found is None:
+            raise unauthenticated("This API key is not known, or was revoked.")
+        return found
+
+    async def is_still_valid(self, key: ApiKey) -> bool:
+        """Whether a long-lived connection may go on. While Redis is away nothing is said against it."""
+        try:
+            async with self._reading():
+                return await self._api_keys.by_digest(key.digest) is not None
+        except MeshUnavailable:
+            return True
+        except InvalidApiKey:
+            return False
+
+    async def _look_up(self, header: bytes) -> ApiKey | None:
+        secret = _secret_of(header)
+        async with self._reading():
+            try:
+                key = await self._api_keys.verify(secret)
+            except InvalidApiKey as error:
+                log.error("api_key.broken", reason=str(error))
+                key = None
+        place = sha256(header).digest()
+        if key is None:
+            self._known.pop(place, None)
+        else:
+            self._known[place] = _Known(key, self._now())
+        return key
+
+    async def _look_again(self, header: bytes, known: _Known) -> None:
+        try:
+            await self._look_up(header)
+        except MeshUnavailable:
+            known.refreshing = False  # believed until its lifetime is over
+
+    async def aclose(self) -> None:
+        """End the look-ups that are under way."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _secret_of(header: bytes) -> str:
+    scheme, _, secret = header.decode("latin-1").partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST:
+        raise unauthenticated("Send `Authorization: Bearer <key>`.")
+    return secret
+
+
+def unauthenticated(detail: str, challenge: str = 'Bearer error="invalid_token"') -> Problem:
+    """401 with a challenge (RFC 6750)."""
+    return Problem("unauthenticated", detail, headers={"www-authenticate": challenge})
+
+
+def must_publish(key: ApiKey, event_type: str) -> None:
+    """Raises Problem (403) unless the key may publish this type."""
+    if not key.may_publish(event_type):
+        raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}.")
+
+
+async def _caller(
+    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> ApiKey:
+    header = request.headers.get("authorization")
+    return await wiring_of(request).auth.authenticate(header.encode("latin-1") if header else None)
+
+
+Caller = Annotated[ApiKey, Depends(_caller)]

@@ -1,0 +1,107 @@
+"""The outermost layer: request ids, limits that hold for everything, and one way from errors to answers.
+
+Publishing is called from here directly: a framework's routing would cost more than all of its work.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from time import perf_counter
+
+import structlog
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from services.api import problems
+from services.api.hub import overloaded
+from services.api.problems import Problem
+from services.api.settings import ApiSettings
+
+log = structlog.get_logger(__name__)
+
+PUBLISH_PATH = "/v1/events"
+HEADER_BYTES = 32_768
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+class Door:
+    """An ASGI application around the FastAPI application `app`."""
+
+    def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
+        self.app, self._settings = app, settings
+        self._inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request (or the lifespan)."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        header = (b"x-request-id", request_id.encode())
+        status = 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), header]
+            await send(message)
+
+        began = perf_counter() if self._settings.access_log else 0.0
+        self._inside += 1
+        try:
+            self._check(scope)
+            if scope["path"] == PUBLISH_PATH and scope["method"] == "POST":
+                scope["app"] = self.app
+                await self.app.state.wiring.publishing(scope, receive, answer)
+            else:
+                await self.app(scope, receive, answer)
+        except ClientDisconnect:
+            log.debug("http.client_gone")
+        except Exception as error:
+            response = respond(scope, error)
+            if status == 0:
+                await response(scope, receive, answer)
+        finally:
+            self._inside -= 1
+            if self._settings.access_log:
+                log.info(
+                    "http.request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status,
+                    ms=round((perf_counter() - began) * 1000, 2),
+                )
+
+    def _check(self, scope: Scope) -> None:
+        if self._inside > self._settings.max_concurrent:
+            raise overloaded(f"This replica serves {self._settings.max_concurrent:,} requests already.")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+            raise Problem("headers-too-large", f"At most {HEADER_BYTES:,} bytes of headers are allowed.")
+
+
+def respond(scope: Scope, error: Exception) -> Response:
+    """The answer to an error: a problem document. What is our fault is logged, and not shown."""
+    problem = problems.of(error)
+    if problem is None:
+        log.error("http.failed", method=scope["method"], path=scope["path"], exc_info=error)
+        problem = Problem("internal", "Something broke here. It was logged under the request id.")
+    raw_path = scope.get("raw_path") or scope["path"].encode("utf-8", "surrogateescape")
+    return problem.response(raw_path.decode("ascii", "replace")[:2_048], scope.get("request_id", ""))
+
+
+async def handle(request: Request, error: Exception) -> Response:
+    """As `respond`, as FastAPI wants its error handlers."""
+    return respond(request.scope, error)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return os.urandom(8).hex()

@@ -1,0 +1,277 @@
+"""One reader of the notifications stream per process, fanned out in memory to everybody who listens.
+
+The reader waits in XREAD BLOCK on a connection of its own: the server wakes it when the stream grows, so
+the doorbell channel is not needed here (it would be a second connection, and a ring that is lost while
+reconnecting would have to be made good by polling). It reads only while somebody follows.
+
+A follower first catches up from its position page by page and is attached in the same turn of the event
+loop in which it has reached the reader: so nothing is missed and nothing comes twice, however long the
+past was. Each has a bounded buffer; one that does not keep up is cut, and resumes from its position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import redis.asyncio
+import structlog
+from streammesh.api_keys import ApiKey
+from streammesh.errors import MeshUnavailable
+from streammesh.keys import Keys
+from streammesh.notifications import Notification, NotificationLog, position_key
+from streammesh.redis_client import is_unavailable
+
+from services.api.problems import Problem
+from services.api.settings import ApiSettings
+from services.api.wiring import Reading
+
+log = structlog.get_logger(__name__)
+
+BUFFER = 256  # notifications that wait for one slow client
+PAGE = 500
+BLOCK_MS = 2_000  # also how long the reader goes on after the last follower left
+SLOW = "slow"
+STOPPING = "stopping"
+Wants = Callable[[Notification], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A notification and its server-sent event, made once for all who get it."""
+
+    note: Notification
+    frame: bytes
+
+    @classmethod
+    def of(cls, note: Notification) -> Told:
+        """`id` is the position to resume from, `event` the type, `data` the JSON that clients get."""
+        return cls(
+            note, b"id: %b\nevent: %b\ndata: %b\n\n" % (note.id.encode(), note.type.encode(), note.to_json())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """In place of notifications that were trimmed before this follower could have them."""
+
+    after: str  # what was asked for
+
+
+class Follower:
+    """One client's place in the stream: what waits for it, up to `BUFFER`, and where it stands."""
+
+    def __init__(self, key: ApiKey, wants: Wants, event: str | None = None) -> None:
+        self.key = key
+        self.event = event  # the one event that it follows, if it is one
+        self._wants = wants
+        self._waiting: deque[Told | Missed] = deque()
+        self._woken = asyncio.Event()
+        self.position = "0-0"  # all up to here was taken, or was not wanted
+        self.attached_at: tuple[int, int] = (0, 0)
+        self.ended: str | None = None  # why nothing more comes
+
+    def wants(self, note: Notification) -> bool:
+        """Whether this notification is for it."""
+        return self.key.may_subscribe(note.event_type) and self._wants(note)
+
+    def offer(self, told: Told | Missed) -> None:
+        """Keep it for the client, or cut the client off when its buffer is full."""
+        if self.ended:
+            return
+        if len(self._waiting) >= BUFFER:
+            self.end(SLOW)
+            return
+        self._waiting.append(told)
+        self._woken.set()
+
+    def end(self, why: str) -> None:
+        """Nothing more will come; what waits is still taken."""
+        self.ended = self.ended or why
+        self._woken.set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the client."""
+        return not self._waiting
+
+    async def take(self, seconds: float) -> list[Told | Missed]:
+        """All that waits; empty after `seconds` of quiet, or when it ended."""
+        if not self._waiting and not self.ended:
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._woken.wait()
+            except TimeoutError:
+                return []
+        taken = list(self._waiting)
+        self._waiting.clear()
+        for told in reversed(taken):
+            if isinstance(told, Told):
+                self.position = told.note.id
+                break
+        return taken
+
+
+class Hub:
+    """Reads once for all. One instance per process."""
+
+    def __init__(
+        self,
+        notifications: NotificationLog,
+        blocking: redis.asyncio.Redis,
+        keys: Keys,
+        settings: ApiSettings,
+        reading: Reading,
+        timeout: float,
+    ) -> None:
+        self._log, self._blocking, self._keys = notifications, blocking, keys
+        self._settings, self._reading, self._timeout = settings, reading, timeout
+        self._open: set[Follower] = set()  # has a slot
+        self._attached: dict[str | None, set[Follower]] = {None: set()}  # gets what is read; by its one event
+        self._position: str | None = None  # the reader's, while it reads
+        self._starting = asyncio.Lock()
+        self._reader: asyncio.Task[None] | None = None
+        self.stopping = False
+
+    def open(self, key: ApiKey, wants: Wants, event: str | None = None) -> Follower:
+        """A follower that is not attached yet. Raises Problem (429, 503) when there are too many."""
+        if self.stopping:
+            raise overloaded("This replica is stopping.")
+        if len(self._open) >= self._settings.max_streams:
+            raise overloaded(f"This replica has {self._settings.max_streams:,} notification streams open.")
+        mine = self._settings.max_streams_per_key
+        if len(self._open) >= mine and sum(f.key.name == key.name for f in self._open) >= mine:
+            raise Problem(
+                "too-many-requests",
+                f"The key {key.name!r} has {mine:,} notification streams open here; close one.",
+                headers={"retry-after": "5"},
+            )
+        follower = Follower(key, wants, event)
+        self._open.add(follower)
+        return follower
+
+    def close(self, follower: Follower) -> None:
+        """Give its slot back."""
+        self._open.discard(follower)
+        group = self._attached.get(follower.event)
+        if group is not None:
+            group.discard(follower)
+            if not group and follower.event is not None:
+                del self._attached[follower.event]
+
+    async def attach(self, follower: Follower, after: str) -> AsyncIterator[list[Told | Missed]]:
+        """What came after a position, page by page, until the follower has caught up and is attached.
+
+        When the iteration ends the follower gets everything from there on. Raises MeshUnavailable.
+        """
+        follower.position = after
+        while True:
+            await self.ensure_reading()
+            reached = self._position or "0-0"
+            async with self._reading():
+                page = await self._log.read(follower.position, PAGE)
+            told: list[Told | Missed] = [] if page.whole else [Missed(follower.position)]
+            if page.notes:
+                follower.position = page.notes[-1].id
+            elif not page.whole or position_key(reached) > position_key(follower.position):
+                follower.position = reached
+            told += [Told.of(note) for note in page.notes if follower.wants(note)]
+            if told:
+                yield told
+            if self.attach_at_end(follower):
+                return
+
+    def attach_at_end(self, follower: Follower) -> bool:
+        """Attach a follower that stands where the reader stands, or ahead of it; answers whether it does."""
+        if self._position is None or position_key(follower.position) < position_key(self._position):
+            return False
+        follower.attached_at = position_key(follower.position)
+        self._attached.setdefault(follower.event, set()).add(follower)
+        return True
+
+    def resume_position(self, follower: Follower) -> str:
+        """From where a caught-up follower can resume if it were cut now: the reader's own position."""
+        if follower.is_empty and not follower.ended and self._position:
+            return max(follower.position, self._position, key=position_key)
+        return follower.position
+
+    async def ensure_reading(self) -> str:
+        """Have the reader read; answers its position. Raises MeshUnavailable."""
+        async with self._starting:
+            if self._position is None or self._reader is None or self._reader.done():
+                async with self._reading():
+                    self._position = await self._log.last()
+                self._reader = asyncio.create_task(self._read(), name="notifications-reader")
+            return self._position
+
+    async def _read(self) -> None:
+        pause, interrupted = 0.05, False
+        try:
+            while self._open:
+                try:
+                    if interrupted:
+                        await self._check_for_loss()
+                        interrupted = False
+                    await self._read_once()
+                    pause = 0.05
+                except Exception as error:
+                    interrupted = True
+                    if is_unavailable(error) or isinstance(error, MeshUnavailable | TimeoutError):
+                        log.warning("notifications.reader_waits", reason=str(error), seconds=pause)
+                    else:
+                        log.exception("notifications.reader_failed")
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, 1.0)
+        finally:
+            self._position = None
+
+    async def _read_once(self) -> None:
+        # Without the limit a connection whose other end vanished would be waited on for ever.
+        async with asyncio.timeout(BLOCK_MS / 1000 + self._timeout):
+            answer = await self._blocking.xread(
+                {self._keys.notifications(): self._position or "0-0"}, PAGE, BLOCK_MS
+            )
+        for _, entries in answer or ():
+            for at, fields in entries:
+                self._fan_out(Notification.from_entry(at, fields))
+
+    async def _check_for_loss(self) -> None:
+        """After an interruption: what was trimmed, or lost with Redis, is told and not passed over."""
+        position = self._position or "0-0"
+        async with self._reading():
+            page = await self._log.read(position, 1)
+        if page.whole:
+            return
+        log.warning("notifications.missed", after=position)
+        for group in self._attached.values():
+            for follower in group:
+                follower.offer(Missed(position))
+        if position_key(page.last) < position_key(position):
+            self._position = page.last
+
+    def _fan_out(self, note: Notification) -> None:
+        told: Told | None = None
+        at = position_key(note.id)
+        for group in (self._attached.get(note.event), self._attached[None]):
+            for follower in group or ():
+                if at > follower.attached_at and follower.wants(note):
+                    told = told or Told.of(note)
+                    follower.offer(told)
+        self._position = note.id
+
+    async def stop(self) -> None:
+        """End every stream, saying that the server is stopping, and the reader."""
+        self.stopping = True
+        for follower in list(self._open):
+            follower.end(STOPPING)
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+
+
+def overloaded(detail: str) -> Problem:
+    """503 of this replica, not of the mesh."""
+    return Problem("overloaded", detail, headers={"retry-after": "1"})

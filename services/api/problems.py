@@ -1,0 +1,187 @@
+"""What goes wrong, as problem documents (RFC 9457): one closed catalogue, one way from an error to an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from streammesh.errors import EventConflict, EventTooLarge, FieldError, InvalidEvent, MeshUnavailable
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 1  # Redis restarts and failovers take about this long
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One thing that can go wrong: its name is the last part of the problem's `type`."""
+
+    name: str
+    status: int
+    title: str
+    advice: str
+
+
+_KINDS = (
+    Kind("malformed-body", 400, "The body cannot be read", "Send what the content type says, as UTF-8."),
+    Kind("malformed-request", 400, "The request cannot be read", "Correct the header or parameter named."),
+    Kind(
+        "unauthenticated", 401, "An API key is needed", "Send `Authorization: Bearer <key>` with a valid key."
+    ),
+    Kind("forbidden", 403, "The API key does not allow this", "Use a key whose scopes cover the event type."),
+    Kind(
+        "not-found", 404, "There is no such thing", "Check the id; records are dropped after their retention."
+    ),
+    Kind("method-not-allowed", 405, "The method is not for this resource", "Use a method named in `Allow`."),
+    Kind("event-conflict", 409, "Another event has this identity", "Publish new facts under a new id."),
+    Kind("ambiguous-event", 409, "Several events have this id", "Name the one you mean with `?source=`."),
+    Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),
+    Kind("report-not-ready", 409, "The report is not ready", "Ask again, or follow its notifications."),
+    Kind(
+        "report-failed", 409, "The report could not be made", "Correct the request and ask for a new report."
+    ),
+    Kind("body-too-large", 413, "The body is too large", "Send less at once, or upload the data as a file."),
+    Kind(
+        "unsupported-media-type",
+        415,
+        "The body is of a type that is not understood",
+        "Use a type named here.",
+    ),
+    Kind("range-not-satisfiable", 416, "The range lies outside the file", "Ask for bytes that the file has."),
+    Kind("invalid-event", 422, "The event is not valid", "Correct the fields in `errors`."),
+    Kind("invalid-request", 422, "The request is not valid", "Correct the fields in `errors`."),
+    Kind("too-many-requests", 429, "Too much at once for this key", "Wait as `Retry-After` says."),
+    Kind("headers-too-large", 431, "The request's head is too large", "Send fewer or shorter headers."),
+    Kind("internal", 500, "Something broke here", "Report it with the request id."),
+    Kind(
+        "unavailable", 503, "The mesh cannot be reached", "Send the same request again as `Retry-After` says."
+    ),
+    Kind("overloaded", 503, "This replica is full", "Try again, or another replica, as `Retry-After` says."),
+    Kind("not-ready", 503, "Not ready", "See `parts` for what is missing."),
+)
+CATALOGUE: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+_BY_STATUS = {
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "body-too-large",
+    415: "unsupported-media-type",
+}
+
+
+@dataclass(slots=True)
+class Problem(Exception):
+    """Raised anywhere below the door; it becomes the answer. `members` are extension members of the document."""
+
+    kind: str
+    detail: str
+    errors: Sequence[Mapping[str, str]] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, Any] = field(default_factory=dict)
+    status: int | None = None  # only where the kind's own is not exact
+
+    def document(self, instance: str, request_id: str) -> dict[str, Any]:
+        """The JSON document: `type`, `title`, `status`, `detail`, `instance`, `request_id`, `errors`."""
+        kind = CATALOGUE[self.kind]
+        document: dict[str, Any] = {
+            "type": f"/problems/{kind.name}",
+            "title": kind.title,
+            "status": self.status or kind.status,
+            "detail": self.detail,
+            "instance": instance,
+            "request_id": request_id,
+        }
+        if self.errors:
+            document["errors"] = list(self.errors)
+        return {**document, **self.members}
+
+    def response(self, instance: str, request_id: str) -> Response:
+        """The whole answer."""
+        document = self.document(instance, request_id)
+        return Response(
+            orjson.dumps(document), document["status"], headers=dict(self.headers), media_type=MEDIA_TYPE
+        )
+
+
+def pointers(errors: Sequence[FieldError]) -> list[dict[str, str]]:
+    """The `errors[]` member from what the kit found, with JSON Pointers into what was sent."""
+    return [{"pointer": error.pointer, "detail": error.detail} for error in errors]
+
+
+def escape(part: object) -> str:
+    """One part of a JSON Pointer (RFC 6901)."""
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def of_validation(error: ValidationError, kind: str = "invalid-request") -> Problem:
+    """A body that does not fit a model."""
+    errors = [
+        {
+            "pointer": "".join(f"/{escape(part)}" for part in found["loc"]),
+            "detail": found["msg"].removeprefix("Value error, "),
+        }
+        for found in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return Problem(kind, _summary(errors, "pointer"), errors)
+
+
+def of(error: Exception) -> Problem | None:
+    """The problem that an error stands for; None when it is a fault of ours."""
+    match error:
+        case Problem():
+            return error
+        case MeshUnavailable():
+            return unavailable(
+                "Redis is away, or refuses writes. Nothing was changed; send the same request again."
+            )
+        case InvalidEvent(errors=found):
+            errors = pointers(found)
+            return Problem("invalid-event", _summary(errors, "pointer"), errors)
+        case EventTooLarge():
+            return Problem("body-too-large", f"The event has {error}.")
+        case EventConflict(index=index):
+            return Problem("event-conflict", f"At position {index}: {error}.", members={"index": index})
+        case RequestValidationError():
+            return _of_parameters(error)
+        case HTTPException():
+            return _of_http(error)
+    return None
+
+
+def unavailable(detail: str, **members: Any) -> Problem:
+    """503 with `Retry-After`."""
+    return Problem("unavailable", detail, headers={"retry-after": str(RETRY_AFTER_SECONDS)}, members=members)
+
+
+def _of_parameters(error: RequestValidationError) -> Problem:
+    errors = []
+    for found in error.errors():
+        place, *path = found["loc"]
+        detail = str(found["msg"]).removeprefix("Value error, ")
+        if place == "body":
+            errors.append({"pointer": "".join(f"/{escape(part)}" for part in path), "detail": detail})
+        else:
+            errors.append({"parameter": ".".join(map(str, path)), "in": str(place), "detail": detail})
+    return Problem("invalid-request", _summary(errors, "parameter"), errors)
+
+
+def _of_http(error: HTTPException) -> Problem:
+    name = _BY_STATUS.get(error.status_code, "malformed-request" if error.status_code < 500 else "internal")
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = str(error.detail or phrase)
+    if error.status_code == 404 and detail == phrase:
+        detail = "There is nothing at this address; /docs lists what there is."
+    exact = error.status_code if CATALOGUE[name].status != error.status_code else None
+    return Problem(name, detail, headers=dict(error.headers or {}), status=exact)
+
+
+def _summary(errors: Sequence[Mapping[str, str]], named: str) -> str:
+    first = errors[0]
+    where = first.get(named) or first.get("pointer") or "the body"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{where}: {first['detail']}{more}"

@@ -1,0 +1,181 @@
+"""The hot path: what a request carries becomes events, and the events one script call.
+
+It is called by the door before any framework, and takes bodies apart by itself; the OpenAPI document
+describes it through the route in `routes/events.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote
+from uuid import uuid5
+
+import orjson
+from starlette.types import Receive, Scope, Send
+from streammesh import envelope, names
+from streammesh.api_keys import ApiKey
+from streammesh.envelope import BATCH, STRUCTURED, Defaults, Event
+from streammesh.errors import EventTooLarge, FieldError, InvalidEvent
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.streams.publish import Published, publish_call
+
+from services.api import bodies
+from services.api.auth import Authenticator, must_publish
+from services.api.bodies import Headers
+from services.api.coalescing import Coalescer, OutcomeUnknown
+from services.api.limits import RateLimit
+from services.api.problems import Problem, pointers, unavailable
+from services.api.settings import ApiSettings
+
+ACCEPTED_TYPES = f"{STRUCTURED}, {BATCH}, or application/json"
+IDEMPOTENCY_LENGTH = 255
+UUID_LENGTH = 36
+
+
+class Publishing:
+    """Takes events in over HTTP. One instance per process."""
+
+    def __init__(
+        self, mesh: MeshSettings, api: ApiSettings, keys: Keys, auth: Authenticator, calls: Coalescer
+    ) -> None:
+        self._mesh, self._api, self._keys, self._auth, self._calls = mesh, api, keys, auth, calls
+        self._rate = RateLimit(api.rate)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """`POST /v1/events` as an ASGI application. Raises what the door makes problems of."""
+        headers = bodies.headers_of(scope)
+        authorization = headers.get(b"authorization")
+        key = self._auth.at_once(authorization) or await self._auth.authenticate(authorization)
+        bodies.refuse_encoding(headers)
+        media = bodies.media_type(headers)
+        limit = self._mesh.max_event_bytes
+        if media == BATCH:
+            body = await bodies.read(receive, headers, self._api.max_batch_bytes, "a batch")
+            events = self._batch(body)
+        else:
+            body = await bodies.read(receive, headers, limit, "an event")
+            events = [self._single(media, headers, body, key)]
+        published = await self.publish(key, events, len(body))
+        answers = [accepted(event) for event in published]
+        content = orjson.dumps({"events": answers} if media == BATCH else answers[0])
+        head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+        await send({"type": "http.response.start", "status": 202, "headers": head})
+        await send({"type": "http.response.body", "body": content})
+
+    async def publish(self, key: ApiKey, events: Sequence[Event], size: int) -> list[Published]:
+        """Publish for a key: all or nothing, in one round trip that concurrent requests share.
+
+        Raises Problem (403, 429, 503) and EventConflict.
+        """
+        for event_type in {event.type for event in events}:
+            must_publish(key, event_type)
+        self._rate.spend(key, len(events))
+        try:
+            return await self._calls.run(publish_call(self._keys, self._mesh, events), size)
+        except OutcomeUnknown:
+            raise unavailable(
+                "Redis did not answer, so it is not known whether this was stored. Send it again with the same"
+                " id (or Idempotency-Key): it is stored once.",
+                **({"id": events[0].id, "source": events[0].source} if len(events) == 1 else {}),
+            ) from None
+
+    def _batch(self, body: bytes) -> list[Event]:
+        events = envelope.from_batch(bodies.parse_json(body, self._api.max_batch_bytes))
+        limit = self._mesh.max_event_bytes
+        if len(body) > limit:
+            for i, event in enumerate(events):
+                if len(event.to_json()) > limit:
+                    raise Problem(
+                        "body-too-large",
+                        f"At most {limit:,} bytes are allowed for an event.",
+                        [{"pointer": f"/{i}", "detail": "is too large"}],
+                    )
+        return events
+
+    def _single(self, media: str, headers: Headers, body: bytes, key: ApiKey) -> Event:
+        limit = self._mesh.max_event_bytes
+        if media == STRUCTURED:
+            return envelope.from_dict(bodies.parse_json(body, limit))
+        if not media.startswith("application/cloudevents"):
+            if b"ce-type" in headers or b"ce-specversion" in headers or b"ce-id" in headers:
+                return _binary(headers, body, limit)
+            if media and envelope.is_json(media):
+                return _plain(bodies.parse_json(body, limit), headers, key)
+        raise Problem(
+            "unsupported-media-type",
+            f"Send {ACCEPTED_TYPES}; anything else may be the data of an event whose attributes are in ce-* headers.",
+            headers={"accept-post": f"{STRUCTURED}, {BATCH}, application/json"},
+        )
+
+
+def accepted(event: Published) -> dict[str, object]:
+    """The 202 body. Ids are unique per source only, so links name the source unless the id is a UUID."""
+    path = f"/v1/events/{quote(event.id, safe='')}"
+    unique = len(event.id) == UUID_LENGTH and event.id.count("-") == 4
+    source = "" if unique else f"?source={quote(event.source, safe='')}"
+    return {
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "duplicate": event.duplicate,
+        "links": {"self": path + source, "notifications": f"{path}/notifications{source}"},
+    }
+
+
+def _plain(raw: object, headers: Headers, key: ApiKey) -> Event:
+    if isinstance(raw, list):
+        raise InvalidEvent([FieldError("", f"is an array; send several events with content-type {BATCH}")])
+    if isinstance(raw, dict) and "id" not in raw and b"idempotency-key" in headers:
+        raw["id"] = idempotent_id(key.name, headers[b"idempotency-key"])
+    return envelope.from_dict(raw, defaults=Defaults(key.name, datetime.now(UTC)))
+
+
+def plain_id(scope: Scope, key: ApiKey) -> str | None:
+    """The id that an `Idempotency-Key` of this request stands for; None when there is none."""
+    header = bodies.headers_of(scope).get(b"idempotency-key")
+    return None if header is None else idempotent_id(key.name, header)
+
+
+def idempotent_id(publisher: str, header: bytes) -> str:
+    """The event id that an `Idempotency-Key` of a publisher stands for: the same key, the same id.
+
+    The script that knows events by their identity then does the rest, so nothing else is stored or asked.
+    Raises Problem (400) for what cannot be a key.
+    """
+    value = header.decode("latin-1").strip()
+    if len(value) >= 2 and value[0] == value[-1] == '"':  # a string of RFC 9651, as the IETF draft has it
+        value = value[1:-1]
+    if not value or len(value) > IDEMPOTENCY_LENGTH or not (value.isascii() and value.isprintable()):
+        raise Problem(
+            "malformed-request",
+            f"Idempotency-Key should have 1 to {IDEMPOTENCY_LENGTH} printable ASCII characters.",
+            [{"header": "idempotency-key", "detail": "is not a usable key"}],
+        )
+    return str(uuid5(names.TASK_NAMESPACE, f"idempotency\0{publisher}\0{value}"))
+
+
+def _binary(headers: Headers, body: bytes, limit: int) -> Event:
+    try:
+        return envelope.from_binary(_texts(headers), body, limit)
+    except EventTooLarge:
+        raise bodies.too_large(limit, "an event") from None
+    except InvalidEvent as error:
+        if error.errors[0].pointer == "":
+            raise Problem(
+                "malformed-body", f"The body {error.errors[0].detail}.", pointers(error.errors)
+            ) from None
+        errors = [{"header": f"ce-{e.pointer.removeprefix('/')}", "detail": e.detail} for e in error.errors]
+        raise Problem("invalid-event", f"{errors[0]['header']}: {errors[0]['detail']}", errors) from None
+
+
+def _texts(headers: Headers) -> Mapping[str, str]:
+    found = {}
+    for name, value in headers.items():
+        if name.startswith(b"ce-") or name == b"content-type":
+            try:
+                found[name.decode("latin-1")] = value.decode()
+            except UnicodeDecodeError:
+                found[name.decode("latin-1")] = value.decode("latin-1")
+    return found

@@ -1,0 +1,120 @@
+"""Recent events over all domains, newest first, page by page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import redis.asyncio
+from streammesh import names
+from streammesh.keys import Keys
+from streammesh.notifications import position_key
+
+MOST = 200  # events on one page
+SCANNED_AT_ONCE = 400  # entries of all domains together in one round trip
+ROUNDS = 20  # after that the page ends, with a cursor to go on from, however little was found
+_CURSOR = re.compile(r"([0-9]{1,20}-[0-9]{1,20})~([a-z][a-z0-9_-]{0,127})")
+NEWEST = "+"
+Place = tuple[tuple[int, int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last event that was given out: positions are unique within a domain only."""
+
+    position: str
+    domain: str
+
+    def __str__(self) -> str:
+        return f"{self.position}~{self.domain}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Raises ValueError for what is no cursor."""
+        found = _CURSOR.fullmatch(text)
+        if not found:
+            raise ValueError("should be the `next` of an earlier page")
+        position_key(found[1])
+        return cls(found[1], found[2])
+
+    def upper_bound(self, domain: str) -> str:
+        """From where to go on in a domain: events are ordered by position, then by domain, both downwards."""
+        return self.position if domain < self.domain else f"({self.position}"
+
+
+async def list_recent(
+    client: redis.asyncio.Redis,
+    keys: Keys,
+    pattern: str,
+    allowed: Callable[[str], bool],
+    *,
+    since_ms: int,
+    limit: int,
+    cursor: Cursor | None,
+) -> tuple[list[dict[str, Any]], Cursor | None]:
+    """Events whose type fits the pattern and is allowed, and where the next page begins (None at the end)."""
+    domains = await _domains(client, keys, pattern)
+    found: list[dict[str, Any]] = []
+    if not domains:
+        return [], None
+    count = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
+    for _ in range(ROUNDS):
+        entries, frontier = await _scan(client, keys, domains, cursor, since_ms, count)
+        for (_, domain), position, raw in entries:
+            event = _event(raw)
+            if event and names.matches(pattern, event["type"]) and allowed(event["type"]):
+                found.append(event)
+                if len(found) == limit:
+                    return found, Cursor(position, domain)
+        if frontier is None:
+            return found, None
+        cursor = frontier
+    return found, cursor
+
+
+async def _domains(client: redis.asyncio.Redis, keys: Keys, pattern: str) -> list[str]:
+    domain = names.domain_of(pattern)
+    if not names.is_glob(domain):
+        return [domain]
+    return sorted(name.decode() for name in await client.smembers(keys.domains()))
+
+
+async def _scan(
+    client: redis.asyncio.Redis,
+    keys: Keys,
+    domains: list[str],
+    cursor: Cursor | None,
+    since_ms: int,
+    count: int,
+) -> tuple[list[tuple[Place, str, bytes]], Cursor | None]:
+    """The next entries in order, and how far that order is certain; None when there is nothing further."""
+    pipeline = client.pipeline(transaction=False)
+    for domain in domains:
+        upper = cursor.upper_bound(domain) if cursor else NEWEST
+        pipeline.xrevrange(keys.events(domain), upper, str(since_ms), count)
+    entries: list[tuple[Place, str, bytes]] = []
+    frontier: tuple[Place, str] | None = None
+    for domain, found in zip(domains, await pipeline.execute(), strict=True):
+        for at, fields in found:
+            position = at.decode()
+            entries.append(((position_key(position), domain), position, (fields or {}).get(b"e", b"")))
+        if len(found) == count:  # there may be more: nothing older than this one is certain yet
+            place, position, _ = entries[-1]
+            if frontier is None or place > frontier[0]:
+                frontier = place, position
+    entries.sort(key=lambda entry: entry[0], reverse=True)
+    if frontier is None:
+        return entries, None
+    certain = [entry for entry in entries if entry[0] >= frontier[0]]
+    return certain, Cursor(frontier[1], frontier[0][1])
+
+
+def _event(raw: bytes) -> dict[str, Any] | None:
+    try:
+        event = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

@@ -1,0 +1,112 @@
+"""The object store as the door sees it: finished reports are read, uploaded sources are written.
+
+The report worker lays it out: `reports/<report_id>.pdf`, `reports/<report_id>.json` (written after the
+PDF), `uploads/<report_id>.csv` or `.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+import orjson
+import structlog
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from services.api.problems import Problem, unavailable
+
+log = structlog.get_logger(__name__)
+
+REMOTE_TIMEOUT = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What a response needs to know of a file before it is sent."""
+
+    path: str
+    size: int
+    etag: str  # with its quotes
+    modified: datetime
+
+
+class ReportStore:
+    """The reports of one mesh."""
+
+    def __init__(self, backend: ObjectStore) -> None:
+        self._backend = backend
+
+    async def metadata(self, report_id: str) -> dict[str, Any] | None:
+        """What a finished report is; None while there is none."""
+        try:
+            with _reachable():
+                found = await obstore.get_async(self._backend, f"reports/{report_id}.json")
+                value = orjson.loads(bytes(await found.bytes_async()))
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    async def pdf(self, report_id: str) -> StoredFile | None:
+        """The file of a finished report; None while there is none."""
+        path = f"reports/{report_id}.pdf"
+        try:
+            with _reachable():
+                meta = await obstore.head_async(self._backend, path)
+        except FileNotFoundError:
+            return None
+        etag = str(meta["e_tag"] or f"{meta['size']:x}-{meta['last_modified'].timestamp():.0f}")
+        return StoredFile(
+            path, int(meta["size"]), f'"{etag.removeprefix("W/").strip(chr(34))}"', meta["last_modified"]
+        )
+
+    async def content(self, file: StoredFile, first: int, after: int) -> AsyncIterator[bytes]:
+        """The bytes of a file from position `first` up to, not including, `after`, in chunks."""
+        found = await obstore.get_async(self._backend, file.path, options={"range": (first, after)})
+        async for chunk in found.stream():
+            yield bytes(chunk)
+
+    async def upload(self, report_id: str, suffix: str, body: bytes) -> str:
+        """Keep a source file and answer its name. The same file again is no error.
+
+        Raises Problem (409) when another file was uploaded for this report: it may be in use.
+        """
+        path = f"uploads/{report_id}.{suffix}"
+        with _reachable():
+            try:
+                await obstore.put_async(self._backend, path, body, mode="create")
+            except AlreadyExistsError:
+                found = await obstore.get_async(self._backend, path)
+                if bytes(await found.bytes_async()) != body:
+                    raise Problem(
+                        "upload-conflict", f"Another file was uploaded for the report {report_id!r}."
+                    ) from None
+        return path
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
+    except BaseError as error:
+        log.warning("report_store.failed", reason=type(error).__name__, exc_info=error)
+        raise unavailable("The report store cannot be reached. Send the same request again.") from error
+
+
+def open_report_store(url: str) -> ReportStore:
+    """The store at a folder path, file://, s3://, gs:// or az://; a folder is made if it is not there."""
+    if "://" not in url or url.startswith("file://"):
+        folder = Path(url.removeprefix("file://")).expanduser().resolve()
+        return ReportStore(LocalStore(folder, mkdir=True))
+    return ReportStore(
+        from_url(
+            url,
+            client_options={"timeout": REMOTE_TIMEOUT, "connect_timeout": timedelta(seconds=5)},
+            retry_config={"max_retries": 3, "retry_timeout": REMOTE_TIMEOUT},
+        )
+    )

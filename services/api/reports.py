@@ -1,0 +1,194 @@
+"""What may be asked of reports at the door: a tolerant view; the report worker has the last word."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from streammesh.rows import EventRow, TaskRow
+
+from services.api import bodies, problems
+from services.api.problems import Problem
+
+REPORT_REQUESTED = "report.requested"
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+SOURCES = ("csv", "rows", "object", "dataset")
+SUFFIXES = {"text/csv": "csv", "application/csv": "csv", "application/json": "json"}
+FORM_FIELDS = 24
+FIELD_BYTES = 16_384
+FORM_OVERHEAD = 65_536  # what a multipart body may have beside its file
+
+
+class ReportRequest(BaseModel):
+    """A report: rows of a CSV or JSON grouped and summed up, or (`kind` operations) the mesh about itself.
+
+    Further members travel with the event.
+    """
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {"title": "Sales by country", "csv": "country,total\nDE,3\nAT,4\n", "group_by": "country"},
+                {"title": "Yesterday", "kind": "operations", "period": {"previous": "day"}},
+            ]
+        },
+    )
+
+    report_id: str | None = Field(None, pattern=ID_PATTERN, description="Names the report; made if missing.")
+    title: str = Field("Report", min_length=1, max_length=120)
+    kind: str = Field("rows", pattern="^(rows|operations)$", description="rows or operations.")
+    source: dict[str, Any] | None = Field(
+        None,
+        description="Where the rows are: one of `csv` (text), `rows` (objects), `object` (an upload), `dataset`."
+        " Each may stand in the request itself instead.",
+    )
+    csv: str | None = Field(None, min_length=1)
+    rows: list[dict[str, Any]] | None = Field(None, min_length=1)
+    object: str | None = Field(None, max_length=200)
+    dataset: str | None = Field(None, max_length=64)
+    group_by: str | None = Field(None, min_length=1, max_length=200, description="The column to group by.")
+    measure: str | None = Field(
+        None, min_length=1, max_length=200, description="The column with the numbers."
+    )
+    aggregate: str | None = Field(None, pattern="^(count|sum|mean|min|max|stddev)$")
+    every: str | None = Field(None, pattern="^(day|week|month|quarter|year)$")
+    chart: str | None = Field(None, pattern="^(bar|line)$")
+    unit: str | None = Field(None, max_length=12)
+    timezone: str | None = Field(None, max_length=64, description="IANA time zone.")
+    period: dict[str, Any] | None = Field(None, description="For kind operations.")
+    recipient: str | None = Field(
+        None,
+        max_length=254,
+        pattern=r"^[^@\s\x00-\x1f\x7f,;<>\"]{1,64}@[^@\s\x00-\x1f\x7f,;<>\"]{1,189}$",
+        description="Who is told by e-mail that the report is ready.",
+    )
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> ReportRequest:
+        if self.kind == "operations":
+            return self
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if self.source is not None:
+            given += [name for name in SOURCES if self.source.get(name) is not None]
+        if len(given) != 1:
+            found = f"got {' and '.join(given)}" if given else "got none of them"
+            raise ValueError(f"give exactly one of {', '.join(SOURCES)}; {found}")
+        if self.group_by is None:
+            raise ValueError("group_by is missing: name the column to group the rows by")
+        return self
+
+
+class ReportUpload(BaseModel):
+    """The form for an uploaded file: `file`, and the members of a report request as fields."""
+
+    file: str = Field(json_schema_extra={"format": "binary"}, description="CSV or JSON.")
+    group_by: str = Field(min_length=1, max_length=200)
+    title: str = Field("Report", min_length=1, max_length=120)
+    report_id: str | None = Field(None, pattern=ID_PATTERN)
+    measure: str | None = None
+    aggregate: str | None = None
+    every: str | None = None
+    chart: str | None = None
+    unit: str | None = None
+    timezone: str | None = None
+    recipient: str | None = None
+
+
+def checked(raw: Any) -> dict[str, Any]:
+    """The data of `report.requested`. Raises Problem (422)."""
+    try:
+        wanted = ReportRequest.model_validate(raw)
+    except ValidationError as error:
+        raise problems.of_validation(error) from None
+    return wanted.model_dump(exclude_none=True, exclude_unset=True)
+
+
+async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], str, bytes]:
+    """A multipart form: its fields, the file's suffix, its bytes. Raises Problem."""
+    receive = bodies.limited(
+        request.receive, bodies.headers_of(request.scope), limit + FORM_OVERHEAD, "an upload"
+    )
+    form_request = Request(request.scope, receive)
+    try:
+        async with form_request.form(max_files=1, max_fields=FORM_FIELDS, max_part_size=FIELD_BYTES) as form:
+            return await _taken_apart(form, limit)
+    except HTTPException as error:
+        raise Problem("malformed-body", f"The form cannot be read: {error.detail}") from None
+
+
+async def _taken_apart(form: FormData, limit: int) -> tuple[dict[str, Any], str, bytes]:
+    file = form.get("file")
+    if not isinstance(file, UploadFile):
+        wrong = [{"pointer": "/file", "detail": "is missing: attach the CSV or JSON as `file`"}]
+        raise Problem("invalid-request", "/file: is missing", wrong)
+    body = await file.read(limit + 1)
+    if len(body) > limit:
+        raise bodies.too_large(limit, "an upload")
+    if not body:
+        raise Problem("invalid-request", "/file: is empty", [{"pointer": "/file", "detail": "is empty"}])
+    fields: dict[str, Any] = {
+        name: value for name, value in form.items() if isinstance(value, str) and value and name != "file"
+    }
+    source = {"name": name} if (name := _shown(file.filename)) else {}
+    return {**fields, "source": source}, _suffix(file), body
+
+
+def _suffix(file: UploadFile) -> str:
+    media = (file.content_type or "").partition(";")[0].strip().lower()
+    ending = (file.filename or "").rpartition(".")[2].lower()
+    if ending in ("csv", "json"):
+        return ending
+    if media in SUFFIXES:
+        return SUFFIXES[media]
+    raise Problem(
+        "unsupported-media-type",
+        "The file should be CSV or JSON: name it .csv or .json, or give its content type.",
+    )
+
+
+def _shown(filename: str | None) -> str:
+    name = (filename or "").replace("\\", "/").rpartition("/")[2]
+    return "".join(character for character in name if character.isprintable())[:120]
+
+
+def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[str, str, TaskRow | None]:
+    """How far a report is that is not in the store: (state, in words, its task). Pure."""
+    task = next((t for t in tasks if t.event.get("type") == REPORT_REQUESTED), None)
+    if row.entry == "held":
+        return "held", "It is held until it is due.", None
+    if task is None:
+        if row.wanted == 0:
+            return "failed", "No service makes reports in this mesh.", None
+        return "queued", "It waits for the dispatcher.", None
+    match task.state:
+        case "queued":
+            return "queued", "It waits for a worker.", task
+        case "started":
+            return "running", str((task.progress or {}).get("text") or "It is being made."), task
+        case "retrying":
+            return "retrying", f"An attempt failed; the next is at {task.next_attempt_at}.", task
+        case "succeeded":
+            return "failed", "It was made, but is not in the store (any more).", task
+    return "failed", str((task.error or {}).get("reason") or f"Its task {task.state}."), task
+
+
+def own_words(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What a finished report tells about itself; who it was sent to is not everybody's business."""
+    shown = ("title", "kind", "pages", "rows", "size_bytes", "sha256", "made", "task_id")
+    return {name: metadata[name] for name in shown if name in metadata}
+
+
+def is_report_id(text: str) -> bool:
+    """Whether it can name a report (and so an object in the store)."""
+    return re.fullmatch(ID_PATTERN.strip("^$"), text) is not None
+
+
+def size_of(data: dict[str, Any]) -> int:
+    """About how many bytes an event with this data has."""
+    return len(orjson.dumps(data)) + 512

@@ -1,0 +1,118 @@
+"""`/v1/events`: publish, look at one, list the recent ones."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from streammesh.clock import to_ms
+from streammesh.manifests import read_manifests
+
+from services.api.auth import Caller
+from services.api.describing import READ, WRITTEN, answers, json_answer
+from services.api.problems import Problem
+from services.api.recent import MOST, Cursor, list_recent
+from services.api.routes.answer import as_json
+from services.api.routes.finding import SourceParameter, find_row, must_read, read_event
+from services.api.routes.publishing_described import DESCRIPTION, OPENAPI
+from services.api.routes.standing import event_document
+from services.api.shapes import (
+    EXAMPLE_ACCEPTED,
+    EXAMPLE_EVENT,
+    Accepted,
+    AcceptedBatch,
+    EventPage,
+    EventState,
+)
+from services.api.wiring import wiring_of
+
+router = APIRouter(tags=["events"])
+
+_ACCEPTED = json_answer(Accepted, "Stored.")
+_ACCEPTED["content"]["application/json"] = {
+    "schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch)]},
+    "examples": {
+        "one": {"value": EXAMPLE_ACCEPTED},
+        "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
+    },
+}
+json_answer(AcceptedBatch, "")
+
+
+class _Published(Response):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.wiring.publishing(scope, receive, send)
+
+
+@router.post(
+    "/v1/events",
+    summary="Publish one event or a batch",
+    description=DESCRIPTION,
+    status_code=202,
+    response_class=_Published,
+    responses=answers(*WRITTEN, _202=_ACCEPTED),
+    openapi_extra=OPENAPI,
+)
+async def publish() -> Response:
+    """The door calls `Publishing` before the framework; this stands here for the document."""
+    return _Published()
+
+
+@router.get(
+    "/v1/events",
+    summary="Recent events, newest first",
+    response_class=Response,
+    responses=answers(
+        "invalid-request",
+        *READ,
+        _200=json_answer(EventPage, "A page.", {"events": [EXAMPLE_EVENT], "next": None}),
+    ),
+)
+async def recent(
+    request: Request,
+    key: Caller,
+    type: Annotated[str, Query(description="Type or glob.", pattern=r"^[a-z0-9._*?-]{1,128}$")] = "*",
+    since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    cursor: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
+) -> Response:
+    """Events that your key may read, as they are stored; those held for later are not among them yet."""
+    wiring = wiring_of(request)
+    try:
+        place = Cursor.parse(cursor) if cursor else None
+    except ValueError as error:
+        wrong = [{"parameter": "cursor", "in": "query", "detail": str(error)}]
+        raise Problem("invalid-request", f"cursor: {error}", wrong) from None
+    async with wiring.reading():
+        events, after = await list_recent(
+            wiring.redis,
+            wiring.keys,
+            type,
+            key.may_subscribe,
+            since_ms=max(0, to_ms(since)) if since else 0,
+            limit=limit,
+            cursor=place,
+        )
+    return as_json({"events": events, "next": str(after) if after else None})
+
+
+@router.get(
+    "/v1/events/{event_id:path}",
+    summary="An event and everything that came of it",
+    response_class=Response,
+    responses=answers("ambiguous-event", *READ, _200=json_answer(EventState, "The event.")),
+)
+async def event_state(
+    request: Request, key: Caller, event_id: str, source: SourceParameter = None
+) -> Response:
+    """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
+    wiring = wiring_of(request)
+    row = await find_row(wiring, event_id, source)
+    event, tasks = await read_event(wiring, row)
+    must_read(key, event_id, event, tasks)
+    async with wiring.reading():
+        manifests = await read_manifests(wiring.redis, wiring.keys)
+    return as_json(event_document(row, event, tasks, manifests))

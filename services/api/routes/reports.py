@@ -1,0 +1,210 @@
+"""`/v1/reports`: ask for a report, see how far it is, fetch the PDF."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+from streammesh import names
+from streammesh.api_keys import ApiKey
+from streammesh.rows import EventRow, TaskRow
+from streammesh.streams.publish import build
+
+from services.api import bodies, ranges
+from services.api.auth import Caller, must_publish
+from services.api.describing import READ, WRITTEN, answers, body, json_answer, schema_of
+from services.api.problems import Problem
+from services.api.publishing import accepted, plain_id
+from services.api.reports import (
+    REPORT_REQUESTED,
+    ReportRequest,
+    ReportUpload,
+    checked,
+    is_report_id,
+    own_words,
+    read_form,
+    size_of,
+    state_of,
+)
+from services.api.routes.answer import as_json
+from services.api.routes.standing import event_links
+from services.api.shapes import EXAMPLE_ACCEPTED, EXAMPLE_ID, ReportAccepted, ReportState
+from services.api.wiring import Wiring, wiring_of
+
+router = APIRouter(tags=["reports"])
+
+_EXAMPLE = {
+    "report_id": EXAMPLE_ID,
+    "state": "running",
+    "detail": "part 3 of 5 measured",
+    "progress": {"progress": 0.45, "text": "part 3 of 5 measured"},
+    "error": None,
+    "report": None,
+    "links": {"self": f"/v1/reports/{EXAMPLE_ID}", "pdf": f"/v1/reports/{EXAMPLE_ID}.pdf"},
+}
+_BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.post(
+    "/v1/reports",
+    summary="Ask for a report",
+    status_code=202,
+    response_class=Response,
+    responses=answers(
+        "upload-conflict",
+        *WRITTEN,
+        _202=json_answer(
+            ReportAccepted,
+            "Asked for; follow `links`.",
+            {**EXAMPLE_ACCEPTED, "type": REPORT_REQUESTED, "report_id": EXAMPLE_ID},
+        ),
+    ),
+    openapi_extra=body(
+        "What the report is about: JSON, or a form with the data as a file.",
+        **{
+            "application/json": {
+                "schema": schema_of(ReportRequest),
+                "examples": {
+                    "rows": {
+                        "value": {
+                            "title": "Sales by country",
+                            "csv": "country,total\nDE,3\nAT,4\n",
+                            "group_by": "country",
+                            "measure": "total",
+                        }
+                    },
+                    "operations": {"value": {"kind": "operations", "period": {"last": "24h"}}},
+                },
+            },
+            "multipart/form-data": {"schema": schema_of(ReportUpload)},
+        },
+    ),
+)
+async def ask(request: Request, key: Caller) -> Response:
+    """Publishes `report.requested`; the report's id is the event's id."""
+    wiring = wiring_of(request)
+    must_publish(key, REPORT_REQUESTED)  # before anything is uploaded
+    headers = bodies.headers_of(request.scope)
+    bodies.refuse_encoding(headers)
+    if bodies.media_type(headers) == "multipart/form-data":
+        fields, suffix, file = await read_form(request, wiring.api.max_upload_bytes)
+        report_id = _report_id(fields, request, key)
+        path = f"uploads/{report_id}.{suffix}"
+        fields["source"] = {**fields["source"], "object": path}
+        data = checked({**fields, "report_id": report_id})
+        await wiring.reports.upload(report_id, suffix, file)
+    else:
+        limit = wiring.mesh.max_event_bytes
+        raw = await bodies.read_json(request.scope, request.receive, limit)
+        data = checked(raw)
+        report_id = data["report_id"] = _report_id(data, request, key)
+    event = build(key.name, REPORT_REQUESTED, data, id=report_id, subject=f"report/{report_id}")
+    published = (await wiring.publishing.publish(key, [event], size_of(data)))[0]
+    links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
+    return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
+
+
+@router.get(
+    "/v1/reports/{report_id}.pdf",
+    summary="The finished report",
+    response_class=Response,
+    responses=answers(
+        *("report-not-ready", "report-failed", "range-not-satisfiable", *READ),
+        _200={"description": "The whole file.", "content": _BINARY},
+        _206={"description": "The part asked for with `Range`.", "content": _BINARY},
+        _304={"description": "Unchanged since `If-None-Match` or `If-Modified-Since`."},
+    ),
+)
+async def pdf(request: Request, key: Caller, report_id: str) -> Response:
+    """Takes `Range`, `If-Range`, `If-None-Match`, `If-Modified-Since`."""
+    wiring = wiring_of(request)
+    _must_read(key, report_id)
+    file = await wiring.reports.pdf(report_id)
+    if file is None:
+        row, tasks = await _asked_for(wiring, report_id)
+        state, detail, _ = state_of(row, tasks)
+        kind = "report-failed" if state == "failed" else "report-not-ready"
+        retry = {} if state == "failed" else {"retry-after": "2"}
+        raise Problem(kind, detail, headers=retry, members={"state": state, "links": _links(report_id)})
+    headers = {
+        "etag": file.etag,
+        "last-modified": ranges.http_date(file.modified),
+        "accept-ranges": "bytes",
+        "cache-control": "private, no-cache",
+        "x-content-type-options": "nosniff",
+    }
+    chosen = ranges.choose(dict(request.headers), file.size, file.etag, file.modified)
+    if chosen.kind == "unchanged":
+        return Response(status_code=304, headers=headers)
+    if chosen.kind == "outside":
+        raise Problem(
+            "range-not-satisfiable",
+            f"The file has {file.size:,} bytes.",
+            headers={"content-range": f"bytes */{file.size}"},
+        )
+    headers["content-disposition"] = f'attachment; filename="report-{report_id}.pdf"'
+    headers["content-length"] = str(chosen.after - chosen.first)
+    if chosen.kind == "part":
+        headers["content-range"] = f"bytes {chosen.first}-{chosen.after - 1}/{file.size}"
+    return StreamingResponse(
+        wiring.reports.content(file, chosen.first, chosen.after),
+        206 if chosen.kind == "part" else 200,
+        headers,
+        media_type="application/pdf",
+    )
+
+
+@router.get(
+    "/v1/reports/{report_id}",
+    summary="How far a report is",
+    response_class=Response,
+    responses=answers(*READ, _200=json_answer(ReportState, "The state.", _EXAMPLE)),
+)
+async def state(request: Request, key: Caller, report_id: str) -> Response:
+    """`ready` once the PDF can be fetched."""
+    wiring = wiring_of(request)
+    _must_read(key, report_id)
+    metadata = await wiring.reports.metadata(report_id)
+    document = {"report_id": report_id, "progress": None, "error": None, "report": None}
+    if metadata is not None:
+        ready = {"state": "ready", "detail": "The PDF can be fetched.", "report": own_words(metadata)}
+        return as_json({**document, **ready, "links": _links(report_id)})
+    row, tasks = await _asked_for(wiring, report_id)
+    name, detail, task = state_of(row, tasks)
+    links = {**_links(report_id), "event": event_links({"id": row.id, "source": row.source})["self"]}
+    told = {"progress": task.progress, "error": task.error} if task else {}
+    return as_json({**document, "state": name, "detail": detail, **told, "links": links})
+
+
+def _report_id(data: dict[str, object], request: Request, key: ApiKey) -> str:
+    given = data.get("report_id")
+    return str(given) if given else plain_id(request.scope, key) or names.new_id()
+
+
+def _links(report_id: str) -> dict[str, str]:
+    path = f"/v1/reports/{quote(report_id, safe='')}"
+    return {"report": path, "pdf": f"{path}.pdf"}
+
+
+def _must_read(key: ApiKey, report_id: str) -> None:
+    if not is_report_id(report_id) or not key.may_subscribe(REPORT_REQUESTED):
+        raise _no_report(report_id)
+
+
+async def _asked_for(wiring: Wiring, report_id: str) -> tuple[EventRow, list[TaskRow]]:
+    """The event that asked for a report, which has its id. Raises Problem (404)."""
+    async with wiring.reading():
+        for row in await wiring.rows.events(report_id):
+            tasks = await wiring.rows.tasks(row.task_ids)
+            event = await wiring.rows.envelope(row)
+            types = {str(task.event.get("type")) for task in tasks} | ({event.type} if event else set())
+            if REPORT_REQUESTED in types:
+                return row, tasks
+    raise _no_report(report_id)
+
+
+def _no_report(report_id: str) -> Problem:
+    return Problem(
+        "not-found", f"There is no report {report_id[:64]!r}; it was never asked for, or was dropped."
+    )

@@ -1,0 +1,94 @@
+"""The API's own settings: environment variables `API_*`, `REPORT_STORE_URL` and `.env`."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from streammesh.settings import Duration
+
+
+class ApiSettings(BaseSettings):
+    """What the API needs beside the mesh's settings. One instance per process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="API_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs API keys.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    admin_key: SecretStr | None = Field(
+        None, description="An admin key of your own (24 characters or more), stored as a hash at start."
+    )
+    dev_key_file: Path | None = Field(
+        None, description="Where the development key is written as well, readable by you alone."
+    )
+    rate: int = Field(
+        0, ge=0, description="Events a second that one key may publish to one process; 0 for no limit."
+    )
+    max_concurrent: int = Field(
+        12_000, ge=1, description="Requests served at once by one process, streams included."
+    )
+    max_streams: int = Field(5_000, ge=1, description="Notification streams open at once in one process.")
+    max_streams_per_key: int = Field(
+        1_000, ge=1, description="Notification streams open at once for one key in one process."
+    )
+    max_batch_bytes: int = Field(
+        8_388_608, ge=1024, le=67_108_864, description="Largest body of a batch of events, in bytes."
+    )
+    max_upload_bytes: int = Field(
+        33_554_432, ge=1024, le=1_073_741_824, description="Largest file uploaded for a report, in bytes."
+    )
+    heartbeat: Duration = Field(
+        timedelta(seconds=15), description="How often a quiet notification stream shows that it is alive."
+    )
+    stall: Duration = Field(
+        timedelta(seconds=30), description="A client that takes nothing for this long is disconnected."
+    )
+    key_refresh: Duration = Field(
+        timedelta(seconds=2), description="How old a known key may be before it is looked up again meanwhile."
+    )
+    key_lifetime: Duration = Field(
+        timedelta(seconds=5), description="A revoked key is refused after this at the latest."
+    )
+    start_timeout: Duration = Field(
+        timedelta(seconds=30), description="How long to wait for Redis at start before giving up."
+    )
+    drain: Duration = Field(
+        timedelta(seconds=10), description="How long open requests may take when the process is told to stop."
+    )
+    access_log: bool = Field(False, description="Log every request; costs about a tenth of the throughput.")
+
+    @field_validator("heartbeat", "stall", "key_refresh", "key_lifetime")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value < timedelta(milliseconds=50):
+            raise ValueError("should be at least 50ms")
+        return value
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether anybody but this machine can reach it."""
+        if self.host == "localhost":
+            return False
+        try:
+            return not ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return True
+
+
+class StoreSettings(BaseSettings):
+    """Where reports are; the report worker reads the same variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REPORT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    store_url: str = Field(
+        "var/store",
+        min_length=1,
+        description="Where reports are kept: a local folder, or s3://bucket/prefix (also gs://, az://).",
+    )

@@ -1,0 +1,88 @@
+"""The API on a private real server: in memory for questions and answers, on a real port for streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from streammesh.api_keys import ApiKeys
+
+from services.api.app import create_app
+from services.api.server import make_server
+from services.api.settings import ApiSettings, StoreSettings
+from services.api.tests.mesh import Mesh
+
+
+@pytest.fixture
+def api_settings() -> ApiSettings:
+    return ApiSettings(
+        _env_file=None, port=0, heartbeat=timedelta(milliseconds=200), drain=timedelta(seconds=2)
+    )
+
+
+@pytest.fixture
+def store_settings(tmp_path) -> StoreSettings:
+    return StoreSettings(_env_file=None, store_url=str(tmp_path / "store"))
+
+
+@pytest.fixture
+async def admin(mesh_redis, mesh_keys) -> str:
+    return await ApiKeys(mesh_redis, mesh_keys).create("shop", admin=True)
+
+
+@pytest.fixture
+def make_key(mesh_redis, mesh_keys) -> Callable[..., Any]:
+    return ApiKeys(mesh_redis, mesh_keys).create
+
+
+@pytest.fixture
+def door(mesh_settings, api_settings, store_settings):
+    return create_app(mesh_settings, api_settings, store_settings)
+
+
+@asynccontextmanager
+async def running(door):
+    async with door.app.router.lifespan_context(door.app):
+        yield door
+
+
+@pytest.fixture
+async def api(door, admin) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application in this process, with an admin key."""
+    async with (
+        running(door),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(door, raise_app_exceptions=True),
+            base_url="http://api.test",
+            headers={"authorization": f"Bearer {admin}"},
+        ) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+async def live(door, api_settings, admin) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the real server on a port of its own."""
+    server = make_server(door, api_settings)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not serving.done(), serving.exception()
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    async with httpx.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {admin}"}, timeout=10
+    ) as client:
+        yield client
+    server.should_exit = True
+    await serving
+
+
+@pytest.fixture
+def mesh(mesh_redis, mesh_keys, mesh_settings) -> Mesh:
+    """What the dispatcher and the workers would do."""
+    return Mesh(mesh_redis, mesh_keys, mesh_settings)
