@@ -12,7 +12,7 @@ from typing import Any
 import redis.asyncio
 import structlog
 from streammesh import Keys, Service
-from streammesh.engine.beat import FILE_SETTING
+from streammesh.engine.beat import FILE_SETTING, SCHEDULER
 from streammesh.redis_client import open_async
 from streammesh.settings import load_settings
 from streammesh.streams.trim import trim
@@ -33,7 +33,7 @@ def own_settings() -> SchedulerSettings:
 
 service = Service("scheduler")
 celery_app = service.celery_app
-celery_app.add_defaults(lambda: {FILE_SETTING: str(own_settings().schedules)})
+celery_app.add_defaults(lambda: {"beat_scheduler": SCHEDULER, FILE_SETTING: str(own_settings().schedules)})
 
 
 @asynccontextmanager
