@@ -116,6 +116,8 @@ def _drop_foreign_noise(_: WrappedLogger, __: str, entry: EventDict) -> EventDic
     data = entry.pop("data", None)
     if isinstance(data, dict) and "id" in data:
         entry.setdefault("task_id", data["id"])
+    if entry.get("logger") == "py.warnings":  # path:line: Category: text, and then the source line
+        entry["event"] = str(entry["event"]).strip().splitlines()[0]
     for name in ("color_message", "context", "taskName"):
         entry.pop(name, None)
     return entry

@@ -116,11 +116,11 @@ async def _follow_report_mail(console: Console, mesh: MeshClient, requested: str
     """The report's own event, published by the worker, is an event like any other: follow it too."""
     while True:
         shown = await mesh.event(requested)
-        found = [e for e in shown.get("follow_up_events", []) if e["type"] == "report.generated"]
+        tasks = [delivery["task"] for delivery in shown["deliveries"]]
+        found = [e for task in tasks for e in task["events"] if e["type"] == "report.generated"]
         if found:
             return await _follow(console, mesh, found[0]["id"], began)
-        ended = all(d["state"] in names.ENDED for d in shown["deliveries"]) and shown["deliveries"]
-        if ended:
+        if tasks and all(task["state"] in names.ENDED for task in tasks):
             return []
         await asyncio.sleep(0.2)
 
@@ -141,7 +141,7 @@ async def _where(
     console.print("\n[bold]4. What there is now[/]")
     event = await mesh.event(requested)
     for delivery in event["deliveries"]:
-        result = delivery.get("result") or {}
+        result = delivery["task"]["result"] or {}
         if "object" in result:
             console.print(
                 f"   the report: {result['pages']} pages, {result['size_bytes']:,} bytes, {result['rows']:,} rows"
