@@ -35,6 +35,7 @@ CLOSING = 421  # RFC 5321 3.8: the server ends the connection, whatever was aske
 BAD_SEQUENCE = 503  # the session is broken, not the mail
 TOO_LARGE = 552
 LOGIN_WANTED = frozenset({530, 534, 535, 538})  # RFC 4954: answers about who we are, at any command
+LONGEST_WORDS = 500  # characters of an answer that go into results and reasons
 QUIT_SECONDS = 2.0  # only politeness, so nobody waits for it longer
 # After a failed connect all mails that wait for the connection fail with it, instead of trying one after the other.
 HOLD_OFF = timedelta(seconds=1)
@@ -129,7 +130,7 @@ class Sender:
             encoding = "utf-8" if mail.recipient.needs_utf8 else "ascii"
             await client.rcpt(mail.recipient.address, encoding=encoding)
             stage = "DATA"
-            return (await client.data(mail.content, timeout=self._accept_timeout)).message
+            return printable((await client.data(mail.content, timeout=self._accept_timeout)).message)
         except SMTPResponseException as refusal:
             raise await self._refused(client, stage, refusal) from None
         except SMTPException as broken:
@@ -186,9 +187,13 @@ class Sender:
             async with asyncio.timeout(self._connect_timeout):
                 client = await self._open()
         except SMTPAuthenticationError as refused:
-            raise self._hold(LOGIN_HOLD_OFF, f"refused the login: {refused.code} {refused.message}") from None
+            raise self._hold(
+                LOGIN_HOLD_OFF, f"refused the login: {refused.code} {printable(refused.message)}"
+            ) from None
         except SMTPResponseException as refused:
-            raise self._hold(HOLD_OFF, f"refused the connection: {refused.code} {refused.message}") from None
+            raise self._hold(
+                HOLD_OFF, f"refused the connection: {refused.code} {printable(refused.message)}"
+            ) from None
         except TimeoutError:
             raise self._hold(HOLD_OFF, "did not answer in time") from None
         except (SMTPException, OSError) as failed:  # OSError: ssl.SSLError too, such as a wrong certificate
@@ -235,14 +240,18 @@ class Sender:
 
     async def _refused(self, client: SMTP, stage: str, refusal: SMTPResponseException) -> Exception:
         """The exception that an answer asks for; the connection is made ready for the next mail, or closed."""
-        verdict = judge(stage, refusal.code, f"{self._name} at {stage}: {refusal.code} {refusal.message}")
+        said = f"{refusal.code} {printable(refusal.message)}"
+        verdict = judge(stage, refusal.code, f"{self._name} at {stage}: {said}")
+        ready = False
         try:
             if isinstance(verdict, Reject) or 400 <= refusal.code < 500:
                 await client.rset()
-                return verdict
+                ready = True
         except SMTPException:
             pass  # the answer to the mail is known already; only the connection is of no more use
-        client.close()
+        finally:
+            if not ready:
+                client.close()
         return verdict
 
     @property
@@ -257,6 +266,12 @@ class Sender:
     def _close_idle(self) -> None:
         self._idle = None
         self._closing = asyncio.create_task(self.close(), name="smtp.idle_close")
+
+
+def printable(words: str) -> str:
+    """A server's words as one line of valid text, since servers answer in any encoding and on many lines."""
+    text = words.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:LONGEST_WORDS]
 
 
 def judge(stage: str, code: int, words: str) -> Exception:

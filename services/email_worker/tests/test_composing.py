@@ -9,6 +9,7 @@ from email.message import EmailMessage
 from email.policy import SMTPUTF8, default
 
 import pytest
+from aiosmtplib.email import parse_address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from streammesh import Reject
@@ -276,6 +277,7 @@ def test_any_text_is_either_no_recipient_or_exactly_one(text: str) -> None:
         return
     assert isinstance(mailbox, Mailbox)
     mail = a_mail(text)
+    assert parse_address(mailbox.address) == mailbox.address
     assert headers_of(mail)["To"] == mailbox.address
     assert list(headers_of(mail)) == HEADERS
     message = message_from_bytes(mail.content, policy=SMTPUTF8)
@@ -288,5 +290,8 @@ def test_any_text_is_either_no_recipient_or_exactly_one(text: str) -> None:
 )
 def test_no_local_part_adds_a_header(local: str) -> None:
     mail = a_mail(f"{local}@example.com")
+    assert (
+        parse_address(mail.recipient.address) == mail.recipient.address
+    )  # as the SMTP client puts it in RCPT TO
     assert headers_of(mail)["To"] == f"{local}@example.com"
     assert list(headers_of(mail)) == HEADERS

@@ -132,6 +132,21 @@ async def test_an_answer_about_us_and_not_about_the_mail_is_tried_again(
     assert (len(server.mails), server.connections) == (1, 2)
 
 
+async def test_the_servers_words_become_one_line_of_valid_text(serve: Serve, send_to: SendTo) -> None:
+    server = await serve()
+    latin_1 = "boîte pleine".encode("latin-1")
+    server.answers["RCPT"].append(b"550-5.2.2 " + latin_1 + b"\r\n550 \x1b[31m" + b"x" * 2000)
+    server.answers["DATA"].append(b"250 kept: " + latin_1)
+    sender = send_to(server)
+    with pytest.raises(Reject) as rejected:
+        await sender.send(a_mail())
+    assert "RCPT TO: 550 5.2.2 bo\ufffdte pleine [31mxxx" in rejected.value.reason
+    assert len(rejected.value.reason) < 600 and rejected.value.reason.isprintable()
+    accepted = await sender.send(a_mail())
+    accepted.encode()
+    assert accepted.endswith("bo\ufffdte pleine")
+
+
 async def test_a_mail_larger_than_the_server_takes_is_told_apart(serve: Serve, send_to: SendTo) -> None:
     server = await serve(largest=20_000)
     sender = send_to(server)
@@ -217,6 +232,22 @@ async def test_a_cancelled_mail_leaves_no_answer_behind_for_the_next(serve: Serv
     await sender.send(a_mail("bob@example.com"))
     assert [taken.recipients for taken in server.mails] == [["bob@example.com"]]
     assert server.connections == 2
+
+
+async def test_a_mail_that_is_cancelled_while_it_is_cleared_away_leaves_no_answer_behind(
+    serve: Serve, send_to: SendTo
+) -> None:
+    server = await serve()
+    server.answers["RCPT"].append("550 no such user")
+    server.answers["RSET"].append(SILENCE)
+    sender = send_to(server)
+    slow = asyncio.create_task(sender.send(a_mail("slow@example.com")))
+    await wait_until(lambda: "RSET" in server.seen)
+    slow.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await slow
+    await sender.send(a_mail("bob@example.com"))
+    assert ([taken.recipients for taken in server.mails], server.connections) == ([["bob@example.com"]], 2)
 
 
 async def test_a_cancelled_wait_for_the_turn_disturbs_nobody(serve: Serve, send_to: SendTo) -> None:
