@@ -82,10 +82,11 @@ class BeatThread(threading.Thread):
         """The thread."""
         try:
             self._service.start()
-        finally:
-            if not self._stopping:
-                log.critical("beat.ended")
-                os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            log.exception("beat.broke")
+        if not self._stopping:  # a worker without its Beat would look alive and schedule nothing
+            log.critical("beat.ended")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
         """End it and wait until it has ended."""
