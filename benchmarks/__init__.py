@@ -1,0 +1,1 @@
+"""Measures the mesh: throughput, latency, idleness, scale. `make bench`."""

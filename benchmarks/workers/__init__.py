@@ -1,0 +1,1 @@
+"""Services that do nothing, or wait for 10 ms, as quickly as they can."""
