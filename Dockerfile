@@ -35,8 +35,11 @@ FROM ${BASE_IMAGE}
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-# A volume mounted here the first time takes over the owner: the report store is writable for every service.
-RUN install -d -o 10001 -g 10001 /var/lib/streammesh
+# A user with a name, since Celery warns of one without. A volume mounted on the folder for the first time takes
+# over its owner, so the report store is writable.
+RUN echo 'mesh:x:10001:10001::/nonexistent:/bin/false' >> /etc/passwd \
+    && echo 'mesh:x:10001:' >> /etc/group \
+    && install -d -o 10001 -g 10001 /var/lib/streammesh
 WORKDIR /app
 COPY --from=builder /venv/ /venv/
 COPY services/__init__.py services/

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from deploy import env_example
+from deploy.image.install_locked import canonical, wanted
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -85,3 +91,55 @@ def test_the_build_is_sent_nothing_but_what_it_copies() -> None:
         "!deploy",
     }
     assert "**/.env" in rules
+
+
+def brought_by(requirements: list[str]) -> set[str]:
+    """The names of all packages that these requirements bring here, with their own requirements."""
+    found: set[str] = set()
+    todo = [Requirement(line) for line in requirements]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonical(requirement.name)
+        for extra in {"", *requirement.extras}:
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                below = importlib.metadata.requires(name) or []
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            found.add(name)
+            for line in map(Requirement, below):
+                if line.marker is None or line.marker.evaluate({"extra": extra}):
+                    todo.append(line)
+    return found
+
+
+def third_parties(folder: Path) -> Iterator[tuple[str, str]]:
+    """(file, module) of each import of something that is neither Python's nor ours, tests left out."""
+    for path in sorted(folder.rglob("*.py")):
+        if "tests" in path.relative_to(folder).parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules = [node.module]
+            for top in {module.partition(".")[0] for module in modules}:
+                if top not in sys.stdlib_module_names and top not in ("services", "streammesh"):
+                    yield f"{path.relative_to(ROOT)}", top
+
+
+@pytest.mark.parametrize(
+    "folder", [f"services/{name}" for name in SERVICES] + ["deploy/flower", "deploy/tools"]
+)
+def test_an_image_holds_whatever_its_service_imports(folder: str) -> None:
+    lines = (ROOT / folder / "requirements.txt").read_text().splitlines()
+    there = brought_by(wanted(lines, ROOT / "shared" / "pyproject.toml"))
+    owners = importlib.metadata.packages_distributions()
+    missing = {
+        (path, module)
+        for path, module in third_parties(ROOT / folder)
+        if not there & {canonical(owner) for owner in owners.get(module, [module])}
+    }
+    assert missing == set()

@@ -117,11 +117,24 @@ def flower_wants_its_password_and_shows_the_queues(mesh: Mesh) -> str:
     raise AssertionError(f"Flower saw the queues {seen} and the workers {list(workers.json())}")
 
 
+def nothing_is_amiss_in_the_logs(mesh: Mesh) -> str:
+    lines = mesh.project.compose("logs", "--no-color", *SERVICES, "flower").splitlines()
+    bad = [
+        line for line in lines if "Traceback" in line or '"level":"error"' in line or "py.warnings" in line
+    ]
+    require(not bad, "\n".join(bad[:5]))
+    return f"no error, no warning of Python's in {len(lines)} lines"
+
+
 def the_demo_runs_against_it(mesh: Mesh) -> str:
     command = [sys.executable, "-m", "streammesh.cli", "demo", "--url", mesh.api_url]
     env = os.environ | {"STREAMMESH_KEY": mesh.api_key}
     done = subprocess.run(command, cwd=ROOT, env=env, text=True, capture_output=True, timeout=120)
-    print("".join(f"          | {line}\n" for line in (done.stdout + done.stderr).splitlines()), end="", flush=True)
+    print(
+        "".join(f"          | {line}\n" for line in (done.stdout + done.stderr).splitlines()),
+        end="",
+        flush=True,
+    )
     require(done.returncode == 0, f"it exited {done.returncode}")
     return "exit code 0"
 
@@ -135,19 +148,26 @@ def an_event_becomes_an_email_and_the_client_is_told(mesh: Mesh) -> str:
     return f"{len(notes)} notifications, e-mail to ada@example.com caught"
 
 
-def a_report_becomes_a_pdf(mesh: Mesh) -> str:
+def an_uploaded_file_becomes_a_pdf_and_an_attachment(mesh: Mesh) -> str:
+    rows = "".join(f"{country},{value}\n" for value in range(40) for country in ("DE", "AT", "JP"))
     with FrontDoor(mesh.api_url, mesh.api_key) as door:
-        report = door.request_report()
-        notes = door.follow(report["event"], timeout=90)
-        require("task.succeeded" in [note["type"] for note in notes], f"was told: {notes}")
-        pdf = door.pdf(report["id"])
+        report = door.upload_report(
+            "country,total\n" + rows, group_by="country", recipient="boss@example.com"
+        )
+        told = [note["type"] for note in door.follow(report, timeout=60)]
+        require("task.succeeded" in told, f"was told: {told}")
+        pdf = door.pdf(report)
     require(pdf.startswith(b"%PDF-"), f"begins with {pdf[:20]!r}")
-    return f"{len(pdf):,} bytes of PDF, {len(notes)} notifications"
+    mesh.wait_for(lambda: "boss@example.com" in mesh.caught_mail(), "the report's e-mail")
+    # The worker reads the PDF from a volume that it cannot write to.
+    caught = mesh.caught_mail().replace(" ", "")
+    require("application/pdf" in caught or '"Attachments":1' in caught, "nothing is attached to it")
+    return f"{len(pdf):,} bytes of PDF, downloaded and attached"
 
 
 def both_replicas_of_the_email_worker_take_part(mesh: Mesh) -> str:
-    hosts: set[str] = set()
     names = {item["Config"]["Hostname"] for item in mesh.containers("email_worker")}
+    workers: set[str] = set()
     with FrontDoor(mesh.api_url, mesh.api_key) as door:
         for attempt in range(20):
             data = {"email": f"user{attempt}@example.com", "name": "User"}
@@ -155,11 +175,11 @@ def both_replicas_of_the_email_worker_take_part(mesh: Mesh) -> str:
                 door.publish("user.registered", {"user_id": 100 * attempt + n, **data}) for n in range(20)
             ]
             for event in events:
-                door.follow(event)
-                hosts |= {host for worker in door.workers_of(event) for host in names if host in worker}
+                workers |= door.workers_of(door.follow(event))
+            hosts = {name for name in names for worker in workers if name in worker}
             if hosts == names:
                 return f"both had tasks after {20 * (attempt + 1)} events"
-    raise AssertionError(f"only {hosts} of {names} had tasks")
+    raise AssertionError(f"only {workers} had tasks, not both of {names}")
 
 
 def a_restart_of_redis_loses_nothing(mesh: Mesh) -> str:
@@ -177,7 +197,11 @@ def a_restart_of_redis_loses_nothing(mesh: Mesh) -> str:
 
 
 def no_secret_is_in_a_log_or_a_command_line(mesh: Mesh) -> str:
-    secrets = {"REDIS_PASSWORD": mesh.redis_password, "FLOWER_BASIC_AUTH": mesh.flower_auth[1], "API_ADMIN_KEY": mesh.api_key}
+    secrets = {
+        "REDIS_PASSWORD": mesh.redis_password,
+        "FLOWER_BASIC_AUTH": mesh.flower_auth[1],
+        "API_ADMIN_KEY": mesh.api_key,
+    }
     logs = mesh.project.compose("logs", "--no-color")
     for name, secret in secrets.items():
         where = next((line.split("|")[0].strip() for line in logs.splitlines() if secret in line), None)
@@ -209,9 +233,10 @@ CHECKS: list[Callable[[Mesh], str]] = [
     redis_wants_its_password_and_keeps_what_it_has,
     the_demo_runs_against_it,
     an_event_becomes_an_email_and_the_client_is_told,
-    a_report_becomes_a_pdf,
+    an_uploaded_file_becomes_a_pdf_and_an_attachment,
     both_replicas_of_the_email_worker_take_part,
     flower_wants_its_password_and_shows_the_queues,
+    nothing_is_amiss_in_the_logs,
     a_restart_of_redis_loses_nothing,
     no_secret_is_in_a_log_or_a_command_line,
     everything_stops_by_itself,

@@ -25,16 +25,12 @@ class FrontDoor:
     ) -> None:
         self._http.close()
 
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = self._http.post(path, json=body)
-        if answer.status_code != 202:
-            raise AssertionError(f"POST {path} answered {answer.status_code}: {answer.text[:500]}")
-        accepted: dict[str, Any] = answer.json()
-        return accepted
-
     def publish(self, event_type: str, data: dict[str, Any]) -> str:
         """Publish one event; its id."""
-        event_id: str = self._post("/v1/events", {"type": event_type, "data": data})["id"]
+        answer = self._http.post("/v1/events", json={"type": event_type, "data": data})
+        if answer.status_code != 202:
+            raise AssertionError(f"POST /v1/events answered {answer.status_code}: {answer.text[:500]}")
+        event_id: str = answer.json()["id"]
         return event_id
 
     def follow(self, event_id: str, timeout: float = 30) -> list[dict[str, Any]]:
@@ -48,11 +44,11 @@ class FrontDoor:
             notes.extend(json.loads(line.removeprefix("data:")) for line in lines)
         return notes
 
-    def workers_of(self, event_id: str) -> list[str]:
-        """The names of the workers that ran the tasks of one event."""
-        answer = self._http.get(f"/v1/events/{event_id}")
-        answer.raise_for_status()
-        return [line for line in json.dumps(answer.json()).split('"') if "@" in line and ":" in line]
+    def workers_of(self, notes: list[dict[str, Any]]) -> set[str]:
+        """The names of the workers that ran the tasks which these notifications are about."""
+        tasks = {note["task"]["id"] for note in notes if note.get("task")}
+        answers = [self._http.get(f"/v1/tasks/{task}").raise_for_status() for task in tasks]
+        return {answer.json()["worker"] for answer in answers}
 
     def known(self, event_id: str) -> bool:
         """Whether the API knows the event; False while it answers nothing sensible."""
@@ -68,9 +64,13 @@ class FrontDoor:
         except httpx.HTTPError:
             return False
 
-    def request_report(self) -> dict[str, Any]:
-        """Ask for a report about the mesh itself; the answer."""
-        return self._post("/v1/reports", {})
+    def upload_report(self, csv: str, **fields: str) -> str:
+        """Upload a file and ask for a report about it; the report's id, which is its event's id too."""
+        answer = self._http.post("/v1/reports", data=fields, files={"file": ("data.csv", csv, "text/csv")})
+        if answer.status_code != 202:
+            raise AssertionError(f"POST /v1/reports answered {answer.status_code}: {answer.text[:500]}")
+        report_id: str = answer.json()["report_id"]
+        return report_id
 
     def pdf(self, report_id: str) -> bytes:
         """The finished report."""
