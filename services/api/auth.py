@@ -18,7 +18,7 @@ from streammesh.errors import InvalidApiKey, MeshUnavailable
 
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
-from services.api.wiring import Reading, wiring_of
+from services.api.wiring import Reading, of_no_request, wiring_of
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class Authenticator:
             return None
         if age > self._refresh and not known.refreshing:
             known.refreshing = True
-            task = asyncio.create_task(self._look_again(header, known))
+            task = asyncio.create_task(self._look_again(header, known), context=of_no_request())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return known.key

@@ -26,7 +26,7 @@ from streammesh.redis_client import is_unavailable
 
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
-from services.api.wiring import Reading
+from services.api.wiring import Reading, of_no_request
 
 log = structlog.get_logger(__name__)
 
@@ -204,7 +204,7 @@ class Hub:
             if self._position is None or self._reader is None or self._reader.done():
                 async with self._reading():
                     self._position = await self._log.last()
-                self._reader = asyncio.create_task(self._read(), name="notifications-reader")
+                self._reader = asyncio.create_task(self._read(), context=of_no_request())
             return self._position
 
     async def _read(self) -> None:
@@ -220,7 +220,9 @@ class Hub:
                 except Exception as error:
                     interrupted = True
                     if is_unavailable(error) or isinstance(error, MeshUnavailable | TimeoutError):
-                        log.warning("notifications.reader_waits", reason=str(error), seconds=pause)
+                        log.warning(
+                            "notifications.reader_waits", reason=str(error) or "no answer", seconds=pause
+                        )
                     else:
                         log.exception("notifications.reader_failed")
                     await asyncio.sleep(pause)

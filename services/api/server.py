@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 from collections.abc import Iterator
 
 import orjson
@@ -35,7 +36,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes, self._in_head = 0, True
-        extensions = {ABORT: {"call": self.transport.abort}}
+        extensions = {ABORT: {"call": self._drop}}
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def on_headers_complete(self) -> None:
@@ -51,6 +52,13 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem("malformed-request", msg))
+
+    def _drop(self) -> None:
+        """Without lingering: what the client does not take is not kept for it, not even by the kernel."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _refuse(self, problem: Problem) -> None:
         request_id = os.urandom(8).hex()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import redis.asyncio
+import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
 from streammesh.keys import Keys
@@ -66,6 +68,13 @@ class Wiring:
     hub: Hub
     publishing: Publishing
     reports: ReportStore
+
+
+def of_no_request() -> Context:
+    """The context for a task that outlives the request that started it: its logs carry no request id."""
+    context = copy_context()
+    context.run(structlog.contextvars.unbind_contextvars, "request_id")
+    return context
 
 
 def wiring_of(connection: HTTPConnection) -> Wiring:

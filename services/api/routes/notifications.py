@@ -46,7 +46,7 @@ def _position(after: str | None, last_event_id: str | None) -> str | None:
     for name, text in (("Last-Event-ID", last_event_id), ("after", after)):
         if text:
             try:
-                ms, number = position_key(text.strip())
+                ms, number = position_key(text)
             except ValueError as error:
                 wrong = [{"parameter": name, "detail": str(error)}]
                 raise Problem("malformed-request", f"{name}: {error}.", wrong) from None
