@@ -12,7 +12,7 @@ RANKS: list[set[str]] = [
     {"errors", "clock", "names", "plain_json"},
     {"settings", "keys", "retry", "envelope"},
     {"logs", "lua", "redis_client", "embedded", "subscriptions"},
-    {"running", "alive", "api_keys", "notifications", "manifests"},
+    {"running", "alive", "api_keys", "notifications", "manifests", "multiplexed"},
     {"streams", "schedules"},
     {"ledger", "schedule_store"},
     {"rows"},

@@ -22,6 +22,10 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "broker_url": settings.broker_url or broker_url(settings.redis_url),
         "broker_transport_options": broker_options(settings),
         "broker_use_ssl": broker_tls,
+        # Before it sends a chord's body Celery takes a claim that outlives a killed worker by what these
+        # two allow (21 s at the defaults). It must be over when the part is delivered again, after a lease.
+        "broker_connection_timeout": 2,
+        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.5},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
         "result_backend": result_backend(settings.redis_url),

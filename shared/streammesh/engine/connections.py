@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
-import redis.asyncio
 import uvloop
 
+from streammesh.multiplexed import Multiplexed
 from streammesh.redis_client import open_async, open_sync
 from streammesh.settings import MeshSettings
 
@@ -25,7 +25,7 @@ class Connections:
         self._settings, self._name = settings, name
         self._sync: tuple[int, redis.Redis] | None = None
         self._runner: tuple[int, asyncio.Runner] | None = None
-        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Multiplexed] = WeakKeyDictionary()
 
     def sync(self) -> redis.Redis:
         """The blocking client of this process."""
@@ -34,13 +34,14 @@ class Connections:
             self._sync = (pid, open_sync(self._settings, self._name))
         return self._sync[1]
 
-    def asynchronous(self) -> redis.asyncio.Redis:
-        """The client of the running event loop."""
+    def calls(self) -> Multiplexed:
+        """The connection of the running event loop that all its tasks share."""
         loop = asyncio.get_running_loop()
-        client = self._async.get(loop)
-        if client is None:
-            client = self._async[loop] = open_async(self._settings, self._name)
-        return client
+        shared = self._async.get(loop)
+        if shared is None:
+            client = open_async(self._settings, self._name)
+            shared = self._async[loop] = Multiplexed(client, self._settings.redis_timeout.total_seconds())
+        return shared
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine from synchronous code, on an event loop that this process keeps."""

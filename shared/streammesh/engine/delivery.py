@@ -27,7 +27,7 @@ from streammesh.engine.places import queue_place, task_ref
 from streammesh.engine.plumbing import Plumbing
 from streammesh.envelope import Event
 from streammesh.ledger import QueuePlace, TaskRef
-from streammesh.lua import Call, run, run_sync
+from streammesh.lua import Call, run_sync
 from streammesh.retry import RetryPolicy
 from streammesh.subscriptions import Subscription
 
@@ -109,12 +109,8 @@ class DeliveryTask(Task):
             time.sleep(seconds)
 
     async def _run_async(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
-        client = self.plumbing.connections.asynchronous()
-
-        async def act(call: Call[str]) -> str:
-            return await run(client, call)
-
-        steps = attempt_steps(self.kind, ref, place, worker, act)
+        calls = self.plumbing.connections.calls()
+        steps = attempt_steps(self.kind, ref, place, worker, calls.run)
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None
         while True:
@@ -124,12 +120,12 @@ class DeliveryTask(Task):
                 return str(stop.value)
             try:
                 if isinstance(step, Ask):
-                    answer = await insist(client, step.call)
+                    answer = await insist(calls, step.call)
                 elif isinstance(step, Handle):
                     answer = await self._call_async(step.context, ref.event)
                 else:
                     call = workflow.start_call(self, ref, place, step)
-                    answer = await insist(client, call)
+                    answer = await insist(calls, call)
                 forward = steps.send
             except Exception as error:
                 forward, answer = steps.throw, error

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 import redis
-import redis.asyncio
 import structlog
 
 from streammesh import lua
 from streammesh.lua import Call
+from streammesh.multiplexed import Multiplexed
 from streammesh.redis_client import is_unavailable
 
 T = TypeVar("T")
@@ -42,11 +42,11 @@ def insist_sync(client: redis.Redis, call: Call[T]) -> T:
     raise AssertionError("unreachable")
 
 
-async def insist(client: redis.asyncio.Redis, call: Call[T]) -> T:
-    """As `insist_sync`, on an asyncio client."""
+async def insist(calls: Multiplexed, call: Call[T]) -> T:
+    """As `insist_sync`, on an event loop's shared connection."""
     for wait in _waits():
         try:
-            return await lua.run(client, call)
+            return await calls.run(call)
         except Exception as error:
             if not is_unavailable(error):
                 raise
