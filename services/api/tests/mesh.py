@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
+from redis.exceptions import ResponseError
 from streammesh import envelope, lua
 from streammesh.envelope import Event
 from streammesh.keys import WORKERS, Keys
@@ -62,7 +64,8 @@ class Mesh:
         return Running(TaskRef(task_id, name, service, event), QueuePlace(service))
 
     async def start(self, task: Running) -> None:
-        await self.redis.xgroup_create(self.keys.queue(task.ref.service), WORKERS, "0", mkstream=True)
+        with suppress(ResponseError):  # there is one already
+            await self.redis.xgroup_create(self.keys.queue(task.ref.service), WORKERS, "0", mkstream=True)
         claim = await lua.run(self.redis, self.ledger.claim(task.ref, task.place, "worker@test:1"))
         assert claim.verdict == "run"
         task.attempt = claim.attempt
