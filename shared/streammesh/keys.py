@@ -124,10 +124,6 @@ class Keys:
         """STREAM. Everything that clients are told, in order. About `notifications_kept` entries."""
         return f"{self.prefix}notifications"
 
-    def doorbell(self) -> str:
-        """CHANNEL. Rung after `notifications` grew; carries nothing."""
-        return f"{self.prefix}doorbell"
-
     # --- schedules ----------------------------------------------------------------------------
 
     def schedules(self) -> str:

@@ -86,7 +86,7 @@ class Ledger:
             [*self._rows(ref), self.keys.queue(place.queue, place.step)],
             [
                 *(place.entry, worker, WORKERS),
-                *(self.settings.notifications_kept, self.keys.doorbell(), ms(self.settings.lease)),
+                *(self.settings.notifications_kept, ms(self.settings.lease)),
                 *self._told(ref),
                 notifications.event_fragment(ref.event) + before,
                 after,
@@ -135,7 +135,7 @@ class Ledger:
             [
                 *("*" if attempt is None else attempt, state, plain_json.dumps(outcome)),
                 *(ms(keep or settings.result_ttl), place.entry, WORKERS),
-                *(settings.notifications_kept, keys.doorbell(), ENDED_TYPES[state]),
+                *(settings.notifications_kept, ENDED_TYPES[state]),
                 notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt or 0, outcome),
                 *self._told(ref),
                 *(fragment, plain_json.dumps(dead_letter) if dead_letter else ""),
@@ -157,7 +157,7 @@ class Ledger:
             [*self._rows(ref), keys.queue(place.queue, place.step), keys.due(), keys.due_entries()],
             [
                 *(attempt, ms(wait), orjson.dumps({"error": failure.to_dict()}), place.entry, WORKERS),
-                *(self.settings.notifications_kept, keys.doorbell()),
+                self.settings.notifications_kept,
                 notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
                 *self._told(ref),
                 *(keys.queue(place.queue, place.step), keys.manifests_changed(), "", ""),
@@ -173,7 +173,7 @@ class Ledger:
             lua.script("progress"),
             self._rows(ref),
             [
-                *(attempt, orjson.dumps(data), self.settings.notifications_kept, self.keys.doorbell()),
+                *(attempt, orjson.dumps(data), self.settings.notifications_kept),
                 notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
                 *self._told(ref),
             ],

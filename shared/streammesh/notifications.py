@@ -1,7 +1,8 @@
 """What clients are told: how a notification is written, and how the stream of them is followed.
 
-A notification is an entry of one capped stream; pub/sub is only the doorbell, so a reader that was
-away continues where it was. The entry's position is the notification's id.
+A notification is an entry of one capped stream, so a reader that was away continues where it was. The
+entry's position is the notification's id. Readers wait in XREAD BLOCK, which Redis answers as soon as
+there is an entry: a doorbell over pub/sub would cost a command more and could be missed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 -- Tells clients: appends to the capped stream of notifications and remembers the position in the
--- event's row, so that one event's history is found without a search. The caller rings the bell.
+-- event's row, so that one event's history is found without a search.
 -- n = {stream, kept, row, source, type, event, task, service, event_type, subject, body}
 local function notify(n)
   local id = redis.call('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,

@@ -4,9 +4,9 @@
 -- start: the queue gave it to him because the one before did not renew his lease.
 -- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)
 -- ARGV[1] queue entry ('' when the queue is no stream)  ARGV[2] worker  ARGV[3] group of the queue
--- ARGV[4] notifications kept  ARGV[5] doorbell  ARGV[6] lease, ms (for queues that are no streams)
--- ARGV[7] source  ARGV[8] event id  ARGV[9] event type  ARGV[10] subject  ARGV[11] service  ARGV[12] task id
--- ARGV[13] body of the notification up to the attempt, ARGV[14] after it
+-- ARGV[4] notifications kept  ARGV[5] lease, ms (for queues that are no streams)
+-- ARGV[6] source  ARGV[7] event id  ARGV[8] event type  ARGV[9] subject  ARGV[10] service  ARGV[11] task id
+-- ARGV[12] body of the notification up to the attempt, ARGV[13] after it
 -- Returns {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'} | {'gone'}.
 --#include _time.lua
 --#include _notify.lua
@@ -28,9 +28,8 @@ elseif row[4] and tonumber(row[4]) < now then
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', 'started', 'started', digits(now), 'worker', ARGV[2], 'entry', ARGV[1],
-  'lease', digits(now + tonumber(ARGV[6])))
-notify({ stream = KEYS[3], kept = ARGV[4], row = KEYS[2], source = ARGV[7], type = 'task.started', event = ARGV[8],
-  task = ARGV[12], service = ARGV[11], event_type = ARGV[9], subject = ARGV[10],
-  body = ARGV[13] .. attempt .. ARGV[14] })
-redis.call('PUBLISH', ARGV[5], '')
+  'lease', digits(now + tonumber(ARGV[5])))
+notify({ stream = KEYS[3], kept = ARGV[4], row = KEYS[2], source = ARGV[6], type = 'task.started', event = ARGV[7],
+  task = ARGV[11], service = ARGV[10], event_type = ARGV[8], subject = ARGV[9],
+  body = ARGV[12] .. attempt .. ARGV[13] })
 return { 'run', attempt, tonumber(redis.call('HGET', KEYS[1], 'lost') or '0') }

@@ -7,10 +7,10 @@
 -- then per follow-up event: its row (HASH), its stream (STREAM)
 -- ARGV[1] token (attempt; '*' ends it whoever holds it)  ARGV[2] state  ARGV[3] result or error (JSON)
 -- ARGV[4] lifetime of the ended row, ms  ARGV[5] queue entry ('' for none)  ARGV[6] group of the queue
--- ARGV[7] notifications kept  ARGV[8] doorbell  ARGV[9] type of the notification  ARGV[10] its body
--- ARGV[11] source  ARGV[12] event id  ARGV[13] event type  ARGV[14] subject  ARGV[15] service  ARGV[16] task id
--- ARGV[17] event fragment  ARGV[18] dead letter (JSON, '' for none)  ARGV[19] dead letters kept
--- ARGV[20] task name  ARGV[21] retention, ms  ARGV[22] channel for changes
+-- ARGV[7] notifications kept  ARGV[8] type of the notification  ARGV[9] its body
+-- ARGV[10] source  ARGV[11] event id  ARGV[12] event type  ARGV[13] subject  ARGV[14] service  ARGV[15] task id
+-- ARGV[16] event fragment  ARGV[17] dead letter (JSON, '' for none)  ARGV[18] dead letters kept
+-- ARGV[19] task name  ARGV[20] retention, ms  ARGV[21] channel for changes
 -- then per follow-up event: source, id, digest, domain, deliver_at, envelope
 -- Returns {'done'} | {'lost'} | {'ended', state}.
 --#include _time.lua
@@ -24,9 +24,9 @@ if state ~= 'queued' and state ~= 'started' and state ~= 'retrying' then
   return { 'ended', state }
 end
 if ARGV[1] ~= '*' and (attempt ~= ARGV[1] or state ~= 'started') then return { 'lost' } end
-local c = { domains = KEYS[8], due = KEYS[9], due_entries = KEYS[10], changed = ARGV[22], now = now, retention = tonumber(ARGV[21]) }
+local c = { domains = KEYS[8], due = KEYS[9], due_entries = KEYS[10], changed = ARGV[21], now = now, retention = tonumber(ARGV[20]) }
 for i = 1, (#KEYS - 11) / 2 do
-  local a, frow = 22 + 6 * (i - 1), KEYS[10 + 2 * i]
+  local a, frow = 21 + 6 * (i - 1), KEYS[10 + 2 * i]
   if redis.call('HEXISTS', frow, 'at:' .. ARGV[a + 1]) == 0 then
     store_event({ row = frow, stream = KEYS[11 + 2 * i], source = ARGV[a + 1], id = ARGV[a + 2],
       digest = ARGV[a + 3], domain = ARGV[a + 4], deliver_at = ARGV[a + 5], json = ARGV[a + 6] }, c)
@@ -40,29 +40,28 @@ if ARGV[5] ~= '' then
   redis.call('XACK', KEYS[4], ARGV[6], ARGV[5])
   redis.call('XDEL', KEYS[4], ARGV[5])
 end
-if ARGV[18] ~= '' then
-  redis.call('HSET', KEYS[6], ARGV[16], ARGV[18])
-  redis.call('ZADD', KEYS[7], digits(now), ARGV[16])
-  local over = redis.call('ZCARD', KEYS[7]) - tonumber(ARGV[19])
+if ARGV[17] ~= '' then
+  redis.call('HSET', KEYS[6], ARGV[15], ARGV[17])
+  redis.call('ZADD', KEYS[7], digits(now), ARGV[15])
+  local over = redis.call('ZCARD', KEYS[7]) - tonumber(ARGV[18])
   if over > 0 then
     local popped = redis.call('ZPOPMIN', KEYS[7], over)
     for i = 1, #popped, 2 do redis.call('HDEL', KEYS[6], popped[i]) end
   end
 end
-redis.call('XADD', KEYS[5], 'MINID', '~', digits(now - c.retention), '*', 's', ARGV[2], 'n', ARGV[20], 'v', ARGV[15],
-  'a', attempt or '0', 'q', row[3] or '', 'r', row[4] or '', 'k', ARGV[16], 'y', ARGV[13])
-local note = { stream = KEYS[3], kept = ARGV[7], row = KEYS[2], source = ARGV[11], type = ARGV[9], event = ARGV[12],
-  task = ARGV[16], service = ARGV[15], event_type = ARGV[13], subject = ARGV[14], body = ARGV[10] }
+redis.call('XADD', KEYS[5], 'MINID', '~', digits(now - c.retention), '*', 's', ARGV[2], 'n', ARGV[19], 'v', ARGV[14],
+  'a', attempt or '0', 'q', row[3] or '', 'r', row[4] or '', 'k', ARGV[15], 'y', ARGV[12])
+local note = { stream = KEYS[3], kept = ARGV[7], row = KEYS[2], source = ARGV[10], type = ARGV[8], event = ARGV[11],
+  task = ARGV[15], service = ARGV[14], event_type = ARGV[12], subject = ARGV[13], body = ARGV[9] }
 notify(note)
 if redis.call('EXISTS', KEYS[2]) == 1 then
-  if ARGV[2] ~= 'succeeded' then redis.call('HINCRBY', KEYS[2], 'failed:' .. ARGV[11], 1) end
-  local done = redis.call('HINCRBY', KEYS[2], 'done:' .. ARGV[11], 1)
-  if redis.call('HGET', KEYS[2], 'want:' .. ARGV[11]) == tostring(done) then
+  if ARGV[2] ~= 'succeeded' then redis.call('HINCRBY', KEYS[2], 'failed:' .. ARGV[10], 1) end
+  local done = redis.call('HINCRBY', KEYS[2], 'done:' .. ARGV[10], 1)
+  if redis.call('HGET', KEYS[2], 'want:' .. ARGV[10]) == tostring(done) then
     note.type, note.task, note.service = 'event.completed', '', ''
-    note.body = ARGV[17] .. ',"data":{"tasks":' .. done .. ',"failed":'
-      .. (redis.call('HGET', KEYS[2], 'failed:' .. ARGV[11]) or '0') .. '}'
+    note.body = ARGV[16] .. ',"data":{"tasks":' .. done .. ',"failed":'
+      .. (redis.call('HGET', KEYS[2], 'failed:' .. ARGV[10]) or '0') .. '}'
     notify(note)
   end
 end
-redis.call('PUBLISH', ARGV[8], '')
 return { 'done' }

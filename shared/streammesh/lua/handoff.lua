@@ -5,14 +5,14 @@
 -- does no harm.
 -- KEYS[1] events (STREAM)  KEYS[2] notifications (STREAM)  KEYS[3] counters (HASH)
 -- then per entry: the event's row (HASH), and per delivery: the task's row (HASH), its queue (STREAM)
--- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] doorbell  ARGV[4] number of entries  ARGV[5] unended row's lifetime, ms
+-- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] number of entries  ARGV[4] unended row's lifetime, ms
 -- then per entry: position, source, event id, event type, subject, wanted deliveries in all services
 --   ('' if not known), event fragment for notifications, number of deliveries; per delivery: task id,
 --   task name, service, meta (JSON), task fragment, expires (ms or ''), h, b (the queue entry)
 -- Returns {handed over, skipped, length of the last queue}.
 --#include _time.lua
 --#include _notify.lua
-local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[4]), 4, 6
+local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 4, 5
 for i = 4, #KEYS do  -- a script is not rolled back, so what could fail is checked before the first write
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= 'none' and kind ~= 'hash' and kind ~= 'stream' then
@@ -20,7 +20,7 @@ for i = 4, #KEYS do  -- a script is not rolled back, so what could fail is check
   end
 end
 local now = digits(now_ms())
-local handed, skipped, length, told = 0, 0, 0, false
+local handed, skipped, length = 0, 0, 0
 for _ = 1, n do
   local row, entry, source, event, etype, subject, want, fragment, count =
     KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], tonumber(ARGV[a + 7])
@@ -34,7 +34,6 @@ for _ = 1, n do
       notify({ stream = KEYS[2], kept = ARGV[2], row = row, source = source, type = 'event.unrouted', event = event,
         task = '', service = '', event_type = etype, subject = subject,
         body = fragment .. ',"data":{"reason":"no subscription wants it"}' })
-      told = true
     end
   end
   for _ = 1, count do
@@ -46,15 +45,14 @@ for _ = 1, n do
       local place = redis.call('XADD', queue, '*', 'h', h, 'b', b)
       redis.call('HSET', task, 'state', 'queued', 'attempt', 0, 'queued', now, 'entry', place, 'meta', meta)
       if expires ~= '' then redis.call('HSET', task, 'expires', expires) end
-      redis.call('PEXPIRE', task, ARGV[5])
+      redis.call('PEXPIRE', task, ARGV[4])
       if known then redis.call('HSET', row, 'task:' .. id, source) end
       notify({ stream = KEYS[2], kept = ARGV[2], row = row, source = source, type = 'task.queued', event = event,
         task = id, service = service, event_type = etype, subject = subject, body = fragment .. tfragment })
-      handed, told = handed + 1, true
+      handed = handed + 1
     end
     length = redis.call('XLEN', queue)
   end
 end
 if handed > 0 then redis.call('HINCRBY', KEYS[3], 'handed_over', handed) end
-if told then redis.call('PUBLISH', ARGV[3], '') end
 return { handed, skipped, length }

@@ -3,11 +3,12 @@
 -- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] at most this many entries
 -- ARGV[5] lease in ms ('0': only what was given back)
 -- Returns {{{stream number, id, times delivered, fields}, ...}, longest idle time in ms above half a lease
---   of those not taken}. Entries that were deleted meanwhile leave the pending list and are not returned.
+--   of those not taken, 1 if more was given back than was taken (then others are rung for it)}.
+-- Entries that were deleted meanwhile leave the pending list and are not returned.
 --#include _queue.lua
 local group, me, returned, left, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local PAGE = 100  -- rows of the pending list looked at in one command
-local taken, oldest = {}, 0
+local taken, oldest, remain = {}, 0, 0
 
 local function take(number, stream, rows)
   if #rows == 0 then return end
@@ -30,7 +31,10 @@ for number, stream in ipairs(KEYS) do
     take(number, stream, rows)
   end
   local more = redis.pcall('XPENDING', stream, group, '-', '+', 1, returned)
-  if not more.err and #more > 0 then ring(stream, group, '', returned) end
+  if not more.err and #more > 0 then
+    remain = 1
+    ring(stream, group, me, returned)
+  end
 end
 if lease > 0 then
   for number, stream in ipairs(KEYS) do
@@ -54,4 +58,4 @@ if lease > 0 then
     end
   end
 end
-return { taken, oldest }
+return { taken, oldest, remain }

@@ -3,9 +3,9 @@
 -- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)
 -- KEYS[5] due (ZSET)  KEYS[6] due_entries (HASH)
 -- ARGV[1] token  ARGV[2] wait, ms  ARGV[3] error (JSON)  ARGV[4] queue entry  ARGV[5] group of the queue
--- ARGV[6] notifications kept  ARGV[7] doorbell  ARGV[8] body of the notification
--- ARGV[9] source  ARGV[10] event id  ARGV[11] event type  ARGV[12] subject  ARGV[13] service  ARGV[14] task id
--- ARGV[15] queue name  ARGV[16] channel for changes  ARGV[17] h, ARGV[18] b where the queue is no stream
+-- ARGV[6] notifications kept  ARGV[7] body of the notification
+-- ARGV[8] source  ARGV[9] event id  ARGV[10] event type  ARGV[11] subject  ARGV[12] service  ARGV[13] task id
+-- ARGV[14] queue name  ARGV[15] channel for changes  ARGV[16] h, ARGV[17] b where the queue is no stream
 -- Returns {'done', due (ms)} | {'lost'}.
 --#include _time.lua
 --#include _notify.lua
@@ -13,7 +13,7 @@ local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'due')
 if not row[1] or row[2] ~= ARGV[1] then return { 'lost' } end
 if row[1] == 'retrying' then return { 'done', row[3] } end
 if row[1] ~= 'started' then return { 'lost' } end
-local h, b = ARGV[17], ARGV[18]
+local h, b = ARGV[16], ARGV[17]
 if ARGV[4] ~= '' then
   local found = redis.call('XRANGE', KEYS[4], ARGV[4], ARGV[4])
   if #found == 1 then
@@ -24,17 +24,16 @@ if ARGV[4] ~= '' then
   end
 end
 if h == '' then return redis.error_reply('NOENTRY the queue entry of this task is gone') end
-local due, member = digits(now_ms() + tonumber(ARGV[2])), 'task:' .. ARGV[14]
+local due, member = digits(now_ms() + tonumber(ARGV[2])), 'task:' .. ARGV[13]
 redis.call('HSET', KEYS[1], 'state', 'retrying', 'due', due, 'outcome', ARGV[3], 'entry', '')
 redis.call('HDEL', KEYS[1], 'lease')
 redis.call('ZADD', KEYS[5], due, member)
-redis.call('HSET', KEYS[6], member, cjson.encode({ kind = 'task', task = ARGV[14], queue = ARGV[15], h = h, b = b }))
-if redis.call('ZRANGE', KEYS[5], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[16], 'due') end
+redis.call('HSET', KEYS[6], member, cjson.encode({ kind = 'task', task = ARGV[13], queue = ARGV[14], h = h, b = b }))
+if redis.call('ZRANGE', KEYS[5], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[15], 'due') end
 if ARGV[4] ~= '' then
   redis.call('XACK', KEYS[4], ARGV[5], ARGV[4])
   redis.call('XDEL', KEYS[4], ARGV[4])
 end
-notify({ stream = KEYS[3], kept = ARGV[6], row = KEYS[2], source = ARGV[9], type = 'task.retrying', event = ARGV[10],
-  task = ARGV[14], service = ARGV[13], event_type = ARGV[11], subject = ARGV[12], body = ARGV[8] })
-redis.call('PUBLISH', ARGV[7], '')
+notify({ stream = KEYS[3], kept = ARGV[6], row = KEYS[2], source = ARGV[8], type = 'task.retrying', event = ARGV[9],
+  task = ARGV[13], service = ARGV[12], event_type = ARGV[10], subject = ARGV[11], body = ARGV[7] })
 return { 'done', due }

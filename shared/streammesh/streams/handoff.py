@@ -58,7 +58,7 @@ def handoff_call(
     """`handoff.lua` for entries of one domain's stream that `group` was given."""
     names = [keys.events(domain), keys.notifications(), keys.counters()]
     args: list[lua.Arg] = [
-        *(group, settings.notifications_kept, keys.doorbell(), len(batch), ms(settings.retention) * 2),
+        *(group, settings.notifications_kept, len(batch), ms(settings.retention) * 2),
     ]
     asked = False
     for item in batch:
