@@ -1,0 +1,184 @@
+"""Keys and scopes: who may do what, how soon a revoked key is refused, what is never asked twice."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from streammesh.api_keys import ApiKeys
+
+from services.api.auth import Authenticator
+from services.api.limits import RateLimit
+from services.api.problems import Problem
+from services.api.settings import ApiSettings
+from services.api.tests.test_publishing import assert_problem
+from services.api.wiring import Reading
+
+EVENT = {"type": "order.placed"}
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer nonsense",
+        "Basic YTpi",
+        "smk_x",
+        "Bearer " + "x" * 5_000,
+        "Bearer a b",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/notifications", "/v1/tasks/x", "/v1/reports/x.pdf"])
+async def test_without_a_valid_key_there_is_nothing(api, header, path):
+    headers = {"authorization": header}
+
+    answer = await api.get(path, headers=headers)
+    posted = await api.post("/v1/events", json=EVENT, headers=headers)
+
+    for one in (answer, posted):
+        assert_problem(one, 401, "unauthenticated")
+        assert one.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_no_header_at_all_is_challenged(api):
+    del api.headers["authorization"]
+
+    answer = await api.post("/v1/events", json=EVENT)
+
+    assert_problem(answer, 401, "unauthenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_health_documents_and_problems_need_no_key(api):
+    del api.headers["authorization"]
+
+    answers = [await api.get(path) for path in ("/healthz", "/openapi.json", "/docs", "/problems/forbidden")]
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+
+
+async def test_a_key_publishes_what_its_globs_cover(api, make_key):
+    headers = {"authorization": f"Bearer {await make_key('narrow', publish=['order.*'])}"}
+
+    allowed = await api.post("/v1/events", json=EVENT, headers=headers)
+    refused = await api.post("/v1/events", json={"type": "user.registered"}, headers=headers)
+    welcome = await api.post("/v1/users/1/welcome-email", json={"email": "a@example.com"}, headers=headers)
+    report = await api.post("/v1/reports", json={"csv": "a\n1\n", "group_by": "a"}, headers=headers)
+
+    assert (allowed.status_code, allowed.json()["source"]) == (202, "narrow")
+    for answer in (refused, welcome, report):
+        assert_problem(answer, 403, "forbidden")
+
+
+async def test_one_type_out_of_scope_refuses_the_whole_batch(api, make_key, mesh_redis, mesh_keys):
+    headers = {
+        "authorization": f"Bearer {await make_key('narrow', publish=['order.*'])}",
+        "content-type": "application/cloudevents-batch+json",
+    }
+    batch = [
+        {"specversion": "1.0", "id": t, "source": "s", "type": t} for t in ("order.placed", "user.registered")
+    ]
+
+    assert_problem(await api.post("/v1/events", json=batch, headers=headers), 403, "forbidden")
+    assert not await mesh_redis.exists(mesh_keys.events("order"))
+
+
+class TestRemembering:
+    """Keys in memory: quick to revoke, and no question per request."""
+
+    @pytest.fixture
+    def clock(self):
+        class Clock:
+            now = 0.0
+
+            def __call__(self):
+                return self.now
+
+        return Clock()
+
+    @pytest.fixture
+    def auth(self, mesh_redis, mesh_keys, clock):
+        settings = ApiSettings(
+            _env_file=None, key_refresh=timedelta(seconds=2), key_lifetime=timedelta(seconds=5)
+        )
+        return Authenticator(ApiKeys(mesh_redis, mesh_keys), settings, Reading(3), clock)
+
+    async def test_a_key_in_use_is_looked_up_beside_the_requests(
+        self, auth, clock, admin, mesh_redis, mesh_keys
+    ):
+        header = f"Bearer {admin}".encode()
+        await auth.authenticate(header)
+        await ApiKeys(mesh_redis, mesh_keys).revoke("shop")
+
+        clock.now = 1.9
+        assert auth.at_once(header).name == "shop"
+        clock.now = 2.1
+        assert auth.at_once(header).name == "shop"  # believed once more, and looked up meanwhile
+        async with asyncio.timeout(5):
+            while auth.at_once(header):
+                await asyncio.sleep(0.01)
+        with pytest.raises(Problem):
+            await auth.authenticate(header)
+
+    async def test_a_key_that_was_not_used_for_a_while_is_looked_up_first(
+        self, auth, clock, admin, mesh_redis, mesh_keys
+    ):
+        header = f"Bearer {admin}".encode()
+        await auth.authenticate(header)
+        await ApiKeys(mesh_redis, mesh_keys).revoke("shop")
+
+        clock.now = 5.1
+        assert auth.at_once(header) is None
+        with pytest.raises(Problem):
+            await auth.authenticate(header)
+
+    async def test_secrets_are_not_kept_in_memory(self, auth, admin):
+        await auth.authenticate(f"Bearer {admin}".encode())
+        with pytest.raises(Problem):
+            await auth.authenticate(b"Bearer smk_guess")
+
+        assert len(auth._known) == 1
+        assert admin not in repr(auth._known)
+
+    async def test_a_crowd_with_one_new_key_does_not_run_out_of_connections(self, auth, admin):
+        found = await asyncio.gather(*(auth.authenticate(f"Bearer {admin}".encode()) for _ in range(500)))
+
+        assert {key.name for key in found} == {"shop"}
+
+
+async def test_a_new_key_works_at_once(api, make_key):
+    headers = {"authorization": f"Bearer {await make_key('new', publish=['*'])}"}
+
+    assert (await api.post("/v1/events", json=EVENT, headers=headers)).status_code == 202
+
+
+async def test_a_key_may_publish_at_its_rate_and_is_told_when_to_come_back(api, make_key):
+    headers = {"authorization": f"Bearer {await make_key('slow', publish=['*'], rate=1)}"}
+    batch = [{"specversion": "1.0", "id": str(n), "source": "s", "type": "a.b"} for n in range(1_000)]
+    as_batch = {**headers, "content-type": "application/cloudevents-batch+json"}
+
+    whole = await api.post("/v1/events", json=batch, headers=as_batch)
+    answer = await api.post("/v1/events", json=EVENT, headers=headers)
+
+    assert whole.status_code == 202
+    assert_problem(answer, 429, "too-many-requests")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_bucket_fills_at_its_rate():
+    class Key:
+        name, rate = "a", 2_000
+
+    now = 0.0
+    limit = RateLimit(0, lambda: now)
+    limit.spend(Key, 2_000)
+    with pytest.raises(Problem) as refused:
+        limit.spend(Key, 1_000)
+    assert refused.value.headers["retry-after"] == "1"
+    now = 0.5
+    limit.spend(Key, 1_000)
+    with pytest.raises(Problem):
+        limit.spend(Key, 1)
