@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Literal
 
 import orjson
@@ -22,7 +23,7 @@ from streammesh.streams.publish import ms, stored_form
 ENDED_TYPES = {state: notifications.TASK_TYPES[state] for state in names.ENDED}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskRef:
     """What a worker knows of a task before it asks the ledger."""
 
@@ -30,6 +31,11 @@ class TaskRef:
     name: str  # `<service>.<handler>`
     service: str
     event: Event
+
+    @cached_property
+    def fragment(self) -> str:
+        """The event's part of every notification of this task."""
+        return notifications.event_fragment(self.event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ class Ledger:
                 *(place.entry, worker, WORKERS),
                 *(self.settings.notifications_kept, ms(self.settings.lease)),
                 *self._told(ref),
-                notifications.event_fragment(ref.event) + before,
+                ref.fragment + before,
                 after,
             ],
             _parse_claim,
@@ -114,7 +120,7 @@ class Ledger:
         The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
         """
         keys, settings = self.keys, self.settings
-        fragment = notifications.event_fragment(ref.event)
+        fragment = ref.fragment
         outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
         if follow_ups:
             outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
@@ -151,7 +157,7 @@ class Ledger:
         """`retry_later.lua`: end this attempt and set the next. Answers `done` or `lost`."""
         keys = self.keys
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
-        fragment = notifications.event_fragment(ref.event)
+        fragment = ref.fragment
         return lua.Call(
             lua.script("retry_later"),
             [*self._rows(ref), keys.queue(place.queue, place.step), keys.due(), keys.due_entries()],
@@ -168,7 +174,7 @@ class Ledger:
     def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[str]:
         """`progress.lua`: say how far an attempt is. Answers `done` or `lost`."""
         data = {"progress": round(fraction, 4), "text": text}
-        fragment = notifications.event_fragment(ref.event)
+        fragment = ref.fragment
         return lua.Call(
             lua.script("progress"),
             self._rows(ref),

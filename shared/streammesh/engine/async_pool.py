@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -56,6 +57,8 @@ class TaskPool(BasePool):
     def on_start(self) -> None:
         self.loop = uvloop.new_event_loop()
         self._running: set[asyncio.Task[Any]] = set()
+        self._coming: deque[tuple[_Job, Callable[[], Any], float | None, Any]] = deque()
+        self._called = False
         self._thread = threading.Thread(target=self._run_loop, name="async-pool", daemon=True)
         self._thread.start()
 
@@ -76,8 +79,16 @@ class TaskPool(BasePool):
     ) -> _Job:
         job = _Job()
         run = partial(apply_target, target, args, kwargs, callback, accept_callback)
-        self.loop.call_soon_threadsafe(self._start, job, run, timeout, timeout_callback)
+        self._coming.append((job, run, timeout, timeout_callback))
+        if not self._called:  # one wake-up of the loop serves all that come before it looks
+            self._called = True
+            self.loop.call_soon_threadsafe(self._start_all)
         return job
+
+    def _start_all(self) -> None:
+        self._called = False
+        while self._coming:
+            self._start(*self._coming.popleft())
 
     def _start(self, job: _Job, run: Callable[[], Any], timeout: float | None, timeout_callback: Any) -> None:
         task = job.task = self.loop.create_task(self._run(run))

@@ -103,6 +103,11 @@ class LeaseKeeper:
             self._ended[tag] = held
             self._notify_by(self._ended_since + ACK_DELAY)
 
+    def settled(self, tag: str) -> None:
+        """The entry has ended and is gone from its queue already: a ledger script removed it."""
+        with self._wake:
+            self._held.pop(tag, None)
+
     def release(self, tag: str) -> Held | None:
         """Hold the entry no more: the caller has other plans with it."""
         with self._wake:

@@ -15,7 +15,7 @@ from streammesh.subscriptions import Subscription
 def task_ref(task_id: str, subscription: Subscription, raw: Any) -> TaskRef:
     """Who a queue entry is about. An envelope that is broken still gets a name, so that it can be told."""
     try:
-        event = envelope.from_dict(raw)
+        event = envelope.from_checked(raw)
     except InvalidEvent:
         event = Event(id=task_id, source=subscription.service, type="event.broken", time="")
     return TaskRef(task_id, subscription.task, subscription.service, event)

@@ -24,10 +24,12 @@ class Read(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What was taken over, and the longest idle time (seconds, 0 for none) among those left with their owners."""
+    """What was taken over, and what was not: the longest idle time (seconds, 0 for none) among those left with
+    their owners, and whether more was given back than there was room for."""
 
     entries: list[Read]
     oldest: float
+    more: bool
 
 
 class Poison(NamedTuple):
@@ -77,13 +79,14 @@ class QueueCalls:
         """Entries that were given back and, with `stale`, those whose lease ran out."""
 
         def parse(answer: Any) -> Taken:
-            rows, oldest = answer
+            rows, oldest, more = answer
             return Taken(
                 [
                     Read(streams[int(number) - 1], entry.decode(), int(times), pairs(fields))
                     for number, entry, times, fields in rows
                 ],
                 int(oldest) / 1000,
+                bool(more),
             )
 
         lease = self.lease_ms if stale else 0
@@ -139,9 +142,12 @@ class QueueCalls:
             bool,
         )
 
-    def purge(self, stream: str, most: int) -> lua.Call[int]:
-        """Remove entries of one stream that nobody holds; answers how many."""
-        return lua.Call(lua.script("queue_purge"), [stream], [WORKERS, RETURNED, most], int)
+    def purge(self, stream: str, most: int) -> lua.Call[tuple[int, int]]:
+        """Remove entries of one stream that nobody holds; answers how many, and how many were doorbells."""
+        args = [WORKERS, RETURNED, most]
+        return lua.Call(
+            lua.script("queue_purge"), [stream], args, lambda answer: (int(answer[0]), int(answer[1]))
+        )
 
     def tidy(self, streams: Sequence[str], silent_ms: int) -> lua.Call[int]:
         """Remove consumers that hold nothing and were silent for so long; answers how many."""

@@ -12,14 +12,17 @@ import structlog
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
+from streammesh import names
 from streammesh.clock import to_ms
 from streammesh.engine.insisting import insist_sync
 from streammesh.engine.outcome import GiveUp, after_error
 from streammesh.engine.places import queue_place, task_ref
 from streammesh.ledger import dead_letter
-from streammesh.names import FAILED
 
 log = structlog.get_logger(__name__)
+
+
+REMOVED = frozenset((*names.ENDED, "workflow"))  # in one step with these, the queue entry went
 
 
 class HardLimit(Exception):
@@ -29,9 +32,26 @@ class HardLimit(Exception):
 class MeshRequest(Request):
     """A request for a delivery."""
 
+    _removed = False
+
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
         self._request_dict["mesh_tag"] = message.delivery_tag
+
+    def acknowledge(self) -> None:
+        """What a ledger script has removed from its queue is only let go of; anything else as Celery does it."""
+        if self._removed and not self.acknowledged:
+            self._message.channel.qos.settled(self._message.delivery_tag)
+            self._message._state = "ACK"
+            self.acknowledged = True
+        else:
+            super().acknowledge()
+
+    def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
+        """The task says what became of the delivery, and so whether its queue entry is still there."""
+        failed, state, _ = failed__retval__runtime
+        self._removed = not failed and state in REMOVED and hasattr(self._message.channel, "keeper")
+        return super().on_success(failed__retval__runtime, **options)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
@@ -69,7 +89,7 @@ class MeshRequest(Request):
                 ref,
                 place,
                 int(attempt),
-                FAILED,
+                names.FAILED,
                 failure=decision.failure,
                 keep=task.kind.keep,
                 dead_letter=letter,

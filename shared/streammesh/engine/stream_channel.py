@@ -222,8 +222,10 @@ class StreamChannel(kombu_redis.Channel):
     def _purge(self, queue: str) -> int:
         removed = 0
         for stream in self._streams_of(queue):
-            while count := self.run(self.calls.purge(stream, PURGE_BATCH)):
-                removed += count
+            gone = PURGE_BATCH
+            while gone == PURGE_BATCH:
+                gone, bells = self.run(self.calls.purge(stream, PURGE_BATCH))
+                removed += gone - bells
         return removed
 
     def _delete(self, queue: str, exchange: str, routing_key: str, pattern: str, *_: Any, **__: Any) -> None:

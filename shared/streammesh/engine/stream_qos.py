@@ -9,6 +9,10 @@ from kombu.transport import virtual
 NO_LIMIT = 100  # entries in one read where no prefetch limit is set
 
 
+def _look_again() -> None:
+    """Does nothing itself: the worker's event loop goes round once, and finds room for more."""
+
+
 class StreamQoS(virtual.QoS):
     """Prefetch limit and acknowledgement of one channel; the leases are the keeper's business."""
 
@@ -54,6 +58,13 @@ class StreamQoS(virtual.QoS):
     def ack(self, delivery_tag: str) -> None:
         """The entry has ended. Works after the channel was closed too, and never blocks on Redis."""
         self._keeper.ack(delivery_tag)
+
+    def settled(self, delivery_tag: str) -> None:
+        """The entry has ended and was removed with its outcome. From any thread; a full channel then reads again."""
+        self._keeper.settled(delivery_tag)
+        loop = self.channel.connection.loop if self._full and self.channel.connection else None
+        if loop is not None:
+            loop.call_soon(_look_again)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Drop the entry, or put it back at the end of its queue."""

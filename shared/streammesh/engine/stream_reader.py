@@ -81,7 +81,7 @@ class StreamReader:
         streams = self._streams()
         if self._rung or now >= self._take_at:
             self._take(streams, now)
-        elif len(streams) > 1:
+        if len(streams) > 1 and channel.qos.can_consume():
             self._admit(self._read_now(streams, self._room()))
 
     def start(self) -> None:
@@ -220,8 +220,6 @@ class StreamReader:
         reads = read_answer(answer)
         if reads and took > self._lease / 2:
             reads = self._still_ours(reads)
-        if reads:
-            channel._queue_cycle.rotate(self._places[reads[0].stream][0])
         self._admit(reads)
 
     def _refused(self, error: ResponseError, streams: list[str] | None = None) -> None:
@@ -245,8 +243,9 @@ class StreamReader:
         return [read for read in reads if read.entry not in lost.get(read.stream, ())]
 
     def _take(self, streams: list[str], now: float) -> None:
-        stale, self._rung = now >= self._take_at, False
+        stale = now >= self._take_at
         taken = self._channel.run(self._calls.take(streams, self._room(), stale=stale))
+        self._rung = taken.more
         if stale:
             soon = (
                 self._lease - taken.oldest + _RANDOM.uniform(0.01, 0.1)
@@ -269,6 +268,7 @@ class StreamReader:
         ended: dict[str, list[str]] = defaultdict(list)
         for read in reads:
             queue, _ = self._places[read.stream]
+            self._channel._queue_cycle.rotate(queue)  # the next read begins with another queue
             if WAKE in read.fields:
                 self._rung = True
                 ended[read.stream].append(read.entry)
