@@ -20,7 +20,7 @@ def main() -> None:
     logs.configure(settings, "flower")
     app = make_app("flower", settings)
     # Flower picks its counter by the broker's URL scheme and knows none for streams.
-    flower.views.Broker = lambda *_, **__: QueueLengths(app)
+    flower.views.Broker = lambda *_, **__: QueueLengths(app, settings)
     app.start(["flower", f"--port={PORT}"])
 
 

@@ -6,6 +6,11 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from streammesh.keys import Keys
+from streammesh.manifests import read_manifests
+from streammesh.redis_client import open_async
+from streammesh.settings import MeshSettings
+
 
 class App(Protocol):
     """As much of a Celery app as is needed here."""
@@ -14,19 +19,32 @@ class App(Protocol):
 
 
 class QueueLengths:
-    """Stands in for Flower's `Broker`: asks the transport that the workers themselves use."""
+    """Stands in for Flower's `Broker`: asks the transport that the workers themselves use.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    Flower knows the queues of workers that answered it; a service whose workers are all away has the most
+    interesting queue, so the services' manifests are asked as well.
+    """
+
+    def __init__(self, app: App, settings: MeshSettings) -> None:
+        self._app, self._settings = app, settings
 
     async def queues(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """`[{"name": ..., "messages": ...}]`: tasks not yet delivered and tasks in a worker's hands, together."""
-        return await asyncio.to_thread(self._lengths, list(names))
+        async with open_async(self._settings, "flower") as client:
+            manifests = await read_manifests(client, Keys(self._settings.namespace))
+        known = {manifest.service for manifest in manifests}
+        return await asyncio.to_thread(self._lengths, sorted(known | set(names)), known)
 
-    def _lengths(self, names: list[str]) -> list[dict[str, Any]]:
+    def _lengths(self, names: list[str], known: set[str]) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
         with self._app.connection_for_read() as connection:
-            channel = connection.default_channel
-            return [
-                {"name": name, "messages": channel.queue_declare(queue=name, passive=True).message_count}
-                for name in names
-            ]
+            for name in names:
+                channel = connection.channel()  # a refused declaration closes its channel
+                try:
+                    length = channel.queue_declare(queue=name, passive=True).message_count
+                except connection.channel_errors:
+                    if name in known:  # nothing was ever handed over to it
+                        found.append({"name": name, "messages": 0})
+                else:
+                    found.append({"name": name, "messages": length})
+        return found

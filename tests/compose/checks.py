@@ -96,25 +96,43 @@ def redis_wants_its_password_and_keeps_what_it_has(mesh: Mesh) -> str:
     return "NOAUTH; appendonly everysec, noeviction"
 
 
-def flower_wants_its_password_and_shows_the_queues(mesh: Mesh) -> str:
-    for path in ("/", "/api/workers", "/api/queues/length"):
+def flower_wants_its_password(mesh: Mesh) -> str:
+    for path in ("/", "/tasks", "/api/workers", "/api/queues/length"):
         without = httpx.get(mesh.flower_url + path).status_code
         require(without == 401, f"{path} without a password answers {without}")
         wrong = httpx.get(mesh.flower_url + path, auth=("watcher", "wrong")).status_code
         require(wrong == 401, f"{path} with a wrong password answers {wrong}")
-    seen: set[str] = set()
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with httpx.Client(base_url=mesh.flower_url, auth=mesh.flower_auth, timeout=20) as flower:
-            require(flower.get("/").status_code == 200, "Flower does not show its page with the password")
-            workers = flower.get("/api/workers", params={"refresh": "true"})
-            lengths = flower.get("/api/queues/length")
-        require(lengths.status_code == 200, f"queue lengths: {lengths.status_code} {lengths.text[:300]}")
-        seen = {queue["name"] for queue in lengths.json()["active_queues"]}
-        if len(workers.json()) >= 4 and set(WORKERS) <= seen:
-            return f"{len(workers.json())} workers, queues {', '.join(sorted(seen))}"
-        time.sleep(1)
-    raise AssertionError(f"Flower saw the queues {seen} and the workers {list(workers.json())}")
+    with httpx.Client(base_url=mesh.flower_url, auth=mesh.flower_auth) as flower:
+        require(flower.get("/").status_code == 200, "its page does not open with the password")
+        sent = flower.post("/api/task/send-task/email_worker.any", json={"args": []})
+        require(sent.status_code == 403, f"a task could be sent past the mesh: {sent.status_code}")
+    return "401 without, 200 with; sending a task past the mesh is refused"
+
+
+def flower_shows_queues_workers_and_tasks(mesh: Mesh) -> str:
+    wanted = 2 * len(WORKERS) + 1  # the scheduler works as well
+
+    def workers() -> list[str]:
+        shown = flower.get("/workers", params={"json": "1"}).json()["data"]
+        return [worker["hostname"] for worker in shown if worker["status"]]
+
+    def tasks() -> set[str]:
+        return {task["name"] for task in flower.get("/api/tasks").json().values()}
+
+    with (
+        httpx.Client(base_url=mesh.flower_url, auth=mesh.flower_auth, timeout=20) as flower,
+        FrontDoor(mesh.api_url, mesh.api_key) as door,
+    ):
+        answer = flower.get("/api/queues/length")
+        require(answer.status_code == 200, f"queue lengths: {answer.status_code} {answer.text[-300:]}")
+        queues = {queue["name"] for queue in answer.json()["active_queues"]}
+        require({*WORKERS, "scheduler"} <= queues, f"it shows the queues {queues}")
+        mesh.wait_for(lambda: len(workers()) >= wanted, f"{wanted} workers that are online in Flower")
+        door.follow(
+            door.publish("user.registered", {"user_id": 5, "email": "eve@example.com", "name": "Eve"})
+        )
+        mesh.wait_for(lambda: "email_worker.send_welcome" in tasks(), "the task in Flower")
+        return f"queues {', '.join(sorted(queues))}; {len(workers())} workers online"
 
 
 def nothing_is_amiss_in_the_logs(mesh: Mesh) -> str:
@@ -235,7 +253,8 @@ CHECKS: list[Callable[[Mesh], str]] = [
     an_event_becomes_an_email_and_the_client_is_told,
     an_uploaded_file_becomes_a_pdf_and_an_attachment,
     both_replicas_of_the_email_worker_take_part,
-    flower_wants_its_password_and_shows_the_queues,
+    flower_wants_its_password,
+    flower_shows_queues_workers_and_tasks,
     nothing_is_amiss_in_the_logs,
     a_restart_of_redis_loses_nothing,
     no_secret_is_in_a_log_or_a_command_line,
