@@ -11,6 +11,7 @@ from streammesh import envelope
 from services.api.shapes import ReportState
 from services.api.tests.test_publishing import assert_problem
 
+FORM = {"title": "Sales", "group_by": "country", "measure": "total"}
 CSV = "country,total\nDE,3\nAT,4\n"
 ASKED = {"title": "Sales", "csv": CSV, "group_by": "country", "measure": "total"}
 PDF = b"%PDF-1.7\n" + bytes(range(256)) * 40
@@ -93,8 +94,6 @@ async def test_the_meshs_own_operations_need_no_source(api):
 
 
 class TestUploads:
-    FORM = {"title": "Sales", "group_by": "country", "measure": "total"}
-
     @pytest.mark.parametrize(
         ("name", "media", "suffix"),
         [
@@ -106,7 +105,7 @@ class TestUploads:
     async def test_a_file_is_kept_in_the_store_and_named_in_the_event(
         self, api, folder, mesh_redis, mesh_keys, name, media, suffix
     ):
-        answer = await api.post("/v1/reports", data=self.FORM, files={"file": (name, CSV, media)})
+        answer = await api.post("/v1/reports", data=FORM, files={"file": (name, CSV, media)})
 
         event = await requested(mesh_redis, mesh_keys)
         assert answer.status_code == 202, answer.text
@@ -116,7 +115,7 @@ class TestUploads:
 
     async def test_the_same_upload_again_is_a_duplicate_and_another_one_a_conflict(self, api, folder):
         def send(content):
-            form = {**self.FORM, "report_id": "sales-1"}
+            form = {**FORM, "report_id": "sales-1"}
             return api.post("/v1/reports", data=form, files={"file": ("sales.csv", content, "text/csv")})
 
         first, again, other = await send(CSV), await send(CSV), await send(CSV + "CH,9\n")

@@ -1,0 +1,173 @@
+"""The real server on a real socket: what the parser refuses is a problem document, too, and costs little."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import pytest
+from streammesh.envelope import BATCH
+
+from services.api.server import HEAD_BYTES
+
+POST = b"POST /v1/events HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.fixture
+def talk(live):
+    async def talk(request: bytes, *, end: bool = False) -> tuple[int, dict[str, str], bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+        try:
+            async with asyncio.timeout(10):
+                writer.write(request)
+                if end:
+                    writer.write_eof()
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:-2])
+                body = await reader.readexactly(int(headers.get("content-length", "0")))
+                return int(head.split()[1]), headers, body
+        finally:
+            writer.close()
+
+    return talk
+
+
+def assert_problem(answer, status):
+    found, headers, body = answer
+    assert (found, headers["content-type"]) == (status, "application/problem+json"), body
+    document = json.loads(body)
+    assert document["status"] == status and document["request_id"] == headers["x-request-id"]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /v1/events/a\x00b HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /v1/events/\xff HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx-a: a\x00b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx a: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+)
+async def test_what_is_not_http_is_a_problem_document(talk, request_):
+    assert_problem(await talk(request_), 400)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 10_000_000,
+        b"GET /" + b"a" * 10_000_000,
+        b"GET / HTTP/1.1\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(500_000)),
+    ],
+)
+async def test_a_head_without_an_end_is_refused_while_it_arrives(live, head):
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    sent = 0
+    answered = asyncio.create_task(reader.read(65_536))
+    try:
+        async with asyncio.timeout(10):
+            while sent < len(head) and not answered.done():
+                writer.write(head[sent : sent + 16_384])
+                sent += 16_384
+                await writer.drain()
+                await asyncio.sleep(0)
+            answer = await answered
+    except ConnectionResetError:
+        answer = await answered
+    finally:
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"application/problem+json" in answer
+    assert sent < HEAD_BYTES * 40
+
+
+async def test_large_headers_of_a_whole_request_are_refused(talk):
+    head = b"GET /v1/events HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 40_000 + b"\r\n\r\n"
+
+    assert_problem(await talk(head), 431)
+
+
+async def test_many_requests_on_one_connection_are_counted_one_by_one(talk, live, admin):
+    one = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 20_000 + b"\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    for _ in range(20):
+        writer.write(one)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+    writer.close()
+
+
+async def test_a_refusal_does_not_spoil_the_connection(live, admin):
+    """What was not read of a refused body is not taken for the next request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    authorization = b"authorization: Bearer " + admin.encode() + b"\r\n"
+    body = b"GET /nothing HTTP/1.1\r\n\r\n" * 20_000
+
+    async def answer():
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
+        return int(head.split()[1])
+
+    writer.write(
+        POST
+        + authorization
+        + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        + body
+    )
+    first = await answer()
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    second = await answer()
+    writer.close()
+
+    assert (first, second) == (413, 200)
+
+
+async def test_a_client_that_goes_away_halfway_changes_nothing(live, admin, door, mesh_redis, mesh_keys):
+    head = POST + b"authorization: Bearer " + admin.encode() + b"\r\ncontent-type: application/json\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    writer.write(head + b'content-length: 100\r\n\r\n{"type":"order.placed"')
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+    async with asyncio.timeout(5):
+        while door._inside:
+            await asyncio.sleep(0.01)
+    assert (await live.get("/healthz")).status_code == 200
+    assert not await mesh_redis.exists(mesh_keys.events("order"))
+
+
+async def test_chunked_bodies_and_expect_continue_work(live, admin, talk):
+    head = POST + b"authorization: Bearer " + admin.encode() + b"\r\ncontent-type: application/json\r\n"
+
+    status, _, _ = await talk(
+        head + b'transfer-encoding: chunked\r\n\r\n8\r\n{"type":\r\n6\r\n"a.b"}\r\n0\r\n\r\n'
+    )
+    answer = await live.post("/v1/events", json={"type": "a.b"}, headers={"expect": "100-continue"})
+
+    assert (status, answer.status_code) == (202, 202)
+
+
+async def test_concurrent_publishers_each_get_their_own_answer(live, mesh_redis, mesh_keys):
+    async def publish(n):
+        answer = await live.post("/v1/events", json={"type": "order.placed", "id": str(n), "data": n})
+        return answer.json()["id"]
+
+    assert await asyncio.gather(*(publish(n) for n in range(300))) == [str(n) for n in range(300)]
+    assert await mesh_redis.xlen(mesh_keys.events("order")) == 300
+
+
+async def test_a_batch_over_a_real_connection(live):
+    batch = [{"specversion": "1.0", "id": str(n), "source": "s", "type": "a.b"} for n in range(1_000)]
+
+    answer = await live.post("/v1/events", content=json.dumps(batch), headers={"content-type": BATCH})
+
+    assert (answer.status_code, len(answer.json()["events"])) == (202, 1_000)
