@@ -1,0 +1,68 @@
+"""`make faults`: play the scenarios, print the table, write var/faults/latest.json; exit code 1 if any row failed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tests.faults.processes import Forks
+from tests.faults.report import Row, show, write
+from tests.faults.scenarios import dispatcher_kills, mixed
+from tests.faults.stage import Stage
+from tests.harness.processes import ROOT
+
+Scenario = Callable[[Stage], Awaitable[Row]]
+SCENARIOS: dict[str, Scenario] = {
+    "mixed": mixed.run,
+    "dispatcher": dispatcher_kills.run,
+}
+FOLDER = ROOT / "var" / "faults"
+
+
+async def play_all(names: Sequence[str], size: str, seed: int, console: Console) -> list[Row]:
+    """The scenarios one after the other."""
+    rows = []
+    async with Forks() as forks:
+        for name in names:
+            began = time.monotonic()
+            row = await SCENARIOS[name](Stage(forks, FOLDER / name, seed, size))
+            rows.append(row)
+            console.print(
+                f"{name}: {'passed' if row.passed else 'FAILED'} after {time.monotonic() - began:.0f} s"
+                f" ({row.kills} kills, {row.events} events, {row.lost} lost, {row.doubled} doubled)",
+                highlight=False,
+            )
+    return rows
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_const", const="quick", dest="size", help="small, under 3 minutes")
+    size.add_argument("--long", action="store_const", const="long", dest="size", help="many more kills")
+    parser.add_argument("--seed", type=int, default=1, help="what random choices are made of (default 1)")
+    parser.add_argument(
+        "--only", action="append", choices=list(SCENARIOS), metavar="NAME",
+        help=f"this scenario only; may be repeated; one of {', '.join(SCENARIOS)}",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, default=FOLDER / "latest.json", help="where to write the rows")
+    chosen = parser.parse_args()
+    console = Console()
+    rows = asyncio.run(
+        play_all(chosen.only or list(SCENARIOS), chosen.size or "normal", chosen.seed, console)
+    )
+    show(console, rows)
+    write(chosen.json, rows)
+    console.print(f"written to {chosen.json}", highlight=False)
+    sys.exit(0 if all(row.passed for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()

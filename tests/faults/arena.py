@@ -1,0 +1,214 @@
+"""A mesh of real processes that may be killed at any time, on a server of its own, with all that it did kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import RedisError
+from streammesh.alive import FRESH_MS
+from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.keys import Keys
+from streammesh.rows import parse_event
+from streammesh.testing.waiting import wait_until
+
+from tests.faults.load import History
+from tests.faults.mix import DELIVERIES
+from tests.faults.processes import Forks, Killed, Part
+from tests.faults.proxy import Proxy
+from tests.faults.records import FILE, Run, read_runs
+from tests.faults.witness import Facts, read_facts
+
+NAMESPACE = "faults"
+API_KEY = "faults-admin-key-of-thirty-letters"
+LEASE = 2.0  # seconds; production's is 15
+ROLES = {
+    "dispatcher": "services.dispatcher",
+    "fault_async": "tests.faults.workers.async_worker",
+    "fault_sync": "tests.faults.workers.sync_worker",
+}
+READY_SECONDS = 60
+
+
+class Arena:
+    """One run's mesh; an async context manager. Everything that it started has ended when it is left."""
+
+    def __init__(self, forks: Forks, folder: Path, seed: int, *, fsync: str = "everysec", **env: str) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.folder, self.forks, self.rng = folder, forks, random.Random(seed)
+        self.keys, self.record = Keys(NAMESPACE), folder / "runs.txt"
+        options = ("--auto-aof-rewrite-percentage", "0")  # the file is the witness: see append_log.py
+        self.server = EmbeddedServer(folder / "redis", fsync=fsync, options=options)
+        self.env = {
+            "MESH_REDIS_URL": self.server.url,
+            "MESH_NAMESPACE": NAMESPACE,
+            "MESH_LEASE": f"{LEASE}s",
+            "MESH_LOG_FORMAT": "json",
+            "MESH_CONCURRENCY": "0",
+            "API_ADMIN_KEY": API_KEY,
+            FILE: str(self.record),
+            **env,
+        }
+        self.parts: list[Part] = []
+        self.apis: list[int] = []
+        self.door = Proxy([], seed, in_turn=True)
+        self._guarded = 0
+        self.client = redis.asyncio.Redis.from_url(
+            self.server.url, socket_timeout=30, retry=Retry(ConstantBackoff(0.1), 100)
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.server_up()
+        await self.door.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for part in self.parts:
+            if part.running:
+                await part.kill()
+        await self.door.__aexit__(kind, error, trace)
+        await self.client.aclose()
+        await self.server_down(kill=True)
+
+    # --- the server ---------------------------------------------------------------------------
+
+    async def server_up(self) -> float:
+        """Start it; answers when it was back, in seconds since the epoch."""
+        await asyncio.to_thread(self.server.start)
+        back = time.time()
+        self._guarded = self.server.pid
+        await self.forks.guard(self._guarded)
+        return back
+
+    async def server_down(self, *, kill: bool) -> None:
+        """End it."""
+        await asyncio.to_thread(self.server.stop, kill=kill)
+        await self.forks.release(self._guarded)
+
+    # --- the parts ----------------------------------------------------------------------------
+
+    async def add(
+        self, role: str, count: int = 1, *, argv: Sequence[str] = (), module: str | None = None, **env: str
+    ) -> list[Part]:
+        """Start processes of a role (a name in `ROLES`, or any with its `module`); does not wait for them."""
+        added = []
+        for _ in range(count):
+            number = sum(part.role == role for part in self.parts)
+            part = Part(
+                self.forks, role, f"{role}-{number}", module or ROLES[role], {**self.env, **env}, self.folder, argv
+            )
+            self.parts.append(await part.start())
+            added.append(part)
+        return added
+
+    async def add_api(self, count: int, **env: str) -> list[Part]:
+        """Start API replicas behind the door."""
+        added = []
+        for _ in range(count):
+            port = free_port()
+            self.apis.append(port)
+            self.door.targets.append(port)
+            added += await self.add("api", module="services.api", API_PORT=str(port), **env)
+        return added
+
+    @property
+    def url(self) -> str:
+        """Where clients go; behind it is whichever replica answers."""
+        return f"http://127.0.0.1:{self.door.port}"
+
+    @property
+    def kills(self) -> list[Killed]:
+        """All kills so far, in order."""
+        return sorted((kill for part in self.parts for kill in part.kills), key=lambda kill: kill.at)
+
+    async def ready(self) -> None:
+        """Wait until every process shows life, and every replica listens."""
+        wanted: dict[str, int] = {}
+        for part in self.parts:
+            if part.role != "api":
+                wanted[part.role] = wanted.get(part.role, 0) + 1
+
+        async def all_live() -> bool:
+            since = str(round(time.time() * 1000) - FRESH_MS)
+            counts = {r: await self.client.zcount(self.keys.alive(r), since, "+inf") for r in wanted}
+            return all(counts[role] >= count for role, count in wanted.items())
+
+        await wait_until(f"signs of life of {wanted}", all_live, seconds=READY_SECONDS)
+        for port in self.apis:
+            await wait_until(f"the API listens on {port}", lambda p=port: listens(p), seconds=READY_SECONDS)  # type: ignore[misc]
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def settle(self, history: History, seconds: float = 60) -> bool:
+        """Wait until every accepted event and all that followed has ended; answers whether that came about."""
+        open_ids = {sent.id for sent in history.accepted}
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(RedisError, OSError):
+                if open_ids:
+                    open_ids = await self._still_open(sorted(open_ids))
+                elif await self._is_quiet():
+                    return True
+            await asyncio.sleep(0.2)
+        return False
+
+    async def _still_open(self, ids: list[str]) -> set[str]:
+        pipeline = self.client.pipeline(transaction=False)
+        for event in ids:
+            pipeline.hgetall(self.keys.event(event))
+        rows = zip(ids, await pipeline.execute(), strict=True)
+        return {event for event, row in rows if not all(r.completed for r in parse_event(event, row) or [_NONE])}
+
+    async def _is_quiet(self) -> bool:
+        """Nothing queued, nothing held, nothing waiting for later, nothing not yet handed over."""
+        keys, client = self.keys, self.client
+        for service in ("fault_async", "fault_sync"):
+            if await client.xlen(keys.queue(service)):
+                return False
+        if await client.zcard(keys.due()):
+            return False
+        for domain in await client.smembers(keys.domains()):
+            for group in await client.xinfo_groups(keys.events(domain.decode())):
+                if group["pending"] or group["lag"]:
+                    return False
+        return True
+
+    def facts(self) -> Facts:
+        """What took effect, from the server's append-only file."""
+        return read_facts(self.server.folder, self.keys, DELIVERIES)
+
+    def runs(self) -> Mapping[str, list[Run]]:
+        """What handlers did."""
+        return read_runs(self.record)
+
+
+class _NoRow:
+    completed = False
+
+
+_NONE = _NoRow()
+
+
+async def listens(port: int) -> bool:
+    """Whether something accepts connections there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -1,0 +1,184 @@
+"""Compares what publishers were promised with what took effect. It asks the mesh nothing: see `append_log.py`.
+
+A finding is one sentence about one thing. `lost`: something that was promised has not happened. `doubled`:
+something that happens once has happened again. What a killed worker had begun and somebody else did again is
+neither, since a handler cannot be run exactly once by anybody; it is counted as `repeated`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED
+
+from tests.faults.followers import Seen
+from tests.faults.load import History
+from tests.faults.mix import BY_TYPE
+from tests.faults.records import Run
+from tests.faults.witness import Delivery, Facts, Identity, Told
+
+ENDS = {TASK_TYPES[state] for state in ("succeeded", "failed", "cancelled", "expired")}
+OURS = "fault."
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the checker found."""
+
+    lost: list[str] = field(default_factory=list)
+    doubled: list[str] = field(default_factory=list)
+    repeated: int = 0  # runs of handlers beyond those that were needed
+    events: int = 0  # that took effect, those that followed from others included
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing was lost and nothing doubled."""
+        return not self.lost and not self.doubled
+
+
+def check(
+    history: History, facts: Facts, runs: Mapping[str, Sequence[Run]], *, strict: bool = False
+) -> Findings:
+    """Compare. With `strict` no worker was killed, so a handler that ran more often than needed is doubled."""
+    found = Findings()
+    _stored(found, history, facts)
+    tasks = _handed_over(found, facts)
+    _ended(found, facts, tasks)
+    _told(found, facts, tasks)
+    _followed(found, facts, tasks)
+    _ran(found, facts, tasks, runs, strict)
+    return found
+
+
+def _stored(found: Findings, history: History, facts: Facts) -> None:
+    sent = {one.identity: one for one in history.sent}
+    for identity, one in sent.items():
+        if one.refused:
+            found.lost.append(f"event {identity} was refused: {one.refused}")
+        elif one.accepted and identity not in facts.stored:
+            found.lost.append(f"event {identity} was accepted and is not stored")
+    for identity, times in facts.stored.items():
+        kind = facts.types[identity]
+        if not kind.startswith(OURS):
+            continue
+        found.events += 1
+        if len(times) > 1:
+            found.doubled.append(f"event {identity} is stored {len(times)} times")
+        if identity not in sent and kind != "fault.after":
+            found.doubled.append(f"event {identity} is stored and nobody published it")
+
+
+def _handed_over(found: Findings, facts: Facts) -> dict[Delivery, str]:
+    """Every delivery's task, after a look at how often it was handed over."""
+    tasks: dict[Delivery, str] = {}
+    for source, event in facts.stored:
+        kind = facts.types[(source, event)]
+        for name in BY_TYPE[kind].tasks if kind in BY_TYPE else ():
+            delivery = (source, event, name)
+            count = len(facts.handed.get(delivery, ()))
+            if count == 0:
+                found.lost.append(f"delivery {delivery} was never handed over")
+            else:
+                tasks[delivery] = facts.handed[delivery][0].task
+            if count > 1:
+                found.doubled.append(f"delivery {delivery} was handed over {count} times")
+    for delivery in facts.handed:
+        if delivery not in tasks:
+            found.doubled.append(f"delivery {delivery} was handed over and nobody asked for it")
+    by_task = Counter(hand.task for hands in facts.handed.values() for hand in {h.task: h for h in hands}.values())
+    for task, count in by_task.items():
+        if count > 1:
+            found.doubled.append(f"task {task} stands for {count} deliveries")
+    return tasks
+
+
+def _ended(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None:
+    for delivery, task in tasks.items():
+        ends = facts.ended.get(task, [])
+        wanted = BY_TYPE[facts.types[delivery[:2]]].tasks[delivery[2]]
+        if not ends:
+            found.lost.append(f"task {task} {delivery} never ended")
+        elif len(ends) > 1:
+            found.doubled.append(f"task {task} {delivery} ended {len(ends)} times: {[s for _, s in ends]}")
+        elif ends[0][1] != wanted:
+            found.lost.append(f"task {task} {delivery} {ends[0][1]} where it should have {wanted}")
+
+
+def _told(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None:
+    ends, lasts = Counter[str](), Counter[tuple[str, str]]()
+    for note in facts.told:
+        if note.type in ENDS:
+            ends[note.task] += 1
+        elif note.type in (COMPLETED, UNROUTED):
+            lasts[(note.event, note.type)] += 1
+    for task in tasks.values():
+        if task in facts.ended and ends[task] == 0:
+            found.lost.append(f"nobody was told that task {task} ended")
+        if ends[task] > 1:
+            found.doubled.append(f"the end of task {task} was told {ends[task]} times")
+    for source, event in facts.stored:
+        kind = facts.types[(source, event)]
+        if kind not in BY_TYPE:
+            continue
+        last = COMPLETED if BY_TYPE[kind].tasks else UNROUTED
+        if lasts[(event, last)] == 0:
+            found.lost.append(f"nobody was told of the end of event {(source, event)}")
+        if lasts[(event, last)] > 1:
+            found.doubled.append(f"the end of event {(source, event)} was told {lasts[(event, last)]} times")
+
+
+def _followed(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None:
+    followers: dict[str, list[Identity]] = defaultdict(list)
+    for identity, cause in facts.causes.items():
+        followers[cause].append(identity)
+    for (source, event, _), task in tasks.items():
+        kind = BY_TYPE[facts.types[(source, event)]]
+        succeeded = [state for _, state in facts.ended.get(task, ())].count("succeeded")
+        after = followers.get(event, [])
+        if kind.follows and succeeded and not after:
+            found.lost.append(f"task {task} succeeded and what it published is not stored")
+        if len(after) > (1 if kind.follows and succeeded else 0):
+            found.doubled.append(f"task {task} succeeded {succeeded} times and left {len(after)} events")
+
+
+def _ran(
+    found: Findings, facts: Facts, tasks: Mapping[Delivery, str], runs: Mapping[str, Sequence[Run]], strict: bool
+) -> None:
+    for delivery, task in tasks.items():
+        kind, mine = BY_TYPE[facts.types[delivery[:2]]], runs.get(task, [])
+        succeeded = any(state == "succeeded" for _, state in facts.ended.get(task, ()))
+        if succeeded and not any(run.through for run in mine):
+            found.lost.append(f"task {task} {delivery} succeeded and its handler was never through")
+        more = max(0, len(mine) - kind.attempts)
+        found.repeated += more
+        if strict and more:
+            found.doubled.append(f"task {task} {delivery} ran {len(mine)} times: {_shown(mine)}")
+
+
+def _shown(runs: Sequence[Run]) -> str:
+    return ", ".join(f"attempt {r.attempt} in {r.pid} from {r.began:.2f} to {r.through or 0:.2f}" for r in runs)
+
+
+def check_pushed(found: Findings, facts: Facts, seen: Sequence[Seen]) -> None:
+    """Every client was told everything once and in order."""
+    wanted = [note.position for note in facts.told if note.event_type.startswith(OURS)]
+    for n, client in enumerate(seen):
+        counted = Counter(client.ids)
+        missed = [position for position in wanted if position not in counted]
+        if missed:
+            found.lost.append(f"client {n} was not told {len(missed)} of {len(wanted)}: {missed[:3]}")
+        twice = [position for position, count in counted.items() if count > 1]
+        if twice:
+            found.doubled.append(f"client {n} was told {len(twice)} twice: {twice[:3]}")
+        unknown = counted.keys() - set(wanted)
+        if unknown:
+            found.doubled.append(f"client {n} was told {len(unknown)} that never happened: {sorted(unknown)[:3]}")
+        if client.resyncs:
+            found.lost.append(f"client {n} was told {client.resyncs} times that history is gone")
+
+
+def last_position(told: Sequence[Told]) -> str:
+    """Where a client that has seen everything stands."""
+    return next((note.position for note in reversed(told) if note.event_type.startswith(OURS)), "0-0")

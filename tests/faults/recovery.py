@@ -1,0 +1,74 @@
+"""How long the slowest took to come back; each function says what is measured. Seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tests.faults.processes import Killed
+from tests.faults.records import Run
+from tests.faults.witness import Facts
+
+
+def slowest_hand_off(facts: Facts) -> float:
+    """From an event's place in its stream to its task on the queue."""
+    return max(
+        (
+            (hands[0].at - facts.stored[(source, event)][0]) / 1000
+            for (source, event, _), hands in facts.handed.items()
+            if (source, event) in facts.stored
+        ),
+        default=0.0,
+    )
+
+
+def slowest_end(facts: Facts) -> float:
+    """From an event's place in its stream to the end of its task."""
+    return max(
+        (
+            (facts.ended[hands[0].task][0][0] - facts.stored[(source, event)][0]) / 1000
+            for (source, event, _), hands in facts.handed.items()
+            if (source, event) in facts.stored and hands[0].task in facts.ended
+        ),
+        default=0.0,
+    )
+
+
+def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Iterable[Killed]) -> float:
+    """From the kill of a worker to the moment in which what it held was begun by, or given to, another.
+
+    Two sources: handlers that were interrupted and began again, and queue entries that went from a dead
+    consumer to a living one, begun or not.
+    """
+    dead = {kill.pid: kill.at for kill in kills}
+    waits = [0.0]
+    for mine in runs.values():
+        for before, after in zip(mine, mine[1:], strict=False):
+            killed_at = dead.get(before.pid) or dead.get(before.session)
+            if before.through is None and killed_at and before.began <= killed_at <= after.began:
+                waits.append(after.began - killed_at)
+    for given in facts.taken.values():
+        for first, then in zip(given, given[1:], strict=False):
+            killed_at = dead.get(int(first.consumer.rsplit("-", 2)[-2]))
+            if killed_at and then.consumer != first.consumer and first.at / 1000 <= killed_at:
+                waits.append(then.at / 1000 - killed_at)
+    return max(waits)
+
+
+def slowest_return(facts: Facts, backs: Iterable[float], accepted: Sequence[float], services: Sequence[str]) -> float:
+    """From the moment in which Redis was back until everything had worked again.
+
+    That is: an event was accepted by the API, one handed over by a dispatcher, and of every service a task
+    begun and one ended. `accepted` are the times of the 202s. A return after which one of these never
+    happened, because the load was over, does not count.
+    """
+    worked: list[list[float]] = [sorted(accepted)]
+    worked.append(sorted(hand.at / 1000 for hands in facts.handed.values() for hand in hands))
+    for service in services:
+        for kind in ("task.started", "task.succeeded"):
+            worked.append([n.at / 1000 for n in facts.told if n.service == service and n.type == kind])
+    slowest = 0.0
+    for back in backs:
+        firsts = [next((at for at in times if at > back), None) for times in worked]
+        if None not in firsts:
+            slowest = max(slowest, max(first for first in firsts if first is not None) - back)
+    return slowest

@@ -1,0 +1,1 @@
+"""One file per scenario: what is broken, and what must hold all the same."""

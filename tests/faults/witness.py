@@ -1,0 +1,170 @@
+"""What took effect in Redis, told by its append-only file: stored, handed over, ended, told, parked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+from streammesh.keys import RETURNED, Keys
+
+from tests.faults.append_log import Command, transactions
+
+Identity = tuple[str, str]  # source and id of an event
+Delivery = tuple[str, str, str]  # source and id of an event, name of the task
+
+
+@dataclass(frozen=True, slots=True)
+class HandOff:
+    """One task put on a queue for the first time."""
+
+    at: int  # ms since the epoch, as all times here
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One notification."""
+
+    position: str
+    type: str
+    event: str
+    task: str
+    service: str
+    event_type: str
+    body: bytes
+
+    @property
+    def at(self) -> int:
+        """When."""
+        return int(self.position.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One consumer was given a queue entry."""
+
+    at: int
+    consumer: str
+
+
+@dataclass(slots=True)
+class Facts:
+    """All of it."""
+
+    stored: dict[Identity, list[int]] = field(default_factory=lambda: defaultdict(list))
+    types: dict[Identity, str] = field(default_factory=dict)
+    causes: dict[Identity, str] = field(default_factory=dict)  # of an event that followed: the id of the event before
+    handed: dict[Delivery, list[HandOff]] = field(default_factory=lambda: defaultdict(list))
+    again: int = 0  # tasks put on a queue again: retries, and what a worker put back
+    ended: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))  # by task
+    told: list[Told] = field(default_factory=list)
+    parked: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))  # (id, reason)
+    taken: dict[tuple[str, str], list[Taken]] = field(default_factory=lambda: defaultdict(list))  # (queue, entry)
+    tasks: dict[tuple[str, str], str] = field(default_factory=dict)  # (queue, entry) -> task
+
+
+def read_facts(folder: Path, keys: Keys, deliveries: set[str]) -> Facts:
+    """Read the append-only file of a server with its data in `folder`; `deliveries` are the names of handlers' tasks."""
+    facts = Facts()
+    reader = _Reader(facts, keys, deliveries)
+    for commands in transactions(folder):
+        reader.take(commands)
+    return facts
+
+
+class _Reader:
+    def __init__(self, facts: Facts, keys: Keys, deliveries: set[str]) -> None:
+        self._facts, self._deliveries = facts, deliveries
+        self._events, self._queue = keys.events("").encode(), keys.queue("").encode()
+        self._dead, self._due = keys.dead("").encode(), keys.due().encode()
+        self._recent, self._notes = keys.tasks_recent().encode(), keys.notifications().encode()
+
+    def take(self, commands: list[Command]) -> None:
+        # A retry leaves the due set as it is queued; what a worker puts back counts its deliveries in a field.
+        promoted = any(c[0].upper() == b"ZREM" and c[1] == self._due for c in commands)
+        for command in commands:
+            name, key = command[0].upper(), command[1] if len(command) > 1 else b""
+            if name == b"XADD":
+                position, fields = _entry(command)
+                if key.startswith(self._queue):
+                    self._queued(key, position, fields, promoted)
+                elif key.startswith(self._events):
+                    self._stored(position, fields)
+                elif key == self._recent:
+                    state, task = fields[b"s"].decode(), fields[b"k"].decode()
+                    self._facts.ended[task].append((_ms(position), state))
+                elif key == self._notes:
+                    self._told(position, fields)
+            elif name == b"XCLAIM" and key.startswith(self._queue):
+                self._claimed(key, command)
+            elif name == b"HSET" and key.startswith(self._dead) and len(command) == 4:
+                reason = str(orjson.loads(command[3]).get("reason", ""))
+                service = key[len(self._dead) :].decode()
+                self._facts.parked[service].append((command[2].decode(), reason))
+
+    def _stored(self, position: str, fields: dict[bytes, bytes]) -> None:
+        try:
+            event = orjson.loads(fields[b"e"])
+            identity = (event["source"], event["id"])
+            kind = event["type"]
+        except (KeyError, TypeError, orjson.JSONDecodeError):
+            return  # poison that a scenario put there
+        self._facts.stored[identity].append(_ms(position))
+        self._facts.types[identity] = kind
+        if "causationid" in event:
+            self._facts.causes[identity] = event["causationid"]
+
+    def _queued(self, key: bytes, position: str, fields: dict[bytes, bytes], promoted: bool) -> None:
+        try:
+            headers = orjson.loads(fields[b"h"])["headers"]
+            name, task = headers["task"], headers["id"]
+            self._facts.tasks[(key.decode(), position)] = task
+            if name not in self._deliveries:
+                return  # a part of a workflow
+            event = orjson.loads(fields[b"b"])[0][0]
+            delivery = (event["source"], event["id"], name)
+        except (KeyError, TypeError, IndexError, orjson.JSONDecodeError):
+            return
+        if promoted or b"n" in fields:
+            self._facts.again += 1
+        else:
+            self._facts.handed[delivery].append(HandOff(_ms(position), task))
+
+    def _told(self, position: str, fields: dict[bytes, bytes]) -> None:
+        text = {name: value.decode() for name, value in fields.items() if name != b"b"}
+        self._facts.told.append(
+            Told(position, text[b"t"], text[b"e"], text[b"k"], text[b"v"], text[b"y"], fields[b"b"])
+        )
+
+    def _claimed(self, key: bytes, command: Command) -> None:
+        consumer = command[3].decode()
+        if consumer == RETURNED:
+            return
+        words = [word.upper() for word in command]
+        at = int(command[words.index(b"TIME") + 1]) if b"TIME" in words else 0
+        for word in command[5:]:
+            if not (b"-" in word and word.replace(b"-", b"").isdigit()):
+                break
+            self._facts.taken[(key.decode(), word.decode())].append(Taken(at, consumer))
+
+
+def _entry(command: Command) -> tuple[str, dict[bytes, bytes]]:
+    """Position and fields of an XADD, after its options."""
+    rest: Iterator[bytes] = iter(command[2:])
+    for word in rest:
+        if word.upper() in (b"MAXLEN", b"MINID"):
+            if next(rest) in (b"~", b"="):
+                next(rest)
+        elif word.upper() == b"LIMIT":
+            next(rest)
+        elif word.upper() not in (b"NOMKSTREAM", b"KEEPREF", b"DELREF", b"ACKED"):
+            fields = list(rest)
+            return word.decode(), dict(zip(fields[::2], fields[1::2], strict=True))
+    raise ValueError(f"an XADD without an entry: {command[:6]!r}")
+
+
+def _ms(position: str) -> int:
+    return int(position.partition("-")[0])

@@ -1,0 +1,70 @@
+"""`python -m tests.faults.workers.sync_worker`: sync handlers in worker processes, and a workflow."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import chain, chord
+from streammesh import Context, Service
+
+from tests.faults.records import record
+
+service = Service("fault_sync")
+
+
+@service.on("fault.noted", backoff=0.1)
+def note(data: dict[str, Any], ctx: Context) -> int:
+    """The quickest."""
+    record("began", "note", ctx)
+    record("through", "note", ctx)
+    return int(data["n"])
+
+
+@service.on("fault.worked", backoff=0.1)
+def work(data: dict[str, Any], ctx: Context) -> int:
+    """Take as long as the event says."""
+    record("began", "work", ctx)
+    ctx.progress(0.5, "half way")
+    time.sleep(float(data["seconds"]))
+    record("through", "work", ctx)
+    return int(data["n"])
+
+
+@service.on("fault.after", backoff=0.1)
+def after(data: dict[str, Any], ctx: Context) -> int:
+    """What follows from `fault.followed`."""
+    record("began", "after", ctx)
+    record("through", "after", ctx)
+    return int(data["n"])
+
+
+@service.on("fault.woven", backoff=0.1)
+def weave(data: dict[str, Any], ctx: Context) -> Any:
+    """Answer with a workflow."""
+    record("began", "weave", ctx)
+    record("through", "weave", ctx)
+    return chain(chord([square.s(n) for n in range(3)], total.s()), add.s(int(data["n"])))
+
+
+@service.part
+def square(n: int) -> int:
+    """One part."""
+    time.sleep(0.05)
+    return n * n
+
+
+@service.part
+def total(parts: list[int]) -> int:
+    """Merge."""
+    return sum(parts)
+
+
+@service.part
+def add(value: int, n: int) -> int:
+    """The last part."""
+    return value + n
+
+
+if __name__ == "__main__":
+    service.run()
