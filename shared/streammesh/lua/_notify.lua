@@ -1,15 +1,14 @@
--- Tells clients: appends to the capped stream of notifications and remembers the position in the
--- event's row, so that one event's history is found without a search.
--- n = {stream, kept, row, source, type, event, task, service, event_type, subject, body}
-local function notify(n)
-  local id = redis.call('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,
+-- Tells clients: appends one notification to the capped stream and returns its position.
+-- n = {stream, kept, type, event, task, service, event_type, subject, body}
+local function tell(n)
+  return redis.call('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,
     'v', n.service, 'y', n.event_type, 'u', n.subject, 'b', n.body)
-  local field = 'notes:' .. n.source
-  local notes = redis.call('HGET', n.row, field)
-  if notes then
-    if #notes < 8192 then redis.call('HSET', n.row, field, notes .. ' ' .. id) end
-  elseif redis.call('EXISTS', n.row) == 1 then
-    redis.call('HSET', n.row, field, id)
-  end
-  return id
+end
+
+-- The positions of one event's notifications are kept in its row, so that its history is found without
+-- a search. Returns them with one more; a flood of progress does not grow them for ever.
+local function noted(notes, id)
+  if not notes or notes == '' then return id end
+  if #notes >= 8192 then return notes end
+  return notes .. ' ' .. id
 end

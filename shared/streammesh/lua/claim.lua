@@ -10,8 +10,9 @@
 -- Returns {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'} | {'gone'}.
 --#include _time.lua
 --#include _notify.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'lease', 'expires', 'workflow', 'lost')
+local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'lease', 'expires', 'workflow', 'lost', 'attempt')
 local state, entry, lease, now = row[1], row[2], tonumber(row[3] or '0'), now_ms()
+local lost = tonumber(row[6] or '0')
 if not state then return { 'gone' } end
 if state ~= 'queued' and state ~= 'started' and state ~= 'retrying' then return { 'ended', state } end
 if state == 'retrying' then return { 'held' } end
@@ -22,14 +23,16 @@ if state == 'started' then
   elseif entry ~= ARGV[1] and entry and #redis.call('XPENDING', KEYS[4], ARGV[3], entry, entry, 1) > 0 then
     return { 'held' }
   end
-  redis.call('HINCRBY', KEYS[1], 'lost', 1)
+  lost = lost + 1
 elseif row[4] and tonumber(row[4]) < now then
   return { 'expired' }
 end
-local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+local attempt = tonumber(row[7] or '0') + 1
 redis.call('HSET', KEYS[1], 'state', 'started', 'started', digits(now), 'worker', ARGV[2], 'entry', ARGV[1],
-  'lease', digits(now + tonumber(ARGV[5])))
-notify({ stream = KEYS[3], kept = ARGV[4], row = KEYS[2], source = ARGV[6], type = 'task.started', event = ARGV[7],
+  'lease', digits(now + tonumber(ARGV[5])), 'attempt', attempt, 'lost', lost)
+local id = tell({ stream = KEYS[3], kept = ARGV[4], type = 'task.started', event = ARGV[7],
   task = ARGV[11], service = ARGV[10], event_type = ARGV[8], subject = ARGV[9],
   body = ARGV[12] .. attempt .. ARGV[13] })
-return { 'run', attempt, tonumber(redis.call('HGET', KEYS[1], 'lost') or '0') }
+local event = redis.call('HMGET', KEYS[2], 'at:' .. ARGV[6], 'notes:' .. ARGV[6])
+if event[1] then redis.call('HSET', KEYS[2], 'notes:' .. ARGV[6], noted(event[2], id)) end
+return { 'run', attempt, lost }

@@ -33,8 +33,8 @@ for i = 1, (#KEYS - 11) / 2 do
     redis.call('HINCRBY', KEYS[11], 'published', 1)
   end
 end
-redis.call('HSET', KEYS[1], 'state', ARGV[2], 'ended', digits(now), 'outcome', ARGV[3])
-redis.call('HDEL', KEYS[1], 'lease', 'due')
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'ended', digits(now), 'outcome', ARGV[3],
+  'lease', '', 'due', '')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 if ARGV[5] ~= '' then
   redis.call('XACK', KEYS[4], ARGV[6], ARGV[5])
@@ -51,17 +51,18 @@ if ARGV[17] ~= '' then
 end
 redis.call('XADD', KEYS[5], 'MINID', '~', digits(now - c.retention), '*', 's', ARGV[2], 'n', ARGV[19], 'v', ARGV[14],
   'a', attempt or '0', 'q', row[3] or '', 'r', row[4] or '', 'k', ARGV[15], 'y', ARGV[12])
-local note = { stream = KEYS[3], kept = ARGV[7], row = KEYS[2], source = ARGV[10], type = ARGV[8], event = ARGV[11],
+local note = { stream = KEYS[3], kept = ARGV[7], type = ARGV[8], event = ARGV[11],
   task = ARGV[15], service = ARGV[14], event_type = ARGV[12], subject = ARGV[13], body = ARGV[9] }
-notify(note)
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  if ARGV[2] ~= 'succeeded' then redis.call('HINCRBY', KEYS[2], 'failed:' .. ARGV[10], 1) end
-  local done = redis.call('HINCRBY', KEYS[2], 'done:' .. ARGV[10], 1)
-  if redis.call('HGET', KEYS[2], 'want:' .. ARGV[10]) == tostring(done) then
+local id, source = tell(note), ARGV[10]
+local event = redis.call('HMGET', KEYS[2], 'at:' .. source, 'notes:' .. source, 'want:' .. source, 'done:' .. source, 'failed:' .. source)
+if event[1] then
+  local notes, done, failed = noted(event[2], id), tonumber(event[4] or '0') + 1, tonumber(event[5] or '0')
+  if ARGV[2] ~= 'succeeded' then failed = failed + 1 end
+  if event[3] == tostring(done) then
     note.type, note.task, note.service = 'event.completed', '', ''
-    note.body = ARGV[16] .. ',"data":{"tasks":' .. done .. ',"failed":'
-      .. (redis.call('HGET', KEYS[2], 'failed:' .. ARGV[10]) or '0') .. '}'
-    notify(note)
+    note.body = ARGV[16] .. ',"data":{"tasks":' .. done .. ',"failed":' .. failed .. '}'
+    notes = noted(notes, tell(note))
   end
+  redis.call('HSET', KEYS[2], 'notes:' .. source, notes, 'done:' .. source, done, 'failed:' .. source, failed)
 end
 return { 'done' }

@@ -13,46 +13,54 @@
 --#include _time.lua
 --#include _notify.lua
 local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 4, 5
-for i = 4, #KEYS do  -- a script is not rolled back, so what could fail is checked before the first write
-  local kind = redis.call('TYPE', KEYS[i]).ok
-  if kind ~= 'none' and kind ~= 'hash' and kind ~= 'stream' then
-    return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. kind)
-  end
-end
-local now = digits(now_ms())
-local handed, skipped, length = 0, 0, 0
+local now, checked = digits(now_ms()), {}
+local handed, skipped, last = 0, 0, nil
 for _ = 1, n do
   local row, entry, source, event, etype, subject, want, fragment, count =
     KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], tonumber(ARGV[a + 7])
   k, a = k + 1, a + 8
+  -- A script is not rolled back: what could fail for this entry fails here, before it is acknowledged.
+  local known = redis.call('HMGET', row, 'at:' .. source, 'notes:' .. source, 'want:' .. source)
+  for i = 1, count do
+    local queue = KEYS[k + 2 * i - 1]
+    if not checked[queue] then
+      local kind = redis.call('TYPE', queue).ok
+      if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. queue .. ' is a ' .. kind) end
+      checked[queue] = true
+    end
+  end
   local mine = redis.call('XACK', stream, group, entry) == 1
   if not mine then skipped = skipped + 1 end
-  local known = mine and redis.call('EXISTS', row) == 1
-  if known and want ~= '' and redis.call('HSETNX', row, 'want:' .. source, want) == 1 then
+  local notes, changes = known[2], {}
+  if mine and known[1] and not known[3] and want ~= '' then
+    changes = { 'want:' .. source, want }
     if want == '0' then
       redis.call('HINCRBY', KEYS[3], 'unrouted', 1)
-      notify({ stream = KEYS[2], kept = ARGV[2], row = row, source = source, type = 'event.unrouted', event = event,
-        task = '', service = '', event_type = etype, subject = subject,
-        body = fragment .. ',"data":{"reason":"no subscription wants it"}' })
+      notes = noted(notes, tell({ stream = KEYS[2], kept = ARGV[2], type = 'event.unrouted', event = event, task = '',
+        service = '', event_type = etype, subject = subject,
+        body = fragment .. ',"data":{"reason":"no subscription wants it"}' }))
     end
   end
   for _ = 1, count do
     local task, queue = KEYS[k], KEYS[k + 1]
     local id, name, service, meta, tfragment, expires, h, b =
       ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7]
-    k, a = k + 2, a + 8
+    k, a, last = k + 2, a + 8, queue
     if mine and redis.call('EXISTS', task) == 0 and redis.call('HEXISTS', row, 'task:' .. id) == 0 then
       local place = redis.call('XADD', queue, '*', 'h', h, 'b', b)
-      redis.call('HSET', task, 'state', 'queued', 'attempt', 0, 'queued', now, 'entry', place, 'meta', meta)
-      if expires ~= '' then redis.call('HSET', task, 'expires', expires) end
+      if expires == '' then
+        redis.call('HSET', task, 'state', 'queued', 'attempt', 0, 'queued', now, 'entry', place, 'meta', meta)
+      else
+        redis.call('HSET', task, 'state', 'queued', 'attempt', 0, 'queued', now, 'entry', place, 'meta', meta, 'expires', expires)
+      end
       redis.call('PEXPIRE', task, ARGV[4])
-      if known then redis.call('HSET', row, 'task:' .. id, source) end
-      notify({ stream = KEYS[2], kept = ARGV[2], row = row, source = source, type = 'task.queued', event = event,
-        task = id, service = service, event_type = etype, subject = subject, body = fragment .. tfragment })
+      notes = noted(notes, tell({ stream = KEYS[2], kept = ARGV[2], type = 'task.queued', event = event, task = id,
+        service = service, event_type = etype, subject = subject, body = fragment .. tfragment }))
+      changes[#changes + 1], changes[#changes + 2] = 'task:' .. id, source
       handed = handed + 1
     end
-    length = redis.call('XLEN', queue)
   end
+  if known[1] and #changes > 0 then redis.call('HSET', row, 'notes:' .. source, notes or '', unpack(changes)) end
 end
 if handed > 0 then redis.call('HINCRBY', KEYS[3], 'handed_over', handed) end
-return { handed, skipped, length }
+return { handed, skipped, last and redis.call('XLEN', last) or 0 }

@@ -34,6 +34,8 @@ if ARGV[4] ~= '' then
   redis.call('XACK', KEYS[4], ARGV[5], ARGV[4])
   redis.call('XDEL', KEYS[4], ARGV[4])
 end
-notify({ stream = KEYS[3], kept = ARGV[6], row = KEYS[2], source = ARGV[8], type = 'task.retrying', event = ARGV[9],
+local id = tell({ stream = KEYS[3], kept = ARGV[6], type = 'task.retrying', event = ARGV[9],
   task = ARGV[13], service = ARGV[12], event_type = ARGV[10], subject = ARGV[11], body = ARGV[7] })
+local event = redis.call('HMGET', KEYS[2], 'at:' .. ARGV[8], 'notes:' .. ARGV[8])
+if event[1] then redis.call('HSET', KEYS[2], 'notes:' .. ARGV[8], noted(event[2], id)) end
 return { 'done', due }
