@@ -15,13 +15,23 @@ STOP_SECONDS = 40
 
 
 class MeshProcess:
-    """One process, for instance `python -m services.dispatcher`; its output goes to a file."""
+    """One process, for instance `python -m services.dispatcher`; its output goes to a file.
+
+    It runs in `root`, whose `services` it imports.
+    """
 
     def __init__(
-        self, name: str, module: str, env: Mapping[str, str], folder: Path, args: Sequence[str] = ()
+        self,
+        name: str,
+        module: str,
+        env: Mapping[str, str],
+        folder: Path,
+        args: Sequence[str] = (),
+        root: Path = ROOT,
     ) -> None:
-        self.name, self._command = name, [sys.executable, "-m", module, *args]
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+        self.name, self._root = name, root
+        self._command = [sys.executable, "-m", module, *args]
+        self._env = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", **env}
         self.log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -29,7 +39,7 @@ class MeshProcess:
         """Start it; does not wait until it is ready."""
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
-                self._command, env=self._env, cwd=ROOT, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
+                self._command, env=self._env, cwd=self._root, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
         return self

@@ -1,0 +1,1 @@
+"""Whole contributions of teams, to be copied into `services/`."""
