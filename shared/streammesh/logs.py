@@ -9,6 +9,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -35,7 +39,24 @@ QUIET = {
     "asyncio": logging.WARNING,
     "kombu.connection": logging.WARNING,
 }
+_unit_of_work: ContextVar[Mapping[str, str]] = ContextVar("unit_of_work", default=MappingProxyType({}))
 _SECRET_URL = re.compile(r"(\w+://)([^/@\s:]*):([^/@\s]+)@")
+
+
+@contextmanager
+def working_on(**ids: str) -> Iterator[None]:
+    """Within, every log line of this context carries these ids. Cheap: nothing is copied until a line is logged."""
+    token = _unit_of_work.set(ids)
+    try:
+        yield
+    finally:
+        _unit_of_work.reset(token)
+
+
+def _say_what_for(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
+    for name, value in _unit_of_work.get().items():
+        entry.setdefault(name, value)
+    return entry
 
 
 def _hide_passwords(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
@@ -49,6 +70,7 @@ def configure(settings: MeshSettings, service: str) -> None:
     """Send every log line of this process to standard error, in the format of the settings. Call once at start."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _say_what_for,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

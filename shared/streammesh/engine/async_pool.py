@@ -19,6 +19,7 @@ from celery.concurrency.base import BasePool, apply_target
 from greenlet import GreenletExit
 
 from streammesh.engine.greenlet_bridge import run_in_greenlet
+from streammesh.engine.request import MeshRequest
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class TaskPool(BasePool):
     signal_safe = False
 
     def on_start(self) -> None:
+        MeshRequest.shares_memory = True
         self.loop = uvloop.new_event_loop()
         self._running: set[asyncio.Task[Any]] = set()
         self._coming: deque[tuple[_Job, Callable[[], Any], float | None, Any]] = deque()

@@ -17,7 +17,7 @@ from celery.exceptions import Reject as CeleryReject
 from celery.exceptions import Retry as CeleryRetry
 from celery.exceptions import SoftTimeLimitExceeded
 
-from streammesh import names
+from streammesh import logs, names
 from streammesh.binding import Binding
 from streammesh.context import Context
 from streammesh.engine import greenlet_bridge, workflow
@@ -79,7 +79,7 @@ class DeliveryTask(Task):
         ref = task_ref(request.id, self.subscription, raw)
         place = queue_place(request.get("mesh_tag"), self.subscription.service)
         worker = f"{request.hostname}"
-        with structlog.contextvars.bound_contextvars(
+        with logs.working_on(
             task_id=ref.task_id, task=ref.name, event_id=ref.event.id, event_type=ref.event.type
         ):
             try:
@@ -133,6 +133,8 @@ class DeliveryTask(Task):
     async def _call_async(self, context: Context, event: Event) -> Any:
         binding, timeout = self.kind.binding, self.subscription.timeout
         args, kwargs = binding.arguments(event, context)
+        if timeout is None and binding.is_async:
+            return await binding.handler(*args, **kwargs)
         try:
             async with asyncio.timeout(timeout) as limit:
                 if binding.is_async:

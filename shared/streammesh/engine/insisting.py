@@ -31,25 +31,27 @@ def _waits() -> Iterator[float]:
 
 def insist_sync(client: redis.Redis, call: Call[T]) -> T:
     """Make the call on a blocking client; raises only what trying again cannot mend."""
-    for wait in _waits():
+    waits: Iterator[float] | None = None
+    while True:
         try:
             return lua.run_sync(client, call)
         except Exception as error:
             if not is_unavailable(error):
                 raise
             log.warning("redis.away", script=call.script.name, reason=str(error))
-        time.sleep(wait)
-    raise AssertionError("unreachable")
+        waits = waits or _waits()
+        time.sleep(next(waits))
 
 
 async def insist(calls: Multiplexed, call: Call[T]) -> T:
     """As `insist_sync`, on an event loop's shared connection."""
-    for wait in _waits():
+    waits: Iterator[float] | None = None
+    while True:
         try:
             return await calls.run(call)
         except Exception as error:
             if not is_unavailable(error):
                 raise
             log.warning("redis.away", script=call.script.name, reason=str(error))
-        await asyncio.sleep(wait)
-    raise AssertionError("unreachable")
+        waits = waits or _waits()
+        await asyncio.sleep(next(waits))

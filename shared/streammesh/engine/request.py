@@ -22,7 +22,8 @@ from streammesh.ledger import dead_letter
 log = structlog.get_logger(__name__)
 
 
-REMOVED = frozenset((*names.ENDED, "workflow"))  # in one step with these, the queue entry went
+# With these answers of the task its queue entry went in one step; Celery's tracer tells the repr.
+REMOVED = frozenset(repr(state) for state in (*names.ENDED, "workflow"))
 
 
 class HardLimit(Exception):
@@ -32,11 +33,16 @@ class HardLimit(Exception):
 class MeshRequest(Request):
     """A request for a delivery."""
 
+    shares_memory = False  # whether the pool runs tasks in this process; it says so when it starts
     _removed = False
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
         self._request_dict["mesh_tag"] = message.delivery_tag
+        if self.shares_memory and not self._decoded:
+            # The pool runs in this process: it is given the body as it was decoded when it was checked.
+            self._body, self._decoded = message.payload, True
+            self._content_type = self._content_encoding = None
 
     def acknowledge(self) -> None:
         """What a ledger script has removed from its queue is only let go of; anything else as Celery does it."""
