@@ -185,6 +185,7 @@ def an_uploaded_file_becomes_a_pdf_and_an_attachment(mesh: Mesh) -> str:
 
 def both_replicas_of_the_email_worker_take_part(mesh: Mesh) -> str:
     names = {item["Config"]["Hostname"] for item in mesh.containers("email_worker")}
+    require(len(names) == 2, f"there are {len(names)}")
     workers: set[str] = set()
     with FrontDoor(mesh.api_url, mesh.api_key) as door:
         for attempt in range(20):
