@@ -23,7 +23,7 @@ from streammesh.streams.handoff import HandedOver, handoff_call
 from streammesh.streams.read import Entry, GroupReader
 from streammesh.subscriptions import Routes
 
-from services.dispatcher.planning import Broken, Encode, plan_batch
+from services.dispatcher.planning import Broken, Encode, Plan, plan_batch
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -63,19 +63,32 @@ class Lane:
         # What this process was given before its last read was cut short is pending under its name.
         while mine := await self._reader.mine(self.domains, self._own.batch):
             await self.hand_over(mine)
-        while True:
-            try:
-                entries = await self._reader.read(self.domains, self._own.batch, self._own.block)
-            except ResponseError as error:
-                if "NOGROUP" not in str(error):
-                    raise
-                log.warning("lane.group_lost", service=self.service)
-                await self._reader.join(self.domains)
-                continue
-            if entries:
-                queued = await self.hand_over(entries)
-                if queued is not None and queued >= self._settings.max_queued:
-                    await self._wait_for_room()
+        under_way: asyncio.Task[int | None] | None = None
+        try:
+            while True:
+                # While Redis hands one batch over, the next one is read and encoded; they stay in order.
+                entries = await self._read_new(None if under_way else self._own.block)
+                plans = self._plan(entries) if entries else {}
+                if under_way:
+                    queued, under_way = await under_way, None
+                    if queued is not None and queued >= self._settings.max_queued:
+                        await self._wait_for_room()
+                if plans:
+                    under_way = asyncio.create_task(self._act(plans))
+        finally:
+            if under_way:
+                under_way.cancel()
+                await asyncio.gather(under_way, return_exceptions=True)
+
+    async def _read_new(self, block: timedelta | None) -> list[Entry]:
+        try:
+            return await self._reader.read(self.domains, self._own.batch, block)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            log.warning("lane.group_lost", service=self.service)
+            await self._reader.join(self.domains)
+            return []
 
     async def _reclaim(self) -> None:
         while True:
@@ -92,8 +105,13 @@ class Lane:
 
     async def hand_over(self, entries: Sequence[Entry]) -> int | None:
         """Hand a batch over, exactly once each; answers the length of the service's queue if it was asked."""
+        return await self._act(self._plan(entries))
+
+    def _plan(self, entries: Sequence[Entry]) -> dict[str, Plan]:
+        return plan_batch(entries, self._routes(), self.service, self._encode)
+
+    async def _act(self, plans: dict[str, Plan]) -> int | None:
         queued: int | None = None
-        plans = plan_batch(entries, self._routes(), self.service, self._encode)
         for domain, plan in plans.items():
             for broken in plan.broken:
                 await self._park(broken)
