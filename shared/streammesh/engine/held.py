@@ -33,9 +33,6 @@ class Held:
         """Whether it may be running, and so outlives the channel that it came through."""
         return self.begun and self._weakly
 
-    def is_dropped(self, cancelled: set[int]) -> bool:
-        """Whether nobody will ever run it; `cancelled` has the ids of messages whose timers were cancelled."""
-        if not self.may_run_on:
-            return False
-        message = self._message()
-        return message is None or id(message) in cancelled
+    def message(self) -> Any:
+        """The message as it was delivered; None when it is garbage, so that nobody will ever run it."""
+        return self._message() if self._weakly and self._message else self._message

@@ -39,7 +39,9 @@ class LeaseKeeper:
 
     def __init__(self, calls: QueueCalls, open_client: Callable[[], redis.Redis]) -> None:
         self.calls = calls
-        self.is_cancelled: Callable[[], set[int]] = set  # ids of messages that no timer will start any more
+        self.never_to_run: Callable[[list[Any]], set[int]] = lambda _: (
+            set()
+        )  # ids of messages, see `Transport`
         self._open, self._pid = open_client, os.getpid()
         lease = calls.lease_ms / 1000
         self._renew_every, self._retry_after = lease / RENEWALS_PER_LEASE, min(1.0, lease / 10)
@@ -52,7 +54,7 @@ class LeaseKeeper:
         self._back: list[Held] = []
         self._again: list[Held] = []
         self._streams: set[str] = set()
-        self._draining = self._closing = self._unreachable = False
+        self._draining = self._closing = self._unreachable = self._cold = False
         self._left = 0  # streams' groups while closing: 0 not yet, 1 but for what is still held, 2 for good
         self._ended_since = self._last_ack = self._renewed_at = self._not_before = self._looked_at = 0.0
         self._sleeps_until = 0.0
@@ -62,11 +64,18 @@ class LeaseKeeper:
 
     # --- what the channel tells ---------------------------------------------------------------
 
-    def joined(self, streams: Iterable[str]) -> None:
-        """The consumer reads these streams from now on."""
+    def joined(self, streams: Iterable[str], *, warm_up: bool = False) -> None:
+        """The consumer reads these streams from now on.
+
+        `warm_up` connects and loads the script now: with a task at work that hogs the interpreter, the many
+        steps of connecting could take longer than the first lease.
+        """
         with self._wake:
             self._streams.update(streams)
             self._draining = False
+            if warm_up and self._thread is None:
+                self._cold = True
+                self._notify_by(0)
 
     def hold(self, tag: str, held: Held) -> None:
         """Hold an entry that was just read."""
@@ -197,7 +206,7 @@ class LeaseKeeper:
             due.append(self._renewed_at + self._renew_every)
         if self._held and self._draining:
             due.append(self._looked_at + DRAIN_LOOK)
-        if self._back or self._again or self._should_leave():
+        if self._back or self._again or self._cold or self._should_leave():
             due.append(now)
         if not due:
             return None
@@ -240,7 +249,7 @@ class LeaseKeeper:
             self.flush(client)
             if self._ended:
                 self._not_before = now + ACK_DELAY
-        renew = now >= self._renewed_at + self._renew_every
+        renew = self._cold or now >= self._renewed_at + self._renew_every
         if renew or (self._draining and now >= self._looked_at + DRAIN_LOOK):
             self._drop_what_was_dropped()
             self._looked_at = now
@@ -255,10 +264,12 @@ class LeaseKeeper:
             self._leave(client)
 
     def _drop_what_was_dropped(self) -> None:
-        cancelled = self.is_cancelled() if self._draining else set()
         with self._wake:
-            gone = [tag for tag, held in self._held.items() if held.is_dropped(cancelled)]
-            self._back += [self._held.pop(tag) for tag in gone]
+            messages = {tag: held.message() for tag, held in self._held.items() if held.may_run_on}
+        never = self.never_to_run(list(messages.values())) if self._draining else set()
+        gone = [tag for tag, message in messages.items() if message is None or id(message) in never]
+        with self._wake:
+            self._back += [held for tag in gone if (held := self._held.pop(tag, None))]
 
     def _return(self, client: redis.Redis) -> None:
         with self._wake:
@@ -279,7 +290,8 @@ class LeaseKeeper:
     def _renew(self, client: redis.Redis, now: float) -> None:
         with self._wake:
             holding = [held for held in (*self._held.values(), *self._ended.values()) if not held.lost]
-        lost = lua.run_sync(client, self.calls.renew(_by_stream(holding))) if holding else {}
+        lost = lua.run_sync(client, self.calls.renew(_by_stream(holding))) if holding or self._cold else {}
+        self._cold = False
         self._renewed_at = now
         with self._wake:
             gone = {(stream, entry) for stream, entries in lost.items() for entry in entries}

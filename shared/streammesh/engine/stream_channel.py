@@ -121,8 +121,10 @@ class StreamChannel(kombu_redis.Channel):
         return pool
 
     def _client_of_keeper(self) -> redis.Redis:
-        pool, _ = open_pool(self._address, {**self._options(), "max_connections": 1})
-        return redis.Redis(connection_pool=pool)
+        # One connection, used as it is: every check of a pool is a step for which a thread needs the interpreter.
+        options = {**self._options(), "max_connections": 1, "health_check_interval": 0}
+        pool, _ = open_pool(self._address, options)
+        return redis.Redis(connection_pool=pool, single_connection_client=True)
 
     @property
     def commands(self) -> redis.Redis:
@@ -192,7 +194,7 @@ class StreamChannel(kombu_redis.Channel):
                 self.no_ack_queues.add(queue)
             self.reader.consumes(queue, options.get("callback"))
             self._declare(queue)
-            self.keeper.joined(self._streams_of(queue))
+            self.keeper.joined(self._streams_of(queue), warm_up=not no_ack)
         return super().basic_consume(queue, no_ack, *args, **options)
 
     def _basic_cancel(self, consumer_tag: str) -> None:

@@ -15,12 +15,14 @@ What it promises, beside what kombu's own Redis transport does:
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 
 from streammesh.engine.broker_address import ALIAS, broker_url, shown
+from streammesh.engine.dropping import never_to_run
 from streammesh.engine.queue_wire import make_tag, parse_tag
 from streammesh.engine.stream_channel import StreamChannel
 
@@ -97,22 +99,13 @@ class Transport(kombu_redis.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """As kombu's."""
         self.loop = loop
-        for channel in self.channels:
-            channel.keeper.is_cancelled = self._cancelled
         super().register_with_event_loop(connection, loop)
 
     def create_channel(self, connection: Any) -> Any:
         """As kombu's."""
         channel = super().create_channel(connection)
-        channel.keeper.is_cancelled = self._cancelled
+        channel.keeper.never_to_run = partial(never_to_run, self, channel)
         return channel
-
-    def _cancelled(self) -> set[int]:
-        """Ids of the messages whose tasks wait in a timer that Celery has cancelled: they will not be run here."""
-        if self.loop is None:
-            return set()
-        waiting = [entry.args[0] for _, _, entry in self.loop.timer.queue if entry.cancelled and entry.args]
-        return {id(request.message) for request in waiting if hasattr(request, "message")}
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
         """An entry of a queue that nobody here reads any more goes back."""
