@@ -52,7 +52,7 @@ compose-test: $(STAMP)  ## build the images and run the demo against them (needs
 	@$(BIN)/python -m tests.compose $(ARGS)
 
 lock: $(STAMP)  ## bring the lock files up to date
-	@cat services/*/requirements.txt requirements-dev.txt | grep -v '^streammesh' > $(V)/all.in
+	@cat services/*/requirements.txt deploy/*/requirements.txt requirements-dev.txt | grep -v '^streammesh' > $(V)/all.in
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --all-extras shared/pyproject.toml $(V)/all.in -o requirements.lock
 	@echo uv | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements.lock - -o requirements-setup.lock
 
