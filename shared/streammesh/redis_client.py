@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -91,6 +93,33 @@ def _options(settings: MeshSettings, name: str, tls: bool) -> dict[str, Any]:
     }
 
 
+class CancellableWrites:
+    """Over redis-py's connections: a command that is being sent can be cancelled.
+
+    redis-py sends with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes just as
+    the write ends (python/cpython#86296): the cancelled task goes on for ever, and whoever waits for it as
+    well. `asyncio.timeout` does not, and makes no task for each command.
+    """
+
+    socket_timeout: float | None
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """As redis-py's; raises its TimeoutError after `socket_timeout`."""
+        limit, self.socket_timeout = self.socket_timeout, None  # then it does not use `wait_for`
+        try:
+            async with asyncio.timeout(limit):
+                await super().send_packed_command(command, check_health)  # type: ignore[misc]
+        except TimeoutError:
+            raise RedisTimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = limit
+
+
+@cache
+def _cancellable(connection: type) -> type:
+    return type(f"Cancellable{connection.__name__}", (CancellableWrites, connection), {})
+
+
 def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> redis.asyncio.Redis:
     """An asyncio client called `name` in CLIENT LIST; connects at its first command.
 
@@ -109,6 +138,7 @@ def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> 
         client: redis.asyncio.Redis = sentinel.master_for(
             where.service, db=where.db, **credentials, **extra, **options
         )
+        client.connection_pool.connection_class = _cancellable(client.connection_pool.connection_class)
         return client
     if url.startswith("unix"):
         options.pop("socket_keepalive")
@@ -116,6 +146,7 @@ def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> 
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url, max_connections=CONNECTIONS, timeout=settings.redis_timeout.total_seconds(), **options
     )
+    pool.connection_class = _cancellable(pool.connection_class)
     return redis.asyncio.Redis.from_pool(pool)
 
 
