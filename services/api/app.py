@@ -52,6 +52,7 @@ def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Do
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     # The order matters: ids may hold slashes, so the longer paths stand before the shorter ones.
     for room in (notifications, events, tasks, users, reports, health, explaining):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -69,8 +69,8 @@ def json_answer(model: type[BaseModel], description: str, example: object = None
     return {"description": description, "content": {"application/json": media}}
 
 
-def body(description: str, **media_types: dict[str, Any]) -> dict[str, Any]:
-    """`openapi_extra` of a route that reads its body itself; media types with `_` for what names cannot hold."""
+def body(description: str, media_types: Mapping[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` of a route that reads its body itself: what each media type holds."""
     return {"requestBody": {"description": description, "required": True, "content": dict(media_types)}}
 
 
@@ -100,23 +100,28 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=REF)
         schemas.update(schema.pop("$defs", {}))
         schemas[model.__name__] = schema
-    for operation in _operations(document):
-        for status, response in operation["responses"].items():
-            _only_problem_documents(status, response)
+    for path, operation in _operations(document):
+        _only_problem_documents(operation["responses"])
+        for response in operation["responses"].values():
+            for example in response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}).values():
+                example["value"]["instance"] = path
             response.setdefault("headers", {})["x-request-id"] = REQUEST_ID
     app.openapi_schema = document
     return document
 
 
-def _only_problem_documents(status: str, response: dict[str, Any]) -> None:
-    if status == "422":  # the framework describes its own form of it
-        response.get("content", {}).pop("application/json", None)
+def _only_problem_documents(responses: dict[str, Any]) -> None:
+    """The framework describes its own form of 422, also where a route has nothing that could be wrong."""
+    content = responses.get("422", {}).get("content", {})
+    content.pop("application/json", None)
+    if not content:
+        responses.pop("422", None)
 
 
-def _operations(document: dict[str, Any]) -> Sequence[dict[str, Any]]:
+def _operations(document: dict[str, Any]) -> Sequence[tuple[str, dict[str, Any]]]:
     return [
-        operation
-        for path in document["paths"].values()
-        for name, operation in path.items()
+        (path, operation)
+        for path, operations in document["paths"].items()
+        for name, operation in operations.items()
         if name in ("get", "post", "put", "delete", "head")
     ]

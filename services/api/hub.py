@@ -35,6 +35,7 @@ PAGE = 500
 BLOCK_MS = 2_000  # also how long the reader goes on after the last follower left
 SLOW = "slow"
 STOPPING = "stopping"
+GONE = "gone"
 Wants = Callable[[Notification], bool]
 
 
@@ -154,7 +155,8 @@ class Hub:
         return follower
 
     def close(self, follower: Follower) -> None:
-        """Give its slot back."""
+        """Give its slot back; whatever still holds it gets nothing more."""
+        follower.end(GONE)
         self._open.discard(follower)
         group = self._attached.get(follower.event)
         if group is not None:

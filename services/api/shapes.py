@@ -29,6 +29,25 @@ EXAMPLE_ACCEPTED: dict[str, Any] = {
     "links": EXAMPLE_LINKS,
 }
 
+TASK_DOCUMENT: dict[str, Any] = {
+    "id": EXAMPLE_TASK,
+    "name": "email_worker.send_welcome",
+    "service": "email_worker",
+    "state": "succeeded",
+    "attempt": 1,
+    "event": {"id": EXAMPLE_ID, "source": "shop", "type": "user.registered", "subject": "user/42"},
+    "queued_at": "2026-11-22T06:00:00.004Z",
+    "started_at": "2026-11-22T06:00:00.006Z",
+    "ended_at": "2026-11-22T06:00:00.091Z",
+    "next_attempt_at": None,
+    "worker": "email_worker@host:4711",
+    "progress": None,
+    "result": {"status": "sent"},
+    "error": None,
+    "events": [],
+    "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}", "event": EXAMPLE_LINKS["self"]},
+}
+
 
 class _Shape(BaseModel):
     model_config = ConfigDict(extra="allow")

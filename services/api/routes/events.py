@@ -16,12 +16,15 @@ from services.api.describing import READ, WRITTEN, answers, json_answer
 from services.api.problems import Problem
 from services.api.recent import MOST, Cursor, list_recent
 from services.api.routes.answer import as_json
-from services.api.routes.finding import SourceParameter, find_row, must_read, read_event
+from services.api.routes.finding import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.routes.publishing_described import DESCRIPTION, OPENAPI
 from services.api.routes.standing import event_document
 from services.api.shapes import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
+    EXAMPLE_ID,
+    EXAMPLE_LINKS,
+    TASK_DOCUMENT,
     Accepted,
     AcceptedBatch,
     EventPage,
@@ -40,6 +43,18 @@ _ACCEPTED["content"]["application/json"] = {
     },
 }
 json_answer(AcceptedBatch, "")
+_EXAMPLE = {
+    "id": EXAMPLE_ID,
+    "source": "shop",
+    "type": "user.registered",
+    "state": "completed",
+    "detail": "Its one task ended.",
+    "published_at": "2026-11-22T06:00:00.002Z",
+    "event": EXAMPLE_EVENT,
+    "deliveries": [{"task_id": TASK_DOCUMENT["id"], "task": TASK_DOCUMENT}],
+    "not_delivered": [],
+    "links": EXAMPLE_LINKS,
+}
 
 
 class _Published(Response):
@@ -74,7 +89,9 @@ async def publish() -> Response:
 async def recent(
     request: Request,
     key: Caller,
-    type: Annotated[str, Query(description="Type or glob.", pattern=r"^[a-z0-9._*?-]{1,128}$")] = "*",
+    type: Annotated[
+        str, Query(description="Type or glob.", pattern=r"^[a-z0-9._*?-]{1,128}$", examples=["order.*"])
+    ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     cursor: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
@@ -103,10 +120,10 @@ async def recent(
     "/v1/events/{event_id:path}",
     summary="An event and everything that came of it",
     response_class=Response,
-    responses=answers("ambiguous-event", *READ, _200=json_answer(EventState, "The event.")),
+    responses=answers("ambiguous-event", *READ, _200=json_answer(EventState, "The event.", _EXAMPLE)),
 )
 async def event_state(
-    request: Request, key: Caller, event_id: str, source: SourceParameter = None
+    request: Request, key: Caller, event_id: EventId, source: SourceParameter = None
 ) -> Response:
     """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
     wiring = wiring_of(request)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from starlette.responses import RedirectResponse, Response
 
-from services.api.describing import answers, json_answer
+from services.api.describing import ALWAYS, answers, json_answer
 from services.api.problems import CATALOGUE, Problem
 from services.api.routes.answer import as_json
 from services.api.shapes import ProblemKind
@@ -25,6 +27,7 @@ async def root() -> Response:
     response_class=Response,
     responses=answers(
         "not-found",
+        *ALWAYS,
         _200=json_answer(
             ProblemKind,
             "The kind of problem.",
@@ -37,7 +40,7 @@ async def root() -> Response:
         ),
     ),
 )
-async def problem(name: str) -> Response:
+async def problem(name: Annotated[str, Path(examples=["event-conflict"])]) -> Response:
     """The `type` of a problem document leads here."""
     kind = CATALOGUE.get(name)
     if kind is None:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from streammesh.api_keys import ApiKey
 from streammesh.envelope import MAX_ATTRIBUTE, Event
 from streammesh.rows import EventRow, TaskRow
 
 from services.api.problems import Problem
 from services.api.routes.standing import type_of
+from services.api.shapes import EXAMPLE_ID
 from services.api.wiring import Wiring
 
 SourceParameter = Annotated[
     str | None,
-    Query(description="The event's source, where several sources used this id.", max_length=MAX_ATTRIBUTE),
+    Query(
+        description="The event's source, where several sources used this id.",
+        max_length=MAX_ATTRIBUTE,
+        examples=["shop"],
+    ),
 ]
+
+
+EventId = Annotated[str, Path(description="A slash in it is sent as %2F.", examples=[EXAMPLE_ID])]
 
 
 def no_event(event_id: str) -> Problem:

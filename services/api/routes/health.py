@@ -9,7 +9,7 @@ from starlette.responses import Response
 from streammesh.alive import FRESH_MS, alive
 from streammesh.errors import MeshUnavailable
 
-from services.api.describing import answers, json_answer
+from services.api.describing import ALWAYS, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
 from services.api.shapes import Alive, Ready
@@ -31,7 +31,7 @@ _READY = {
     "/healthz",
     summary="Liveness",
     response_class=Response,
-    responses=answers(_200=json_answer(Alive, "The process answers.", {"status": "ok"})),
+    responses=answers(*ALWAYS, _200=json_answer(Alive, "The process answers.", {"status": "ok"})),
 )
 async def healthz() -> Response:
     """Asks nothing of anybody, so that a Redis that is away restarts no process."""
@@ -42,7 +42,7 @@ async def healthz() -> Response:
     "/readyz",
     summary="Readiness: Redis reachable, dispatcher alive",
     response_class=Response,
-    responses=answers("not-ready", _200=json_answer(Ready, "Ready.", _READY)),
+    responses=answers("not-ready", *ALWAYS, _200=json_answer(Ready, "Ready.", _READY)),
 )
 async def readyz(request: Request) -> Response:
     """503 with the part that is missing; no key is needed."""

@@ -16,7 +16,7 @@ from services.api.event_stream import EventStream, follow, frames, hello, listen
 from services.api.hub import Follower, Hub, Told
 from services.api.problems import Problem
 from services.api.routes import events
-from services.api.routes.finding import SourceParameter, find_row, must_read, read_event, whole_id
+from services.api.routes.finding import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.shapes import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.wiring import Wiring, wiring_of
 
@@ -104,7 +104,7 @@ async def notifications(
 async def of_event(
     request: Request,
     key: Caller,
-    event_id: str,
+    event_id: EventId,
     source: SourceParameter = None,
     after: After = None,
     last_event_id: LastEventId = None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 from streammesh import names
 from streammesh.api_keys import ApiKey
@@ -34,6 +35,7 @@ from services.api.wiring import Wiring, wiring_of
 
 router = APIRouter(tags=["reports"])
 
+ReportId = Annotated[str, Path(examples=[EXAMPLE_ID])]
 _EXAMPLE = {
     "report_id": EXAMPLE_ID,
     "state": "running",
@@ -62,7 +64,7 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
     ),
     openapi_extra=body(
         "What the report is about: JSON, or a form with the data as a file.",
-        **{
+        {
             "application/json": {
                 "schema": schema_of(ReportRequest),
                 "examples": {
@@ -116,7 +118,7 @@ async def ask(request: Request, key: Caller) -> Response:
         _304={"description": "Unchanged since `If-None-Match` or `If-Modified-Since`."},
     ),
 )
-async def pdf(request: Request, key: Caller, report_id: str) -> Response:
+async def pdf(request: Request, key: Caller, report_id: ReportId) -> Response:
     """Takes `Range`, `If-Range`, `If-None-Match`, `If-Modified-Since`."""
     wiring = wiring_of(request)
     _must_read(key, report_id)
@@ -161,7 +163,7 @@ async def pdf(request: Request, key: Caller, report_id: str) -> Response:
     response_class=Response,
     responses=answers(*READ, _200=json_answer(ReportState, "The state.", _EXAMPLE)),
 )
-async def state(request: Request, key: Caller, report_id: str) -> Response:
+async def state(request: Request, key: Caller, report_id: ReportId) -> Response:
     """`ready` once the PDF can be fetched."""
     wiring = wiring_of(request)
     _must_read(key, report_id)

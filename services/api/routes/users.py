@@ -52,7 +52,7 @@ class WelcomeEmail(BaseModel):
     responses=answers(*WRITTEN, _202=json_answer(Accepted, "Stored; follow `links`.", EXAMPLE_ACCEPTED)),
     openapi_extra=body(
         "Who is welcomed.",
-        **{
+        {
             "application/json": {
                 "schema": schema_of(WelcomeEmail),
                 "examples": {"ann": {"value": {"email": "ann@example.com", "name": "Ann"}}},
