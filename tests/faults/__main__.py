@@ -13,7 +13,15 @@ from rich.console import Console
 
 from tests.faults.processes import Forks
 from tests.faults.report import Row, show, write
-from tests.faults.scenarios import dispatcher_kills, mixed
+from tests.faults.scenarios import (
+    api_kills,
+    cut_connections,
+    dispatcher_kills,
+    mixed,
+    negative_controls,
+    redis_faults,
+    worker_kills,
+)
 from tests.faults.stage import Stage
 from tests.harness.processes import ROOT
 
@@ -21,6 +29,14 @@ Scenario = Callable[[Stage], Awaitable[Row]]
 SCENARIOS: dict[str, Scenario] = {
     "mixed": mixed.run,
     "dispatcher": dispatcher_kills.run,
+    "worker": worker_kills.run,
+    "api": api_kills.run,
+    "redis-everysec": redis_faults.restarts_everysec,
+    "redis-always": redis_faults.restarts_always,
+    "redis-paused": redis_faults.pauses,
+    "connections": cut_connections.run,
+    "ungated": negative_controls.ungated,
+    "hasty": negative_controls.hasty,
 }
 FOLDER = ROOT / "var" / "faults"
 
@@ -45,7 +61,9 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_const", const="quick", dest="size", help="small, under 3 minutes")
+    size.add_argument(
+        "--quick", action="store_const", const="quick", dest="size", help="small, under 3 minutes"
+    )
     size.add_argument("--long", action="store_const", const="long", dest="size", help="many more kills")
     parser.add_argument("--seed", type=int, default=1, help="what random choices are made of (default 1)")
     parser.add_argument(
@@ -54,7 +72,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--json", type=Path, default=FOLDER / "latest.json", help="where to write the rows")
     chosen = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 140)
     rows = asyncio.run(
         play_all(chosen.only or list(SCENARIOS), chosen.size or "normal", chosen.seed, console)
     )

@@ -108,7 +108,13 @@ class Arena:
         for _ in range(count):
             number = sum(part.role == role for part in self.parts)
             part = Part(
-                self.forks, role, f"{role}-{number}", module or ROLES[role], {**self.env, **env}, self.folder, argv
+                self.forks,
+                role,
+                f"{role}-{number}",
+                module or ROLES[role],
+                {**self.env, **env},
+                self.folder,
+                argv,
             )
             self.parts.append(await part.start())
             added.append(part)
@@ -170,7 +176,9 @@ class Arena:
         for event in ids:
             pipeline.hgetall(self.keys.event(event))
         rows = zip(ids, await pipeline.execute(), strict=True)
-        return {event for event, row in rows if not all(r.completed for r in parse_event(event, row) or [_NONE])}
+        return {
+            event for event, row in rows if not all(r.completed for r in parse_event(event, row) or [_NONE])
+        }
 
     async def _is_quiet(self) -> bool:
         """Nothing queued, nothing held, nothing waiting for later, nothing not yet handed over."""

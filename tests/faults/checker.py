@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED
+from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED, position_key
 
 from tests.faults.followers import Seen
 from tests.faults.load import History
@@ -21,6 +21,7 @@ from tests.faults.witness import Delivery, Facts, Identity, Told
 
 ENDS = {TASK_TYPES[state] for state in ("succeeded", "failed", "cancelled", "expired")}
 OURS = "fault."
+FORGETS = 2.0  # seconds: `everysec` may put a write off for so long while the one before is being synced
 
 
 @dataclass(slots=True)
@@ -29,8 +30,21 @@ class Findings:
 
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(
+        default_factory=list
+    )  # either of them, of events that the server may have forgotten
     repeated: int = 0  # runs of handlers beyond those that were needed
     events: int = 0  # that took effect, those that followed from others included
+
+    _forgivable: set[str] = field(default_factory=set)  # ids of events
+
+    def lose(self, event: str, text: str) -> None:
+        """Something promised about an event has not happened."""
+        (self.forgotten if event in self._forgivable else self.lost).append(text)
+
+    def double(self, event: str, text: str) -> None:
+        """Something about an event happened again."""
+        (self.forgotten if event in self._forgivable else self.doubled).append(text)
 
     @property
     def clean(self) -> bool:
@@ -39,10 +53,19 @@ class Findings:
 
 
 def check(
-    history: History, facts: Facts, runs: Mapping[str, Sequence[Run]], *, strict: bool = False
+    history: History,
+    facts: Facts,
+    runs: Mapping[str, Sequence[Run]],
+    *,
+    strict: bool = False,
+    forgetful: Sequence[float] = (),
 ) -> Findings:
-    """Compare. With `strict` no worker was killed, so a handler that ran more often than needed is doubled."""
-    found = Findings()
+    """Compare. With `strict` no worker was killed, so a handler that ran more often than needed is doubled.
+
+    `forgetful`: when (seconds since the epoch) a server was killed that writes to disk every second only. What
+    happened to events in the two seconds before is its own doing, and is counted apart.
+    """
+    found = Findings(_forgivable=_touched(history, facts, forgetful))
     _stored(found, history, facts)
     tasks = _handed_over(found, facts)
     _ended(found, facts, tasks)
@@ -52,22 +75,38 @@ def check(
     return found
 
 
+def _touched(history: History, facts: Facts, forgetful: Sequence[float]) -> set[str]:
+    """The events to which something happened just before one of these moments."""
+
+    def is_near(at: float) -> bool:
+        return any(-FORGETS <= at - moment <= 0 for moment in forgetful)
+
+    if not forgetful:
+        return set()
+    touched = {sent.id for sent in history.sent if sent.accepted and is_near(sent.accepted)}
+    touched |= {
+        event for (_, event), times in facts.stored.items() if any(is_near(at / 1000) for at in times)
+    }
+    touched |= {note.event for note in facts.told if is_near(note.at / 1000)}
+    return touched | {event for (_, event), cause in facts.causes.items() if cause in touched}
+
+
 def _stored(found: Findings, history: History, facts: Facts) -> None:
     sent = {one.identity: one for one in history.sent}
     for identity, one in sent.items():
         if one.refused:
-            found.lost.append(f"event {identity} was refused: {one.refused}")
+            found.lose(identity[1], f"event {identity} was refused: {one.refused}")
         elif one.accepted and identity not in facts.stored:
-            found.lost.append(f"event {identity} was accepted and is not stored")
+            found.lose(identity[1], f"event {identity} was accepted and is not stored")
     for identity, times in facts.stored.items():
         kind = facts.types[identity]
         if not kind.startswith(OURS):
             continue
         found.events += 1
         if len(times) > 1:
-            found.doubled.append(f"event {identity} is stored {len(times)} times")
+            found.double(identity[1], f"event {identity} is stored {len(times)} times")
         if identity not in sent and kind != "fault.after":
-            found.doubled.append(f"event {identity} is stored and nobody published it")
+            found.double(identity[1], f"event {identity} is stored and nobody published it")
 
 
 def _handed_over(found: Findings, facts: Facts) -> dict[Delivery, str]:
@@ -79,15 +118,17 @@ def _handed_over(found: Findings, facts: Facts) -> dict[Delivery, str]:
             delivery = (source, event, name)
             count = len(facts.handed.get(delivery, ()))
             if count == 0:
-                found.lost.append(f"delivery {delivery} was never handed over")
+                found.lose(delivery[1], f"delivery {delivery} was never handed over")
             else:
                 tasks[delivery] = facts.handed[delivery][0].task
             if count > 1:
-                found.doubled.append(f"delivery {delivery} was handed over {count} times")
+                found.double(delivery[1], f"delivery {delivery} was handed over {count} times")
     for delivery in facts.handed:
         if delivery not in tasks:
-            found.doubled.append(f"delivery {delivery} was handed over and nobody asked for it")
-    by_task = Counter(hand.task for hands in facts.handed.values() for hand in {h.task: h for h in hands}.values())
+            found.double(delivery[1], f"delivery {delivery} was handed over and nobody asked for it")
+    by_task = Counter(
+        hand.task for hands in facts.handed.values() for hand in {h.task: h for h in hands}.values()
+    )
     for task, count in by_task.items():
         if count > 1:
             found.doubled.append(f"task {task} stands for {count} deliveries")
@@ -99,11 +140,13 @@ def _ended(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None
         ends = facts.ended.get(task, [])
         wanted = BY_TYPE[facts.types[delivery[:2]]].tasks[delivery[2]]
         if not ends:
-            found.lost.append(f"task {task} {delivery} never ended")
+            found.lose(delivery[1], f"task {task} {delivery} never ended")
         elif len(ends) > 1:
-            found.doubled.append(f"task {task} {delivery} ended {len(ends)} times: {[s for _, s in ends]}")
+            found.double(
+                delivery[1], f"task {task} {delivery} ended {len(ends)} times: {[s for _, s in ends]}"
+            )
         elif ends[0][1] != wanted:
-            found.lost.append(f"task {task} {delivery} {ends[0][1]} where it should have {wanted}")
+            found.lose(delivery[1], f"task {task} {delivery} {ends[0][1]} where it should have {wanted}")
 
 
 def _told(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None:
@@ -113,20 +156,20 @@ def _told(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None:
             ends[note.task] += 1
         elif note.type in (COMPLETED, UNROUTED):
             lasts[(note.event, note.type)] += 1
-    for task in tasks.values():
+    for delivery, task in tasks.items():
         if task in facts.ended and ends[task] == 0:
-            found.lost.append(f"nobody was told that task {task} ended")
+            found.lose(delivery[1], f"nobody was told that task {task} ended")
         if ends[task] > 1:
-            found.doubled.append(f"the end of task {task} was told {ends[task]} times")
+            found.double(delivery[1], f"the end of task {task} was told {ends[task]} times")
     for source, event in facts.stored:
         kind = facts.types[(source, event)]
         if kind not in BY_TYPE:
             continue
         last = COMPLETED if BY_TYPE[kind].tasks else UNROUTED
         if lasts[(event, last)] == 0:
-            found.lost.append(f"nobody was told of the end of event {(source, event)}")
+            found.lose(event, f"nobody was told of the end of event {(source, event)}")
         if lasts[(event, last)] > 1:
-            found.doubled.append(f"the end of event {(source, event)} was told {lasts[(event, last)]} times")
+            found.double(event, f"the end of event {(source, event)} was told {lasts[(event, last)]} times")
 
 
 def _followed(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> None:
@@ -138,27 +181,33 @@ def _followed(found: Findings, facts: Facts, tasks: Mapping[Delivery, str]) -> N
         succeeded = [state for _, state in facts.ended.get(task, ())].count("succeeded")
         after = followers.get(event, [])
         if kind.follows and succeeded and not after:
-            found.lost.append(f"task {task} succeeded and what it published is not stored")
+            found.lose(event, f"task {task} succeeded and what it published is not stored")
         if len(after) > (1 if kind.follows and succeeded else 0):
-            found.doubled.append(f"task {task} succeeded {succeeded} times and left {len(after)} events")
+            found.double(event, f"task {task} succeeded {succeeded} times and left {len(after)} events")
 
 
 def _ran(
-    found: Findings, facts: Facts, tasks: Mapping[Delivery, str], runs: Mapping[str, Sequence[Run]], strict: bool
+    found: Findings,
+    facts: Facts,
+    tasks: Mapping[Delivery, str],
+    runs: Mapping[str, Sequence[Run]],
+    strict: bool,
 ) -> None:
     for delivery, task in tasks.items():
         kind, mine = BY_TYPE[facts.types[delivery[:2]]], runs.get(task, [])
         succeeded = any(state == "succeeded" for _, state in facts.ended.get(task, ()))
         if succeeded and not any(run.through for run in mine):
-            found.lost.append(f"task {task} {delivery} succeeded and its handler was never through")
+            found.lose(delivery[1], f"task {task} {delivery} succeeded and its handler was never through")
         more = max(0, len(mine) - kind.attempts)
         found.repeated += more
         if strict and more:
-            found.doubled.append(f"task {task} {delivery} ran {len(mine)} times: {_shown(mine)}")
+            found.double(delivery[1], f"task {task} {delivery} ran {len(mine)} times: {_shown(mine)}")
 
 
 def _shown(runs: Sequence[Run]) -> str:
-    return ", ".join(f"attempt {r.attempt} in {r.pid} from {r.began:.2f} to {r.through or 0:.2f}" for r in runs)
+    return ", ".join(
+        f"attempt {r.attempt} in {r.pid} from {r.began:.2f} to {r.through or 0:.2f}" for r in runs
+    )
 
 
 def check_pushed(found: Findings, facts: Facts, seen: Sequence[Seen]) -> None:
@@ -172,9 +221,13 @@ def check_pushed(found: Findings, facts: Facts, seen: Sequence[Seen]) -> None:
         twice = [position for position, count in counted.items() if count > 1]
         if twice:
             found.doubled.append(f"client {n} was told {len(twice)} twice: {twice[:3]}")
+        if client.ids != sorted(client.ids, key=position_key):
+            found.doubled.append(f"client {n} was told things out of their order")
         unknown = counted.keys() - set(wanted)
         if unknown:
-            found.doubled.append(f"client {n} was told {len(unknown)} that never happened: {sorted(unknown)[:3]}")
+            found.doubled.append(
+                f"client {n} was told {len(unknown)} that never happened: {sorted(unknown)[:3]}"
+            )
         if client.resyncs:
             found.lost.append(f"client {n} was told {client.resyncs} times that history is gone")
 

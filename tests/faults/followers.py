@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
-from streammesh.client import MeshClient
+from streammesh.client import MeshClient, Note
+from streammesh.errors import MeshUnavailable
 from streammesh.notifications import position_key
+
+from tests.faults.load import Sent
+from tests.faults.mix import BY_TYPE
+
+WAIT_SECONDS = 40  # for one event's end
 
 
 @dataclass(slots=True)
@@ -54,3 +61,46 @@ class Follower:
         with suppress(asyncio.CancelledError):
             await self._task
         return self.seen
+
+
+class Waiter:
+    """Publishes one event after the other and follows each to its end, until all others have published."""
+
+    def __init__(self, url: str, key: str, source: str, rng: random.Random) -> None:
+        self._url, self._key, self._source, self._rng = url, key, source, rng
+        self.sent: list[Sent] = []
+        self.lost: list[str] = []
+        self.doubled: list[str] = []
+
+    async def run(self, published: asyncio.Event) -> None:
+        """Until `published` is set."""
+        kind = BY_TYPE["fault.slow"]
+        async with MeshClient(self._url, api_key=self._key, source=self._source) as mesh:
+            while not published.is_set():
+                sent = Sent(self._source, f"{self._source}-{len(self.sent)}", kind, time.time())
+                self.sent.append(sent)
+                data = {"n": len(self.sent), "seconds": self._rng.uniform(0.05, 0.5)}
+                while sent.accepted is None:
+                    try:
+                        await mesh.publish(kind.type, data, id=sent.id)
+                        sent.accepted = time.time()
+                    except MeshUnavailable:
+                        await asyncio.sleep(0.1)
+                await self._to_the_end(mesh, sent)
+
+    async def _to_the_end(self, mesh: MeshClient, sent: Sent) -> None:
+        notes: list[Note] = []
+        try:
+            async with asyncio.timeout(WAIT_SECONDS), aclosing(mesh.notifications(event=sent.id)) as stream:
+                async for note in stream:
+                    notes.append(note)
+        except TimeoutError:
+            self.lost.append(f"who waited for event {sent.id} was not told its end")
+        ids = [note.id for note in notes]
+        if len(set(ids)) != len(ids):
+            self.doubled.append(f"who waited for event {sent.id} was told something twice: {ids}")
+        kinds = [note.type for note in notes]
+        wanted = ["task.queued", "task.started", "task.progress", "task.succeeded", "event.completed"]
+        missing = [kind for kind in wanted if kind not in kinds]
+        if missing and notes:
+            self.lost.append(f"who waited for event {sent.id} was not told {missing}")

@@ -70,7 +70,14 @@ class Load:
     """A load over `seconds`, spread evenly over the publishers."""
 
     def __init__(
-        self, url: str, key: str, rng: random.Random, wishes: Sequence[Wish], seconds: float, *, gives_up: bool = True
+        self,
+        url: str,
+        key: str,
+        rng: random.Random,
+        wishes: Sequence[Wish],
+        seconds: float,
+        *,
+        gives_up: bool = True,
     ) -> None:
         self._url, self._key, self._seconds = url, key, seconds
         self._parts = [list(wishes[n::PUBLISHERS]) for n in range(PUBLISHERS)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,8 @@ class Kind:
     attempts: int = 1  # runs of its handler when nothing goes wrong
 
 
-def _seconds(low: float, high: float) -> Data:
+def seconds(low: float, high: float) -> Data:
+    """Data that tells a handler how long to take, at random between two numbers."""
     return lambda r: {"seconds": round(r.uniform(low, high), 3)}
 
 
@@ -35,8 +36,8 @@ NOTED = {"fault_async.note": "succeeded", "fault_sync.note": "succeeded"}
 KINDS = (
     Kind("fault.noted", NOTED, 0.30),
     Kind("fault.noted", NOTED, 0.05, held=True),
-    Kind("fault.slow", {"fault_async.slow": "succeeded"}, 0.16, _seconds(0.01, 0.3)),
-    Kind("fault.worked", {"fault_sync.work": "succeeded"}, 0.16, _seconds(0.0, 0.04)),
+    Kind("fault.slow", {"fault_async.slow": "succeeded"}, 0.16, seconds(0.01, 0.3)),
+    Kind("fault.worked", {"fault_sync.work": "succeeded"}, 0.16, seconds(0.0, 0.04)),
     Kind("fault.flaky", {"fault_async.flaky": "succeeded"}, 0.10, attempts=2),
     Kind("fault.followed", {"fault_async.follow": "succeeded"}, 0.12, follows="fault.after"),
     Kind("fault.rejected", {"fault_async.reject": "failed"}, 0.03),
@@ -48,6 +49,11 @@ FOLLOWING = Kind("fault.after", {"fault_sync.after": "succeeded"})
 BY_TYPE = {kind.type: kind for kind in (*KINDS[::-1], FOLLOWING)}
 DELIVERIES = {name for kind in BY_TYPE.values() for name in kind.tasks}
 HOLD = (0.3, 2.0)  # seconds for which a held event waits
+
+
+def kind_of(name: str, share: float) -> Kind:
+    """The kind of `fault.<name>` in another proportion."""
+    return replace(BY_TYPE[f"fault.{name}"], share=share)
 
 
 @dataclass(frozen=True, slots=True)

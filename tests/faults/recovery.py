@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from tests.faults.processes import Killed
 from tests.faults.records import Run
@@ -42,19 +43,21 @@ def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Ite
     dead = {kill.pid: kill.at for kill in kills}
     waits = [0.0]
     for mine in runs.values():
-        for before, after in zip(mine, mine[1:], strict=False):
+        for before, after in pairwise(mine):
             killed_at = dead.get(before.pid) or dead.get(before.session)
             if before.through is None and killed_at and before.began <= killed_at <= after.began:
                 waits.append(after.began - killed_at)
     for given in facts.taken.values():
-        for first, then in zip(given, given[1:], strict=False):
+        for first, then in pairwise(given):
             killed_at = dead.get(int(first.consumer.rsplit("-", 2)[-2]))
             if killed_at and then.consumer != first.consumer and first.at / 1000 <= killed_at:
                 waits.append(then.at / 1000 - killed_at)
     return max(waits)
 
 
-def slowest_return(facts: Facts, backs: Iterable[float], accepted: Sequence[float], services: Sequence[str]) -> float:
+def slowest_return(
+    facts: Facts, backs: Iterable[float], accepted: Sequence[float], services: Sequence[str]
+) -> float:
     """From the moment in which Redis was back until everything had worked again.
 
     That is: an event was accepted by the API, one handed over by a dispatcher, and of every service a task

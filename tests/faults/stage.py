@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.faults.arena import API_KEY, Arena
 from tests.faults.checker import Findings, check
-from tests.faults.load import History, Load
+from tests.faults.load import History, Load, Sent
 from tests.faults.mix import KINDS, Kind, wishes
 from tests.faults.processes import Forks, Part
 from tests.faults.report import Row
@@ -55,6 +55,10 @@ class Played:
             remarks.append("it did not become quiet in time")
         if within is not None and slowest > within:
             remarks.append(f"the slowest took {slowest:.2f} s where {within:.1f} s are allowed")
+        if self.findings.forgotten:
+            remarks.append(
+                f"{len(self.findings.forgotten)} things that the server itself forgot as it was killed"
+            )
         if self.findings.repeated:
             remarks.append(f"{self.findings.repeated} runs of handlers were interrupted or done again")
         passed = self.findings.clean and self.settled and (within is None or slowest <= within)
@@ -75,10 +79,14 @@ async def play(
     strict: bool = False,
     patience: float = 60,
     gives_up: bool = True,
+    also: Callable[[], list[Sent]] = list,
+    forgetful: Sequence[float] = (),
 ) -> Played:
     """Publish `count` events within about `seconds` while `trouble` does what it does, wait for quiet, check.
 
     `trouble` is given an event that is set when all is published, and puts everything in order before it ends.
+    `also` answers what others published meanwhile. `forgetful` are the moments (seconds since the epoch, filled in
+    by `trouble`) in which a server was killed that may forget its last seconds.
     """
     rng = random.Random(arena.rng.getrandbits(64))
     load = Load(arena.url, API_KEY, rng, wishes(rng, count, kinds), seconds, gives_up=gives_up)
@@ -93,9 +101,10 @@ async def play(
     async with asyncio.TaskGroup() as group:
         group.create_task(publish())
         group.create_task(trouble(published))  # type: ignore[arg-type]
+    load.history.sent += also()
     settled = await arena.settle(load.history, patience)
     facts = await asyncio.to_thread(arena.facts)
-    findings = check(load.history, facts, arena.runs(), strict=strict)
+    findings = check(load.history, facts, arena.runs(), strict=strict, forgetful=forgetful)
     _write_findings(arena.folder, findings)
     return Played(load.history, facts, findings, settled)
 

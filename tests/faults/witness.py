@@ -56,14 +56,22 @@ class Facts:
 
     stored: dict[Identity, list[int]] = field(default_factory=lambda: defaultdict(list))
     types: dict[Identity, str] = field(default_factory=dict)
-    causes: dict[Identity, str] = field(default_factory=dict)  # of an event that followed: the id of the event before
+    causes: dict[Identity, str] = field(
+        default_factory=dict
+    )  # of an event that followed: the id of the event before
     handed: dict[Delivery, list[HandOff]] = field(default_factory=lambda: defaultdict(list))
     again: int = 0  # tasks put on a queue again: retries, and what a worker put back
     ended: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))  # by task
     told: list[Told] = field(default_factory=list)
-    parked: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))  # (id, reason)
-    taken: dict[tuple[str, str], list[Taken]] = field(default_factory=lambda: defaultdict(list))  # (queue, entry)
-    tasks: dict[tuple[str, str], str] = field(default_factory=dict)  # (queue, entry) -> task
+    parked: dict[str, list[tuple[str, str]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # (id, reason)
+    taken: dict[tuple[str, str], list[Taken]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # (queue, entry)
+    dispatched: dict[tuple[str, str], list[Taken]] = field(
+        default_factory=lambda: defaultdict(list)
+    )  # (stream and group, entry)
 
 
 def read_facts(folder: Path, keys: Keys, deliveries: set[str]) -> Facts:
@@ -99,7 +107,10 @@ class _Reader:
                 elif key == self._notes:
                     self._told(position, fields)
             elif name == b"XCLAIM" and key.startswith(self._queue):
-                self._claimed(key, command)
+                self._claimed(self._facts.taken, key, command)
+            elif name == b"XCLAIM" and key.startswith(self._events):
+                group = b"%b %b" % (key, command[2])
+                self._claimed(self._facts.dispatched, group, command)
             elif name == b"HSET" and key.startswith(self._dead) and len(command) == 4:
                 reason = str(orjson.loads(command[3]).get("reason", ""))
                 service = key[len(self._dead) :].decode()
@@ -121,7 +132,6 @@ class _Reader:
         try:
             headers = orjson.loads(fields[b"h"])["headers"]
             name, task = headers["task"], headers["id"]
-            self._facts.tasks[(key.decode(), position)] = task
             if name not in self._deliveries:
                 return  # a part of a workflow
             event = orjson.loads(fields[b"b"])[0][0]
@@ -139,7 +149,8 @@ class _Reader:
             Told(position, text[b"t"], text[b"e"], text[b"k"], text[b"v"], text[b"y"], fields[b"b"])
         )
 
-    def _claimed(self, key: bytes, command: Command) -> None:
+    @staticmethod
+    def _claimed(taken: dict[tuple[str, str], list[Taken]], key: bytes, command: Command) -> None:
         consumer = command[3].decode()
         if consumer == RETURNED:
             return
@@ -148,7 +159,7 @@ class _Reader:
         for word in command[5:]:
             if not (b"-" in word and word.replace(b"-", b"").isdigit()):
                 break
-            self._facts.taken[(key.decode(), word.decode())].append(Taken(at, consumer))
+            taken[(key.decode(), word.decode())].append(Taken(at, consumer))
 
 
 def _entry(command: Command) -> tuple[str, dict[bytes, bytes]]:

@@ -1,0 +1,1 @@
+"""Dispatchers that are broken on purpose: a checker that finds nothing wrong with these proves nothing."""

@@ -1,0 +1,59 @@
+"""Connections between every part and Redis cut at random, also between a script that has run and its reply."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.faults import recovery
+from tests.faults.arena import API_KEY
+from tests.faults.checker import check_pushed, last_position
+from tests.faults.followers import Follower
+from tests.faults.proxy import Proxy
+from tests.faults.report import Row
+from tests.faults.stage import Stage, play
+
+NAME = "connections to Redis cut, replies of scripts lost"
+LOSE_REPLIES = 0.02  # of all script calls
+CUT_REQUESTS = 0.003  # of all that is sent
+ROLES = ("dispatcher", "fault_async", "fault_sync", "api")
+
+
+async def run(stage: Stage) -> Row:
+    """Every role reaches Redis through a proxy of its own."""
+    events, length = stage.pick(quick=(300, 10), normal=(1_500, 50), long=(6_000, 200))
+    async with stage.arena() as arena:
+        proxies = {role: Proxy([arena.server.port], arena.rng.getrandbits(32)) for role in ROLES}
+        for proxy in proxies.values():
+            await proxy.__aenter__()
+        env = {role: {"MESH_REDIS_URL": proxy.url} for role, proxy in proxies.items()}
+        await arena.add("dispatcher", 2, **env["dispatcher"])
+        await arena.add("fault_async", 2, **env["fault_async"])
+        await arena.add("fault_sync", 2, MESH_CONCURRENCY="2", **env["fault_sync"])
+        await arena.add_api(2, **env["api"])
+        await arena.ready()
+        follower = Follower(arena.url, API_KEY, "fault.*")
+        follower.start()
+
+        async def trouble(published: asyncio.Event) -> None:
+            for proxy in proxies.values():
+                proxy.lose_replies, proxy.cut_requests = LOSE_REPLIES, CUT_REQUESTS
+            while not published.is_set():
+                await asyncio.sleep(arena.rng.uniform(0.0, 1.0))
+                arena.rng.choice(list(proxies.values())).cut_all()
+            for proxy in proxies.values():
+                proxy.lose_replies = proxy.cut_requests = 0.0
+
+        played = await play(arena, events, length, trouble, strict=True, patience=90)
+        seen = await follower.stop_after(last_position(played.facts.told), 20)
+        check_pushed(played.findings, played.facts, [seen])
+        lost = {role: proxy.scripts_lost for role, proxy in proxies.items()}
+        cuts = sum(proxy.cuts for proxy in proxies.values())
+        played.remarks.append(
+            f"{cuts:,} connections cut, and {sum(lost.values()):,} replies of scripts that had run lost: {lost}"
+        )
+        for proxy in proxies.values():
+            proxy.cut_all()
+        row = played.row(NAME, cuts + sum(lost.values()), recovery.slowest_end(played.facts))
+    for proxy in proxies.values():
+        await proxy.__aexit__(None, None, None)
+    return row

@@ -1,0 +1,92 @@
+"""Redis goes away under load: stopped, killed, paused. Everybody works again by himself soon after it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from tests.faults import recovery
+from tests.faults.arena import API_KEY, Arena
+from tests.faults.checker import check_pushed, last_position
+from tests.faults.followers import Follower
+from tests.faults.report import Row
+from tests.faults.stage import Stage, play
+
+SERVICES = ("fault_async", "fault_sync")
+BACK_SECONDS = 5.0  # after Redis is back everything has worked again by then
+RATE = 25  # events a second
+
+Break = Callable[[Arena, int], Awaitable[tuple[float, float | None]]]
+
+
+async def restarts_everysec(stage: Stage) -> Row:
+    """A server that writes to disk every second, as is usual."""
+    return await _restarts(stage, "everysec", "Redis stopped or killed, started again (AOF everysec)")
+
+
+async def restarts_always(stage: Stage) -> Row:
+    """A server that writes to disk before it answers."""
+    return await _restarts(stage, "always", "Redis stopped or killed, started again (AOF always)")
+
+
+async def pauses(stage: Stage) -> Row:
+    """A server that answers nothing for a while, with all its connections open: five leases long."""
+    seconds = stage.pick(quick=5.0, normal=10.0, long=10.0)
+
+    async def pause(arena: Arena, number: int) -> tuple[float, float | None]:
+        arena.server.pause()
+        await asyncio.sleep(seconds)
+        arena.server.resume()
+        return time.time(), None
+
+    times = stage.pick(quick=1, normal=2, long=6)
+    return await _play(stage, "everysec", f"Redis paused for {seconds:.0f} s", pause, times, seconds + 6)
+
+
+async def _restarts(stage: Stage, fsync: str, name: str) -> Row:
+    async def restart(arena: Arena, number: int) -> tuple[float, float | None]:
+        kill = number % 2 == 1
+        down = time.time()
+        await arena.server_down(kill=kill)
+        await asyncio.sleep(arena.rng.uniform(0.1, 1.5))
+        back = await arena.server_up()
+        return back, down if kill and fsync == "everysec" else None
+
+    return await _play(stage, fsync, name, restart, stage.pick(quick=2, normal=10, long=30), 6.0)
+
+
+async def _play(stage: Stage, fsync: str, name: str, breaks: Break, times: int, every: float) -> Row:
+    length = times * every
+    async with stage.arena(fsync=fsync) as arena:
+        await arena.add("dispatcher", 2)
+        await arena.add("fault_async", 2)
+        await arena.add("fault_sync", 2, MESH_CONCURRENCY="2")
+        await arena.add_api(2)
+        await arena.ready()
+        follower = Follower(arena.url, API_KEY, "fault.*")
+        follower.start()
+        backs: list[float] = []
+        forgetful: list[float] = []
+
+        async def trouble(published: asyncio.Event) -> None:
+            began = time.monotonic()
+            for number in range(times):
+                await asyncio.sleep(max(0.5, began + number * every + 1 - time.monotonic()))
+                back, forgot = await breaks(arena, number)
+                backs.append(back)
+                if forgot is not None:
+                    forgetful.append(forgot)
+
+        played = await play(
+            arena, round(RATE * length), length, trouble, strict=True, patience=90, forgetful=forgetful
+        )
+        seen = await follower.stop_after(last_position(played.facts.told), 20)
+        if not played.findings.forgotten:
+            check_pushed(played.findings, played.facts, [seen])
+        ended = [part.name for part in arena.parts if not part.running]
+        if ended:
+            played.findings.lost.append(f"these processes ended: {ended}")
+        accepted = [sent.accepted for sent in played.history.sent if sent.accepted]
+        slowest = recovery.slowest_return(played.facts, backs, accepted, SERVICES)
+        return played.row(name, times, slowest, within=BACK_SECONDS)
