@@ -59,7 +59,7 @@ def test_every_script_has_a_header_that_is_its_contract() -> None:
 
 def test_every_script_has_one_typed_caller() -> None:
     for path in sorted((KIT / "lua").glob("[a-z]*.lua")):
-        callers = [s.name for s in OURS if f'"{path.stem}"' in s.text]
+        callers = [s.name for s in OURS if f'script("{path.stem}")' in s.text]
         assert len(callers) == 1, f"{path.name} is called by {callers or 'nobody'}"
 
 

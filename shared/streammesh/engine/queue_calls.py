@@ -144,7 +144,7 @@ class QueueCalls:
 
     def purge(self, stream: str, most: int) -> lua.Call[tuple[int, int]]:
         """Remove entries of one stream that nobody holds; answers how many, and how many were doorbells."""
-        args = [WORKERS, RETURNED, most]
+        args: list[lua.Arg] = [WORKERS, RETURNED, most]
         return lua.Call(
             lua.script("queue_purge"), [stream], args, lambda answer: (int(answer[0]), int(answer[1]))
         )

@@ -35,6 +35,8 @@ class MeshRequest(Request):
 
     shares_memory = False  # whether the pool runs tasks in this process; it says so when it starts
     _removed = False
+    acknowledged: bool
+    _decoded: bool
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)

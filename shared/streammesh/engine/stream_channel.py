@@ -105,7 +105,7 @@ class StreamChannel(kombu_redis.Channel):
         channel = self
 
         def watched(kind: type[Any]) -> type[Any]:
-            class Watched(kind):  # type: ignore[misc, valid-type]
+            class Watched(kind):
                 def disconnect(self, *args: Any, **options: Any) -> None:
                     super().disconnect(*args, **options)
                     if channel._registered:

@@ -218,7 +218,8 @@ class StreamReader:
             connection.disconnect()
             raise
         except ResponseError as error:
-            answer = self._refused(error)
+            self._refused(error)
+            answer = None
         finally:
             channel._in_poll = None
             channel._flush_brpop_reauth()
