@@ -1,0 +1,115 @@
+"""Many calls on one connection: answered in order, failed together, good again afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from streammesh import envelope, lua
+from streammesh.embedded import EmbeddedServer
+from streammesh.multiplexed import Multiplexed
+from streammesh.redis_client import open_async
+from streammesh.streams.publish import publish_call
+
+
+@pytest.fixture
+async def calls(mesh_redis):
+    shared = Multiplexed(mesh_redis, 2)
+    yield shared
+    await shared.aclose()
+
+
+def publishing(keys, settings, number):
+    event = envelope.make("order.placed", {"n": number}, source="tests", id=str(number))
+    return publish_call(keys, settings, [event])
+
+
+async def test_each_caller_gets_its_own_answer(calls, mesh_keys, mesh_settings):
+    answers = await asyncio.gather(*(calls.run(publishing(mesh_keys, mesh_settings, n)) for n in range(500)))
+
+    assert [answer[0].id for answer in answers] == [str(n) for n in range(500)]
+
+
+async def test_all_share_one_connection(calls, mesh_redis, mesh_keys, mesh_settings):
+    before = {c["id"] for c in await mesh_redis.client_list()}
+    await asyncio.gather(*(calls.run(publishing(mesh_keys, mesh_settings, n)) for n in range(200)))
+
+    after = {c["id"] for c in await mesh_redis.client_list()}
+    assert len(after - before) == 1
+
+
+async def test_a_call_that_fails_fails_alone(calls, mesh_redis, mesh_keys, mesh_settings):
+    await mesh_redis.set(mesh_keys.event("1"), "not a hash")
+
+    answers = await asyncio.gather(
+        *(calls.run(publishing(mesh_keys, mesh_settings, n)) for n in range(3)), return_exceptions=True
+    )
+
+    assert isinstance(answers[1], ResponseError)
+    assert [answers[n][0].id for n in (0, 2)] == ["0", "2"]
+
+
+async def test_a_caller_that_goes_away_does_not_mix_up_the_others(calls, mesh_keys, mesh_settings):
+    gone = asyncio.create_task(calls.run(publishing(mesh_keys, mesh_settings, 0)))
+    staying = [asyncio.create_task(calls.run(publishing(mesh_keys, mesh_settings, n))) for n in range(1, 50)]
+    await asyncio.sleep(0)
+    gone.cancel()
+
+    assert [answer[0].id for answer in await asyncio.gather(*staying)] == [str(n) for n in range(1, 50)]
+
+
+async def test_a_script_that_the_server_has_forgotten_is_sent_again(
+    calls, mesh_redis, mesh_keys, mesh_settings
+):
+    await calls.run(publishing(mesh_keys, mesh_settings, 1))
+    await mesh_redis.script_flush()
+
+    [answer] = await calls.run(publishing(mesh_keys, mesh_settings, 2))
+
+    assert answer.duplicate is False
+
+
+async def test_a_cut_connection_fails_what_is_in_flight_and_the_next_call_makes_a_new_one(
+    tmp_path, mesh_keys, mesh_settings
+):
+    with EmbeddedServer(tmp_path, appendonly=False) as server:
+        settings = mesh_settings.model_copy(update={"redis_url": server.url})
+        client = open_async(settings, "cut")
+        calls = Multiplexed(client, 2)
+        await calls.run(publishing(mesh_keys, settings, 1))
+        server.pause()
+        in_flight = [asyncio.create_task(calls.run(publishing(mesh_keys, settings, n))) for n in (2, 3)]
+        await asyncio.sleep(0.05)
+        port, folder = server.port, server.folder
+        server.stop(kill=True)
+        failed = await asyncio.gather(*in_flight, return_exceptions=True)
+        with EmbeddedServer(folder, port=port, appendonly=False):
+            [answer] = await calls.run(publishing(mesh_keys, settings, 4))
+            await calls.aclose()
+            await client.aclose()
+
+    assert all(isinstance(error, RedisConnectionError) for error in failed)
+    assert answer.id == "4"
+
+
+async def test_a_server_that_hangs_is_noticed(tmp_path, mesh_keys, mesh_settings):
+    with EmbeddedServer(tmp_path, appendonly=False) as server:
+        settings = mesh_settings.model_copy(update={"redis_url": server.url})
+        client = open_async(settings, "hang")
+        calls = Multiplexed(client, 0.3)
+        await calls.run(publishing(mesh_keys, settings, 1))
+        server.pause()
+        try:
+            with pytest.raises(RedisTimeoutError):
+                await asyncio.wait_for(calls.run(publishing(mesh_keys, settings, 2)), 5)
+        finally:
+            server.resume()
+        [answer] = await calls.run(publishing(mesh_keys, settings, 3))
+        await calls.aclose()
+        await client.aclose()
+
+    assert answer.id == "3"
+    assert lua.script("publish_once").sha
