@@ -47,8 +47,9 @@ class Context:
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Push how far this attempt is: `fraction` from 0 to 1, and a word about it.
 
-        In an `async def` handler it must be awaited; in a `def` handler calling it is enough. Raises
-        LeaseLost when this attempt is no longer the current one, which ends the handler.
+        In an `async def` handler it must be awaited; in a `def` handler calling it is enough. While Redis is
+        away it is not told at all. Raises LeaseLost when this attempt is no longer the current one, which
+        ends the handler.
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")

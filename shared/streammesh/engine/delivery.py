@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import structlog
@@ -22,12 +22,11 @@ from streammesh.binding import Binding
 from streammesh.context import Context
 from streammesh.engine import greenlet_bridge, workflow
 from streammesh.engine.attempt import Ask, Delivering, Handle, Step, Steps, attempt_steps
-from streammesh.engine.insisting import insist, insist_sync
+from streammesh.engine.insisting import insist, insist_sync, mention, mention_sync
 from streammesh.engine.places import queue_place, task_ref
 from streammesh.engine.plumbing import Plumbing
 from streammesh.envelope import Event
 from streammesh.ledger import QueuePlace, TaskRef
-from streammesh.lua import Call, run_sync
 from streammesh.retry import RetryPolicy
 from streammesh.subscriptions import Subscription
 
@@ -110,7 +109,7 @@ class DeliveryTask(Task):
 
     async def _run_async(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         calls = self.plumbing.connections.calls()
-        steps = attempt_steps(self.kind, ref, place, worker, calls.run)
+        steps = attempt_steps(self.kind, ref, place, worker, partial(mention, calls))
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None
         while True:
@@ -147,11 +146,7 @@ class DeliveryTask(Task):
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         client = self.plumbing.connections.sync()
-
-        def act(call: Call[str]) -> str:
-            return run_sync(client, call)
-
-        steps: Steps = attempt_steps(self.kind, ref, place, worker, act)
+        steps: Steps = attempt_steps(self.kind, ref, place, worker, partial(mention_sync, client))
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None
         while True:

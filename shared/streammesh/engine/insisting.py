@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import redis
@@ -29,18 +29,45 @@ def _waits() -> Iterator[float]:
         yield 1.0
 
 
-def insist_sync(client: redis.Redis, call: Call[T]) -> T:
-    """Make the call on a blocking client; raises only what trying again cannot mend."""
+def until_back(what: str, ask: Callable[[], T]) -> T:
+    """Ask Redis something on a blocking client, however long it is away; raises only what trying again cannot mend."""
     waits: Iterator[float] | None = None
     while True:
         try:
-            return lua.run_sync(client, call)
+            return ask()
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            log.warning("redis.away", script=call.script.name, reason=str(error))
+            log.warning("redis.away", asked=what, reason=str(error))
         waits = waits or _waits()
         time.sleep(next(waits))
+
+
+def insist_sync(client: redis.Redis, call: Call[T]) -> T:
+    """Make the call on a blocking client; raises only what trying again cannot mend."""
+    return until_back(call.script.name, lambda: lua.run_sync(client, call))
+
+
+def mention_sync(client: redis.Redis, call: Call[str]) -> str:
+    """Make a call that need not get through, such as progress: a handler does not fail because Redis is away."""
+    try:
+        return lua.run_sync(client, call)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        log.warning("redis.away", asked=call.script.name, reason=str(error))
+        return "done"
+
+
+async def mention(calls: Multiplexed, call: Call[str]) -> str:
+    """As `mention_sync`, on an event loop's shared connection."""
+    try:
+        return await calls.run(call)
+    except Exception as error:
+        if not is_unavailable(error):
+            raise
+        log.warning("redis.away", asked=call.script.name, reason=str(error))
+        return "done"
 
 
 async def insist(calls: Multiplexed, call: Call[T]) -> T:
@@ -52,6 +79,6 @@ async def insist(calls: Multiplexed, call: Call[T]) -> T:
         except Exception as error:
             if not is_unavailable(error):
                 raise
-            log.warning("redis.away", script=call.script.name, reason=str(error))
+            log.warning("redis.away", asked=call.script.name, reason=str(error))
         waits = waits or _waits()
         await asyncio.sleep(next(waits))

@@ -14,7 +14,7 @@ from celery.worker.request import Request
 
 from streammesh import names
 from streammesh.clock import to_ms
-from streammesh.engine.insisting import insist_sync
+from streammesh.engine.insisting import insist_sync, until_back
 from streammesh.engine.outcome import GiveUp, after_error
 from streammesh.engine.places import queue_place, task_ref
 from streammesh.ledger import dead_letter
@@ -83,7 +83,8 @@ class MeshRequest(Request):
         ref = task_ref(self.id, task.subscription, self.args[0] if self.args else None)
         place = queue_place(self._request_dict["mesh_tag"], ref.service)
         client = task.plumbing.connections.sync()
-        stored = client.hmget(task.kind.ledger.keys.task(ref.task_id), "attempt", "state", "entry")
+        key = task.kind.ledger.keys.task(ref.task_id)
+        stored = until_back("task", lambda: client.hmget(key, "attempt", "state", "entry"))
         attempt, state, entry = (value.decode() if value else "" for value in stored)
         if state != "started" or entry != place.entry:
             return

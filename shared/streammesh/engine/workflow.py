@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ from streammesh.clock import to_ms
 from streammesh.context import Context
 from streammesh.engine import capture
 from streammesh.engine.attempt import Workflow
-from streammesh.engine.insisting import insist_sync
+from streammesh.engine.insisting import insist_sync, mention_sync, until_back
 from streammesh.engine.outcome import describe
 from streammesh.engine.plumbing import Plumbing
 from streammesh.engine.queue_wire import encode
@@ -134,10 +134,7 @@ class WorkflowTasks:
                 raise Ignore
             if found is not None and context_name is not None:
                 ref, row = found
-
-                def act(call: lua.Call[str]) -> str:
-                    return lua.run_sync(self.plumbing.connections.sync(), call)
-
+                act = partial(mention_sync, self.plumbing.connections.sync())
                 context = Context(ref, row.attempt, self.plumbing.ledger, act, log)
                 kwargs[context_name] = context
             result = function(*args, **kwargs)
@@ -155,7 +152,8 @@ class WorkflowTasks:
         return self._of(current_task.request.root_id)
 
     def _of(self, task_id: str) -> tuple[TaskRef, TaskRow] | None:
-        stored = self.plumbing.connections.sync().hgetall(self.plumbing.ledger.keys.task(task_id))
+        client, key = self.plumbing.connections.sync(), self.plumbing.ledger.keys.task(task_id)
+        stored = until_back("task", lambda: client.hgetall(key))
         if b"meta" not in stored:
             return None
         row = parse_task(task_id, stored)
