@@ -65,7 +65,9 @@ def as_text(value: object) -> str:
 def settings_classes() -> list[type[BaseSettings]]:
     """Every settings class: the kit's first, then the services' and the deployment's own by name."""
     found: list[type[BaseSettings]] = []
-    kit = sorted((ROOT / "shared").glob("streammesh/**/settings.py"))
+    kit = sorted(
+        (ROOT / "shared").glob("streammesh/**/settings.py"), key=lambda path: (len(path.parts), path)
+    )
     own = sorted((ROOT / "services").glob("*/settings.py"))
     for path, base in [(path, ROOT / "shared") for path in kit] + [(path, ROOT) for path in own]:
         module = importlib.import_module(".".join(path.relative_to(base).with_suffix("").parts))
