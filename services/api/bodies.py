@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from streammesh.errors import InvalidEvent
 from services.api.problems import Problem, pointers
 
 Headers = Mapping[bytes, bytes]
+BODY_SECONDS = 60  # an event arrives within milliseconds; who takes longer holds a place and sends nothing
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
@@ -45,8 +47,16 @@ def refuse_encoding(headers: Headers) -> None:
 
 
 async def read(receive: Receive, headers: Headers, limit: int, what: str = "a body") -> bytes:
-    """The whole body. Raises Problem as soon as it is known to have more than `limit` bytes."""
+    """The whole body. Raises Problem as soon as it has more than `limit` bytes, or takes longer than a minute."""
     _check_said(headers, limit, what)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(receive, limit, what)
+    except TimeoutError:
+        raise Problem("too-slow", f"The body did not arrive within {BODY_SECONDS} s.") from None
+
+
+async def _read(receive: Receive, limit: int, what: str) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:

@@ -20,7 +20,14 @@ ALWAYS = ("malformed-request", "headers-too-large", "internal", "unavailable", "
 KEYED = ("unauthenticated", *ALWAYS)
 READ = ("not-found", "invalid-request", *KEYED)
 WRITTEN = (
-    *("malformed-body", "forbidden", "event-conflict", "body-too-large", "unsupported-media-type"),
+    *(
+        "malformed-body",
+        "too-slow",
+        "forbidden",
+        "event-conflict",
+        "body-too-large",
+        "unsupported-media-type",
+    ),
     *("invalid-request", "invalid-event", "too-many-requests", *KEYED),
 )
 

@@ -39,6 +39,7 @@ _KINDS = (
         "not-found", 404, "There is no such thing", "Check the id; records are dropped after their retention."
     ),
     Kind("method-not-allowed", 405, "The method is not for this resource", "Use a method named in `Allow`."),
+    Kind("too-slow", 408, "The request took too long to arrive", "Send it in one go."),
     Kind("event-conflict", 409, "Another event has this identity", "Publish new facts under a new id."),
     Kind("ambiguous-event", 409, "Several events have this id", "Name the one you mean with `?source=`."),
     Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),

@@ -25,6 +25,7 @@ from services.api.settings import ApiSettings
 log = structlog.get_logger(__name__)
 
 HEAD_BYTES = 65_536  # of request line and headers; more is refused while it arrives
+HEAD_SECONDS = 20  # a client that has not said by then what it wants is disconnected
 
 
 class Protocol(HttpToolsProtocol):
@@ -32,6 +33,15 @@ class Protocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _in_head = True
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._heard_out()
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -41,17 +51,30 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._heard_out()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._in_head and self.parser is not None and not self.transport.is_closing():
             self._head_bytes += len(data)
+            if self._patience is None:
+                self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
             if self._head_bytes > HEAD_BYTES:
                 self._refuse(Problem("headers-too-large", f"At most {HEAD_BYTES:,} bytes are allowed."))
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem("malformed-request", msg))
+
+    def _heard_out(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _too_slow(self) -> None:
+        self._patience = None
+        if not self.transport.is_closing():
+            self._refuse(Problem("too-slow", f"The request did not arrive within {HEAD_SECONDS} s."))
 
     def _drop(self) -> None:
         """Without lingering: what the client does not take is not kept for it, not even by the kernel."""
@@ -116,6 +139,7 @@ def make_server(door: Door, settings: ApiSettings) -> Server:
         log_level="warning",  # its start and stop are told by our own words
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here asks who the client is
         timeout_graceful_shutdown=round(settings.drain.total_seconds()),
     )
     return Server(config, door)

@@ -337,3 +337,16 @@ class TestSlots:
                 await asyncio.sleep(0.01)
         async with listening(live, "/v1/notifications"):
             pass
+
+
+class TestCrowd:
+    @pytest.fixture
+    def api_settings(self) -> ApiSettings:
+        return ApiSettings(_env_file=None, port=0, max_concurrent=2)
+
+    async def test_a_full_replica_says_so_at_once(self, live):
+        async with listening(live, "/v1/notifications"), listening(live, "/v1/notifications"):
+            answer = await live.get("/healthz")
+
+        assert_problem(answer, 503, "overloaded")
+        assert answer.headers["retry-after"] == "1"

@@ -88,6 +88,30 @@ async def test_a_head_without_an_end_is_refused_while_it_arrives(live, head):
     assert sent < HEAD_BYTES * 40
 
 
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nhost:"])
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"])
+async def test_who_never_finishes_a_head_is_disconnected(live, monkeypatch, begun, before):
+    if before and not begun:
+        return  # an idle connection is uvicorn's to close
+    monkeypatch.setattr("services.api.server.HEAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    writer.write(before + begun)
+
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+
+    assert answer.count(b"HTTP/1.1 200 ") == bool(before)
+    assert answer.count(b"HTTP/1.1 408 ") == 1 and b"/problems/too-slow" in answer
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(live, monkeypatch, admin, talk):
+    monkeypatch.setattr("services.api.bodies.BODY_SECONDS", 0.2)
+    head = POST + b"authorization: Bearer " + admin.encode() + b"\r\ncontent-type: application/json\r\n"
+
+    assert_problem(await talk(head + b"content-length: 100\r\n\r\n{"), 408)
+
+
 async def test_large_headers_of_a_whole_request_are_refused(talk):
     head = b"GET /v1/events HTTP/1.1\r\nhost: x\r\nx-a: " + b"a" * 40_000 + b"\r\n\r\n"
 
