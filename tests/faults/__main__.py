@@ -15,6 +15,8 @@ from tests.faults.processes import Forks
 from tests.faults.report import Row, show, write
 from tests.faults.scenarios import (
     api_kills,
+    beats,
+    clock_steps,
     cut_connections,
     dispatcher_kills,
     mixed,
@@ -35,6 +37,8 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,
     "connections": cut_connections.run,
+    "beats": beats.run,
+    "clock": clock_steps.run,
     "ungated": negative_controls.ungated,
     "hasty": negative_controls.hasty,
 }

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
 from streammesh.keys import RETURNED, Keys
@@ -179,3 +180,13 @@ def _entry(command: Command) -> tuple[str, dict[bytes, bytes]]:
 
 def _ms(position: str) -> int:
     return int(position.partition("-")[0])
+
+
+def stored_in(folder: Path, keys: Keys, domain: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The events that were ever stored in one domain's stream, each with its time."""
+    key = keys.events(domain).encode()
+    for commands in transactions(folder):
+        for command in commands:
+            if command[0].upper() == b"XADD" and command[1] == key:
+                position, fields = _entry(command)
+                yield _ms(position), orjson.loads(fields[b"e"])

@@ -1,0 +1,1 @@
+"""A process whose wall clock is set while it runs; see `sitecustomize.py`."""
