@@ -115,6 +115,16 @@ class CancellableWrites:
             self.socket_timeout = limit
 
 
+class FailoverRedis(redis.asyncio.Redis):  # type: ignore[misc]
+    """A client that finds its server through Sentinel; closing it closes the connections to Sentinel as well."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close everything."""
+        await super().aclose(close_connection_pool)
+        for sentinel in self.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
 @cache
 def _cancellable(connection: type) -> type:
     return type(f"Cancellable{connection.__name__}", (CancellableWrites, connection), {})
@@ -136,7 +146,7 @@ def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> 
         credentials = {"username": where.username, "password": where.password}
         extra = {"ssl": True} if where.tls else {}
         client: redis.asyncio.Redis = sentinel.master_for(
-            where.service, db=where.db, **credentials, **extra, **options
+            where.service, redis_class=FailoverRedis, db=where.db, **credentials, **extra, **options
         )
         client.connection_pool.connection_class = _cancellable(client.connection_pool.connection_class)
         return client

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from streammesh.cli.api_keys import app as keys
+from streammesh.cli.events import event, task, tasks
+from streammesh.cli.publish import publish
+from streammesh.cli.watch import watch
 
 app = typer.Typer(
     name="streammesh",
@@ -44,3 +47,7 @@ def demo(
     from streammesh.cli.demo import demo as run
 
     raise typer.Exit(run(Path.cwd(), folder.resolve(), url, key))
+
+
+for command in (publish, watch, event, tasks, task):
+    app.command()(command)

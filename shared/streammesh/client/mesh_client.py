@@ -9,9 +9,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from streammesh import names
 from streammesh.client.sse import events
@@ -113,13 +115,17 @@ class MeshClient:
         answer = await self._post("/v1/events", orjson.dumps(batch), "application/cloudevents-batch+json")
         return [_sent(item) for item in answer["events"]]
 
-    async def event(self, event_id: str) -> dict[str, Any]:
-        """The event and everything that came of it."""
-        return await self._get(f"/v1/events/{event_id}")
+    async def event(self, event_id: str, *, source: str | None = None) -> dict[str, Any]:
+        """The event and everything that came of it. `source` is needed where several sources used the id."""
+        return await self._get(f"/v1/events/{_segment(event_id)}", {"source": source} if source else None)
 
     async def task(self, task_id: str) -> dict[str, Any]:
         """One task."""
-        return await self._get(f"/v1/tasks/{task_id}")
+        return await self._get(f"/v1/tasks/{_segment(task_id)}")
+
+    async def ping(self) -> None:
+        """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
+        await self._get("/healthz")
 
     async def notifications(
         self, *, event: str | None = None, after: str | None = None, **filters: str
@@ -127,20 +133,23 @@ class MeshClient:
         """Follow notifications; when the connection breaks, reconnect and go on where it was.
 
         With `event`, what happened already comes first and the stream ends when the event has ended.
-        `filters`: `task`, `type` (glob), `service`, `subject`. A note of type `resync` says that history
-        asked for is gone.
+        `filters`: `task`, `type` (glob), `service`, `subject`; with `event` only `source`, where several
+        sources used its id. A note of type `resync` says that history asked for is gone.
         """
-        path = f"/v1/events/{event}/notifications" if event else "/v1/notifications"
+        path = f"/v1/events/{_segment(event)}/notifications" if event else "/v1/notifications"
         last, wait = after, 0.05
         while True:
             headers = {"Accept": "text/event-stream"}
             if last:
                 headers["Last-Event-ID"] = last
             try:
-                async with self._open.get(self._url + path, params=filters, headers=headers) as answer:
+                url = URL(self._url + path, encoded=True)
+                async with self._open.get(url, params=filters, headers=headers) as answer:
                     if answer.status in (502, 503, 504):
                         raise aiohttp.ClientPayloadError(f"answered {answer.status}")
                     await _refuse(answer)
+                    if answer.status == 204:  # all of the event was told before `after`
+                        return
                     async with aclosing(events(answer.content.iter_any())) as stream:
                         async for item in stream:
                             wait = 0.05
@@ -190,9 +199,9 @@ class MeshClient:
             wait = min(LONGEST_WAIT, wait * 2)
         raise AssertionError("unreachable")
 
-    async def _get(self, path: str) -> dict[str, Any]:
+    async def _get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         try:
-            async with self._open.get(self._url + path) as answer:
+            async with self._open.get(URL(self._url + path, encoded=True), params=query) as answer:
                 await _refuse(answer)
                 return orjson.loads(await answer.read())  # type: ignore[no-any-return]
         except aiohttp.ClientConnectionError as error:
@@ -209,6 +218,11 @@ async def _refuse(answer: aiohttp.ClientResponse) -> None:
     if answer.status == 503:
         raise MeshUnavailable(str(problem.get("detail", "the mesh is not available")))
     raise ApiError(answer.status, problem)
+
+
+def _segment(text: str) -> str:
+    """An id as one segment of a path, whatever characters it has."""
+    return quote(text, safe="")
 
 
 def _sent(item: Mapping[str, Any]) -> Sent:

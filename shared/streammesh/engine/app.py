@@ -6,15 +6,31 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Celery, signals
+from celery.app.amqp import AMQP
 
 from streammesh.engine import capture
 from streammesh.engine.config import celery_config
 from streammesh.engine.transport import install as install_transport
 from streammesh.settings import MeshSettings, mesh_settings
 
+HIDDEN = "<hidden>"
+
+
+class MeshAMQP(AMQP):
+    """Celery's message maker, which shows no arguments: headers are seen in logs, events and Flower."""
+
+    def as_task_v2(self, *args: Any, **options: Any) -> Any:
+        """As Celery's, with arguments blanked where the caller did not say how to show them."""
+        for name in ("argsrepr", "kwargsrepr"):
+            if options.get(name) is None:
+                options[name] = HIDDEN
+        return super().as_task_v2(*args, **options)
+
 
 class MeshCelery(Celery):
-    """A Celery app whose sent tasks can be captured; see `capture.py`."""
+    """A Celery app whose sent tasks can be captured (see `capture.py`) and show no payloads."""
+
+    amqp_cls = MeshAMQP
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
         """As Celery's, but the capturing producer wins where a context captures."""

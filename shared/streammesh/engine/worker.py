@@ -63,7 +63,7 @@ def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool
         quiet=True,
         without_gossip=True,
         without_mingle=True,
-        without_heartbeat=True,
+        without_heartbeat=False,  # without it Flower sees no worker, and cannot turn events on
     )
     worker.start()
     heart.stop()

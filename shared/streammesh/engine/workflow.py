@@ -144,6 +144,7 @@ class WorkflowTasks:
                 ]
             return {FOLLOW_UPS: carried, "result": result} if carried else result
 
+        options.setdefault("resultrepr_maxsize", 0)  # results are the delivery's business, not Flower's
         return self.app.task(
             run, name=f"{self.service}.{function.__name__}", shared=False, typing=False, **options
         )
