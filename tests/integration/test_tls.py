@@ -81,6 +81,6 @@ def test_a_certificate_for_another_host_is_refused(over_tls):
     url = over_tls.redis_url.replace("localhost", "127.0.0.1")
     client = open_sync(over_tls.model_copy(update={"redis_url": url}), "test")
 
-    with pytest.raises(redis.exceptions.ConnectionError, match="IP address mismatch|doesn't match"):
+    with pytest.raises(redis.exceptions.ConnectionError, match=r"IP address mismatch"):
         client.ping()
     client.close()
