@@ -21,8 +21,14 @@ def register_call(keys: Keys, manifest: Manifest) -> lua.Call[bool]:
     check(manifest)
     return lua.Call(
         lua.script("register_manifest"),
-        [keys.manifests(), *(keys.events(domain) for domain in sorted(manifest.domains - {"*"}))],
-        [manifest.service, manifest.to_json(), keys.manifests_changed()],
+        [
+            *(keys.manifests(), keys.domains()),
+            *(keys.events(domain) for domain in sorted(manifest.domains - {"*"})),
+        ],
+        [
+            *(manifest.service, manifest.to_json(), keys.manifests_changed()),
+            *(int("*" in manifest.domains), keys.events("")),
+        ],
         bool,
     )
 

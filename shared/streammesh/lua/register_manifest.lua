@@ -1,13 +1,36 @@
 -- Stores a service's manifest and makes its consumer groups, so that from this moment nothing is
 -- missed and nothing older comes unasked: at the end of streams that exist, at the start of new ones.
--- KEYS[1] manifests (HASH)  then per domain: its stream (STREAM)
--- ARGV[1] service  ARGV[2] manifest (JSON)  ARGV[3] channel for changes
+-- A service that begins to want every domain (a glob leaves the domain open) joins each that exists at its
+-- end; a domain that comes into being later it joins from the beginning, which is its lane's business.
+-- KEYS[1] manifests (HASH)  KEYS[2] domains (SET)  then per domain named: its stream (STREAM)
+-- ARGV[1] service  ARGV[2] manifest (JSON)  ARGV[3] channel for changes  ARGV[4] 1 if a domain is left open
+-- ARGV[5] what a stream's key begins with, before its domain (all in one slot)
 -- Returns 1 if it differs from what was there, 0 if not.
-for i = 2, #KEYS do
-  local made = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '$', 'MKSTREAM')
+local function join(stream)
+  local made = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], '$', 'MKSTREAM')
   if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
 end
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 0 end
+local function open(manifest)
+  if not manifest then return false end
+  local readable, value = pcall(cjson.decode, manifest)
+  if not readable or type(value.subscriptions) ~= 'table' then return false end
+  for _, subscription in ipairs(value.subscriptions) do
+    if string.find(string.match(subscription.type or '', '^[^.]*'), '[*?]') then return true end
+  end
+  return false
+end
+for i = 3, #KEYS do
+  local failed = join(KEYS[i])
+  if failed then return failed end
+end
+local before = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[4] == '1' and not open(before) then
+  for _, domain in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+    local failed = join(ARGV[5] .. domain)
+    if failed then return failed end
+  end
+end
+if before == ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('PUBLISH', ARGV[3], 'manifests')
 return 1
