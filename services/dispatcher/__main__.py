@@ -32,7 +32,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     ears = open_async(settings, "dispatcher-ears", blocking=True)
     encoder = Encoder(make_app("dispatcher", settings), settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
-    promoter = Promoter(DueSet(client, keys), clock)
+    promoter = Promoter(DueSet(client, keys))
     look = asyncio.Event()
 
     def changed(what: str) -> None:

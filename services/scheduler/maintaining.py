@@ -44,8 +44,9 @@ async def expire(client: redis.asyncio.Redis, keys: Keys, dead_letters_kept: tim
     streams = [keys.events(domain) for domain in sorted(domains)]
     streams += [keys.queue(service, step) for service in services for step in STEPS]
     consumers = await forget_consumers(client, streams, GONE_AFTER)
+    seconds, _ = await client.time()
     pipeline = client.pipeline(transaction=False)
     for role in ("dispatcher", "api", BEAT, *services):
-        pipeline.zremrangebyscore(keys.alive(role), "-inf", round(time.time() * 1000) - FORGET_MS)
+        pipeline.zremrangebyscore(keys.alive(role), "-inf", seconds * 1000 - FORGET_MS)
     processes = sum(await pipeline.execute())
     return {"dead_letters": dropped, "consumers": consumers, "processes": processes}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 
 import redis.asyncio
 
+from streammesh import lua
 from streammesh.keys import Keys
 
 BEAT_SECONDS = 3.0
@@ -21,28 +21,26 @@ def process_name(role: str) -> str:
     return f"{role}@{socket.gethostname()}:{os.getpid()}"
 
 
-def beat_commands(key: str, name: str, now_ms: int) -> list[tuple[str | int, ...]]:
-    """The commands of one sign of life."""
-    return [("ZADD", key, now_ms, name), ("ZREMRANGEBYSCORE", key, 0, now_ms - FORGET_MS)]
+def life_call(keys: Keys, role: str, name: str) -> lua.Call[int]:
+    """`show_life.lua`: one sign of life. Redis's clock counts, so a machine with a wrong one hides nobody."""
+    return lua.Call(lua.script("show_life"), [keys.alive(role)], [name, FORGET_MS], int)
 
 
 async def show_life(client: redis.asyncio.Redis, keys: Keys, role: str) -> None:
     """Write this process's name every few seconds; takes it off the list when cancelled."""
-    key, name = keys.alive(role), process_name(role)
+    name = process_name(role)
     try:
         while True:
-            pipeline = client.pipeline(transaction=False)
-            for command in beat_commands(key, name, round(time.time() * 1000)):
-                pipeline.execute_command(*command)
-            await pipeline.execute()
+            await lua.run(client, life_call(keys, role, name))
             await asyncio.sleep(BEAT_SECONDS)
     except asyncio.CancelledError:
-        await client.zrem(key, name)
+        await client.zrem(keys.alive(role), name)
         raise
 
 
 async def alive(client: redis.asyncio.Redis, keys: Keys, role: str) -> list[str]:
     """The names of the processes of a role that showed life in the last seconds."""
-    since = round(time.time() * 1000) - FRESH_MS
+    seconds, _ = await client.time()
+    since = seconds * 1000 - FRESH_MS
     found = await client.zrange(keys.alive(role), str(since), "+inf", byscore=True)
     return [name.decode() for name in found]

@@ -14,7 +14,7 @@ from celery import signals
 from celery.apps.worker import Worker
 
 from streammesh import lua
-from streammesh.alive import BEAT_SECONDS, beat_commands, process_name
+from streammesh.alive import BEAT_SECONDS, life_call, process_name
 from streammesh.engine.app import MeshCelery
 from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
@@ -112,13 +112,10 @@ class Heartbeat:
             log.debug("heartbeat.not_removed", reason=str(error))
 
     def _beat(self) -> None:
+        call = life_call(self._keys, self._role, self._name)
         while not self._over.is_set():
-            key = self._keys.alive(self._role)
             try:
-                pipeline = self._connections.sync().pipeline(transaction=False)
-                for command in beat_commands(key, self._name, round(time.time() * 1000)):
-                    pipeline.execute_command(*command)
-                pipeline.execute()
+                lua.run_sync(self._connections.sync(), call)
             except Exception as error:
                 if not is_unavailable(error):
                     raise

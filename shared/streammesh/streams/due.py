@@ -17,6 +17,11 @@ class DueSet:
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
 
+    async def now_ms(self) -> int:
+        """Redis's clock, by which due times are made and judged: the clocks of dispatchers do not matter."""
+        seconds, micros = await self._client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def next_due_ms(self) -> int | None:
         """When the next member is due, in ms since the epoch; None when nothing waits."""
         first = await self._client.zrange(self._keys.due(), 0, 0, withscores=True)

@@ -1,0 +1,8 @@
+-- Notes that a process is alive, by the server's clock, and forgets those that have not been seen for a while.
+-- KEYS[1] alive (ZSET)
+-- ARGV[1] name of the process  ARGV[2] forgotten after, ms
+-- Returns how many were forgotten.
+--#include _time.lua
+local now = now_ms()
+redis.call('ZADD', KEYS[1], digits(now), ARGV[1])
+return redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', digits(now - tonumber(ARGV[2])))
