@@ -105,6 +105,9 @@ def _stored(found: Findings, history: History, facts: Facts) -> None:
         found.events += 1
         if len(times) > 1:
             found.double(identity[1], f"event {identity} is stored {len(times)} times")
+        if times[0] < facts.holds.get(identity, 0):
+            early = (facts.holds[identity] - times[0]) / 1000
+            found.lose(identity[1], f"event {identity} was let go {early:.2f} s before it was due")
         if identity not in sent and kind != "fault.after":
             found.double(identity[1], f"event {identity} is stored and nobody published it")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Facts:
     causes: dict[Identity, str] = field(
         default_factory=dict
     )  # of an event that followed: the id of the event before
+    holds: dict[Identity, int] = field(default_factory=dict)  # until when an event was to be held
     handed: dict[Delivery, list[HandOff]] = field(default_factory=lambda: defaultdict(list))
     again: int = 0  # tasks put on a queue again: retries, and what a worker put back
     ended: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))  # by task
@@ -126,6 +128,8 @@ class _Reader:
             return  # poison that a scenario put there
         self._facts.stored[identity].append(_ms(position))
         self._facts.types[identity] = kind
+        if "deliverat" in event:
+            self._facts.holds[identity] = round(datetime.fromisoformat(event["deliverat"]).timestamp() * 1000)
         if "causationid" in event:
             self._facts.causes[identity] = event["causationid"]
 

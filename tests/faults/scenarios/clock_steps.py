@@ -6,6 +6,8 @@ import asyncio
 import struct
 import time
 
+from streammesh.alive import alive
+
 from tests.faults import recovery
 from tests.faults.arena import LEASE, ROLES
 from tests.faults.mix import Kind, kind_of, seconds
@@ -29,6 +31,7 @@ async def run(stage: Stage) -> Row:
     """Of two workers of each kind, and of two dispatchers, one has the bad clock."""
     events, length = stage.pick(quick=(120, 8.0), normal=(900, 45.0), long=(3_600, 180.0))
     steps = 0
+    hidden: set[str] = set()
     async with stage.arena() as arena:
         clock = arena.folder / "clock"
         clock.write_bytes(struct.pack("d", 0.0))
@@ -48,6 +51,9 @@ async def run(stage: Stage) -> Row:
                 step(arena.rng.choice((HOUR, -HOUR, 0.0)))
                 steps += 1
                 await asyncio.sleep(arena.rng.uniform(0.2, 1.5))
+                for role in ROLES:
+                    if len(await alive(arena.client, arena.keys, role)) < 2:
+                        hidden.add(role)
             step(0.0)
 
         def step(offset: float) -> None:
@@ -64,6 +70,8 @@ async def run(stage: Stage) -> Row:
         ended = [part.name for part in arena.parts if not part.running]
         if ended:
             played.findings.lost.append(f"these processes ended: {ended}")
+        if hidden:
+            played.findings.lost.append(f"processes of {sorted(hidden)} lived and did not count as alive")
         row = played.row(NAME, 0, recovery.slowest_end(played.facts))
         if not all(worked.values()):
             row.passed = False
