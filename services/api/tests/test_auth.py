@@ -12,7 +12,7 @@ from services.api.auth import Authenticator
 from services.api.limits import RateLimit
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
-from services.api.tests.test_publishing import assert_problem
+from services.api.tests.expecting import assert_problem
 from services.api.wiring import Reading
 
 EVENT = {"type": "order.placed"}

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from services.api.tests.expecting import assert_problem
 from services.api.tests.sse import listening
-from services.api.tests.test_publishing import assert_problem
 
 
 @pytest.fixture

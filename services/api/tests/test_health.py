@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from services.api.tests.test_publishing import assert_problem
+from services.api.tests.expecting import assert_problem
 
 
 async def test_it_is_ready_when_a_dispatcher_shows_life(api, mesh_redis, mesh_keys):

@@ -12,8 +12,8 @@ from streammesh.api_keys import ApiKeys
 
 from services.api.hub import BUFFER
 from services.api.settings import ApiSettings
+from services.api.tests.expecting import assert_problem
 from services.api.tests.sse import listening
-from services.api.tests.test_publishing import assert_problem
 
 
 def ids(heard):

@@ -12,25 +12,14 @@ import pytest
 from streammesh import envelope
 from streammesh.envelope import BATCH, STRUCTURED
 
+from services.api.tests.expecting import assert_problem
+
 ENVELOPE = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.placed", "data": {"n": 1}}
 JSON = {"content-type": "application/json"}
 
 
 async def stored(mesh_redis, mesh_keys, domain="order") -> list[Any]:
     return [envelope.from_json(f[b"e"]) for _, f in await mesh_redis.xrange(mesh_keys.events(domain))]
-
-
-def assert_problem(answer, status: int, kind: str) -> dict[str, Any]:
-    assert answer.headers["content-type"] == "application/problem+json", answer.text
-    document = answer.json()
-    assert (answer.status_code, document["status"], document["type"]) == (
-        status,
-        status,
-        f"/problems/{kind}",
-    ), document
-    assert document["title"] and document["detail"] and document["instance"].startswith("/")
-    assert answer.headers["x-request-id"] == document["request_id"]
-    return document
 
 
 async def test_a_plain_body_is_stored_with_what_it_left_out(api, mesh_redis, mesh_keys):

@@ -10,7 +10,7 @@ from streammesh import envelope
 from streammesh.envelope import BATCH
 
 from services.api.shapes import EventPage, EventState, Task
-from services.api.tests.test_publishing import assert_problem
+from services.api.tests.expecting import assert_problem
 
 
 async def publish(api, event_type="order.placed", **more):

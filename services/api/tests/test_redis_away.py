@@ -10,8 +10,8 @@ import pytest
 from streammesh.embedded import EmbeddedServer
 from streammesh.settings import MeshSettings
 
+from services.api.tests.expecting import assert_problem
 from services.api.tests.sse import listening
-from services.api.tests.test_publishing import assert_problem
 
 TIMEOUT = 0.5
 

@@ -9,7 +9,7 @@ import pytest
 from streammesh import envelope
 
 from services.api.shapes import ReportState
-from services.api.tests.test_publishing import assert_problem
+from services.api.tests.expecting import assert_problem
 
 FORM = {"title": "Sales", "group_by": "country", "measure": "total"}
 CSV = "country,total\nDE,3\nAT,4\n"
