@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from streammesh.api_keys import ApiKeys
+from streammesh.api_keys import ApiKey, ApiKeys
 
 from services.api.hub import BUFFER
 from services.api.settings import ApiSettings
@@ -81,6 +81,27 @@ async def test_catching_up_while_more_is_told_has_no_gap_and_no_double(live, mes
         heard += await stream.take(len(told) - len(heard))
 
     assert ids(heard) == told
+
+
+async def test_what_was_caught_up_with_ahead_of_the_reader_is_not_told_twice(api, door, mesh):
+    hub = door.app.state.wiring.hub
+    follower, gate, read = hub.open(ApiKey("a", admin=True), lambda _: True), asyncio.Event(), hub._read_once
+
+    async def held():
+        await gate.wait()
+        await read()
+
+    hub._read_once = held
+    await hub.ensure_reading()
+    told = await mesh.tell(n=3)
+    heard = [one async for page in hub.attach(follower, "0-0") for one in page]
+    gate.set()
+    told += await mesh.tell()
+    async with asyncio.timeout(5):
+        while len(heard) < 4:
+            heard += await follower.take(1)
+
+    assert [one.note.id for one in heard] == told
 
 
 @pytest.mark.parametrize(
