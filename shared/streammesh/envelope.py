@@ -7,8 +7,6 @@ Distributed Tracing, Partitioning and Expiry Time extensions.
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +17,7 @@ from urllib.parse import unquote
 import orjson
 
 from streammesh import names
+from streammesh.attributes import CORE, KNOWN, attribute_errors, deeper_than, is_base64, plainly_good
 from streammesh.clock import rfc3339, to_ms
 from streammesh.errors import EventTooLarge, FieldError, InvalidEvent
 
@@ -27,18 +26,9 @@ BATCH = "application/cloudevents-batch+json"
 JSON = "application/json"
 MAX_BATCH = 1_000
 MAX_DEPTH = 64
-MAX_ATTRIBUTE = 1_024  # characters of one context attribute
-MAX_EXTENSIONS = 32
 DEFAULT_PRIORITY = 5
 
-_CORE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
-_KNOWN = frozenset((*_CORE, "data", "data_base64"))
-_NAME = re.compile(r"^[a-z0-9]{1,20}\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-_RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
-_TIMES = ("time", "deliverat", "expirytime")
 _DIGITS = frozenset("0123456789")  # a header carries a priority as text
-_SPACE = re.compile(r"\s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +148,7 @@ def parse_json(body: bytes, limit: int) -> Any:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidEvent([FieldError("", f"is not valid JSON: {error}")]) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
         raise InvalidEvent([FieldError("", f"is nested deeper than {MAX_DEPTH} levels")])
     return value
 
@@ -184,17 +174,18 @@ def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Ev
     if raw.get("time") is None:
         raw["time"] = rfc3339(defaults.now if defaults else datetime.now(UTC))
     data, encoded = raw.pop("data", None), raw.pop("data_base64", None)
-    errors = [FieldError(f"{at}/{name}", detail) for name, detail in _attribute_errors(raw)]
+    good = plainly_good(raw)
+    errors = [] if good else [FieldError(f"{at}/{name}", detail) for name, detail in attribute_errors(raw)]
     if encoded is not None:
         if data is not None:
             errors.append(FieldError(f"{at}/data_base64", "cannot stand beside `data`"))
-        elif not _is_base64(encoded):
+        elif not is_base64(encoded):
             errors.append(FieldError(f"{at}/data_base64", "should be base64 text"))
     if errors:
         raise InvalidEvent(errors)
-    extensions = {name: value for name, value in raw.items() if name not in _CORE and value is not None}
+    extensions = {name: value for name, value in raw.items() if name not in CORE and value is not None}
     return Event(
-        **{name: raw.get(name) for name in _CORE if name != "specversion"},
+        **{name: raw.get(name) for name in CORE if name != "specversion"},
         data=data,
         data_base64=encoded,
         extensions=extensions,
@@ -216,7 +207,7 @@ def from_checked(raw: dict[str, Any]) -> Event:
             dataschema=raw.get("dataschema"),
             data=raw.get("data"),
             data_base64=raw.get("data_base64"),
-            extensions={name: value for name, value in raw.items() if name not in _KNOWN},
+            extensions={name: value for name, value in raw.items() if name not in KNOWN},
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidEvent([FieldError("", f"is no envelope: {error!r}")]) from None
@@ -278,90 +269,9 @@ def is_json(content_type: str | None) -> bool:
     return media in (JSON, "text/json") or media.endswith("+json")
 
 
-def _attribute_errors(raw: dict[str, Any]) -> list[tuple[str, str]]:
-    errors: list[tuple[str, str]] = []
-    for name in ("specversion", "id", "source", "type"):
-        if raw.get(name) in (None, ""):
-            errors.append((name, "is required"))
-    for name, value in raw.items():
-        if not isinstance(name, str) or not _NAME.match(name):
-            shown = str(name)[:40].replace("~", "~0").replace("/", "~1")
-            errors.append((shown, "attribute names are 1 to 20 lower-case letters or digits"))
-        elif isinstance(value, str):
-            if len(value) > MAX_ATTRIBUTE:
-                errors.append((name, f"has more than {MAX_ATTRIBUTE:,} characters"))
-            elif _CONTROL.search(value):
-                errors.append((name, "holds control characters, which CloudEvents does not allow"))
-        elif name in _CORE and value is not None:
-            errors.append((name, "should be a string"))
-        elif isinstance(value, bool | None):
-            pass
-        elif not isinstance(value, int) or not -(2**31) <= value < 2**31:
-            errors.append(
-                (name, "should be a string, a boolean or a 32-bit integer; objects belong into `data`")
-            )
-    if len(raw) > len(_CORE) + MAX_EXTENSIONS:
-        errors.append(("", f"has more than {MAX_EXTENSIONS} extension attributes"))
-    if errors:
-        return errors
-    if raw["specversion"] != "1.0":
-        errors.append(("specversion", 'should be "1.0"'))
-    if len(raw["type"]) > names.TYPE_LENGTH or not names.TYPE.match(raw["type"]):
-        errors.append(
-            (
-                "type",
-                "should be lower-case words joined by dots, such as user.registered (at most 128 characters)",
-            )
-        )
-    if _SPACE.search(raw["source"]):  # `<id> <source>` is then unambiguous wherever it is a name
-        errors.append(("source", "should be a URI reference, which holds no spaces"))
-    errors += [
-        (name, "should be an RFC 3339 time with a zone") for name in _TIMES if not _is_time(raw.get(name))
-    ]
-    priority = raw.get("priority")
-    if priority is not None and not (type(priority) is int and 0 <= priority <= 9):
-        errors.append(("priority", "should be a whole number from 0 (low) to 9 (high)"))
-    return errors
-
-
-def _is_time(value: Any) -> bool:
-    if value is None:
-        return True
-    if not isinstance(value, str) or not _RFC3339.match(value):
-        return False
-    try:
-        datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
-    except ValueError:
-        return False
-    return True
-
-
 def _ms(value: str | int | bool | None) -> int | None:
     return (
         to_ms(datetime.fromisoformat(value.upper().replace("Z", "+00:00")))
         if isinstance(value, str)
         else None
     )
-
-
-def _is_base64(value: Any) -> bool:
-    try:
-        base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        return False
-    return isinstance(value, str)
-
-
-def _deeper_than(value: Any, limit: int) -> bool:
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
-        ]
-        if not level:
-            return False
-    return True

@@ -10,9 +10,10 @@ from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sour
 
 RANKS: list[set[str]] = [
     {"errors", "clock", "names", "plain_json"},
-    {"settings", "keys", "retry", "envelope"},
-    {"logs", "lua", "redis_client", "embedded", "subscriptions"},
-    {"running", "alive", "api_keys", "notifications", "manifests", "multiplexed"},
+    {"settings", "keys", "retry", "attributes"},
+    {"logs", "lua", "redis_client", "embedded", "envelope"},
+    {"subscriptions", "running", "alive", "api_keys", "notifications", "multiplexed"},
+    {"manifests"},
     {"streams", "schedules"},
     {"ledger", "schedule_store"},
     {"rows"},
@@ -32,6 +33,7 @@ PURE = {
         "plain_json",
         "keys",
         "retry",
+        "attributes",
         "envelope",
         "subscriptions",
         "binding",

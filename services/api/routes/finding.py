@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import Path, Query, Request
 from streammesh.api_keys import ApiKey
-from streammesh.envelope import MAX_ATTRIBUTE, Event
+from streammesh.attributes import MAX_ATTRIBUTE
+from streammesh.envelope import Event
 from streammesh.rows import EventRow, TaskRow
 
 from services.api.problems import Problem

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
-from streammesh.envelope import MAX_ATTRIBUTE
+from streammesh.attributes import MAX_ATTRIBUTE
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
 
 from services.api.auth import Caller

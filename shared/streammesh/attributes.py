@@ -1,0 +1,139 @@
+"""What CloudEvents and the mesh ask of context attributes. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from streammesh import names
+
+MAX_ATTRIBUTE = 1_024  # characters of one context attribute
+MAX_EXTENSIONS = 32
+CORE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
+KNOWN = frozenset((*CORE, "data", "data_base64"))
+_CORE_NAMES = frozenset(CORE)
+_TEXTS = ("id", "source", "subject", "datacontenttype", "dataschema")
+_NAME = re.compile(r"^[a-z0-9]{1,20}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
+_TIMES = ("time", "deliverat", "expirytime")
+_SPACE = re.compile(r"\s")
+
+
+@lru_cache(maxsize=4096)
+def is_type(name: str) -> bool:
+    """Whether a text is an event type: lower-case words joined by dots, at most 128 characters."""
+    return len(name) <= names.TYPE_LENGTH and names.TYPE.match(name) is not None
+
+
+def plainly_good(raw: dict[str, Any]) -> bool:
+    """A quick look at an envelope without data: True only if there is nothing to say against it.
+
+    What it cannot tell at a glance (extensions, unusual characters) is for `attribute_errors`.
+    """
+    if not _CORE_NAMES.issuperset(raw) or raw.get("specversion") != "1.0":
+        return False
+    for name in _TEXTS:
+        value = raw.get(name)
+        if value is None:
+            if name in ("id", "source"):
+                return False
+        elif type(value) is not str or not 0 < len(value) <= MAX_ATTRIBUTE or not value.isprintable():
+            return False
+    event_type = raw.get("type")
+    return (
+        type(event_type) is str
+        and is_type(event_type)
+        and "\n" not in event_type
+        and " " not in raw["source"]
+        and is_time(raw.get("time"))
+    )
+
+
+def attribute_errors(raw: dict[str, Any]) -> list[tuple[str, str]]:
+    """All that is wrong with an envelope's attributes: the attribute's name (escaped for a JSON Pointer) and why."""
+    errors: list[tuple[str, str]] = []
+    for name in ("specversion", "id", "source", "type"):
+        if raw.get(name) in (None, ""):
+            errors.append((name, "is required"))
+    for name, value in raw.items():
+        if not isinstance(name, str) or not _NAME.match(name):
+            shown = str(name)[:40].replace("~", "~0").replace("/", "~1")
+            errors.append((shown, "attribute names are 1 to 20 lower-case letters or digits"))
+        elif isinstance(value, str):
+            if len(value) > MAX_ATTRIBUTE:
+                errors.append((name, f"has more than {MAX_ATTRIBUTE:,} characters"))
+            elif _CONTROL.search(value):
+                errors.append((name, "holds control characters, which CloudEvents does not allow"))
+        elif name in _CORE_NAMES and value is not None:
+            errors.append((name, "should be a string"))
+        elif isinstance(value, bool | None):
+            pass
+        elif not isinstance(value, int) or not -(2**31) <= value < 2**31:
+            errors.append(
+                (name, "should be a string, a boolean or a 32-bit integer; objects belong into `data`")
+            )
+    if len(raw) > len(CORE) + MAX_EXTENSIONS:
+        errors.append(("", f"has more than {MAX_EXTENSIONS} extension attributes"))
+    if errors:
+        return errors
+    if raw["specversion"] != "1.0":
+        errors.append(("specversion", 'should be "1.0"'))
+    if not is_type(raw["type"]):
+        errors.append(
+            (
+                "type",
+                "should be lower-case words joined by dots, such as user.registered (at most 128 characters)",
+            )
+        )
+    if _SPACE.search(raw["source"]):  # `<id> <source>` is then unambiguous wherever it is a name
+        errors.append(("source", "should be a URI reference, which holds no spaces"))
+    errors += [
+        (name, "should be an RFC 3339 time with a zone") for name in _TIMES if not is_time(raw.get(name))
+    ]
+    priority = raw.get("priority")
+    if priority is not None and not (type(priority) is int and 0 <= priority <= 9):
+        errors.append(("priority", "should be a whole number from 0 (low) to 9 (high)"))
+    return errors
+
+
+def is_time(value: Any) -> bool:
+    """Whether a value is an RFC 3339 time with a zone; None counts."""
+    if value is None:
+        return True
+    if not isinstance(value, str) or not _RFC3339.match(value):
+        return False
+    try:
+        datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_base64(value: Any) -> bool:
+    """Whether a value is base64 text (RFC 4648, with padding)."""
+    try:
+        base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        return False
+    return isinstance(value, str)
+
+
+def deeper_than(value: Any, limit: int) -> bool:
+    """Whether lists and objects are nested in more than `limit` levels."""
+    level = [value]
+    for _ in range(limit):
+        level = [
+            child
+            for item in level
+            if isinstance(item, dict | list)
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
