@@ -126,26 +126,28 @@ class Lane:
 
     async def _park(self, broken: Broken) -> None:
         entry, keys = broken.entry, self._keys
-        dead_id = f"event-{entry.domain}-{entry.position}"
+        letter_id = f"event-{self.service}-{entry.domain}-{entry.position}"
         letter = {
-            "id": dead_id,
+            "form": "event",
+            "id": letter_id,
             "service": self.service,
             "reason": broken.reason,
             "kind": "BrokenEvent",
+            "detail": f"entry {entry.position} of the events of {entry.domain}",
             "attempts": 0,
             "at": to_ms(self._clock.now()),
-            "stream": entry.domain,
-            "entry": {"e": (entry.envelope or b"").decode("utf-8", "backslashreplace")},
+            "domain": entry.domain,
         }
         call: lua.Call[int] = lua.Call(
             lua.script("park_event"),
             [
-                keys.events(entry.domain),
-                keys.dead(self.service),
-                keys.dead_index(self.service),
-                keys.counters(),
+                *(keys.events(entry.domain), keys.dead(self.service), keys.dead_index(self.service)),
+                *(keys.dead_entries(self.service), keys.dead_services(), keys.counters()),
             ],
-            [self.service, entry.position, dead_id, orjson.dumps(letter)],
+            [
+                *(self.service, entry.position, letter_id, orjson.dumps(letter)),
+                *(self._settings.dead_letters_kept, entry.envelope or b""),
+            ],
             int,
         )
         if await lua.run(self._client, call):

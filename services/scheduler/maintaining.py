@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import redis.asyncio
 from streammesh.alive import FORGET_MS
+from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.keys import Keys
 from streammesh.manifests import read_domains, read_manifests
 from streammesh.schedule_store import BEAT
@@ -18,29 +19,22 @@ AT_ONCE = 1_000
 GONE_AFTER = timedelta(hours=1)  # a consumer that lives reads every few seconds
 
 
-async def drop_dead_letters(client: redis.asyncio.Redis, keys: Keys, service: str, older: timedelta) -> int:
-    """Drop one service's dead letters that are older; answers how many."""
+async def drop_dead_letters(client: redis.asyncio.Redis, keys: Keys, older: timedelta) -> int:
+    """Drop the dead letters that are older, of every service; answers how many."""
+    letters = DeadLetters(client, keys)
     before = round((time.time() - older.total_seconds()) * 1000)
-    dropped = 0
-    while True:
-        ids = await client.zrange(
-            keys.dead_index(service), "-inf", str(before), byscore=True, offset=0, num=AT_ONCE
-        )
-        if not ids:
-            return dropped
-        pipeline = client.pipeline(transaction=True)
-        pipeline.hdel(keys.dead(service), *ids)
-        pipeline.zrem(keys.dead_index(service), *ids)
-        dropped += (await pipeline.execute())[0]
+    dropped, more = 0, True
+    while more:
+        found, more = await letters.matching(DeadLetterFilter(until_ms=before), AT_ONCE)
+        dropped += await letters.drop(found)
+    return dropped
 
 
 async def expire(client: redis.asyncio.Redis, keys: Keys, dead_letters_kept: timedelta) -> dict[str, int]:
     """Drop old dead letters, and forget consumers and processes that are gone. May be repeated at will."""
     services = [manifest.service for manifest in await read_manifests(client, keys)]
     domains = await read_domains(client, keys)
-    dropped = 0
-    for service in services:
-        dropped += await drop_dead_letters(client, keys, service, dead_letters_kept)
+    dropped = await drop_dead_letters(client, keys, dead_letters_kept)
     streams = [keys.events(domain) for domain in sorted(domains)]
     streams += [keys.queue(service, step) for service in services for step in STEPS]
     consumers = await forget_consumers(client, streams, GONE_AFTER)

@@ -72,11 +72,33 @@ class Keys:
         """
         return f"{self.prefix}alive:{role}"
 
+    # --- paused subscriptions -----------------------------------------------------------------
+
+    def failures(self) -> str:
+        """HASH. Task name -> dead letters in a row. A success removes it. Bounded by the number of subscriptions."""
+        return f"{self.prefix}failures"
+
+    def paused(self) -> str:
+        """HASH. Task name of a paused subscription -> since when and why, as JSON. Bounded as `failures`."""
+        return f"{self.prefix}paused"
+
+    def held(self, task: str) -> str:
+        """STREAM. Queue entries of a paused subscription's tasks, and `k`, the task's id. Emptied after it is resumed."""
+        return f"{self.prefix}held:{task}"
+
+    def holding(self) -> str:
+        """SET. Task names whose stream `held` is not empty. Bounded by the number of subscriptions."""
+        return f"{self.prefix}holding"
+
     # --- queues -------------------------------------------------------------------------------
 
     def queue(self, name: str, step: int = 0) -> str:
         """STREAM. The queue of one service, one stream per priority step. Entries are deleted when ended."""
         return f"{self.prefix}queue:{name}" if step == 0 else f"{self.prefix}queue:{name}:p{step}"
+
+    def control(self, service: str) -> str:
+        """CHANNEL. Says to a service's workers which running task is to be stopped: its id."""
+        return f"{self.prefix}control:{service}"
 
     # --- the stream transport -----------------------------------------------------------------
 
@@ -113,6 +135,19 @@ class Keys:
     def dead_index(self, service: str) -> str:
         """ZSET. Dead letter ids of one service by time in ms. Bounded as `dead`."""
         return f"{self.prefix}dead-index:{service}"
+
+    def dead_entries(self, service: str) -> str:
+        """HASH. What a replay of a dead letter puts back, as raw bytes: `h:<id>` and `b:<id>` of a queue entry,
+        `m:<id>` of its ledger row's meta, `e:<id>` of an event. Entries leave with their letter."""
+        return f"{self.prefix}dead-entries:{service}"
+
+    def dead_services(self) -> str:
+        """SET. Every service or queue that ever had a dead letter. Bounded by the number of queues."""
+        return f"{self.prefix}dead-services"
+
+    def open_tasks(self, service: str) -> str:
+        """ZSET. Ids of one service's tasks that have not ended, by the time in ms when they were handed over."""
+        return f"{self.prefix}open:{service}"
 
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""

@@ -20,6 +20,9 @@ from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
 from streammesh.streams.publish import ms, stored_form
 
+Token = int | Literal["*", "@"]
+ANYBODYS: Literal["*"] = "*"  # ends a task whoever holds it
+THIS_ENTRYS: Literal["@"] = "@"  # ends it if this queue entry is the one that stands for it
 ENDED_TYPES = {state: notifications.TASK_TYPES[state] for state in names.ENDED}
 
 
@@ -51,7 +54,7 @@ class QueuePlace:
 class Claim:
     """The ledger's answer to "may I start?": `run` with a token, or why not."""
 
-    verdict: Literal["run", "ended", "held", "expired", "gone"]
+    verdict: Literal["run", "ended", "held", "expired", "gone", "cancelled", "paused"]
     attempt: int = 0
     lost: int = 0  # attempts that ended because their worker died
     state: str = ""  # how it ended
@@ -86,16 +89,19 @@ class Ledger:
 
     def claim(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Call[Claim]:
         """`claim.lua`: start an attempt, if this worker may."""
+        keys = self.keys
         before, after = notifications.task_fragments(ref.task_id, ref.name, ref.service)
         return lua.Call(
             lua.script("claim"),
-            [*self._rows(ref), self.keys.queue(place.queue, place.step)],
+            [
+                *(*self._rows(ref), keys.queue(place.queue, place.step)),
+                *(keys.paused(), keys.held(ref.name), keys.holding()),
+            ],
             [
                 *(place.entry, worker, WORKERS),
                 *(self.settings.notifications_kept, ms(self.settings.lease)),
                 *self._told(ref),
-                ref.fragment + before,
-                after,
+                *(ref.fragment + before, after, ref.name),
             ],
             _parse_claim,
         )
@@ -104,7 +110,7 @@ class Ledger:
         self,
         ref: TaskRef,
         place: QueuePlace,
-        attempt: int | None,
+        attempt: Token,
         state: str,
         *,
         result: Any = None,
@@ -115,11 +121,12 @@ class Ledger:
     ) -> lua.Call[str]:
         """`finish.lua`: end a task with its outcome and all that follows from it, in one step.
 
-        `attempt` is the token of the claim; None ends it whoever holds it. Answers `done`, `lost` (the
-        token is no longer the current one, nothing was changed) or `ended` (it had ended otherwise).
+        `attempt` is the token of the claim, or ANYBODYS, or THIS_ENTRYS. Answers `done`, `lost` (the token
+        is no longer the current one, nothing was changed), `ended` (it had ended otherwise) or `cancelled`
+        (it should fail, and is wanted cancelled: finish it so).
         The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
         """
-        keys, settings = self.keys, self.settings
+        keys, settings, shown = self.keys, self.settings, attempt if isinstance(attempt, int) else 0
         fragment = ref.fragment
         outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
         if follow_ups:
@@ -134,18 +141,20 @@ class Ledger:
             [
                 *self._rows(ref),
                 *(keys.queue(place.queue, place.step), keys.tasks_recent()),
-                *(keys.dead(ref.service), keys.dead_index(ref.service)),
+                *(keys.open_tasks(ref.service), keys.dead(ref.service), keys.dead_index(ref.service)),
+                *(keys.dead_entries(ref.service), keys.dead_services(), keys.failures(), keys.paused()),
                 *(keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
                 *names_,
             ],
             [
-                *("*" if attempt is None else attempt, state, plain_json.dumps(outcome)),
+                *(attempt, state, plain_json.dumps(outcome)),
                 *(ms(keep or settings.result_ttl), place.entry, WORKERS),
                 *(settings.notifications_kept, ENDED_TYPES[state]),
-                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt or 0, outcome),
+                notifications.body(fragment, ref.task_id, ref.name, ref.service, shown, outcome),
                 *self._told(ref),
                 *(fragment, plain_json.dumps(dead_letter) if dead_letter else ""),
                 *(settings.dead_letters_kept, ref.name, ms(settings.retention), keys.manifests_changed()),
+                *(ref.event.to_json() if dead_letter else "", settings.breaker_failures),
                 *args,
             ],
             lambda answer: str(answer[0].decode()),
@@ -154,7 +163,7 @@ class Ledger:
     def retry_later(
         self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
     ) -> lua.Call[str]:
-        """`retry_later.lua`: end this attempt and set the next. Answers `done` or `lost`."""
+        """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`."""
         keys = self.keys
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
         fragment = ref.fragment
@@ -187,10 +196,18 @@ class Ledger:
         )
 
     def start_workflow(
-        self, ref: TaskRef, place: QueuePlace, attempt: int, entries: Sequence[tuple[str, bytes, bytes]]
+        self,
+        ref: TaskRef,
+        place: QueuePlace,
+        attempt: int,
+        workflow: str,
+        entries: Sequence[tuple[str, bytes, bytes]],
     ) -> lua.Call[str]:
-        """`start_workflow.lua`: queue a workflow's first tasks, (queue key, h, b) each, in place of the handler."""
-        args: list[lua.Arg] = [attempt, place.entry, WORKERS]
+        """`start_workflow.lua`: queue a workflow's first tasks, (queue key, h, b) each, in place of the handler.
+
+        Answers `done`, `lost` or `cancelled`.
+        """
+        args: list[lua.Arg] = [attempt, place.entry, WORKERS, workflow]
         for _, h, b in entries:
             args += [h, b]
         return lua.Call(
@@ -206,8 +223,10 @@ class Ledger:
 
 
 def dead_letter(ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue: str) -> dict[str, Any]:
-    """What is parked when a task gives up: the reason, the traceback and the whole envelope."""
+    """What is parked when a task gives up: why. `finish.lua` keeps the queue entry, with the whole envelope, beside it."""
+    event = ref.event
     return {
+        "form": "task",
         "id": ref.task_id,
         "service": ref.service,
         "task": ref.name,
@@ -217,7 +236,7 @@ def dead_letter(ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue:
         "detail": failure.traceback,
         "attempts": attempt,
         "at": at_ms,
-        "event": ref.event.to_dict(),
+        "event": {"id": event.id, "type": event.type, "source": event.source, "subject": event.subject},
     }
 
 

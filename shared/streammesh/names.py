@@ -13,7 +13,7 @@ TYPE_LENGTH = 128
 SERVICE = re.compile(r"^[a-z][a-z0-9_]{1,62}$")
 TASK_NAMESPACE = UUID("5f0c1f6c-7a0e-5d1c-9c3e-6d1c2b7a9e10")  # never change: task ids depend on it
 
-QUEUED, STARTED, RETRYING = "queued", "started", "retrying"
+QUEUED, STARTED, RETRYING, HELD = "queued", "started", "retrying", "held"
 SUCCEEDED, FAILED, CANCELLED, EXPIRED = "succeeded", "failed", "cancelled", "expired"
 ENDED = frozenset((SUCCEEDED, FAILED, CANCELLED, EXPIRED))
 

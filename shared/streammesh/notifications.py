@@ -25,6 +25,7 @@ TASK_TYPES = {
     names.QUEUED: "task.queued",
     names.STARTED: "task.started",
     names.RETRYING: "task.retrying",
+    names.HELD: "task.held",
     names.SUCCEEDED: "task.succeeded",
     names.FAILED: "task.failed",
     names.CANCELLED: "task.cancelled",
@@ -39,7 +40,12 @@ _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 def event_fragment(event: Event) -> str:
     """`"event":{…}` of a notification's body."""
-    value = {"id": event.id, "type": event.type, "source": event.source, "subject": event.subject}
+    return fragment({"id": event.id, "type": event.type, "source": event.source, "subject": event.subject})
+
+
+def fragment(about: Mapping[str, Any]) -> str:
+    """The same from what a record says of an event."""
+    value = {name: about.get(name) for name in ("id", "type", "source", "subject")}
     return f'"event":{orjson.dumps(value).decode()}'
 
 

@@ -83,6 +83,11 @@ class MeshSettings(BaseSettings):
     dead_letters_kept: int = Field(
         100_000, ge=100, description="Most dead letters kept per service; the oldest go first."
     )
+    breaker_failures: int = Field(
+        20,
+        ge=0,
+        description="After this many dead letters in a row a subscription is paused; 0 never pauses one.",
+    )
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )

@@ -17,6 +17,7 @@ RANKS: list[set[str]] = [
     {"streams", "schedules"},
     {"ledger", "schedule_store"},
     {"rows"},
+    {"cancelling", "dead_letters"},
     {"context"},
     {"binding"},
     {"engine"},

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from streammesh.dead_letters import DeadLetters
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
 from streammesh.notifications import NotificationLog
@@ -50,6 +51,10 @@ class Asker:
     @property
     def rows(self) -> Rows:
         return Rows(self.redis, self.mesh.keys)
+
+    @property
+    def letters(self) -> DeadLetters:
+        return DeadLetters(self.redis, self.mesh.keys)
 
     async def publish(self, event_type: str, data: Any = None, **attributes: Any) -> str:
         publisher = Publisher(self.redis, self.mesh.keys, self.mesh.settings, "tests")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import orjson
-
 from tests.probe.record import runs
 
 SERVICES = ["tests.probe"]
@@ -42,10 +40,11 @@ async def test_after_its_last_retry_a_delivery_is_a_dead_letter_with_its_reason(
 
     assert (task.state, task.attempt) == ("failed", 4)
     assert task.error == {"reason": "attempt 4 fails", "kind": "RuntimeError"}
-    letter = orjson.loads(await ask.redis.hget(ask.mesh.keys.dead("probe"), task.id))
-    assert letter["attempts"] == 4
-    assert "RuntimeError: attempt 4 fails" in letter["detail"]
-    assert letter["event"]["data"] == {"succeeds_at": 99}
+    letter = await ask.letters.get(task.id)
+    assert (letter.service, letter.task, letter.attempts) == ("probe", "probe.flaky", 4)
+    assert "RuntimeError: attempt 4 fails" in letter.detail
+    content = await ask.letters.content(letter)
+    assert content["envelope"]["data"] == {"succeeds_at": 99}
 
 
 async def test_a_rejection_is_a_dead_letter_at_once(ask):

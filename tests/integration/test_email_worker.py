@@ -9,7 +9,6 @@ from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 
-import orjson
 import pytest
 from streammesh.testing.waiting import wait_until, wait_until_sync
 
@@ -143,8 +142,8 @@ async def test_a_5xx_is_a_dead_letter_with_the_servers_words(ask, server):
 
     assert (task.state, task.attempt) == ("failed", 1)
     assert task.error["reason"].endswith("at RCPT TO: 550 5.1.1 no such user here")
-    letter = orjson.loads(await ask.redis.hget(ask.mesh.keys.dead("email_worker"), task.id))
-    assert letter["event"]["data"] == ANN
+    content = await ask.letters.content(await ask.letters.get(task.id))
+    assert content["envelope"]["data"] == ANN
     assert server.mails == []
 
 

@@ -17,6 +17,16 @@ def record(line: str) -> None:
         os.close(target)
 
 
+def switch(path: Path, name: str) -> Path:
+    """The file beside the record that switches something on."""
+    return path.with_name(f"switch-{name}")
+
+
+def is_on(name: str) -> bool:
+    """Whether a switch is on; asked by handlers."""
+    return switch(Path(os.environ["PROBE_RECORD"]), name).exists()
+
+
 def runs(path: Path) -> Counter[str]:
     """How often each line was recorded, without its time and process."""
     if not path.exists():

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from streammesh import Context, Event, Reject, Retry, Service
 
-from tests.probe.record import record
+from tests.probe.record import is_on, record
 
 service = Service("probe")
 
@@ -55,6 +55,15 @@ async def rejected(ctx: Context) -> None:
     """Give up at once."""
     record(f"rejected {ctx.event.id}")
     raise Reject("it can never succeed")
+
+
+@service.on("probe.switched", retries=0)
+async def switched(ctx: Context) -> str:
+    """Fail until the switch that the event's subject names is on."""
+    record(f"switched {ctx.event.id}")
+    if not is_on(str(ctx.event.subject)):
+        raise RuntimeError(f"{ctx.event.subject} is off")
+    return "on"
 
 
 @service.on("probe.postponed")

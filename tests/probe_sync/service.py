@@ -10,7 +10,7 @@ from typing import Any
 from celery import chain, chord, group
 from streammesh import Context, Service
 
-from tests.probe.record import record
+from tests.probe.record import is_on, record
 
 service = Service("probe_sync")
 
@@ -65,6 +65,22 @@ def workflow(data: dict[str, Any], ctx: Context) -> Any:
         chord([square.s(n) for n in data["numbers"]], total.s()),
         report.s(),
     )
+
+
+@service.on("sync.switched", retries=0)
+def switched_workflow(data: dict[str, Any], ctx: Context) -> Any:
+    """A workflow whose parts fail until a switch is on."""
+    ctx.publish("sync.seen", {"by": "handler"})
+    return chain(switched_part.s(data["switch"]), report.s())
+
+
+@service.part
+def switched_part(switch: str) -> int:
+    """A part that can fail."""
+    record(f"part {switch}")
+    if not is_on(switch):
+        raise RuntimeError(f"{switch} is off")
+    return 1
 
 
 @service.on("sync.grouped", retries=0)

@@ -56,6 +56,8 @@ async def test_old_dead_letters_and_gone_processes_are_dropped_and_young_ones_st
     ages = {"old": now - 2 * 86_400_000, "young": now - 3_600_000}
     await mesh_redis.zadd(mesh_keys.dead_index("billing"), ages)
     await mesh_redis.hset(mesh_keys.dead("billing"), mapping={"old": "{}", "young": "{}"})
+    await mesh_redis.hset(mesh_keys.dead_entries("billing"), mapping={"h:old": "{}", "h:young": "{}"})
+    await mesh_redis.sadd(mesh_keys.dead_services(), "billing")
     await mesh_redis.zadd(mesh_keys.alive("billing"), {"billing@a:1": now, "billing@gone:1": now - 61_000})
     await mesh_redis.xgroup_createconsumer(mesh_keys.events("order"), "billing", "seen just now")
 
@@ -63,5 +65,6 @@ async def test_old_dead_letters_and_gone_processes_are_dropped_and_young_ones_st
 
     assert done == {"dead_letters": 1, "consumers": 0, "processes": 1}
     assert await mesh_redis.hkeys(mesh_keys.dead("billing")) == [b"young"]
+    assert await mesh_redis.hkeys(mesh_keys.dead_entries("billing")) == [b"h:young"]
     assert await mesh_redis.zrange(mesh_keys.dead_index("billing"), 0, -1) == [b"young"]
     assert await mesh_redis.zrange(mesh_keys.alive("billing"), 0, -1) == [b"billing@a:1"]

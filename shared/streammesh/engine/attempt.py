@@ -20,11 +20,13 @@ from structlog.typing import FilteringBoundLogger
 from streammesh import ledger as ledgers
 from streammesh import names
 from streammesh.binding import Binding
+from streammesh.cancelling import CANCELLED
 from streammesh.clock import Clock, to_ms
 from streammesh.context import Context
 from streammesh.engine.outcome import GiveUp, after_error, describe, lost_too_often
+from streammesh.engine.stopping import Stopped
 from streammesh.errors import LeaseLost
-from streammesh.ledger import Ledger, QueuePlace, TaskRef
+from streammesh.ledger import ANYBODYS, Ledger, QueuePlace, TaskRef, Token
 from streammesh.lua import Call
 from streammesh.retry import RetryPolicy
 
@@ -82,8 +84,10 @@ def attempt_steps(
     claim = yield Ask(ledger.claim(ref, place, worker))
     if claim.verdict == "expired":
         failure = ledgers.Failure("it expired before it was started", "Expired")
-        yield Ask(ledger.finish(ref, place, None, names.EXPIRED, failure=failure, keep=kind.keep))
+        yield Ask(ledger.finish(ref, place, ANYBODYS, names.EXPIRED, failure=failure, keep=kind.keep))
         return names.EXPIRED
+    if claim.verdict == "cancelled":
+        return (yield from _cancel(kind, ref, place, ANYBODYS))
     if claim.verdict != "run":
         log.info("task.skipped", verdict=claim.verdict, state=claim.state)
         return "skipped"
@@ -96,7 +100,11 @@ def attempt_steps(
         result = yield Handle(context)
         if kind.is_workflow(result):
             answer = yield Workflow(result, context)
+            if answer == "cancelled":
+                return (yield from _cancel(kind, ref, place, attempt))
             return "workflow" if answer == "done" else "lost"
+    except Stopped:
+        return (yield from _cancel(kind, ref, place, attempt))
     except LeaseLost:
         log.warning("task.lease_lost", attempt=attempt)
         return "lost"
@@ -105,6 +113,8 @@ def attempt_steps(
         if isinstance(decision, GiveUp):
             return (yield from _give_up(kind, ref, place, attempt, decision))
         answer = yield Ask(ledger.retry_later(ref, place, attempt, decision.wait, decision.failure))
+        if answer == "cancelled":
+            return (yield from _cancel(kind, ref, place, attempt))
         log.warning(
             "task.retrying",
             attempt=attempt,
@@ -145,5 +155,14 @@ def _give_up(kind: Delivering, ref: TaskRef, place: QueuePlace, attempt: int, de
         ref, place, attempt, names.FAILED, failure=failure, keep=kind.keep, dead_letter=letter
     )
     answer = yield Ask(call)
+    if answer == "cancelled":
+        return (yield from _cancel(kind, ref, place, attempt))
     log.error("task.failed", attempt=attempt, reason=failure.reason, error=failure.kind)
     return names.FAILED if answer == "done" else "lost"
+
+
+def _cancel(kind: Delivering, ref: TaskRef, place: QueuePlace, token: Token) -> Steps:
+    call = kind.ledger.finish(ref, place, token, names.CANCELLED, failure=CANCELLED, keep=kind.keep)
+    answer = yield Ask(call)
+    log.info("task.cancelled", answer=answer)
+    return names.CANCELLED if answer == "done" else "lost"

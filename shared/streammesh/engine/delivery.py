@@ -132,17 +132,18 @@ class DeliveryTask(Task):
     async def _call_async(self, context: Context, event: Event) -> Any:
         binding, timeout = self.kind.binding, self.subscription.timeout
         args, kwargs = binding.arguments(event, context)
-        if timeout is None and binding.is_async:
-            return await binding.handler(*args, **kwargs)
-        try:
-            async with asyncio.timeout(timeout) as limit:
-                if binding.is_async:
-                    return await binding.handler(*args, **kwargs)
-                return await asyncio.to_thread(binding.handler, *args, **kwargs)
-        except TimeoutError as error:
-            if not limit.expired():
-                raise  # the handler's own
-            raise TookTooLong(f"the handler did not end within {timeout} s") from error
+        with self.plumbing.running.handler(context.task_id):
+            if timeout is None and binding.is_async:
+                return await binding.handler(*args, **kwargs)
+            try:
+                async with asyncio.timeout(timeout) as limit:
+                    if binding.is_async:
+                        return await binding.handler(*args, **kwargs)
+                    return await asyncio.to_thread(binding.handler, *args, **kwargs)
+            except TimeoutError as error:
+                if not limit.expired():
+                    raise  # the handler's own
+                raise TookTooLong(f"the handler did not end within {timeout} s") from error
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         client = self.plumbing.connections.sync()

@@ -10,15 +10,15 @@ import structlog
 
 from streammesh import lua
 from streammesh.engine.queue_calls import QueueCalls, Read
-from streammesh.engine.queue_wire import BODY, HEAD, text_of
 
 log = structlog.get_logger(__name__)
 
 
 def dead_letter(queue: str, read: Read, kind: str, reason: str) -> dict[str, Any]:
-    """What is parked: why, how often it was tried, and the entry's raw fields as text."""
+    """What is parked: why, and how often it was tried. `queue_park.lua` keeps the entry's fields beside it."""
     return {
-        "id": f"parked-{read.entry}",
+        "form": "entry",
+        "id": f"parked-{queue}-{read.entry}",
         "service": queue,
         "queue": queue,
         "reason": reason,
@@ -26,7 +26,6 @@ def dead_letter(queue: str, read: Read, kind: str, reason: str) -> dict[str, Any
         "detail": f"entry {read.entry} of {read.stream}",
         "attempts": read.deliveries,
         "at": round(time.time() * 1000),
-        "entry": {"h": text_of(read.fields.get(HEAD)), "b": text_of(read.fields.get(BODY))},
     }
 
 

@@ -7,18 +7,20 @@ from functools import cached_property
 
 from streammesh.clock import Clock, SystemClock
 from streammesh.engine.connections import Connections
+from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.ledger import Ledger
 from streammesh.settings import MeshSettings
 
 
 class Plumbing:
-    """One service's ledger and connections."""
+    """One service's ledger, connections and running handlers."""
 
     def __init__(
         self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None
     ) -> None:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
+        self.running = Running()
 
     @cached_property
     def settings(self) -> MeshSettings:

@@ -137,8 +137,11 @@ class QueueCalls:
         keys = self.keys
         return lua.Call(
             lua.script("queue_park"),
-            [read.stream, keys.dead(queue), keys.dead_index(queue), keys.counters()],
-            [WORKERS, read.entry, letter["id"], orjson.dumps(letter), self.dead_letters_kept],
+            [
+                *(read.stream, keys.dead(queue), keys.dead_index(queue), keys.dead_entries(queue)),
+                *(keys.dead_services(), keys.counters()),
+            ],
+            [WORKERS, read.entry, letter["id"], orjson.dumps(letter), self.dead_letters_kept, queue],
             bool,
         )
 

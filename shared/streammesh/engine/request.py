@@ -1,7 +1,7 @@
 """Celery's view of one queue entry in the worker, with what the mesh adds.
 
 It tells the task where its queue entry lies, and it tells the ledger of ends that no handler sees: a
-hard time limit, a worker child that died.
+hard time limit, a worker child that died, a task that was revoked.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
 from streammesh import names
+from streammesh.cancelling import CANCELLED
 from streammesh.clock import to_ms
 from streammesh.engine.insisting import insist_sync, until_back
 from streammesh.engine.outcome import GiveUp, after_error
 from streammesh.engine.places import queue_place, task_ref
-from streammesh.ledger import dead_letter
+from streammesh.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 
 log = structlog.get_logger(__name__)
 
@@ -77,33 +78,42 @@ class MeshRequest(Request):
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Revoked, by whomever: the delivery ends in the ledger before its queue entry goes."""
+        state = names.EXPIRED if expired else names.CANCELLED
+        failure = Failure("it expired before it was started", "Expired") if expired else CANCELLED
+        ref, place = self._about()
+        ledger = self.task.kind.ledger
+        call = ledger.finish(ref, place, THIS_ENTRYS, state, failure=failure, keep=self.task.kind.keep)
+        answer = insist_sync(self.task.plumbing.connections.sync(), call)
+        log.info(f"task.{state}", task_id=ref.task_id, task=ref.name, running=terminated, answer=answer)
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _about(self) -> tuple[TaskRef, QueuePlace]:
+        ref = task_ref(self.id, self.task.subscription, self.args[0] if self.args else None)
+        return ref, queue_place(self._request_dict["mesh_tag"], ref.service)
+
     def _settle(self, error: Exception) -> None:
         """End the current attempt in the ledger: another one later, or a dead letter. Harmless if it ended."""
-        task = self.task
-        ref = task_ref(self.id, task.subscription, self.args[0] if self.args else None)
-        place = queue_place(self._request_dict["mesh_tag"], ref.service)
-        client = task.plumbing.connections.sync()
-        key = task.kind.ledger.keys.task(ref.task_id)
+        kind, client = self.task.kind, self.task.plumbing.connections.sync()
+        ref, place = self._about()
+        ledger = kind.ledger
+        key = ledger.keys.task(ref.task_id)
         stored = until_back("task", lambda: client.hmget(key, "attempt", "state", "entry"))
         attempt, state, entry = (value.decode() if value else "" for value in stored)
-        if state != "started" or entry != place.entry:
+        if state != names.STARTED or entry != place.entry:
             return
-        decision = after_error(error, int(attempt), task.kind.policy, task.kind.random())
-        ledger = task.kind.ledger
+        token = int(attempt)
+        decision = after_error(error, token, kind.policy, kind.random())
         if isinstance(decision, GiveUp):
-            letter = dead_letter(
-                ref, decision.failure, int(attempt), to_ms(task.kind.clock.now()), place.queue
-            )
+            letter = dead_letter(ref, decision.failure, token, to_ms(kind.clock.now()), place.queue)
             call = ledger.finish(
-                ref,
-                place,
-                int(attempt),
-                names.FAILED,
-                failure=decision.failure,
-                keep=task.kind.keep,
-                dead_letter=letter,
+                ref, place, token, names.FAILED, failure=decision.failure, keep=kind.keep, dead_letter=letter
             )
         else:
-            call = ledger.retry_later(ref, place, int(attempt), decision.wait, decision.failure)
+            call = ledger.retry_later(ref, place, token, decision.wait, decision.failure)
         answer = insist_sync(client, call)
+        if answer == "cancelled":
+            call = ledger.finish(ref, place, token, names.CANCELLED, failure=CANCELLED, keep=kind.keep)
+            answer = insist_sync(client, call)
         log.error("task.stopped", task_id=ref.task_id, task=ref.name, reason=str(error), answer=answer)

@@ -2,7 +2,8 @@
 
 The workflow's first tasks are made by Celery's own canvas, captured, and queued by one script that
 also ends the handler's queue entry, so a crash starts it once or not at all. Celery gives every part
-the delivery's id as its `root_id`; that is how parts find their ledger row.
+the workflow's name as its `root_id`: the delivery's id, and the handler's queue entry. That is how parts
+find their ledger row, and how those of a workflow that a replay left behind know that they are not wanted.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lu
     app, service = task.app, ref.service
     published = [event.to_dict() for event in step.context.follow_ups]
     last = app.signature(finish_name(service), kwargs={"published": published})
-    on_error = app.signature(fail_name(service), kwargs={"delivery": ref.task_id})
+    root_id = f"{ref.task_id}/{place.entry}"
+    on_error = app.signature(fail_name(service), kwargs={"delivery": root_id})
     with capture.capturing() as producer:
-        chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=ref.task_id)
+        chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=root_id)
         sent = producer.take()
     keys = task.kind.ledger.keys
     entries = []
@@ -59,7 +61,7 @@ def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lu
         fields = encode(message)
         entries.append((keys.queue(queue), fields[b"h"], fields[b"b"]))
     ours: Ledger = task.kind.ledger
-    return ours.start_workflow(ref, place, step.context.attempt, entries)
+    return ours.start_workflow(ref, place, step.context.attempt, root_id, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class WorkflowTasks:
             args = tuple(unwrap(value, carried) for value in args)
             context: Context | None = None
             found = self._current()
-            if found is None and current_task.request.root_id != current_task.request.id:
+            if found is None and "/" in current_task.request.root_id:  # a workflow that is over
                 raise Ignore
             if found is not None and context_name is not None:
                 ref, row = found
@@ -152,10 +154,12 @@ class WorkflowTasks:
     def _current(self) -> tuple[TaskRef, TaskRow] | None:
         return self._of(current_task.request.root_id)
 
-    def _of(self, task_id: str) -> tuple[TaskRef, TaskRow] | None:
+    def _of(self, root_id: str) -> tuple[TaskRef, TaskRow] | None:
+        """The delivery of a workflow, None when this workflow is not what it waits for (any more)."""
+        task_id = root_id.partition("/")[0]
         client, key = self.plumbing.connections.sync(), self.plumbing.ledger.keys.task(task_id)
         stored = until_back("task", lambda: client.hgetall(key))
-        if b"meta" not in stored:
+        if b"meta" not in stored or stored.get(b"workflow") != root_id.encode():
             return None
         row = parse_task(task_id, stored)
         if row.ended:

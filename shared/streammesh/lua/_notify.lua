@@ -12,3 +12,11 @@ local function noted(notes, id)
   if #notes >= 8192 then return notes end
   return notes .. ' ' .. id
 end
+
+-- Tells what became of a task and notes it in its event's row, where that is still there.
+-- n = as `tell`, and {row, source}
+local function tell_of_event(n)
+  local id = tell(n)
+  local event = redis.call('HMGET', n.row, 'at:' .. n.source, 'notes:' .. n.source)
+  if event[1] then redis.call('HSET', n.row, 'notes:' .. n.source, noted(event[2], id)) end
+end

@@ -7,8 +7,6 @@
 local row = redis.call('HMGET', KEYS[1], 'state', 'attempt')
 if row[1] ~= 'started' or row[2] ~= ARGV[1] then return { 'lost' } end
 redis.call('HSET', KEYS[1], 'progress', ARGV[2])
-local id = tell({ stream = KEYS[3], kept = ARGV[3], type = 'task.progress', event = ARGV[6],
+tell_of_event({ stream = KEYS[3], kept = ARGV[3], row = KEYS[2], source = ARGV[5], type = 'task.progress', event = ARGV[6],
   task = ARGV[10], service = ARGV[9], event_type = ARGV[7], subject = ARGV[8], body = ARGV[4] })
-local event = redis.call('HMGET', KEYS[2], 'at:' .. ARGV[5], 'notes:' .. ARGV[5])
-if event[1] then redis.call('HSET', KEYS[2], 'notes:' .. ARGV[5], noted(event[2], id)) end
 return { 'done' }

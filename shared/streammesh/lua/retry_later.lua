@@ -6,23 +6,18 @@
 -- ARGV[6] notifications kept  ARGV[7] body of the notification
 -- ARGV[8] source  ARGV[9] event id  ARGV[10] event type  ARGV[11] subject  ARGV[12] service  ARGV[13] task id
 -- ARGV[14] queue name  ARGV[15] channel for changes  ARGV[16] h, ARGV[17] b where the queue is no stream
--- Returns {'done', due (ms)} | {'lost'}.
+-- Returns {'done', due (ms)} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
 --#include _time.lua
 --#include _notify.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'due')
+--#include _fields.lua
+local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'due', 'entry', 'cancel')
 if not row[1] or row[2] ~= ARGV[1] then return { 'lost' } end
 if row[1] == 'retrying' then return { 'done', row[3] } end
-if row[1] ~= 'started' then return { 'lost' } end
-local h, b = ARGV[16], ARGV[17]
-if ARGV[4] ~= '' then
-  local found = redis.call('XRANGE', KEYS[4], ARGV[4], ARGV[4])
-  if #found == 1 then
-    local fields = found[1][2]
-    for i = 1, #fields, 2 do
-      if fields[i] == 'h' then h = fields[i + 1] elseif fields[i] == 'b' then b = fields[i + 1] end
-    end
-  end
-end
+if row[1] ~= 'started' or (ARGV[4] ~= '' and row[4] ~= ARGV[4]) then return { 'lost' } end
+if row[5] then return { 'cancelled' } end
+local h, b
+if ARGV[4] ~= '' then h, b = queued_fields(KEYS[4], ARGV[4]) end
+if not h then h, b = ARGV[16], ARGV[17] end
 if h == '' then return redis.error_reply('NOENTRY the queue entry of this task is gone') end
 local due, member = digits(now_ms() + tonumber(ARGV[2])), 'task:' .. ARGV[13]
 redis.call('HSET', KEYS[1], 'state', 'retrying', 'due', due, 'outcome', ARGV[3], 'entry', '')
@@ -34,8 +29,6 @@ if ARGV[4] ~= '' then
   redis.call('XACK', KEYS[4], ARGV[5], ARGV[4])
   redis.call('XDEL', KEYS[4], ARGV[4])
 end
-local id = tell({ stream = KEYS[3], kept = ARGV[6], type = 'task.retrying', event = ARGV[9],
+tell_of_event({ stream = KEYS[3], kept = ARGV[6], row = KEYS[2], source = ARGV[8], type = 'task.retrying', event = ARGV[9],
   task = ARGV[13], service = ARGV[12], event_type = ARGV[10], subject = ARGV[11], body = ARGV[7] })
-local event = redis.call('HMGET', KEYS[2], 'at:' .. ARGV[8], 'notes:' .. ARGV[8])
-if event[1] then redis.call('HSET', KEYS[2], 'notes:' .. ARGV[8], noted(event[2], id)) end
 return { 'done', due }

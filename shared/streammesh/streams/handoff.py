@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from streammesh import lua, notifications
+from streammesh import names as words
 from streammesh.envelope import Event
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
@@ -38,11 +39,15 @@ class Handover:
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """What one call did; `queued` is the length of the service's queue afterwards (None if it was not asked)."""
+    """What one call did, and afterwards the length of the service's queue and of its longest paused subscription.
+
+    Lengths are None where nothing was put there.
+    """
 
     tasks: int
     skipped: int
     queued: int | None
+    held: int | None
 
 
 def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
@@ -53,14 +58,22 @@ def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | 
 
 
 def handoff_call(
-    keys: Keys, settings: MeshSettings, domain: str, group: str, batch: Sequence[Handover]
+    keys: Keys,
+    settings: MeshSettings,
+    domain: str,
+    group: str,
+    batch: Sequence[Handover],
+    paused: Container[str] = (),
 ) -> lua.Call[HandedOver]:
-    """`handoff.lua` for entries of one domain's stream that `group` was given."""
+    """`handoff.lua` for entries of one domain's stream that `group` was given.
+
+    Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed.
+    """
     names = [keys.events(domain), keys.notifications(), keys.counters()]
+    names += [keys.open_tasks(group), keys.holding()]
     args: list[lua.Arg] = [
         *(group, settings.notifications_kept, len(batch), ms(settings.retention) * 2),
     ]
-    asked = False
     for item in batch:
         event = item.event
         fragment = notifications.event_fragment(event)
@@ -71,18 +84,20 @@ def handoff_call(
         ]
         published = int(item.entry.partition("-")[0])
         for encoded in item.deliveries:
-            asked = True
             wants, task_id = encoded.delivery.subscription, encoded.delivery.task_id
             expires = expires_ms(event, published, wants.expires)
-            names += [keys.task(task_id), encoded.queue]
+            is_held = wants.task in paused
+            names += [keys.task(task_id), keys.held(wants.task) if is_held else encoded.queue]
             args += [
                 *(task_id, wants.task, wants.service, _meta(item, encoded.delivery)),
                 notifications.task_fragment(task_id, wants.task, wants.service, 0),
                 *("" if expires is None else expires, encoded.header, encoded.body),
+                words.HELD if is_held else words.QUEUED,
             ]
 
     def parse(answer: list[Any]) -> HandedOver:
-        return HandedOver(int(answer[0]), int(answer[1]), int(answer[2]) if asked else None)
+        tasks, skipped, *lengths = map(int, answer)
+        return HandedOver(tasks, skipped, *(None if length < 0 else length for length in lengths))
 
     return lua.Call(lua.script("handoff"), names, args, parse)
 

@@ -1,0 +1,101 @@
+"""Gives dead letters another life, at once or spread over time: the caller of `replay_dead_letter.lua`.
+
+Each letter is one script whose gate is the letter's removal, so a replay that is cut short, or made
+twice, replays each letter once. With a rate the tasks wait in the due set, in nobody's memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import redis.asyncio
+
+from streammesh import lua, notifications
+from streammesh.dead_letters.letters import DeadLetter
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.streams.publish import ms
+
+CHUNK = 100  # letters replayed in one round trip
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What became of the letters: how many were replayed, and why the others were not."""
+
+    replayed: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+
+
+class Replaying:
+    """Replays dead letters of one mesh."""
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
+        self._client, self._keys, self._settings = client, keys, settings
+
+    async def replay(
+        self,
+        letters: Sequence[DeadLetter],
+        *,
+        rate: float | None = None,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> Replayed:
+        """Replay letters in their order; `rate` is how many tasks start in a second.
+
+        What never became a task goes back at once, whatever the rate. `told` is called with how many were
+        dealt with, now and then.
+        """
+        done = Replayed()
+        paced = 0
+        for first in range(0, len(letters), CHUNK):
+            chunk = letters[first : first + CHUNK]
+            calls = []
+            for letter in chunk:
+                calls.append(self.call(letter, round(paced / rate * 1000) if rate else 0))
+                paced += letter.form == "task"
+            for answer in await lua.run_many(self._client, calls):
+                if isinstance(answer, Exception):
+                    raise answer
+                if answer == "replayed":
+                    done.replayed += 1
+                else:
+                    done.left[answer] += 1
+            told(len(chunk))
+        return done
+
+    def call(self, letter: DeadLetter, wait_ms: int = 0) -> lua.Call[str]:
+        """`replay_dead_letter.lua`: answers `replayed`, or why not."""
+        keys = self._keys
+        target = keys.events(letter.domain) if letter.form == "event" else keys.queue(letter.queue)
+        names = [
+            *(keys.dead(letter.service), keys.dead_index(letter.service), keys.dead_entries(letter.service)),
+            target,
+        ]
+        args: list[lua.Arg] = [letter.id, letter.form]
+        if letter.form == "task":
+            event = letter.event or {}
+            names += [keys.task(letter.id), keys.event(event.get("id", "")), keys.notifications()]
+            names += [keys.open_tasks(letter.service), keys.due(), keys.due_entries()]
+            args += [wait_ms, ms(self._settings.retention) * 2, self._settings.notifications_kept]
+            args += [keys.manifests_changed(), _body(letter)]
+            args += [str(event.get(name) or "") for name in ("source", "id", "type", "subject")]
+            args.append(letter.service)
+        return lua.Call(lua.script("replay_dead_letter"), names, args, _verdict)
+
+
+def _body(letter: DeadLetter) -> str:
+    about = letter.event or {}
+    head, _ = notifications.task_fragments(letter.id, letter.task or "", letter.service)
+    return f"{notifications.fragment(about)}{head}0}}"
+
+
+def _verdict(answer: list[bytes]) -> str:
+    words = {
+        "gone": "it is not there any more",
+        "nothing": "nothing to put back was kept",
+        "busy": "its task has another life already",
+    }
+    said = answer[0].decode()
+    return words.get(said, said)

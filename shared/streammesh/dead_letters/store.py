@@ -1,0 +1,183 @@
+"""Finds and drops dead letters; replaying them is in `replaying.py`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import redis.asyncio
+
+from streammesh import lua
+from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, Place, parse
+from streammesh.keys import Keys
+
+CHUNK = 200  # letters read in one round trip
+MOST_LOOKED_AT = 5_000  # letters of one service that one page looks through for those that fit
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some letters, newest first; `next` is the place to go on from, None at the end.
+
+    A page may have fewer letters than were asked for, none even, and still a `next`: a rare one is looked for.
+    """
+
+    letters: list[DeadLetter]
+    next: Place | None
+
+
+class DeadLetters:
+    """The dead letters of one mesh."""
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
+        self.client, self.keys = client, keys
+
+    async def services(self) -> list[str]:
+        """Every service, or other queue, that ever had one."""
+        return sorted(name.decode() for name in await self.client.smembers(self.keys.dead_services()))
+
+    async def count(self) -> dict[str, int]:
+        """How many there are, by service."""
+        services = await self.services()
+        pipeline = self.client.pipeline(transaction=False)
+        for service in services:
+            pipeline.zcard(self.keys.dead_index(service))
+        return dict(zip(services, await pipeline.execute(), strict=True))
+
+    async def page(
+        self,
+        wanted: DeadLetterFilter,
+        *,
+        limit: int = 50,
+        before: Place | None = None,
+        may_see: Callable[[DeadLetter], bool] = lambda _: True,
+    ) -> Page:
+        """The newest letters that fit, older than `before`."""
+        found: list[DeadLetter] = []
+        reached: Place | None = None  # what is older was not looked at in every service
+        for service in await self._services(wanted):
+            looked_at, mine = 0, 0
+            async for letter in self.walk(service, wanted, before=before):
+                looked_at += 1
+                if wanted.fits(letter) and may_see(letter):
+                    found.append(letter)
+                    mine += 1
+                if mine > limit or looked_at >= MOST_LOOKED_AT:
+                    reached = max(reached, letter.place) if reached else letter.place
+                    break
+        found.sort(key=lambda letter: letter.place, reverse=True)
+        found = [letter for letter in found if reached is None or letter.place >= reached]
+        if len(found) > limit:
+            return Page(found[:limit], found[limit - 1].place)
+        return Page(found, reached)
+
+    async def get(self, letter_id: str) -> DeadLetter | None:
+        """One letter, None when there is no such one."""
+        services = await self.services()
+        pipeline = self.client.pipeline(transaction=False)
+        for service in services:
+            pipeline.hget(self.keys.dead(service), letter_id)
+            pipeline.zscore(self.keys.dead_index(service), letter_id)
+        answers = await pipeline.execute()
+        for service, raw, score in zip(services, answers[::2], answers[1::2], strict=True):
+            if raw:
+                return parse(service, letter_id, int(score or 0), raw)
+        return None
+
+    async def content(self, letter: DeadLetter) -> dict[str, Any]:
+        """What lies in a letter: `envelope` (the whole event), or `raw` (text of what could not be read)."""
+        parts = await self.client.hmget(
+            self.keys.dead_entries(letter.service), *(f"{part}:{letter.id}" for part in "hbe")
+        )
+        return _content(letter, *parts)
+
+    async def drop(self, letters: Iterable[DeadLetter]) -> int:
+        """Drop letters for good; answers how many of them were still there."""
+        by_service: dict[str, list[str]] = {}
+        for letter in letters:
+            by_service.setdefault(letter.service, []).append(letter.id)
+        dropped = 0
+        for service, ids in by_service.items():
+            for first in range(0, len(ids), CHUNK):
+                dropped += await lua.run(self.client, self._drop_call(service, ids[first : first + CHUNK]))
+        return dropped
+
+    async def matching(self, wanted: DeadLetterFilter, limit: int) -> tuple[list[DeadLetter], bool]:
+        """The oldest letters that fit, at most `limit`, in order; and whether there are more."""
+        if wanted.ids:
+            named = [
+                letter for i in sorted(wanted.ids) if (letter := await self.get(i)) and wanted.fits(letter)
+            ]
+            named.sort(key=lambda letter: letter.place)
+            return named[:limit], len(named) > limit
+        found: list[DeadLetter] = []
+        for service in await self._services(wanted):
+            mine = 0
+            async for letter in self.walk(service, wanted, newest_first=False):
+                if wanted.fits(letter):
+                    found.append(letter)
+                    mine += 1
+                    if mine > limit:
+                        break
+        found.sort(key=lambda letter: letter.place)
+        return found[:limit], len(found) > limit
+
+    async def walk(
+        self,
+        service: str,
+        wanted: DeadLetterFilter,
+        *,
+        before: Place | None = None,
+        newest_first: bool = True,
+    ) -> AsyncIterator[DeadLetter]:
+        """Every letter of one service in the filter's time, in order; what else the filter says is not asked here."""
+        low = str(wanted.since_ms or 0)
+        highest = [ms for ms in (wanted.until_ms, before and before[0]) if ms is not None]
+        high = str(min(highest)) if highest else "+inf"
+        ends = (high, low) if newest_first else (low, high)
+        offset = 0
+        while True:
+            found = await self.client.zrange(
+                *(self.keys.dead_index(service), *ends),
+                desc=newest_first,
+                byscore=True,
+                withscores=True,
+                offset=offset,
+                num=CHUNK,
+            )
+            if not found:
+                return
+            # Letters that leave meanwhile would shift an offset; a score as the next beginning does not move.
+            last = int(found[-1][1])
+            same = sum(int(score) == last for _, score in found)
+            offset = same + (offset if same == len(found) else 0)
+            ends = (str(last), low) if newest_first else (str(last), high)
+            ids = [letter_id.decode() for letter_id, _ in found]
+            stored = await self.client.hmget(self.keys.dead(service), ids)
+            for (_, score), letter_id, raw in zip(found, ids, stored, strict=True):
+                if raw and (before is None or (int(score), letter_id, service) < before):
+                    yield parse(service, letter_id, int(score), raw)
+
+    async def _services(self, wanted: DeadLetterFilter) -> list[str]:
+        return [wanted.service] if wanted.service else await self.services()
+
+    def _drop_call(self, service: str, ids: list[str]) -> lua.Call[int]:
+        keys = self.keys
+        return lua.Call(
+            lua.script("drop_dead_letters"),
+            [keys.dead(service), keys.dead_index(service), keys.dead_entries(service)],
+            ids,
+            int,
+        )
+
+
+def _content(letter: DeadLetter, h: bytes | None, b: bytes | None, e: bytes | None) -> dict[str, Any]:
+    try:
+        if letter.form == "task":
+            return {"envelope": orjson.loads(b)[0][0] if b else orjson.loads(e) if e else None}
+    except (ValueError, LookupError, TypeError):
+        pass
+    raw = {"h": h, "b": b, "e": e}
+    return {"raw": {name: part.decode("utf-8", "backslashreplace") for name, part in raw.items() if part}}

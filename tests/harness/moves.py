@@ -1,0 +1,96 @@
+"""The moves of a dispatcher and of a worker, one by one, made with the kit's own scripts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio
+from streammesh import envelope, lua
+from streammesh.keys import WORKERS, Keys
+from streammesh.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
+from streammesh.manifests import register_call
+from streammesh.rows import Rows, TaskRow
+from streammesh.settings import MeshSettings
+from streammesh.streams import Publisher
+from streammesh.streams.handoff import Encoded, Handover, handoff_call
+from streammesh.subscriptions import Manifest, Subscription, plan
+
+SERVICE = "billing"
+BILL = Subscription(SERVICE, "billing.bill", "order.placed")
+MANIFEST = Manifest(SERVICE, subscriptions=(BILL,))
+
+
+@dataclass
+class Moved:
+    """One task, and the queue entry that stands for it."""
+
+    ref: TaskRef
+    place: QueuePlace
+
+
+class Moves:
+    """One service with one subscription, `billing.bill` to `order.placed`."""
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
+        self.redis, self.keys, self.settings = client, keys, settings
+        self.ledger, self.rows = Ledger(keys, settings), Rows(client, keys)
+
+    async def join(self) -> None:
+        """Register the service, and make its queue."""
+        await lua.run(self.redis, register_call(self.keys, MANIFEST))
+        await self.redis.xgroup_create(self.keys.queue(SERVICE), WORKERS, "0", mkstream=True)
+
+    async def hand_over(self, event_id: str, data: Any = None, paused: frozenset[str] = frozenset()) -> Moved:
+        """Publish an event and hand it over."""
+        publisher = Publisher(self.redis, self.keys, self.settings, "tests")
+        await publisher.publish("order.placed", data or {"n": 1}, id=event_id)
+        answer = await self.redis.xreadgroup(SERVICE, "test", {self.keys.events("order"): ">"}, 1)
+        [[_, [[position, fields]]]] = answer
+        event = envelope.from_json(fields[b"e"])
+        [delivery] = plan(event, [BILL])
+        body = b"[[%b],{},{}]" % fields[b"e"]
+        encoded = [Encoded(delivery, self.keys.queue(SERVICE), b'{"headers":{}}', body)]
+        batch = [Handover(position.decode(), event, 1, encoded)]
+        await lua.run(self.redis, handoff_call(self.keys, self.settings, "order", SERVICE, batch, paused))
+        return Moved(TaskRef(delivery.task_id, BILL.task, SERVICE, event), await self.place(delivery.task_id))
+
+    async def place(self, task_id: str) -> QueuePlace:
+        """Where the task's queue entry lies now."""
+        entry = await self.redis.hget(self.keys.task(task_id), "entry")
+        return QueuePlace(SERVICE, entry=(entry or b"").decode())
+
+    async def row(self, moved: Moved) -> TaskRow:
+        """Its ledger row."""
+        row = await self.rows.task(moved.ref.task_id)
+        assert row is not None
+        return row
+
+    async def deliver(self, consumer: str = "w") -> list[str]:
+        """Give a worker what is new in the queue; answers the entries."""
+        queue = self.keys.queue(SERVICE)
+        answer = await self.redis.xreadgroup(WORKERS, consumer, {queue: ">"}, 100)
+        return [entry.decode() for _, entries in answer for entry, _ in entries]
+
+    async def claim(self, moved: Moved) -> Any:
+        """Start an attempt with the queue entry as it is known."""
+        return await lua.run(self.redis, self.ledger.claim(moved.ref, moved.place, "worker@test:1"))
+
+    async def fail(self, moved: Moved, attempt: int, reason: str = "no luck") -> str:
+        """Give up."""
+        failure = Failure(reason, "RuntimeError", "Traceback: …")
+        letter = dead_letter(moved.ref, failure, attempt, 0, SERVICE)
+        call = self.ledger.finish(
+            moved.ref, moved.place, attempt, "failed", failure=failure, dead_letter=letter
+        )
+        return await lua.run(self.redis, call)
+
+    async def succeed(self, moved: Moved, attempt: int, result: Any = None) -> str:
+        """End well."""
+        return await lua.run(
+            self.redis, self.ledger.finish(moved.ref, moved.place, attempt, "succeeded", result=result)
+        )
+
+    async def told(self) -> list[str]:
+        """The types of all notifications, in order."""
+        return [fields[b"t"].decode() for _, fields in await self.redis.xrange(self.keys.notifications())]
