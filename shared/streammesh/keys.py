@@ -41,10 +41,6 @@ class Keys:
         """
         return f"{self.prefix}event:{event_id}"
 
-    def idempotency(self, publisher: str, key: str) -> str:
-        """STRING. The event id that an `Idempotency-Key` stood for. Expires after `dedup_window`."""
-        return f"{self.prefix}idempotency:{publisher}:{key}"
-
     # --- what waits for later -----------------------------------------------------------------
 
     def due(self) -> str:

@@ -68,7 +68,8 @@ class MeshSettings(BaseSettings):
     retention: Duration = Field(timedelta(days=7), description="How long events are kept.")
     result_ttl: Duration = Field(timedelta(days=1), description="How long an ended task's record is kept.")
     dedup_window: Duration = Field(
-        timedelta(hours=24), description="How long the same (source, id) is recognised as a duplicate."
+        timedelta(hours=24),
+        description="How long at least the same (source, id) is a duplicate; as long as retention if that is longer.",
     )
     lease: Duration = Field(
         timedelta(seconds=15), description="After this long without a sign of life a task is taken over."

@@ -68,3 +68,18 @@ async def test_an_event_for_later_waits_and_is_moved_once_when_due(publisher, me
     entries = await mesh_redis.xrange(mesh_keys.events("order"))
     assert envelope.from_json(entries[0][1][b"e"]).id == "later"
     assert (await mesh_redis.hget(mesh_keys.event("later"), "at:tests")).startswith(entries[0][0])
+
+
+async def test_an_event_is_a_duplicate_for_as_long_as_its_row_lives(mesh_redis, mesh_keys, mesh_settings):
+    settings = mesh_settings.model_copy(update={"dedup_window": timedelta(milliseconds=100)})
+    publisher = Publisher(mesh_redis, mesh_keys, settings, source="tests")
+    await publisher.publish("order.placed", {"n": 1}, id="one")
+    lifetime = await mesh_redis.pttl(mesh_keys.event("one"))
+    published = (await mesh_redis.hget(mesh_keys.event("one"), "at:tests")).split()
+    published[1] = str(int(published[1]) - 10_000).encode()  # ten seconds ago
+    await mesh_redis.hset(mesh_keys.event("one"), "at:tests", b" ".join(published))
+
+    again = await publisher.publish("order.placed", {"n": 1}, id="one")
+
+    assert again.duplicate
+    assert lifetime > settings.retention.total_seconds() * 1000 - 60_000

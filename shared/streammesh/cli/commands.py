@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from streammesh.cli.api_keys import app as keys
+from streammesh.cli.check import check
 from streammesh.cli.events import event, task, tasks
+from streammesh.cli.new_worker import new_worker
 from streammesh.cli.publish import publish
 from streammesh.cli.watch import watch
 
@@ -49,5 +51,5 @@ def demo(
     raise typer.Exit(run(Path.cwd(), folder.resolve(), url, key))
 
 
-for command in (publish, watch, event, tasks, task):
+for command in (publish, watch, event, tasks, task, new_worker, check):
     app.command()(command)

@@ -29,9 +29,12 @@ class ApiError(MeshError):
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status, self.problem = status, problem
-        fields = "; ".join(f"{e.get('pointer')}: {e.get('detail')}" for e in problem.get("errors", []))
-        detail = problem.get("detail") or problem.get("title") or "no reason given"
-        super().__init__(f"{status}: {detail}{f' ({fields})' if fields else ''}")
+        errors = problem.get("errors", [])
+        fields = "; ".join(f"{e.get('pointer')}: {e.get('detail')}" for e in errors)
+        detail = (
+            problem.get("detail") or problem.get("title") or "no reason given"
+        )  # it tells the first error
+        super().__init__(f"{status}: {detail}{f' ({fields})' if len(errors) > 1 else ''}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,8 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Event]) ->
     """`publish_once.lua`. Its answer raises EventConflict when an identity has another content already."""
     names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters()]
     args: list[lua.Arg] = [
-        ms(settings.dedup_window),
+        # An event is a duplicate for as long as its row says what became of it: if it were taken for new
+        # while its tasks are known, it would be stored and never handed over.
         ms(max(settings.retention, settings.dedup_window)),
         keys.manifests_changed(),
     ]
