@@ -21,6 +21,7 @@ from tests.faults.scenarios import (
     dispatcher_kills,
     mixed,
     negative_controls,
+    poisoned,
     redis_faults,
     worker_kills,
 )
@@ -38,6 +39,7 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-paused": redis_faults.pauses,
     "connections": cut_connections.run,
     "beats": beats.run,
+    "poison": poisoned.run,
     "clock": clock_steps.run,
     "ungated": negative_controls.ungated,
     "hasty": negative_controls.hasty,

@@ -40,6 +40,10 @@ ROLES = {
 READY_SECONDS = 60
 
 
+class Died(Exception):
+    """A process of the mesh ended by itself."""
+
+
 class Arena:
     """One run's mesh; an async context manager. Everything that it started has ended when it is left."""
 
@@ -148,13 +152,25 @@ class Arena:
                 wanted[part.role] = wanted.get(part.role, 0) + 1
 
         async def all_live() -> bool:
-            since = str(round(time.time() * 1000) - FRESH_MS)
+            self.look_for_dead()
+            since = str((await self.client.time())[0] * 1000 - FRESH_MS)
             counts = {r: await self.client.zcount(self.keys.alive(r), since, "+inf") for r in wanted}
             return all(counts[role] >= count for role, count in wanted.items())
 
         await wait_until(f"signs of life of {wanted}", all_live, seconds=READY_SECONDS)
-        for port in self.apis:
-            await wait_until(f"the API listens on {port}", lambda p=port: listens(p), seconds=READY_SECONDS)  # type: ignore[misc]
+
+        async def all_listen() -> bool:
+            self.look_for_dead()
+            return all([await listens(port) for port in self.apis])
+
+        await wait_until("every API replica listens", all_listen, seconds=READY_SECONDS)
+
+    def look_for_dead(self) -> None:
+        """Raises Died when a process has ended that nobody killed, with its last words."""
+        for part in self.parts:
+            if not part.running:
+                words = part.log.read_text("utf-8", "replace").splitlines()[-5:] if part.log.exists() else []
+                raise Died(f"{part.name} has ended: " + " | ".join(words))
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from tests.faults.append_log import Command, transactions
 
 Identity = tuple[str, str]  # source and id of an event
 Delivery = tuple[str, str, str]  # source and id of an event, name of the task
+POISON = "poison"  # source of what a scenario put straight into streams and queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,15 @@ class Taken:
 
     at: int
     consumer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter as it was parked."""
+
+    id: str
+    reason: str
+    text: str  # all of it, as JSON
 
 
 @dataclass(slots=True)
@@ -117,7 +127,7 @@ class _Reader:
             elif name == b"HSET" and key.startswith(self._dead) and len(command) == 4:
                 reason = str(orjson.loads(command[3]).get("reason", ""))
                 service = key[len(self._dead) :].decode()
-                self._facts.parked[service].append((command[2].decode(), reason))
+                self._facts.parked[service].append(Letter(command[2].decode(), reason, command[3].decode()))
 
     def _stored(self, position: str, fields: dict[bytes, bytes]) -> None:
         try:
@@ -125,7 +135,9 @@ class _Reader:
             identity = (event["source"], event["id"])
             kind = event["type"]
         except (KeyError, TypeError, orjson.JSONDecodeError):
-            return  # poison that a scenario put there
+            return  # it is no event at all
+        if POISON in identity:
+            return
         self._facts.stored[identity].append(_ms(position))
         self._facts.types[identity] = kind
         if "deliverat" in event:
@@ -142,6 +154,8 @@ class _Reader:
             event = orjson.loads(fields[b"b"])[0][0]
             delivery = (event["source"], event["id"], name)
         except (KeyError, TypeError, IndexError, orjson.JSONDecodeError):
+            return
+        if POISON in delivery:
             return
         if promoted or b"n" in fields:
             self._facts.again += 1

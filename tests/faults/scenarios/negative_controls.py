@@ -13,7 +13,9 @@ HASTY = "control, acknowledged before hand-off: must lose"
 
 async def ungated(stage: Stage) -> Row:
     """Without the gate, what two dispatchers hold is handed over twice."""
-    kills, events, seconds = stage.pick(quick=(10, 200, 4), normal=(40, 600, 12), long=(40, 600, 12))
+    kills, events, seconds = stage.pick(
+        short=(5, 150, 3), quick=(10, 200, 4), normal=(40, 600, 12), long=(40, 600, 12)
+    )
     played, done = await under_kills(
         stage, "tests.faults.controls.ungated", kills, events, seconds, patience=15
     )
