@@ -1,36 +1,102 @@
-"""`make bench`: run the suite, print the table, write var/bench/latest.json."""
+"""`make bench`: measure the mesh and its peers in one run, print the table, write var/bench/latest.json."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
 from rich.console import Console
 
-from benchmarks import front_door, throughput
+from benchmarks import front_door, idleness, latency, scale, throughput
 from benchmarks.measuring import Results
+from benchmarks.peers.beside import measure as measure_peer
+from benchmarks.peers.catalogue import PEERS
+from benchmarks.peers.environments import NoEnvironment, environment
 
-Part = Callable[[Results, int], Awaitable[None]]
-PARTS: dict[str, tuple[Part, int]] = {  # name, and the size of a full run
-    "publish": (front_door.publish, 10_000),
-    "latency": (front_door.latency, 300),
-    "handoff": (throughput.handoff, 60_000),
-    "drain": (throughput.drains, 20_000),
+LEAST = 50  # events of any measurement, however small the share
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the suite: our measurement, its size in a full run, and how often at most it is worth repeating."""
+
+    ours: Callable[[Results, int], Awaitable[None]]
+    size: int
+    most_runs: int = 100
+
+
+PARTS: dict[str, Part] = {
+    "publish": Part(front_door.publish, 10_000),
+    "latency.low": Part(latency.low, 300),
+    "latency.half": Part(latency.half, 5_000),
+    "handoff.1p": Part(throughput.handoff, 60_000),
+    **{name: Part(drain, 20_000) for name, drain in throughput.DRAINS.items()},
+    "idle": Part(idleness.idle, 20_000),
+    "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
+    "scale.services": Part(scale.services, 50_000, most_runs=3),
 }
 
 
-async def measure(results: Results, names: list[str], runs: int, share: float, console: Console) -> None:
-    """Every part, `runs` times, in turn, so that a change of the machine's speed falls on all alike."""
-    for n in range(1, runs + 1):
-        for name in names:
-            part, size = PARTS[name]
-            began = time.monotonic()
-            await part(results, max(100, int(size * share)))
-            console.print(f"run {n} of {runs}: {name} took {time.monotonic() - began:.1f} s")
+@dataclass(frozen=True)
+class Plan:
+    """What one call of the suite measures."""
+
+    parts: Mapping[str, Part]
+    peers: Mapping[str, Path]  # name -> interpreter
+    runs: int
+    share: float
+
+    async def measure(self, results: Results, console: Console) -> None:
+        """Every part in turn, ours and directly after it every peer, and all of that again `runs` times.
+
+        So a slow while of the machine falls on all alike.
+        """
+        for run in range(1, self.runs + 1):
+            for name, part in self.parts.items():
+                if run > part.most_runs:
+                    continue
+                began = time.monotonic()
+                await part.ours(results, max(LEAST, int(part.size * self.share)))
+                beside = [peer for peer in self.peers if name in PEERS[peer].sizes]
+                for peer in beside:
+                    try:
+                        await measure_peer(results, PEERS[peer], self.peers[peer], name, self.share)
+                    except (RuntimeError, TimeoutError) as error:
+                        console.print(f"{peer} could not be measured at {name}: {error}")
+                took = f"{time.monotonic() - began:.0f} s"
+                console.print(
+                    f"run {run} of {self.runs}: {name}, beside {', '.join(beside) or 'no peer'}: {took}"
+                )
+
+
+def environments(names: list[str], console: Console) -> dict[str, Path]:
+    """The peers' interpreters; a peer that cannot be installed here is left out, and that is said."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = environment(PEERS[name].environment, Path("var/bench/venvs").resolve())
+        except NoEnvironment as error:
+            console.print(f"left out: {error}")
+    return found
+
+
+def peers(text: str) -> list[str]:
+    """`all`, `none`, or names with commas between them. Raises ArgumentTypeError."""
+    chosen = {"all": list(PEERS), "none": []}.get(text) or [
+        name for name in text.split(",") if name != "none"
+    ]
+    unknown = set(chosen) - set(PEERS)
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(PEERS)}"
+        )
+    return chosen
 
 
 def main() -> None:
@@ -41,16 +107,20 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", choices=sorted(PARTS), help="this part only; may be repeated"
     )
-    parser.add_argument(
-        "--json", type=Path, default=Path("var/bench/latest.json"), help="where to write the figures"
-    )
+    parser.add_argument("--peers", type=peers, default="all", help="all, none, or names with commas between")
+    parser.add_argument("--json", type=Path, default=Path("var/bench/latest.json"), help="where to write")
     chosen = parser.parse_args()
-    console, results = Console(highlight=False), Results()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(measure(results, chosen.only or list(PARTS), chosen.runs, chosen.share, console))
-    results.show(console)
-    results.write(chosen.json)
-    console.print(f"written to {chosen.json}")
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    results = Results()
+    parts = {name: part for name, part in PARTS.items() if not chosen.only or name in chosen.only}
+    plan = Plan(parts, environments(chosen.peers, console), chosen.runs, chosen.share)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(plan.measure(results, console))
+    finally:
+        results.show(console)
+        results.write(chosen.json)
+        console.print(f"written to {chosen.json}")
 
 
 if __name__ == "__main__":

@@ -60,41 +60,44 @@ class Arena:
         if role:
 
             async def all_there() -> bool:
+                self._all_run()
                 return await self.redis.zcard(self.keys.alive(role)) >= before + count
 
             await until(all_there)
         return started
 
-    async def start_api(self) -> None:
-        """One API process with a key of its own."""
+    async def start_api(self) -> int:
+        """One API process with a key of its own; answers its process id."""
         port = free_port()
         self.api_key = await ApiKeys(self.redis, self.keys).create("bench", admin=True)
-        await self.start("services.api", API_HOST="127.0.0.1", API_PORT=str(port))
+        [process] = await self.start("services.api", API_HOST="127.0.0.1", API_PORT=str(port))
         self.api_url = f"http://127.0.0.1:{port}"
 
         async def answers() -> bool:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                return False
-            writer.close()
-            return True
+            self._all_run()
+            return await listens(port)
 
         await until(answers)
+        return process.pid
 
     async def register(self, service: Service) -> None:
         """Store a service's manifest, so that its events are handed over before its worker runs."""
         await run(self.redis, register_call(self.keys, service.manifest()))
 
-    async def publish(self, event_type: str, count: int) -> None:
+    async def publish(self, event_type: str, count: int, *, small: bool = False) -> None:
         """Put events straight into their stream, in batches."""
         publisher = Publisher(self.redis, self.keys, self.settings, "bench")
         for first in range(0, count, 1000):
             batch = [
-                envelope.make(event_type, {"n": n, "text": "x" * 150}, source="bench")
+                envelope.make(event_type, {"n": n} if small else {"n": n, "text": "x" * 150}, source="bench")
                 for n in range(first, min(count, first + 1000))
             ]
             await publisher.publish_events(batch)
+
+    def _all_run(self) -> None:
+        ended = [process.name for process in self._processes if not process.running]
+        if ended:
+            raise RuntimeError(f"ended by itself: {', '.join(ended)}")
 
     def stop(self) -> None:
         """End every process."""
@@ -123,13 +126,25 @@ async def arena(*, max_queued: int = 10_000_000) -> AsyncIterator[Arena]:
                 await client.aclose()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = START_SECONDS) -> None:
-    """Wait for a condition. Raises TimeoutError."""
+async def listens(port: int) -> bool:
+    """Whether something takes connections at this port of 127.0.0.1."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+async def until(
+    condition: Callable[[], Awaitable[bool]], seconds: float = START_SECONDS, *, pause: float = 0.02
+) -> None:
+    """Wait for a condition, looking again after every pause. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not await condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not so after {seconds} s")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
 
 
 async def rate_until(count: Callable[[], Awaitable[int]], total: int, seconds: float = 120) -> float:

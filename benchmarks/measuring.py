@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +10,8 @@ from pathlib import Path
 import orjson
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.machine import description
 
 
 @dataclass
@@ -44,9 +45,9 @@ class Results:
 
     def show(self, console: Console) -> None:
         """Print the table."""
-        table = Table(title=f"{platform.machine()}, Python {platform.python_version()}", title_justify="left")
+        table = Table(title=description(), title_justify="left")
         for column in ("what", "system"):
-            table.add_column(column)
+            table.add_column(column, no_wrap=True)
         for column in ("median", "least", "most", "runs"):
             table.add_column(column, justify="right")
         table.add_column("unit")

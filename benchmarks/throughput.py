@@ -1,8 +1,14 @@
-"""Hand-off and drain: how many events a second leave the stream, how many tasks a second end."""
+"""What one dispatcher hands over, and what workers drain from a queue that is full already."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from streammesh import Service
+
 from benchmarks.arena import Arena, arena, rate_until
+from benchmarks.machine import resident_mb
 from benchmarks.measuring import Results
 from benchmarks.workers import async_worker, sync_worker
 
@@ -28,32 +34,37 @@ async def handoff(results: Results, size: int) -> None:
         results.add("handoff.1p", "events/s", await rate_until(lambda: handed_over(mesh), size))
 
 
-async def drain(
-    results: Results, name: str, size: int, *, module: str, event_type: str, processes: int, **env: str
-) -> None:
+@dataclass(frozen=True)
+class Drain:
     """Fill a queue, then let workers empty it: claim, handler, outcome, notification, all on."""
-    worker = sync_worker if module.endswith("sync_worker") and "async" not in module else async_worker
-    async with arena() as mesh:
-        await mesh.register(worker.service)
-        await mesh.publish(event_type, size)
-        [dispatcher] = await mesh.start(DISPATCHER)
-        await rate_until(lambda: handed_over(mesh), size)
-        dispatcher.kill()
-        await mesh.start(module, count=processes, **env)
-        results.add(name, "tasks/s", await rate_until(lambda: ended(mesh), size))
+
+    name: str
+    service: Service
+    event_type: str
+    processes: int
+    children: int | None = None  # of one prefork worker
+
+    async def __call__(self, results: Results, size: int) -> None:
+        async with arena() as mesh:
+            await mesh.register(self.service)
+            await mesh.publish(self.event_type, size)
+            [dispatcher] = await mesh.start(DISPATCHER)
+            await rate_until(lambda: handed_over(mesh), size)
+            dispatcher.kill()
+            env = {"MESH_CONCURRENCY": str(self.children)} if self.children else {}
+            module = f"benchmarks.workers.{self.service.name.removeprefix('bench_')}_worker"
+            workers = await mesh.start(module, count=self.processes, **env)
+            results.add(self.name, "tasks/s", await rate_until(lambda: ended(mesh), size))
+            if self.name.endswith("1p"):
+                results.add(f"memory.rss.{self.name}", "MB", resident_mb(workers[0].pid))
 
 
-async def drains(results: Results, size: int) -> None:
-    """Every drain of the table."""
-    asynchronous, synchronous = "benchmarks.workers.async_worker", "benchmarks.workers.sync_worker"
-    await drain(
-        results, "drain.noop.async.1p", size, module=asynchronous, event_type="bench.noop", processes=1
+DRAINS: dict[str, Callable[[Results, int], Awaitable[None]]] = {
+    drain.name: drain
+    for drain in (
+        Drain("drain.noop.async.1p", async_worker.service, "bench.noop", 1),
+        Drain("drain.noop.async.2p", async_worker.service, "bench.noop", 2),
+        Drain("drain.io10ms.1p", async_worker.service, "wait.io", 1),
+        Drain("drain.noop.sync.2p", sync_worker.service, "plain.noop", 1, children=2),
     )
-    await drain(
-        results, "drain.noop.async.2p", size, module=asynchronous, event_type="bench.noop", processes=2
-    )
-    await drain(results, "drain.io10ms.1p", size, module=asynchronous, event_type="wait.io", processes=1)
-    await drain(
-        results, "drain.noop.sync.2p", size // 2, module=synchronous, event_type="plain.noop", processes=1,
-        MESH_CONCURRENCY="2",
-    )  # fmt: skip
+}

@@ -1,0 +1,54 @@
+"""Which peers there are, what each is measured at, and how much of it: about three seconds' work each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One peer: the program that speaks for it, and the size of a full run of each measure it takes part in.
+
+    Tasks with an async handler count as `drain.noop.async`, those of peers that run plain functions as
+    `drain.noop.sync`.
+    """
+
+    name: str
+    environment: str
+    sizes: Mapping[str, int]
+
+    @property
+    def program(self) -> str:
+        """Its file in `programs/`."""
+        return f"with_{self.environment}.py"
+
+
+def _async(rate: int, latency: int = 300) -> dict[str, int]:
+    return {
+        "drain.noop.async.1p": 3 * rate,
+        "drain.noop.async.2p": 5 * rate,
+        "drain.io10ms.1p": 3 * rate,
+        "latency.low": latency,
+    }
+
+
+def _sync(rate: int, waiting: int) -> dict[str, int]:
+    return {"drain.noop.sync.2p": 3 * rate, "drain.io10ms.1p": 3 * waiting, "latency.low": 300}
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("celery", "celery", {**_sync(800, 450), "handoff.1p": 4_000}),
+        Peer("faststream", "faststream", _async(3_000)),
+        Peer("taskiq", "taskiq", _async(1_400)),
+        Peer("saq", "saq", _async(1_600)),
+        Peer("arq", "arq", _async(1_000)),
+        Peer("docket", "docket", _async(1_200)),
+        Peer("dramatiq", "dramatiq", _sync(2_700, 1_500)),
+        Peer("huey", "huey", _sync(3_500, 1_000)),
+        Peer("rq", "rq", _sync(370, 70)),
+        Peer("fastapi+xadd", "fastapi", {"publish": 8_000}),
+    )
+}

@@ -1,0 +1,115 @@
+"""Whether an event costs more when many wait, and what many subscribing services cost."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass
+
+from streammesh import Service
+
+from benchmarks.arena import Arena, arena, until
+from benchmarks.machine import cpu_seconds
+from benchmarks.measuring import Results
+from benchmarks.throughput import DISPATCHER, handed_over
+from benchmarks.workers import async_worker
+from tests.harness.processes import MeshProcess
+
+BURSTS, BURST = 20, 1_000  # events are handed over in bursts, and counted only while they are
+WARM_UP = 2_000
+SERVICES = (1, 10, 50)
+
+
+@dataclass
+class Cost:
+    """What handing over `tasks` cost: time, and CPU time of the dispatcher and the server together."""
+
+    tasks: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of CPU a task."""
+        return 1e6 * self.cpu / self.tasks
+
+    @property
+    def time_us(self) -> float:
+        """Microseconds a task."""
+        return 1e6 * self.seconds / self.tasks
+
+
+async def _hand_over(mesh: Arena, dispatcher: MeshProcess, least: int, cost: Cost) -> None:
+    """Let a stopped dispatcher go on until it has handed over `least` more, and stop it again."""
+    before, cpu = await handed_over(mesh), _cpu(mesh, dispatcher)
+    began = time.perf_counter()
+    dispatcher.signal(signal.SIGCONT)
+
+    async def enough() -> bool:
+        return await handed_over(mesh) >= before + least
+
+    await until(enough, pause=0.002)
+    dispatcher.signal(signal.SIGSTOP)
+    cost.tasks += await handed_over(mesh) - before
+    cost.seconds += time.perf_counter() - began
+    cost.cpu += _cpu(mesh, dispatcher) - cpu
+
+
+def _cpu(mesh: Arena, dispatcher: MeshProcess) -> float:
+    return cpu_seconds(mesh.server.pid) + cpu_seconds(dispatcher.pid)
+
+
+async def _at_backlog(backlog: int) -> Cost:
+    async with arena() as mesh:
+        await mesh.redis.config_set("auto-aof-rewrite-percentage", 0)  # a rewrite is not the hand-off's cost
+        await mesh.register(async_worker.service)
+        await mesh.publish("bench.noop", WARM_UP, small=True)
+        [dispatcher] = await mesh.start(DISPATCHER)
+        await _hand_over(mesh, dispatcher, WARM_UP, Cost())
+        cost, waiting = Cost(), 0
+        for _ in range(BURSTS):
+            if waiting < backlog * 0.9:
+                await mesh.publish("bench.noop", backlog - waiting, small=True)
+                waiting = backlog
+            done = cost.tasks
+            await _hand_over(mesh, dispatcher, BURST, cost)
+            waiting -= cost.tasks - done
+        return cost
+
+
+async def backlog(results: Results, size: int) -> None:
+    """`scale.backlog.ratio`: CPU of dispatcher and server for an event when `size` wait, by that when 1,000 do."""
+    costs = {}
+    for name, waiting in (("1k", BURST), ("100k", max(BURST, size // 10)), ("1m", max(BURST, size))):
+        costs[name] = await _at_backlog(waiting)
+        results.add(f"scale.backlog.{name}.cpu", "µs/event", costs[name].cpu_us)
+        results.add(f"scale.backlog.{name}.time", "µs/event", costs[name].time_us)
+    results.add("scale.backlog.ratio", "×", costs["1m"].cpu_us / costs["1k"].cpu_us)
+    results.add("scale.backlog.ratio.time", "×", costs["1m"].time_us / costs["1k"].time_us)
+
+
+def _subscriber(n: int) -> Service:
+    service = Service(f"bench_{n}")
+
+    @service.on("bench.noop")
+    async def noop() -> None:
+        """Do nothing."""
+
+    return service
+
+
+async def services(results: Results, size: int) -> None:
+    """`scale.services.N`: deliveries a second that one dispatcher hands over when N services want each event."""
+    for n in SERVICES:
+        async with arena() as mesh:
+            for number in range(n):
+                await mesh.register(_subscriber(number))
+            await mesh.publish("bench.noop", n, small=True)
+            [dispatcher] = await mesh.start(DISPATCHER)
+            await _hand_over(mesh, dispatcher, n * n, Cost())  # every lane is there and warm
+            each = max(1, size // n)
+            await mesh.publish("bench.noop", each)
+            cost = Cost()
+            await _hand_over(mesh, dispatcher, each * n, cost)
+            results.add(f"scale.services.{n}", "deliveries/s", cost.tasks / cost.seconds)
+            results.add(f"scale.services.{n}.cpu", "µs/delivery", cost.cpu_us)
