@@ -16,7 +16,7 @@ import orjson
 from yarl import URL
 
 from streammesh import names
-from streammesh.client.sse import events
+from streammesh.client.sse import SseParser, events
 from streammesh.errors import MeshError, MeshUnavailable
 
 PUBLISH_TRIES = 5
@@ -142,7 +142,7 @@ class MeshClient:
         path = f"/v1/events/{_segment(event)}/notifications" if event else "/v1/notifications"
         last, wait = after, 0.05
         while True:
-            headers = {"Accept": "text/event-stream"}
+            parser, headers = SseParser(), {"Accept": "text/event-stream"}
             if last:
                 headers["Last-Event-ID"] = last
             try:
@@ -153,17 +153,17 @@ class MeshClient:
                     await _refuse(answer)
                     if answer.status == 204:  # all of the event was told before `after`
                         return
-                    async with aclosing(events(answer.content.iter_any())) as stream:
+                    async with aclosing(events(answer.content.iter_any(), parser)) as stream:
                         async for item in stream:
                             wait = 0.05
-                            last = item.id or last
-                            if item.event == "cut":
+                            if item.event == "closed":  # by the server, which says why; come back
                                 break
                             yield _note(orjson.loads(item.data), item.event)
                             if event and item.event in ("event.completed", "event.unrouted"):
                                 return
             except (aiohttp.ClientError, TimeoutError, OSError):
                 pass
+            last = parser.last_id or last
             await asyncio.sleep(wait * random.random())
             wait = min(LONGEST_WAIT, wait * 2)
 

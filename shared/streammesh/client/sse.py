@@ -16,9 +16,13 @@ class ServerSentEvent:
 
 
 class SseParser:
-    """Takes bytes as they come and gives events as they become whole."""
+    """Takes bytes as they come and gives events as they become whole.
+
+    `last_id` is where to resume after all that it gave: also a block that has an id and no data moves it.
+    """
 
     def __init__(self) -> None:
+        self.last_id = ""
         self._rest = b""
         self._data: list[str] = []
         self._event = ""
@@ -32,6 +36,7 @@ class SseParser:
         for raw in lines:
             line = raw.rstrip(b"\r").decode("utf-8", "replace")
             if not line:
+                self.last_id = self._id
                 if self._data:
                     found.append(ServerSentEvent(self._event or "message", "\n".join(self._data), self._id))
                 self._data, self._event = [], ""
@@ -47,9 +52,8 @@ class SseParser:
         return found
 
 
-async def events(chunks: AsyncIterator[bytes]) -> AsyncGenerator[ServerSentEvent, None]:
+async def events(chunks: AsyncIterator[bytes], parser: SseParser) -> AsyncGenerator[ServerSentEvent, None]:
     """The events of a body that arrives in chunks."""
-    parser = SseParser()
     async for chunk in chunks:
         for event in parser.feed(chunk):
             yield event
