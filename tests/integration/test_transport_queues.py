@@ -215,7 +215,8 @@ def test_an_entry_that_is_requeued_for_ever_becomes_a_dead_letter(
 
     assert len(seen) == 4
     [letter] = [json.loads(value) for value in mesh_redis_sync.hvals(mesh_keys.dead("work"))]
-    assert (letter["kind"], letter["attempts"], letter["entry"]["b"]) == ("Poison", 4, '"again"')
+    assert (letter["kind"], letter["attempts"]) == ("Poison", 4)
+    assert b'"again"' in b"".join(mesh_redis_sync.hvals(mesh_keys.dead_entries("work")))
     assert mesh_redis_sync.xlen(stream) == 0
 
 

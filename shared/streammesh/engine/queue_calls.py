@@ -66,10 +66,11 @@ class QueueCalls:
     max_deliveries: int
     dead_letters_kept: int
 
-    def declare(self, streams: Sequence[str], lifetime_ms: int | None) -> lua.Call[int]:
-        """Make streams and groups where they are missing; answers how many were made."""
-        lifetime = "" if lifetime_ms is None else lifetime_ms
-        return lua.Call(lua.script("queue_declare"), streams, [WORKERS, lifetime], int)
+    def declare(self, streams: Sequence[str], lifetime_ms: int | None, *, joins: bool) -> lua.Call[int]:
+        """Make streams and groups where they are missing, and with `joins` become a member; answers how many
+        groups were made."""
+        args = [WORKERS, "" if lifetime_ms is None else lifetime_ms, self.consumer if joins else ""]
+        return lua.Call(lua.script("queue_declare"), streams, args, int)
 
     def read(self, streams: Sequence[str], most: int) -> lua.Call[list[Read]]:
         """New entries, the first streams' first, without waiting."""

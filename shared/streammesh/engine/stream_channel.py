@@ -157,8 +157,8 @@ class StreamChannel(kombu_redis.Channel):
     def _streams_of(self, queue: str) -> list[str]:
         return [self.keys.queue(queue, step) for step in self.steps]
 
-    def _declare(self, queue: str) -> None:
-        self.run(self.calls.declare(self._streams_of(queue), self._expires.get(queue)))
+    def _declare(self, queue: str, *, joins: bool = False) -> None:
+        self.run(self.calls.declare(self._streams_of(queue), self._expires.get(queue), joins=joins))
 
     def keep_alive(self, now: float) -> float | None:
         """Renew the lifetimes of what is being read; answers the shortest in seconds, None for no lifetime."""
@@ -168,14 +168,14 @@ class StreamChannel(kombu_redis.Channel):
         shortest = min(lifetimes.values()) / 1000
         if now >= self._kept_alive_at + shortest / 3:
             for queue in lifetimes:
-                self._declare(queue)
+                self._declare(queue, joins=True)
             self._kept_alive_at = now
         return shortest
 
     def declare_active(self) -> None:
         """Make the groups of what is being read, where they are missing."""
         for queue in self.active_queues:
-            self._declare(queue)
+            self._declare(queue, joins=True)
 
     def _new_queue(self, queue: str, auto_delete: bool = False, **options: Any) -> None:
         super()._new_queue(queue, auto_delete=auto_delete, **options)
@@ -193,7 +193,7 @@ class StreamChannel(kombu_redis.Channel):
             if no_ack:
                 self.no_ack_queues.add(queue)
             self.reader.consumes(queue, options.get("callback"))
-            self._declare(queue)
+            self._declare(queue, joins=True)
             self.keeper.joined(self._streams_of(queue), warm_up=not no_ack)
         return super().basic_consume(queue, no_ack, *args, **options)
 

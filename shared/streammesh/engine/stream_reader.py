@@ -235,7 +235,8 @@ class StreamReader:
         """A read that was answered with an error: make a lost group anew, reconnect where that may mend it."""
         if str(error).startswith(("NOGROUP", "UNBLOCKED")):
             log.warning("queue.group_lost", reason=str(error))
-            self._channel.run(self._calls.declare(streams or self._streams(), None))
+            if streams:
+                self._channel.run(self._calls.declare(streams, None, joins=True))
             self._channel.declare_active()
             return
         if is_unavailable(error):
