@@ -169,6 +169,8 @@ def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[str, str, TaskRow | N
     match task.state:
         case "queued":
             return "queued", "It waits for a worker.", task
+        case "held":
+            return "queued", "The service that makes reports is paused; it waits.", task
         case "started":
             return "running", str((task.progress or {}).get("text") or "It is being made."), task
         case "retrying":

@@ -120,7 +120,7 @@ class Task(_Shape):
     id: str
     name: str
     service: str
-    state: Literal["queued", "started", "retrying", "succeeded", "failed", "cancelled", "expired"]
+    state: Literal["held", "queued", "started", "retrying", "succeeded", "failed", "cancelled", "expired"]
     attempt: int = Field(description="How often it was started.")
     event: EventRef
     queued_at: str | None = None

@@ -15,6 +15,7 @@ from streammesh.settings import MeshSettings
 from streammesh.streams.publish import ms
 
 CANCELLED = Failure("it was cancelled", "Cancelled")
+EXPIRED = Failure("it expired before it was started", "Expired")
 
 
 @dataclass(frozen=True, slots=True)

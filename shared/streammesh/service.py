@@ -141,7 +141,7 @@ class Service:
         """Run the worker until it is told to stop; ends the process with the worker's exit code."""
         settings = self.settings
         logs.configure(settings, self.name)
-        sys.exit(run_worker(self.celery_app, self.manifest(), settings, self.pool))
+        sys.exit(run_worker(self.celery_app, self.manifest(), settings, self.pool, self._plumbing.running))
 
 
 def _span(value: Seconds) -> timedelta:

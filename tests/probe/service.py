@@ -66,6 +66,21 @@ async def switched(ctx: Context) -> str:
     return "on"
 
 
+@service.on("probe.stubborn", backoff=0.1)
+async def stubborn() -> None:
+    """Fail when it is stopped."""
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        raise RuntimeError("somebody stopped me") from None
+
+
+@service.on("probe.patient", backoff=300)
+async def patient() -> None:
+    """Fail, and wait for long."""
+    raise RuntimeError("not now")
+
+
 @service.on("probe.postponed")
 async def postponed(ctx: Context) -> int:
     """Ask for a certain wait, once."""

@@ -83,6 +83,19 @@ def switched_part(switch: str) -> int:
     return 1
 
 
+@service.on("sync.long_workflow", retries=0)
+def long_workflow(data: dict[str, Any]) -> Any:
+    """Two parts, one after the other, of which the first takes long."""
+    return chain(long_part.si(data["name"], 1, 60), long_part.si(data["name"], 2, 0))
+
+
+@service.part
+def long_part(name: str, number: int, seconds: float) -> None:
+    """Take a while."""
+    record(f"long {name} {number}")
+    time.sleep(seconds)
+
+
 @service.on("sync.grouped", retries=0)
 def grouped(data: dict[str, Any]) -> Any:
     """A plain group: the result is the list."""

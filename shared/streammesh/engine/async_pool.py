@@ -32,11 +32,11 @@ class _Job:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[Any] | None = None
-        self.over = False
+        self.over = self.terminated = False
 
     def terminate(self, signal: Any = None) -> None:
         """Cancel it, from any thread."""
-        task = self.task
+        task, self.terminated = self.task, True
         if task is not None:
             task.get_loop().call_soon_threadsafe(task.cancel)
 
@@ -80,7 +80,12 @@ class TaskPool(BasePool):
         **_: Any,
     ) -> _Job:
         job = _Job()
-        run = partial(apply_target, target, args, kwargs, callback, accept_callback)
+
+        def told(answer: Any) -> None:
+            if not job.terminated:  # else Celery's request has ended already, and awaits no answer
+                callback(answer)
+
+        run = partial(apply_target, target, args, kwargs, told, accept_callback)
         self._coming.append((job, run, timeout, timeout_callback))
         if not self._called:  # one wake-up of the loop serves all that come before it looks
             self._called = True
@@ -121,6 +126,7 @@ class TaskPool(BasePool):
         """Cancel first, so that the handler can do nothing more, then tell Celery (which blocks for a moment)."""
         if job.task is None or job.over:
             return
+        job.terminated = True
         job.task.cancel()
         if timeout_callback:
             telling: Any = self.loop.run_in_executor(None, timeout_callback, False, timeout)

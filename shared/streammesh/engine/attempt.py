@@ -20,7 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from streammesh import ledger as ledgers
 from streammesh import names
 from streammesh.binding import Binding
-from streammesh.cancelling import CANCELLED
+from streammesh.cancelling import CANCELLED, EXPIRED
 from streammesh.clock import Clock, to_ms
 from streammesh.context import Context
 from streammesh.engine.outcome import GiveUp, after_error, describe, lost_too_often
@@ -83,8 +83,7 @@ def attempt_steps(
     ledger = kind.ledger
     claim = yield Ask(ledger.claim(ref, place, worker))
     if claim.verdict == "expired":
-        failure = ledgers.Failure("it expired before it was started", "Expired")
-        yield Ask(ledger.finish(ref, place, ANYBODYS, names.EXPIRED, failure=failure, keep=kind.keep))
+        yield Ask(ledger.finish(ref, place, ANYBODYS, names.EXPIRED, failure=EXPIRED, keep=kind.keep))
         return names.EXPIRED
     if claim.verdict == "cancelled":
         return (yield from _cancel(kind, ref, place, ANYBODYS))

@@ -13,7 +13,7 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 
 from streammesh import names
-from streammesh.cancelling import CANCELLED
+from streammesh.cancelling import CANCELLED, EXPIRED
 from streammesh.clock import to_ms
 from streammesh.engine.insisting import insist_sync, until_back
 from streammesh.engine.outcome import GiveUp, after_error
@@ -80,14 +80,19 @@ class MeshRequest(Request):
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Revoked, by whomever: the delivery ends in the ledger before its queue entry goes."""
-        state = names.EXPIRED if expired else names.CANCELLED
-        failure = Failure("it expired before it was started", "Expired") if expired else CANCELLED
+        self._end(names.EXPIRED if expired else names.CANCELLED, EXPIRED if expired else CANCELLED)
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def cancel_delivery(self) -> None:
+        """End the delivery in the ledger, where its handler cannot be stopped: what that comes to is refused."""
+        self._end(names.CANCELLED, CANCELLED)
+
+    def _end(self, state: str, failure: Failure) -> None:
         ref, place = self._about()
         ledger = self.task.kind.ledger
         call = ledger.finish(ref, place, THIS_ENTRYS, state, failure=failure, keep=self.task.kind.keep)
         answer = insist_sync(self.task.plumbing.connections.sync(), call)
-        log.info(f"task.{state}", task_id=ref.task_id, task=ref.name, running=terminated, answer=answer)
-        super()._announce_revoked(reason, terminated, signum, expired)
+        log.info(f"task.{state}", task_id=ref.task_id, task=ref.name, answer=answer)
 
     def _about(self) -> tuple[TaskRef, QueuePlace]:
         ref = task_ref(self.id, self.task.subscription, self.args[0] if self.args else None)

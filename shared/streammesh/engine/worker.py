@@ -18,6 +18,8 @@ from streammesh.alive import BEAT_SECONDS, life_call, process_name
 from streammesh.engine.app import MeshCelery
 from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
+from streammesh.engine.control import Control, Stopper
+from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.manifests import register_call
 from streammesh.redis_client import is_unavailable
@@ -29,7 +31,9 @@ PoolKind = Literal["async", "prefork", "threads", "solo"]
 POOLS = {"async": "streammesh.engine.async_pool:TaskPool"}
 
 
-def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool: PoolKind) -> int:
+def run_worker(
+    app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool: PoolKind, running: Running
+) -> int:
     """Run until SIGTERM or SIGINT; answers the exit code.
 
     A first signal drains: no new task is taken, running ones may end within `MESH_DRAIN`; then the rest
@@ -46,6 +50,7 @@ def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool
     @signals.worker_ready.connect(weak=False)
     def _ready(**_: Any) -> None:
         heart.start()
+        control.start()
         log.info("worker.ready", queue=manifest.service, pool=pool, subscriptions=len(manifest.subscriptions))
 
     @signals.worker_shutting_down.connect(weak=False)
@@ -65,6 +70,7 @@ def run_worker(app: MeshCelery, manifest: Manifest, settings: MeshSettings, pool
         without_mingle=True,
         without_heartbeat=False,  # without it Flower sees no worker, and cannot turn events on
     )
+    control = Control(connections, keys, manifest.service, Stopper(lambda: worker.pool, pool, running))
     worker.start()
     heart.stop()
     log.info("worker.stopped")
