@@ -19,7 +19,7 @@ LEASE_OPTIONS = {"max_deliveries": 3}
 def make_app(redis_url: str, namespace: str, lease: float, prefetch: int = 1) -> Celery:
     """A Celery app with the tasks below, on a mesh of the test's own."""
     install()
-    app = Celery("plain", set_as_current=False)
+    app = Celery("plain", set_as_current=False, amqp="streammesh.engine.reconnecting:SteadyAMQP")
     app.conf.update(
         broker_url=broker_url(redis_url),
         result_backend=redis_url,

@@ -6,17 +6,17 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery import Celery, signals
-from celery.app.amqp import AMQP
 
 from streammesh.engine import capture
 from streammesh.engine.config import celery_config
+from streammesh.engine.reconnecting import SteadyAMQP
 from streammesh.engine.transport import install as install_transport
 from streammesh.settings import MeshSettings, mesh_settings
 
 HIDDEN = "<hidden>"
 
 
-class MeshAMQP(AMQP):
+class MeshAMQP(SteadyAMQP):
     """Celery's message maker, which shows no arguments: headers are seen in logs, events and Flower."""
 
     def as_task_v2(self, *args: Any, **options: Any) -> Any:
