@@ -1,0 +1,69 @@
+"""Finds the mesh that a command talks to: options, else the environment, else the one that `up` runs here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from streammesh.cli.settings import ClientSettings
+from streammesh.errors import MeshError
+
+PLACE = Path("var/up/up.json")  # written by `streammesh up` while it runs
+
+
+class NoAddress(MeshError):
+    """It is not known which mesh is meant, or with which key; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """An API and the key to it."""
+
+    url: str
+    key: str = field(repr=False)
+
+
+def find_address(url: str | None, key: str | None, settings: ClientSettings, place: Path = PLACE) -> Address:
+    """The API and the key to use. Raises NoAddress.
+
+    The key of a mesh that runs here is sent to that mesh only, never to another URL.
+    """
+    url = url or settings.url
+    key = key or (settings.key.get_secret_value() if settings.key else None)
+    if url is None:
+        here = _running_here(place)
+        if here is None:
+            raise NoAddress(
+                "no mesh to talk to: give --url and --key, set STREAMMESH_URL and STREAMMESH_KEY, or run"
+                " `streammesh up` in this folder"
+            )
+        url, key = here["api_url"], key or _key_in(Path(here["key_file"]))
+    elif key is None:
+        here = _running_here(place)
+        if here is not None and here["api_url"] == url.rstrip("/"):
+            key = _key_in(Path(here["key_file"]))
+    if not url.startswith(("http://", "https://")):
+        raise NoAddress(f"the URL of the API should start with http:// or https://, not {url[:40]!r}")
+    if not key:
+        raise NoAddress("an API key is needed: give --key or set STREAMMESH_KEY")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise NoAddress("the API key has characters that no key has; was it copied whole?")
+    return Address(url.rstrip("/"), key)
+
+
+def _running_here(place: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = orjson.loads(place.read_bytes())
+        return found if {"api_url", "key_file"} <= found.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _key_in(file: Path) -> str | None:
+    try:
+        return file.read_text("utf-8").strip()
+    except OSError:
+        return None

@@ -1,0 +1,162 @@
+"""`streammesh check`: what would be refused when a worker joins, told before it does."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from streammesh import names
+from streammesh.cli.asking import REFUSED, Json, print_json
+from streammesh.cli.showing import console, plain, short
+from streammesh.errors import InvalidManifest
+
+if TYPE_CHECKING:
+    from streammesh.service import Service
+
+ROOMS = ("__init__.py", "__main__.py", "settings.py", "handlers.py", "requirements.txt", "tests")
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was found about one worker. With no `problems` it may join."""
+
+    service: str
+    problems: list[str] = field(default_factory=list)
+    pool: str | None = None
+    subscriptions: list[dict[str, Any]] = field(default_factory=list)
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="The folder's name in services/.")], json: Json = False
+) -> None:
+    """Tell what would be refused when the worker services/NAME joins. Exit code 1 if anything would be.
+
+    Imports its handlers, and needs no mesh.
+    """
+    found = check_worker(name, Path.cwd())
+    if json:
+        print_json(asdict(found))
+    else:
+        _show(found)
+    if found.problems:
+        raise typer.Exit(REFUSED)
+
+
+def check_worker(name: str, root: Path) -> Checked:
+    """Look at `services/<name>` below `root`, and import its handlers."""
+    found = Checked(name)
+    home = root / "services" / name
+    if not names.SERVICE.match(name):
+        found.problems.append(f"{name!r}: use lower-case letters, digits and _, starting with a letter")
+        return found
+    if not home.is_dir():
+        found.problems.append(f"there is no folder services/{name}")
+        return found
+    found.problems += [f"services/{name}/{room} is missing" for room in ROOMS if not (home / room).exists()]
+    found.problems += _foreign_imports(home)
+    found.problems += _requirements(home)
+    if (home / "handlers.py").exists():
+        _look_at_service(found, root)
+    return found
+
+
+def _look_at_service(found: Checked, root: Path) -> None:
+    service = _import(found, root)
+    if service is None:
+        return
+    if service.name != found.service:
+        found.problems.append(
+            f"handlers.py: Service({service.name!r}) stands in the folder {found.service!r}; call both the same"
+        )
+    from streammesh.subscriptions import Manifest
+
+    manifest = service.manifest()
+    try:
+        Manifest.from_json(manifest.to_json())  # as the mesh will store and read it
+    except (InvalidManifest, TypeError) as error:
+        found.problems.append(f"its manifest: {error}")
+    if not manifest.subscriptions:
+        found.problems.append(
+            "handlers.py: it subscribes to nothing; decorate a handler with @service.on(TYPE)"
+        )
+    found.pool = service.pool
+    found.subscriptions = [
+        {**asdict(subscription), "schema": manifest.schemas.get(subscription.task)}
+        for subscription in manifest.subscriptions
+    ]
+
+
+def _import(found: Checked, root: Path) -> Service | None:
+    from streammesh.service import Service
+
+    sys.path.insert(0, str(root))
+    try:
+        module = importlib.import_module(f"services.{found.service}.handlers")
+    except SystemExit:
+        found.problems.append("handlers.py reads its settings when it is imported; read them at first use")
+        return None
+    except Exception as error:  # whatever a team's module may raise
+        found.problems.append(f"handlers.py: {type(error).__name__}: {error}")
+        return None
+    finally:
+        sys.path.remove(str(root))
+    service = getattr(module, "service", None)
+    if not isinstance(service, Service):
+        found.problems.append(f'handlers.py: there is no `service = Service("{found.service}")`')
+        return None
+    return service
+
+
+def _foreign_imports(home: Path) -> Iterator[str]:
+    """What a team may not import: another team's modules."""
+    for path in sorted(home.rglob("*.py")):
+        try:
+            tree = ast.parse(path.read_text("utf-8"))
+        except (SyntaxError, ValueError) as error:
+            yield f"{path.relative_to(home)}: {error}"
+            continue
+        depth = len(path.relative_to(home).parts)  # so many dots reach the team's own folder
+        for node in ast.walk(tree):
+            for module in _imported(node, depth):
+                room, _, rest = module.partition(".")
+                if room == "services" and rest.split(".")[0] != home.name:
+                    line = getattr(node, "lineno", 0)
+                    yield f"{path.relative_to(home)}:{line}: imports {module}, another team's"
+
+
+def _imported(node: ast.AST, depth: int) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    if node.level > depth:
+        return [f"services.{node.module or '*'}"]
+    if node.level == 0 and node.module == "services":
+        return [f"services.{alias.name}" for alias in node.names]
+    return [node.module or ""] if node.level == 0 else []
+
+
+def _requirements(home: Path) -> Iterator[str]:
+    file = home / "requirements.txt"
+    if file.exists() and not any(line.startswith("streammesh") for line in file.read_text().splitlines()):
+        yield "requirements.txt does not name streammesh[celery]"
+
+
+def _show(found: Checked) -> None:
+    out = console()
+    for subscription in found.subscriptions:
+        where = f" where {short(subscription['where'])}" if subscription["where"] else ""
+        payload = (subscription["schema"] or {}).get("title", "any payload")
+        line = f"{subscription['type']}{where} -> {subscription['task']} ({payload})"
+        out.print(plain(line), markup=False)
+    for problem in found.problems:
+        out.print(plain(f"problem: {problem}"), style="red", markup=False)
+    if not found.problems:
+        out.print(f"{found.service} may join; pool: {found.pool}", style="green", markup=False)

@@ -1,0 +1,180 @@
+"""`streammesh new-worker` and `streammesh check`: from nothing to a worker that runs in the mesh."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from streammesh.alive import alive
+from streammesh.cli.commands import app
+from streammesh.testing.waiting import wait_until
+from typer.testing import CliRunner
+
+from tests.harness.processes import ROOT, MeshProcess
+
+SERVICES: list[str] = []
+NAME = "billing_worker"
+
+
+def run(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def streammesh(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(tree, "streammesh.cli", *arguments)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one new worker."""
+    root = tmp_path_factory.mktemp("tree")
+    (root / "services").mkdir()
+    (root / "services" / "__init__.py").touch()
+    made = streammesh(root, "new-worker", NAME)
+    assert made.returncode == 0, made.stderr
+    return root
+
+
+def test_its_tests_pass_as_they_are(tree):
+    options = ["--import-mode=importlib", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto"]
+    ran = run(tree, "pytest", "-q", *options, f"services/{NAME}")
+    assert ran.returncode == 0, ran.stdout[-3000:]
+
+
+def test_it_keeps_the_house_rules(tree):
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    lint = run(tree, "ruff", "check", "-q", "--no-cache", *config, "services")
+    order = run(tree, "ruff", "format", "--check", "-q", "--no-cache", *config, "services")
+    assert (lint.returncode, order.returncode) == (0, 0), lint.stdout + order.stdout
+
+
+def test_nothing_stands_against_its_joining(tree):
+    said = streammesh(tree, "check", NAME)
+    found = json.loads(streammesh(tree, "check", NAME, "--json").stdout)
+
+    assert said.returncode == 0
+    assert said.stdout.splitlines() == [
+        "billing.requested -> billing_worker.handle_request (BillingRequested)",
+        "billing_worker may join; pool: async",
+    ]
+    assert found["problems"] == []
+    assert found["subscriptions"][0]["schema"]["required"] == ["amount"]
+
+
+async def test_it_joins_a_mesh_that_runs(tree, mesh, ask):
+    with MeshProcess(NAME, f"services.{NAME}", mesh.env, mesh.folder, root=tree):
+
+        async def shows_life() -> bool:
+            return bool(await alive(ask.redis, ask.mesh.keys, NAME))
+
+        await wait_until("the new worker shows life", shows_life, seconds=30)
+        event_id = await ask.publish("billing.requested", {"amount": 10})
+        [task] = await ask.ended(event_id)
+        refused = await ask.run("billing.requested", {"amount": 1001})
+
+    assert (task.state, task.result) == ("succeeded", {"amount": 10})
+    assert [event["type"] for event in task.events] == ["billing.handled"]
+    assert "task.progress" in await ask.told(event_id)
+    assert (refused.state, refused.error["reason"]) == ("failed", "1001 is above the limit")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("Billing", 2, "use lower-case letters"),
+        ("../evil", 2, "use lower-case letters"),
+        ("1st", 2, "use lower-case letters"),
+        (NAME, 1, "is there already"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_and_nothing_is_written(tree, name, code, words, monkeypatch):
+    before = sorted(tree.rglob("*"))
+    monkeypatch.chdir(tree)
+    made = CliRunner().invoke(app, ["new-worker", name])
+
+    assert (made.exit_code, made.stdout) == (code, "")
+    assert made.stderr.startswith("error: ") and words in made.stderr
+    assert [path for path in sorted(tree.rglob("*")) if path not in before] == []
+
+
+def test_outside_a_repository_it_is_said_where_to_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = CliRunner().invoke(app, ["new-worker", NAME])
+    assert (made.exit_code, "--folder" in made.stderr) == (1, True)
+
+
+WRONG = {
+    "service = Service('other_worker')\n@service.on('a.b')\ndef x(): ...": "call both the same",
+    "service = Service('bad_worker')": "subscribes to nothing",
+    "service = Service('bad_worker')\n@service.on('Not A Type')\ndef x(): ...": "is not an event type or a glob",
+    "service = Service('bad_worker')\n@service.on('a.b')\ndef x(*all): ...": "TypeError: x: a handler takes",
+    "service = Service('bad_worker')\n@service.on('a.b', where={'data.n': {'above': 1}})\ndef x(): ...": "operators",
+    "raise RuntimeError('broken')": "RuntimeError: broken",
+    "import no_such_module": "ModuleNotFoundError",
+    "raise SystemExit(2)": "reads its settings when it is imported",
+    "other = 1": "there is no `service = Service(",
+    "def (": "invalid syntax",
+    "from services.email_worker import sending": "handlers.py:2: imports services.email_worker",
+    "from services import email_worker": "another team's",
+    "from ..email_worker import sending": "another team's",
+}
+
+
+CHECK_ALL = """
+import json, sys
+from pathlib import Path
+from streammesh.cli.check import check_worker
+print(json.dumps([check_worker(name, Path.cwd()).problems for name in sys.argv[1:]]))
+"""
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What is found about each wrong worker; all in one process, since starting one takes a second."""
+    root = tmp_path_factory.mktemp("wrong")
+    names = []
+    for number, code in enumerate(WRONG):
+        names.append(f"bad{number}_worker")
+        folder = root / "services" / names[-1]
+        folder.mkdir(parents=True)
+        code = code.replace("bad_worker", names[-1])
+        (folder / "handlers.py").write_text(f"from streammesh import Service\n{code}\n")
+    checked = subprocess.run(
+        [sys.executable, "-c", CHECK_ALL, *names],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return dict(zip(WRONG, json.loads(checked.stdout), strict=True))
+
+
+@pytest.mark.parametrize(("code", "words"), WRONG.items(), ids=list(WRONG.values()))
+def test_what_would_be_refused_is_told(problems, code, words):
+    assert any(words in problem for problem in problems[code]), problems[code]
+    assert any(problem.endswith("settings.py is missing") for problem in problems[code])
+
+
+def test_check_says_in_its_exit_code_that_something_would_be_refused(tmp_path):
+    (tmp_path / "services" / "bad_worker").mkdir(parents=True)
+    checked = streammesh(tmp_path, "check", "bad_worker")
+    assert (checked.returncode, checked.stderr) == (1, "")
+    assert "problem: services/bad_worker/handlers.py is missing" in checked.stdout.splitlines()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    checked = streammesh(tmp_path, "check", NAME)
+    assert (checked.returncode, checked.stdout) == (1, f"problem: there is no folder services/{NAME}\n")
