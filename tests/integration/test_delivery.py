@@ -91,6 +91,15 @@ async def test_progress_is_pushed_while_it_runs(ask):
     assert "task.progress" in await ask.told(event_id)
 
 
+async def test_a_def_handler_among_async_ones_runs_in_a_thread_and_may_push_progress_too(ask):
+    event_id = await ask.publish("probe.threaded")
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.progress) == ("succeeded", {"progress": 0.5, "text": "half way"})
+    assert task.result != "async-pool"
+    assert "task.progress" in await ask.told(event_id)
+
+
 async def test_a_handler_that_overruns_is_stopped_and_its_reason_says_so(ask):
     task = await ask.run("probe.timed")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 from pydantic import BaseModel
@@ -39,6 +40,13 @@ async def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     await asyncio.sleep(float(data["seconds"]))
     record(f"slow-done {ctx.event.id}")
     return {"attempt": ctx.attempt}
+
+
+@service.on("probe.threaded", timeout=10)
+def threaded(ctx: Context) -> str:
+    """A `def` handler among async ones."""
+    ctx.progress(0.5, "half way")
+    return threading.current_thread().name
 
 
 @service.on("probe.flaky", retries=3, backoff=0.05)

@@ -22,11 +22,12 @@ from streammesh.binding import Binding
 from streammesh.context import Context
 from streammesh.engine import greenlet_bridge, workflow
 from streammesh.engine.attempt import Ask, Delivering, Handle, Step, Steps, attempt_steps
-from streammesh.engine.insisting import insist, insist_sync, mention, mention_sync
+from streammesh.engine.insisting import insist, insist_sync, mention, mention_from_thread, mention_sync
 from streammesh.engine.places import queue_place, task_ref
 from streammesh.engine.plumbing import Plumbing
 from streammesh.envelope import Event
 from streammesh.ledger import QueuePlace, TaskRef
+from streammesh.lua import Call
 from streammesh.retry import RetryPolicy
 from streammesh.subscriptions import Subscription
 
@@ -109,7 +110,10 @@ class DeliveryTask(Task):
 
     async def _run_async(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         calls = self.plumbing.connections.calls()
-        steps = attempt_steps(self.kind, ref, place, worker, partial(mention, calls))
+        act: Callable[[Call[str]], Any] = partial(mention, calls)
+        if not self.kind.binding.is_async:  # it runs in a thread, which has to wait for what it asks
+            act = partial(mention_from_thread, asyncio.get_running_loop(), calls)
+        steps = attempt_steps(self.kind, ref, place, worker, act)
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None
         while True:

@@ -20,6 +20,7 @@ from streammesh.redis_client import is_unavailable
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+LOOP_GONE_SECONDS = 60.0  # a thread that asked a loop which has ended meanwhile waits no longer
 
 
 def _waits() -> Iterator[float]:
@@ -68,6 +69,11 @@ async def mention(calls: Multiplexed, call: Call[str]) -> str:
             raise
         log.warning("redis.away", asked=call.script.name, reason=str(error))
         return "done"
+
+
+def mention_from_thread(loop: asyncio.AbstractEventLoop, calls: Multiplexed, call: Call[str]) -> str:
+    """As `mention_sync`, from a thread beside the event loop that `calls` belongs to."""
+    return asyncio.run_coroutine_threadsafe(mention(calls, call), loop).result(LOOP_GONE_SECONDS)
 
 
 async def insist(calls: Multiplexed, call: Call[T]) -> T:
