@@ -24,7 +24,17 @@ from services.api.hub import Hub
 from services.api.problems import Problem
 from services.api.publishing import Publishing
 from services.api.report_store import open_report_store
-from services.api.routes import cancelling, events, explaining, health, notifications, reports, tasks, users
+from services.api.routes import (
+    cancelling,
+    dead_letters,
+    events,
+    explaining,
+    health,
+    notifications,
+    reports,
+    tasks,
+    users,
+)
 from services.api.settings import ApiSettings, StoreSettings
 from services.api.wiring import Reading, Wiring
 
@@ -55,7 +65,7 @@ def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Do
         generate_unique_id_function=lambda route: route.name,
     )
     # The order matters: ids may hold slashes, so the longer paths stand before the shorter ones.
-    for room in (notifications, events, tasks, cancelling, users, reports, health, explaining):
+    for room in (notifications, events, tasks, cancelling, dead_letters, users, reports, health, explaining):
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
