@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from streammesh import Event, Reject
+from streammesh import Reject
+from streammesh.testing import TrialContext
 
 from ..handlers import OrderPlaced, journal, record_order, record_user
 
@@ -20,34 +20,22 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     journal.cache_clear()
 
 
-def attempt(event_type: str = "order.placed", number: int = 1, **attributes: Any) -> Any:
-    """As much of a Context as the handlers use; what they publish is kept in `published`."""
-    event = Event(id="e1", source="shop", type=event_type, time="2026-11-22T06:00:00Z", **attributes)
-    published: list[tuple[str, Any]] = []
-    return SimpleNamespace(
-        event=event,
-        task_id="task-1",
-        attempt=number,
-        published=published,
-        publish=lambda *what: published.append(what),
-    )
-
-
 async def test_an_order_becomes_one_entry_and_an_event() -> None:
-    ctx = attempt(subject="order/7")
+    ctx = TrialContext("order.placed", subject="order/7")
 
     result = await record_order(OrderPlaced(order_id=7, total=9.5), ctx)
 
     assert result == {"order_id": 7}
-    assert ctx.published == [("order.recorded", {"order_id": 7})]
+    [recorded] = ctx.follow_ups
+    assert (recorded.type, recorded.data, recorded.subject) == ("order.recorded", {"order_id": 7}, "order/7")
     assert journal().entries() == [
         {
-            "id": "task-1",
-            "event": "e1",
-            "source": "shop",
+            "id": ctx.task_id,
+            "event": ctx.event.id,
+            "source": "tests",
             "type": "order.placed",
             "subject": "order/7",
-            "time": "2026-11-22T06:00:00Z",
+            "time": ctx.event.time,
             "order_id": 7,
             "total": 9.5,
         }
@@ -56,23 +44,23 @@ async def test_an_order_becomes_one_entry_and_an_event() -> None:
 
 async def test_a_negative_total_is_rejected_and_not_recorded() -> None:
     with pytest.raises(Reject, match="negative total"):
-        await record_order(OrderPlaced(order_id=7, total=-1), attempt())
+        await record_order(OrderPlaced(order_id=7, total=-1), TrialContext("order.placed"))
     assert journal().entries() == []
 
 
 async def test_an_attempt_after_a_crash_does_not_record_a_second_time() -> None:
-    await record_order(OrderPlaced(order_id=7, total=9.5), attempt())
-    again = attempt(number=2)
+    order = OrderPlaced(order_id=7, total=9.5)
+    await record_order(order, TrialContext("order.placed", task_id="task-1"))
+    again = TrialContext("order.placed", task_id="task-1", attempt=2)
 
-    await record_order(OrderPlaced(order_id=7, total=9.5), again)
+    await record_order(order, again)
 
-    assert len(journal().entries()) == 1
-    assert again.published == [("order.recorded", {"order_id": 7})]
+    assert [entry["id"] for entry in journal().entries()] == ["task-1"]
+    assert [event.type for event in again.follow_ups] == ["order.recorded"]
 
 
 async def test_of_a_user_only_the_fact_is_recorded() -> None:
-    data = {"email": "ann@example.com"}
-    ctx = attempt("user.registered", subject="user/42", data=data)
+    ctx = TrialContext("user.registered", {"email": "ann@example.com"}, subject="user/42")
 
     assert await record_user(ctx.event, ctx) == {"subject": "user/42"}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
 
 import pytest
 import redis
@@ -14,6 +16,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
 from streammesh.redis_client import open_async, open_sync
 from streammesh.settings import MeshSettings
+from streammesh.testing.programs import Programs
 
 _NUMBERS = itertools.count(1)
 
@@ -66,3 +69,13 @@ def mesh_environment(mesh_settings: MeshSettings) -> dict[str, str]:
         "MESH_NAMESPACE": mesh_settings.namespace,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+@pytest.fixture
+def mesh_start(mesh_environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., Popen[bytes]]]:
+    """Starts services as processes of that mesh: `mesh_start("services.dispatcher")`. They end with the test.
+
+    Each one's output is in `tmp_path`. Further arguments are environment variables.
+    """
+    with Programs(mesh_environment, tmp_path) as programs:
+        yield programs.start
