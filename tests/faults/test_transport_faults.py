@@ -91,9 +91,9 @@ def test_consuming_goes_on_after_the_server_restarted(tmp_path: Path, pool):
         back = time.monotonic()
         workers.tasks.mark.delay("after")
 
-        wait_until_sync("all ended", lambda: all(workers.runs()[f"ended {n}"] for n in range(3)), seconds=30)
-        wait_until_sync("it consumes", lambda: workers.runs()["mark after"], seconds=30)
-        print("back after", time.monotonic() - back)
+        wait_until_sync("it consumes", lambda: workers.runs()["mark after"])
+        assert time.monotonic() - back < 5 or pool == "solo", "a solo worker is busy with what it runs"
+        wait_until_sync("all ended", lambda: all(workers.runs()[f"ended {n}"] for n in range(3)))
         wait_until_sync("the queue is empty", lambda: workers.queued() == 0)
         assert [workers.runs()[f"began {n}"] for n in range(3)] == [1, 1, 1]
 
