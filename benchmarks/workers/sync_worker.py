@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streammesh import Service
 
-service = Service("bench_sync")
+service = Service("bench_sync", prefetch=16)
 
 
 @service.on("plain.noop")

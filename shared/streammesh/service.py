@@ -26,15 +26,25 @@ Seconds = float | str | timedelta
 class Service:
     """One team's worker: it owns the queue of its name and one Celery app.
 
-    Making it connects to nothing; settings are read at first use.
+    Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
+    takes from the queue for each that it can run at once. 1 keeps every task free for whichever worker is
+    idle first; handlers that take milliseconds run several times faster with 8 or 16, since their worker
+    then need not ask for each.
     """
 
     def __init__(
-        self, name: str, *, pool: PoolKind | None = None, settings: MeshSettings | None = None
+        self,
+        name: str,
+        *,
+        pool: PoolKind | None = None,
+        prefetch: int = 1,
+        settings: MeshSettings | None = None,
     ) -> None:
+        if prefetch < 1:
+            raise ValueError(f"prefetch is a whole number from 1, not {prefetch}")
         check(Manifest(name))
         self.name = name
-        self.celery_app: MeshCelery = make_app(name, settings)
+        self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []

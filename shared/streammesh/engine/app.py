@@ -41,11 +41,13 @@ class MeshCelery(Celery):
         return held
 
 
-def make_app(service: str, settings: MeshSettings | None = None) -> MeshCelery:
+def make_app(service: str, settings: MeshSettings | None = None, *, prefetch: int = 1) -> MeshCelery:
     """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
     install_transport()
     app = MeshCelery(service, set_as_current=False, strict_typing=False)
-    app.add_defaults(lambda: celery_config(service, settings or mesh_settings()))
+    app.add_defaults(
+        lambda: celery_config(service, settings or mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
+    )
     return app
 
 

@@ -48,7 +48,6 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "task_acks_on_failure_or_timeout": True,  # the ledger decides what follows, not the broker
-        "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # leases hold; True loses tasks
         "worker_deduplicate_successful_tasks": False,  # the ledger does
         "task_track_started": False,  # so does the ledger
