@@ -60,6 +60,7 @@ class Arena:
             "MESH_LEASE": f"{LEASE}s",
             "MESH_LOG_FORMAT": "json",
             "MESH_CONCURRENCY": "0",
+            "MESH_BREAKER_FAILURES": "0",  # one kind of event is there to be rejected, every time
             "API_ADMIN_KEY": API_KEY,
             FILE: str(self.record),
             **env,

@@ -110,7 +110,10 @@ class ForkServer:
         elif "signal" in order:
             pid = order["signal"]
             if pid in self._alive:
-                (os.killpg if order["group"] else os.kill)(pid, order["number"])
+                try:
+                    (os.killpg if order["group"] else os.kill)(pid, order["number"])
+                except ProcessLookupError:  # so young that it leads no group yet
+                    os.kill(pid, order["number"])
         elif "guard" in order:
             self._guarded[order["guard"]] = started_at(order["guard"])
         elif "release" in order:
