@@ -44,11 +44,17 @@ class Keys:
     # --- what waits for later -----------------------------------------------------------------
 
     def due(self) -> str:
-        """ZSET. Score = due time in ms, member = `task:<id>` or `event:<id> <source>`. Emptied when due."""
+        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>` or `entry:<task id> <entry>`.
+
+        Emptied when due.
+        """
         return f"{self.prefix}due"
 
     def due_entries(self) -> str:
-        """HASH. What to do with each member of `due`. Entries leave with their member."""
+        """HASH. What to do with each member of `due`, as JSON. Entries leave with their member.
+
+        Of an entry that is no plain JSON the fields lie beside it: `h <member>`, `b <member>`, `u <member>`.
+        """
         return f"{self.prefix}due-entries"
 
     # --- subscriptions ------------------------------------------------------------------------

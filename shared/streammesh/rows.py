@@ -13,6 +13,7 @@ from streammesh.clock import rfc3339_ms
 from streammesh.envelope import Event
 from streammesh.errors import InvalidEvent
 from streammesh.keys import Keys
+from streammesh.ledger import TaskRef
 from streammesh.subscriptions import Manifest, fits
 
 
@@ -34,10 +35,28 @@ class TaskRow:
     progress: dict[str, Any] | None = None
     next_attempt_at: str | None = None
 
+    entry: str = ""  # the queue entry that stands for it
+    workflow: str = ""  # the workflow that it became
+
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in names.ENDED
+
+    @property
+    def ref(self) -> TaskRef:
+        """As the ledger's calls want it. Of the event only what the row remembers: its data is not there."""
+        about = self.event
+        correlation = about.get("correlation")
+        event = Event(
+            id=about["id"],
+            source=about["source"],
+            type=about["type"],
+            time="",
+            subject=about.get("subject"),
+            extensions={"correlationid": correlation} if correlation else {},
+        )
+        return TaskRef(self.id, self.name, self.service, event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,8 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
         events=outcome.get("events", []),
         progress=orjson.loads(row[b"progress"]) if b"progress" in row else None,
         next_attempt_at=rfc3339_ms(int(row[b"due"])) if row.get(b"due") else None,
+        entry=row.get(b"entry", b"").decode(),
+        workflow=row.get(b"workflow", b"").decode(),
     )
 
 

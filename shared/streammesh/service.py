@@ -49,7 +49,7 @@ class Service:
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
-        self._plumbing = Plumbing(name, lambda: self.settings)
+        self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
 
     @property
     def settings(self) -> MeshSettings:

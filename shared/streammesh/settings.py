@@ -84,6 +84,10 @@ class MeshSettings(BaseSettings):
     dead_letters_kept: int = Field(
         100_000, ge=100, description="Most dead letters kept per service; the oldest go first."
     )
+    unknown_task_timeout: Duration = Field(
+        timedelta(hours=1),
+        description="A task that no worker of its service knows is put back for this long, then a dead letter.",
+    )
     breaker_failures: int = Field(
         20,
         ge=0,

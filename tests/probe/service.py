@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Any
 
@@ -125,3 +126,12 @@ async def not_json() -> Any:
 async def filtered() -> str:
     """Run for some."""
     return "wanted"
+
+
+if os.environ.get("PROBE_NEW"):  # the next version of this service
+
+    @service.on("probe.future")
+    async def future(ctx: Context) -> str:
+        """What the version before does not know."""
+        record(f"future {ctx.event.id}")
+        return "from the future"

@@ -24,6 +24,7 @@ from streammesh.cancelling import CANCELLED, EXPIRED
 from streammesh.clock import Clock, to_ms
 from streammesh.context import Context
 from streammesh.engine.outcome import GiveUp, after_error, describe, lost_too_often
+from streammesh.engine.queue_calls import park_call
 from streammesh.engine.stopping import Stopped
 from streammesh.errors import LeaseLost
 from streammesh.ledger import ANYBODYS, Ledger, QueuePlace, TaskRef, Token
@@ -87,9 +88,14 @@ def attempt_steps(
         return names.EXPIRED
     if claim.verdict == "cancelled":
         return (yield from _cancel(kind, ref, place, ANYBODYS))
+    if claim.verdict == "gone" and place.entry:
+        reason = "the ledger knows no such task: nobody handed it over, or its record was lost"
+        yield Ask(park_call(ledger.keys, ledger.settings.dead_letters_kept, place, "NotHandedOver", reason))
+        log.error("task.not_handed_over")
+        return "parked"
     if claim.verdict != "run":
         log.info("task.skipped", verdict=claim.verdict, state=claim.state)
-        return "skipped"
+        return "paused" if claim.verdict == "paused" else "skipped"
     attempt: int = claim.attempt
     hopeless = lost_too_often(claim.lost)
     if hopeless:

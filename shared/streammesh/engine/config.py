@@ -53,6 +53,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_track_started": False,  # so does the ledger
         "task_allow_error_cb_on_chord_header": True,  # a chord fails with the reason of its part
         # The worker's manners
+        "worker_consumer": "streammesh.engine.consumer:MeshConsumer",  # drops nothing that it does not know
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
         "worker_send_task_events": False,  # half the throughput; Flower can turn them on

@@ -73,8 +73,8 @@ class DeliveryTask(Task):
             clock=self.plumbing.clock,
         )
 
-    def run(self, raw: Any) -> str:
-        """Run one attempt; `raw` is the envelope in the JSON event format."""
+    def run(self, raw: Any = None, *_: Any, **__: Any) -> str:
+        """Run one attempt; `raw` is the envelope in the JSON event format. What nobody handed over is parked."""
         request = self.request
         ref = task_ref(request.id, self.subscription, raw)
         place = queue_place(request.get("mesh_tag"), self.subscription.service)

@@ -3,39 +3,56 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
+import orjson
 import redis
 import structlog
 
+from streammesh import ledger as ledgers
 from streammesh import lua
-from streammesh.engine.queue_calls import QueueCalls, Read
+from streammesh.cancelling import CANCELLED as WAS_CANCELLED
+from streammesh.engine.queue_calls import QueueCalls, Read, dead_letter
+from streammesh.engine.queue_wire import HEAD
+from streammesh.ledger import THIS_ENTRYS, Failure, Ledger, QueuePlace
+from streammesh.names import CANCELLED, FAILED
+from streammesh.rows import parse_task
+from streammesh.settings import mesh_settings
 
 log = structlog.get_logger(__name__)
 
 
-def dead_letter(queue: str, read: Read, kind: str, reason: str) -> dict[str, Any]:
-    """What is parked: why, and how often it was tried. `queue_park.lua` keeps the entry's fields beside it."""
-    return {
-        "form": "entry",
-        "id": f"parked-{queue}-{read.entry}",
-        "service": queue,
-        "queue": queue,
-        "reason": reason,
-        "kind": kind,
-        "detail": f"entry {read.entry} of {read.stream}",
-        "attempts": read.deliveries,
-        "at": round(time.time() * 1000),
-    }
-
-
 def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: str, reason: str) -> None:
-    """Move one entry to the dead letters of the service whose queue it is, in one step.
-
-    This is the one place where entries are parked by the transport; who tells clients of it does it here.
-    """
-    if lua.run_sync(client, calls.park(queue, read, dead_letter(queue, read, kind, reason))):
+    """Give one entry up, in one step: its delivery fails, where it stands for one, with all that follows from
+    that; else the entry is moved to the dead letters of the service whose queue it is."""
+    if _end_delivery(client, calls, queue, read, Failure(reason, kind)):
+        return
+    letter = dead_letter(queue, read.stream, read.entry, read.deliveries, kind, reason)
+    if lua.run_sync(client, calls.park(queue, read, letter)):
         log.error("queue.parked", queue=queue, entry=read.entry, kind=kind, reason=reason)
+
+
+def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
+    """Fail the delivery that an entry stands for; answers whether that was done."""
+    try:
+        task_id = str(orjson.loads(read.fields[HEAD])["headers"]["id"])
+    except (KeyError, TypeError, orjson.JSONDecodeError):
+        return False
+    stored = client.hgetall(calls.keys.task(task_id))
+    row = parse_task(task_id, stored) if b"meta" in stored else None
+    if row is None or row.ended or row.entry != read.entry:
+        return False
+    step = next((n for n in range(10) if calls.keys.queue(queue, n) == read.stream), 0)
+    ledger, place = Ledger(calls.keys, mesh_settings()), QueuePlace(queue, step, read.entry)
+    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), queue)
+    answer = lua.run_sync(
+        client,
+        ledger.finish(row.ref, place, THIS_ENTRYS, FAILED, failure=failure, dead_letter=letter),
+    )
+    if answer == "cancelled":
+        call = ledger.finish(row.ref, place, THIS_ENTRYS, CANCELLED, failure=WAS_CANCELLED)
+        answer = lua.run_sync(client, call)
+    log.error("task.failed", task_id=task_id, task=row.name, reason=failure.reason, answer=answer)
+    return answer == "done"
 
 
 def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, entry: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import orjson
 
 from streammesh import lua
 from streammesh.keys import RETURNED, WORKERS, Keys
+from streammesh.ledger import QueuePlace
 
 Fields = dict[bytes, bytes]
 
@@ -135,16 +137,7 @@ class QueueCalls:
 
     def park(self, queue: str, read: Read, letter: Mapping[str, Any]) -> lua.Call[bool]:
         """Move an entry of `queue` to the dead letters; answers whether this call did."""
-        keys = self.keys
-        return lua.Call(
-            lua.script("queue_park"),
-            [
-                *(read.stream, keys.dead(queue), keys.dead_index(queue), keys.dead_entries(queue)),
-                *(keys.dead_services(), keys.counters()),
-            ],
-            [WORKERS, read.entry, letter["id"], orjson.dumps(letter), self.dead_letters_kept, queue],
-            bool,
-        )
+        return _park(self.keys, self.dead_letters_kept, queue, read.stream, read.entry, letter)
 
     def purge(self, stream: str, most: int) -> lua.Call[tuple[int, int]]:
         """Remove entries of one stream that nobody holds; answers how many, and how many were doorbells."""
@@ -156,6 +149,44 @@ class QueueCalls:
     def tidy(self, streams: Sequence[str], silent_ms: int) -> lua.Call[int]:
         """Remove consumers that hold nothing and were silent for so long; answers how many."""
         return lua.Call(lua.script("queue_tidy"), streams, [WORKERS, self.consumer, silent_ms], int)
+
+
+def dead_letter(
+    queue: str, stream: str, entry: str, deliveries: int, kind: str, reason: str
+) -> dict[str, Any]:
+    """What is parked: why, and how often it was tried. `queue_park.lua` keeps the entry's fields beside it."""
+    return {
+        "form": "entry",
+        "id": f"parked-{queue}-{entry}",
+        "service": queue,
+        "queue": queue,
+        "reason": reason,
+        "kind": kind,
+        "detail": f"entry {entry} of {stream}",
+        "attempts": deliveries,
+        "at": round(time.time() * 1000),
+    }
+
+
+def park_call(keys: Keys, kept: int, place: QueuePlace, kind: str, reason: str) -> lua.Call[bool]:
+    """Park the entry at `place`; answers whether this call did."""
+    stream = keys.queue(place.queue, place.step)
+    letter = dead_letter(place.queue, stream, place.entry, 1, kind, reason)
+    return _park(keys, kept, place.queue, stream, place.entry, letter)
+
+
+def _park(
+    keys: Keys, kept: int, queue: str, stream: str, entry: str, letter: Mapping[str, Any]
+) -> lua.Call[bool]:
+    return lua.Call(
+        lua.script("queue_park"),
+        [
+            *(stream, keys.dead(queue), keys.dead_index(queue), keys.dead_entries(queue)),
+            *(keys.dead_services(), keys.counters()),
+        ],
+        [WORKERS, entry, letter["id"], orjson.dumps(letter), kept, queue],
+        bool,
+    )
 
 
 def _counted(entries: Mapping[str, Sequence[str]]) -> list[lua.Arg]:

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 # With these answers of the task its queue entry went in one step; Celery's tracer tells the repr.
-REMOVED = frozenset(repr(state) for state in (*names.ENDED, "workflow"))
+REMOVED = frozenset(repr(state) for state in (*names.ENDED, "workflow", "parked", "paused"))
 
 
 class HardLimit(Exception):

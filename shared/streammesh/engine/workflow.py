@@ -159,21 +159,10 @@ class WorkflowTasks:
         task_id = root_id.partition("/")[0]
         client, key = self.plumbing.connections.sync(), self.plumbing.ledger.keys.task(task_id)
         stored = until_back("task", lambda: client.hgetall(key))
-        if b"meta" not in stored or stored.get(b"workflow") != root_id.encode():
+        row = parse_task(task_id, stored) if b"meta" in stored else None
+        if row is None or row.ended or row.workflow != root_id:
             return None
-        row = parse_task(task_id, stored)
-        if row.ended:
-            return None
-        about = row.event
-        event = Event(
-            id=about["id"],
-            source=about["source"],
-            type=about["type"],
-            time="",
-            subject=about.get("subject"),
-            extensions={"correlationid": about["correlation"]} if about.get("correlation") else {},
-        )
-        return TaskRef(task_id, row.name, row.service, event), row
+        return row.ref, row
 
 
 def unwrap(value: Any, carried: list[dict[str, Any]]) -> Any:

@@ -22,8 +22,9 @@ if state == 'started' then
     return { 'asked' }
   end
 elseif state == 'retrying' then
-  redis.call('ZREM', KEYS[7], 'task:' .. ARGV[13])
-  redis.call('HDEL', KEYS[8], 'task:' .. ARGV[13])
+  local member = 'task:' .. ARGV[13]
+  redis.call('ZREM', KEYS[7], member)
+  redis.call('HDEL', KEYS[8], member, 'h ' .. member, 'b ' .. member, 'u ' .. member)
 elseif state == 'held' then
   if row[4] then redis.call('XDEL', KEYS[9], row[4]) end
 elseif row[2] and row[2] ~= '' then

@@ -6,13 +6,17 @@ from typing import Any
 
 import orjson
 import redis.asyncio
+import structlog
 
 from streammesh import lua
 from streammesh.keys import Keys
 
+BROKEN_AGAIN_MS = 3_600_000  # when a member that cannot be read is looked at again
+log = structlog.get_logger(__name__)
+
 
 class DueSet:
-    """The due set of one mesh: retries of tasks and events that are delivered later."""
+    """The due set of one mesh: retries of tasks, events that are delivered later."""
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
@@ -35,10 +39,21 @@ class DueSet:
         if not members:
             return 0
         entries = await self._client.hmget(self._keys.due_entries(), members)
-        calls = [self._call(m, orjson.loads(e)) for m, e in zip(members, entries, strict=True) if e]
-        orphans = [m for m, e in zip(members, entries, strict=True) if not e]
-        if orphans:  # moved by another promoter between the two reads, or half of a restored dump
+        calls, orphans, broken = [], [], []
+        for member, entry in zip(members, entries, strict=True):
+            if not entry:  # moved by another promoter between the two reads, or half of a restored dump
+                orphans.append(member)
+                continue
+            try:
+                calls.append(self._call(member, orjson.loads(entry)))
+            except (ValueError, KeyError, TypeError) as error:
+                log.error("due.broken", member=member.decode("utf-8", "replace"), reason=repr(error))
+                broken.append(member)
+        if orphans:
             await self._client.zrem(self._keys.due(), *orphans)
+        if broken:  # nobody else is held up by it; somebody may mend it
+            later = dict.fromkeys(broken, now_ms + BROKEN_AGAIN_MS)
+            await self._client.zadd(self._keys.due(), later, xx=True)
         answers = await lua.run_many(self._client, calls)
         for answer in answers:
             if isinstance(answer, Exception):
@@ -47,12 +62,12 @@ class DueSet:
 
     def _call(self, member: bytes, entry: dict[str, Any]) -> lua.Call[int]:
         keys = self._keys
-        if entry["kind"] == "task":
-            target, row = entry["queue"], keys.task(entry["task"])
-            args = [member, "task", entry["h"], entry["b"], "", ""]
-        else:
+        if entry["kind"] == "event":
             target, row = keys.events(entry["domain"]), keys.event(entry["id"])
             args = [member, "event", entry["domain"], entry["json"], entry["source"], entry["digest"]]
+        else:
+            target, row = entry["queue"], keys.task(entry["task"])
+            args = [member, entry["kind"], entry.get("h", ""), entry.get("b", ""), "", ""]
         return lua.Call(
             lua.script("promote"),
             [keys.due(), keys.due_entries(), target, row, keys.domains()],
