@@ -104,5 +104,7 @@ class PlainWorkers:
         try:
             self._stack.__exit__(kind, error, trace)
         finally:
+            self.app.pool.force_close_all()
+            self.app.backend.client.connection_pool.disconnect()
             self.app.close()
             self.redis.close()

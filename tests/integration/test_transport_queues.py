@@ -220,6 +220,61 @@ def test_an_entry_that_is_requeued_for_ever_becomes_a_dead_letter(
     assert mesh_redis_sync.xlen(stream) == 0
 
 
+def test_an_entry_whose_owners_all_die_becomes_a_dead_letter(
+    connect, queue, stream, mesh_redis_sync, mesh_keys
+):
+    publish(connect(), queue, "poison", "sound")
+    connection = connect(max_deliveries=3)
+    [(_, [(entry, _)])] = xreadgroup(mesh_redis_sync, stream, "first victim")
+    for victim in ("second", "third"):
+        mesh_redis_sync.xclaim(stream, WORKERS, victim, 0, [entry], idle=60_000)
+
+    assert [body for body, _ in receive(connection, queue, 1)] == ["sound"]
+    with connection.Consumer([queue], callbacks=[lambda *_: None]), pytest.raises(socket.timeout):
+        connection.drain_events(timeout=LEASE)
+    [letter] = [json.loads(value) for value in mesh_redis_sync.hvals(mesh_keys.dead("work"))]
+    assert (letter["kind"], letter["attempts"]) == ("Poison", 3)
+
+
+def test_what_the_dead_held_is_taken_over_and_what_the_living_hold_is_not(
+    connect, queue, stream, mesh_redis_sync
+):
+    publish(connect(), queue, "of the living", "of the dead")
+    living = connect()
+    got: list[Any] = []
+    with living.channel() as channel:
+        channel.basic_qos(0, 1, False)
+        living.Consumer([queue], channel=channel, callbacks=[lambda *_: None]).consume()
+        living.drain_events(timeout=5)
+        xreadgroup(mesh_redis_sync, stream, "dead")
+        died = time.monotonic()
+
+        other = connect()
+        with other.Consumer([queue], callbacks=[lambda body, message: got.append((body, message))]):
+            other.drain_events(timeout=5)
+            assert LEASE - 0.1 < time.monotonic() - died < LEASE + 0.3
+            with pytest.raises(socket.timeout):
+                other.drain_events(
+                    timeout=3 * LEASE
+                )  # the living owner's thread renews, though it reads nothing
+
+    assert [(body, message.delivery_info["redelivered"]) for body, message in got] == [("of the dead", True)]
+
+
+def xreadgroup(redis: Any, stream: str, consumer: str) -> Any:
+    """Be given one entry, as another process would be, and do nothing with it."""
+    answer = redis.xreadgroup(WORKERS, consumer, {stream: ">"}, count=1)
+    return list(answer.items()) if isinstance(answer, dict) else answer
+
+
+def test_an_entry_that_an_unknown_publisher_deleted_is_not_delivered(connect, queue, stream, mesh_redis_sync):
+    publish(connect(), queue, "deleted", "kept")
+    [(_, [(entry, _)])] = xreadgroup(mesh_redis_sync, stream, "dead")
+    mesh_redis_sync.xdel(stream, entry)
+
+    assert [body for body, _ in receive(connect(), queue, 1)] == ["kept"]
+
+
 def test_reject_drops_an_entry(connect, queue, stream, mesh_redis_sync):
     connection = connect()
     publish(connection, queue, "unwanted")

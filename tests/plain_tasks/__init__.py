@@ -33,7 +33,7 @@ def make_app(redis_url: str, namespace: str, lease: float, prefetch: int = 1) ->
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     for function in (add, total, mark, nap, hog, kill_worker):
-        app.task(name=f"plain.{function.__name__}")(function)
+        app.task(name=f"plain.{function.__name__}", shared=False)(function)
     return app
 
 

@@ -315,7 +315,7 @@ def receive(app: Celery) -> Any:
     """What a Celery worker does with each message that it is given."""
     app.conf.update(broker_url="memory://", task_default_queue="plain")
 
-    @app.task(name="plain.add")
+    @app.task(name="plain.add", shared=False)
     def add(*args: Any, **kwargs: Any) -> None: ...
 
     pool = _Pool()

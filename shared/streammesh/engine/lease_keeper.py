@@ -39,9 +39,7 @@ class LeaseKeeper:
 
     def __init__(self, calls: QueueCalls, open_client: Callable[[], redis.Redis]) -> None:
         self.calls = calls
-        self.never_to_run: Callable[[list[Any]], set[int]] = lambda _: (
-            set()
-        )  # ids of messages, see `Transport`
+        self.never_to_run: Callable[[], set[int]] = lambda: set()  # ids of messages; see `dropping.py`
         self._open, self._pid = open_client, os.getpid()
         lease = calls.lease_ms / 1000
         self._renew_every, self._retry_after = lease / RENEWALS_PER_LEASE, min(1.0, lease / 10)
@@ -266,7 +264,7 @@ class LeaseKeeper:
     def _drop_what_was_dropped(self) -> None:
         with self._wake:
             messages = {tag: held.message() for tag, held in self._held.items() if held.may_run_on}
-        never = self.never_to_run(list(messages.values())) if self._draining else set()
+        never = self.never_to_run() if self._draining else set()
         gone = [tag for tag, message in messages.items() if message is None or id(message) in never]
         with self._wake:
             self._back += [held for tag in gone if (held := self._held.pop(tag, None))]

@@ -49,7 +49,6 @@ class StreamReader:
         # Owners that were cut off together with us (a restart, a failover) renew before we look for dead ones.
         self._take_at = time.monotonic() + self._grace
         self._workers: dict[str, Any] = {}  # queue -> the Celery consumer that reads it now
-        self._all_workers: set[Any] = set()
         self._client_id, self._socket = 0, None
         self._lifetime: float | None = None
 
@@ -62,18 +61,11 @@ class StreamReader:
         """How many tasks the Celery worker behind this channel runs at once; 0 when there is none."""
         return sum(int(worker.pool.num_processes) for worker in set(self._workers.values()) if worker.pool)
 
-    @property
-    def pool_is_shut_down(self) -> bool:
-        """Whether the worker's pool is one of threads that begins nothing more."""
-        executors = [getattr(worker.pool, "executor", None) for worker in self._all_workers]
-        return any(getattr(executor, "_shutdown", False) for executor in executors)
-
     def consumes(self, queue: str, callback: Any) -> None:
         """Entries of `queue` go to `callback` from now on."""
         worker = _celery_consumer(callback)
         if worker is not None:
             self._workers[queue] = worker
-            self._all_workers.add(worker)
         for step in self._channel.steps:
             self._places[self._channel.keys.queue(queue, step)] = (queue, step)
 

@@ -104,7 +104,7 @@ class Transport(kombu_redis.Transport):
     def create_channel(self, connection: Any) -> Any:
         """As kombu's."""
         channel = super().create_channel(connection)
-        channel.keeper.never_to_run = partial(never_to_run, self, channel)
+        channel.keeper.never_to_run = partial(never_to_run, self)
         return channel
 
     def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
