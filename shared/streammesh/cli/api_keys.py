@@ -50,11 +50,17 @@ def create(
     publish: Annotated[list[str] | None, typer.Option(help="Types it may publish, such as 'user.*'.")] = None,
     subscribe: Annotated[list[str] | None, typer.Option(help="Types it may be told about.")] = None,
     admin: Annotated[bool, typer.Option(help="May do everything.")] = False,
+    rate: Annotated[
+        int | None,
+        typer.Option(help="Events a second that it may publish to one API process; else API_RATE."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
     secret = _run(
-        lambda keys: keys.create(name, publish=publish or (), subscribe=subscribe or (), admin=admin)
+        lambda keys: keys.create(
+            name, publish=publish or (), subscribe=subscribe or (), admin=admin, rate=rate
+        )
     )
     typer.echo(orjson.dumps({"name": name, "key": secret}).decode() if json else secret)
 
@@ -70,16 +76,22 @@ def show(json: Json = False) -> None:
                 "publish": k.publish,
                 "subscribe": k.subscribe,
                 "admin": k.admin,
+                "rate": k.rate,
                 "created": k.created,
             }
             for k in found
         ]
         typer.echo(orjson.dumps(shown).decode())
         return
-    table = Table("name", "may publish", "may subscribe", "admin", "created")
+    table = Table("name", "may publish", "may subscribe", "admin", "rate", "created")
     for key in found:
         table.add_row(
-            key.name, " ".join(key.publish), " ".join(key.subscribe), "yes" if key.admin else "", key.created
+            key.name,
+            " ".join(key.publish),
+            " ".join(key.subscribe),
+            "yes" if key.admin else "",
+            f"{key.rate}/s" if key.rate else "",
+            key.created,
         )
     Console().print(table)
 
