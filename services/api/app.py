@@ -32,6 +32,7 @@ from services.api.routes import (
     health,
     notifications,
     reports,
+    subscriptions,
     tasks,
     users,
 )
@@ -65,7 +66,18 @@ def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Do
         generate_unique_id_function=lambda route: route.name,
     )
     # The order matters: ids may hold slashes, so the longer paths stand before the shorter ones.
-    for room in (notifications, events, tasks, cancelling, dead_letters, users, reports, health, explaining):
+    for room in (
+        notifications,
+        events,
+        tasks,
+        cancelling,
+        dead_letters,
+        subscriptions,
+        users,
+        reports,
+        health,
+        explaining,
+    ):
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

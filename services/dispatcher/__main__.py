@@ -12,6 +12,7 @@ from streammesh.clock import SystemClock
 from streammesh.engine.app import make_app
 from streammesh.engine.encoder import Encoder
 from streammesh.keys import Keys
+from streammesh.pausing import Holding
 from streammesh.redis_client import open_async
 from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
@@ -19,6 +20,7 @@ from streammesh.streams.due import DueSet
 
 from services.dispatcher.lanes import Lanes, watch
 from services.dispatcher.promoter import Promoter
+from services.dispatcher.releaser import Releaser
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -33,10 +35,13 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     encoder = Encoder(make_app("dispatcher", settings), settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
+    releaser = Releaser(Holding(client, keys, settings), client, keys)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
         (promoter.changed if what == "due" else look).set()
+        if what == "resumed":
+            releaser.changed.set()
 
     async def follow_changes() -> None:
         while True:
@@ -52,6 +57,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY)),
         keep_on("lanes", follow_changes),
         keep_on("promoter", promoter.run),
+        keep_on("releaser", releaser.run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher")),
     ]
     tasks = [asyncio.create_task(role) for role in roles]

@@ -7,7 +7,7 @@ them over; within it nothing can happen, it is one script; after it they are ack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 import orjson
@@ -46,7 +46,9 @@ class Lane:
         routes: Callable[[], Routes],
         encode: Encode,
         clock: Clock,
+        paused: Callable[[], Collection[str]] = frozenset,
     ) -> None:
+        self._paused = paused
         self.service, self.domains = service, sorted(domains)
         self._reader, self._client, self._keys = reader, client, keys
         self._settings, self._own = settings, own
@@ -63,15 +65,15 @@ class Lane:
         # What this process was given before its last read was cut short is pending under its name.
         while mine := await self._reader.mine(self.domains, self._own.batch):
             await self.hand_over(mine)
-        under_way: asyncio.Task[int | None] | None = None
+        under_way: asyncio.Task[bool] | None = None
         try:
             while True:
                 # While Redis hands one batch over, the next one is read and encoded; they stay in order.
                 entries = await self._read_new(None if under_way else self._own.block)
                 plans = self._plan(entries) if entries else {}
                 if under_way:
-                    queued, under_way = await under_way, None
-                    if queued is not None and queued >= self._settings.max_queued:
+                    full, under_way = await under_way, None
+                    if full:
                         await self._wait_for_room()
                 if plans:
                     under_way = asyncio.create_task(self._act(plans))
@@ -103,26 +105,29 @@ class Lane:
                 log.info("lane.took_over", service=self.service, count=len(stale))
                 await self.hand_over(stale)
 
-    async def hand_over(self, entries: Sequence[Entry]) -> int | None:
-        """Hand a batch over, exactly once each; answers the length of the service's queue if it was asked."""
+    async def hand_over(self, entries: Sequence[Entry]) -> bool:
+        """Hand a batch over, exactly once each; answers whether what it went into is full now."""
         return await self._act(self._plan(entries))
 
     def _plan(self, entries: Sequence[Entry]) -> dict[str, Plan]:
         return plan_batch(entries, self._routes(), self.service, self._encode)
 
-    async def _act(self, plans: dict[str, Plan]) -> int | None:
-        queued: int | None = None
+    async def _act(self, plans: dict[str, Plan]) -> bool:
+        full = False
         for domain, plan in plans.items():
             for broken in plan.broken:
                 await self._park(broken)
             if not plan.handovers:
                 continue
-            call = handoff_call(self._keys, self._settings, domain, self.service, plan.handovers)
+            call = handoff_call(
+                self._keys, self._settings, domain, self.service, plan.handovers, self._paused()
+            )
             done: HandedOver = await lua.run(self._client, call)
-            queued = done.queued if done.queued is not None else queued
+            full = full or (done.queued or 0) >= self._settings.max_queued
+            full = full or (done.held or 0) >= self._settings.max_held
             if done.tasks:
                 log.debug("events.handed_over", service=self.service, domain=domain, tasks=done.tasks)
-        return queued
+        return full
 
     async def _park(self, broken: Broken) -> None:
         entry, keys = broken.entry, self._keys
@@ -154,7 +159,13 @@ class Lane:
             log.error("event.parked", service=self.service, entry=entry.position, reason=broken.reason)
 
     async def _wait_for_room(self) -> None:
-        low = self._settings.max_queued * REFILL_AT
         log.info("lane.waiting", service=self.service)
-        while await self._client.xlen(self._keys.queue(self.service)) > low:
+        while await self._is_full():
             await asyncio.sleep(FULL_WAIT.total_seconds())
+
+    async def _is_full(self) -> bool:
+        if await self._client.xlen(self._keys.queue(self.service)) > self._settings.max_queued * REFILL_AT:
+            return True
+        held = [name for name in self._paused() if name.partition(".")[0] == self.service]
+        lengths = [await self._client.xlen(self._keys.held(name)) for name in held]
+        return max(lengths, default=0) > self._settings.max_held * REFILL_AT

@@ -16,16 +16,18 @@ from streammesh.alive import process_name
 from streammesh.clock import Clock
 from streammesh.keys import UNCLAIMED, Keys
 from streammesh.manifests import lanes, read_domains, read_manifests
+from streammesh.pausing import read_paused
 from streammesh.redis_client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.streams.read import GroupReader
-from streammesh.subscriptions import Routes
+from streammesh.subscriptions import Manifest, Routes
 
 from services.dispatcher.lane import Lane
 from services.dispatcher.planning import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
+REMEMBERED = timedelta(seconds=10)  # three heartbeats of workers, after Redis lost its data
 
 
 class Lanes:
@@ -43,13 +45,18 @@ class Lanes:
         self._client, self._keys, self._settings, self._own = client, keys, settings, own
         self._encode, self._clock = encode, clock
         self._routes = Routes([])
+        self._paused: frozenset[str] = frozenset()
+        self._known: dict[str, Manifest] = {}
+        self._known_domains: frozenset[str] = frozenset()
+        self._lost_at: float | None = None
         self._running: dict[str, tuple[frozenset[str], asyncio.Task[None]]] = {}
         self._consumer = process_name("dispatcher")
 
     async def refresh(self) -> None:
         """Look at manifests and domains, and start, change or stop lanes so that they fit."""
-        manifests = await read_manifests(self._client, self._keys)
         domains = await read_domains(self._client, self._keys)
+        manifests = self._and_forgotten(await read_manifests(self._client, self._keys), domains)
+        self._paused = frozenset(await read_paused(self._client, self._keys))
         self._routes = Routes(manifests)
         wanted = lanes(manifests, domains)
         claimed = frozenset().union(*wanted.values()) if wanted else frozenset()
@@ -65,6 +72,24 @@ class Lanes:
             if service not in self._running and reads:
                 self._start(service, reads)
 
+    def _and_forgotten(self, manifests: list[Manifest], domains: frozenset[str]) -> list[Manifest]:
+        """The manifests, and for a moment those that Redis lost: their workers, where they live, register anew.
+
+        Without it events that come in that moment would be taken for unwanted ones.
+        """
+        now = asyncio.get_running_loop().time()
+        lost = bool(self._known_domains - domains) or (bool(self._known) and not manifests)
+        if lost and self._lost_at is None:
+            log.error("redis.lost_data", services=sorted(self._known))
+            self._lost_at = now
+        if self._lost_at is not None and now - self._lost_at < REMEMBERED.total_seconds():
+            stored = {manifest.service for manifest in manifests}
+            return [*manifests, *(m for name, m in self._known.items() if name not in stored)]
+        self._lost_at = None
+        self._known = {manifest.service: manifest for manifest in manifests}
+        self._known_domains = domains
+        return manifests
+
     def _start(self, service: str, domains: frozenset[str]) -> None:
         blocking = open_async(self._settings, f"lane-{service}", blocking=True)
         lane = Lane(
@@ -78,6 +103,7 @@ class Lanes:
             lambda: self._routes,
             self._encode,
             self._clock,
+            lambda: self._paused,
         )
 
         async def run() -> None:

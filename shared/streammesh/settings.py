@@ -93,6 +93,11 @@ class MeshSettings(BaseSettings):
         ge=0,
         description="After this many dead letters in a row a subscription is paused; 0 never pauses one.",
     )
+    max_held: int = Field(
+        100_000,
+        ge=1,
+        description="This many tasks of a paused subscription are set aside; then its service's lane waits.",
+    )
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )

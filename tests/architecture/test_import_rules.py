@@ -17,7 +17,7 @@ RANKS: list[set[str]] = [
     {"streams", "schedules"},
     {"ledger", "schedule_store"},
     {"rows"},
-    {"cancelling", "dead_letters"},
+    {"cancelling", "dead_letters", "pausing"},
     {"context"},
     {"binding"},
     {"engine"},

@@ -105,7 +105,11 @@ def mesh(
     folder = tmp_path_factory.mktemp("mesh")
     name = request.module.__name__.rpartition(".")[2].replace("_", "-")[:30]
     running = start_mesh(
-        mesh_server, folder, name, MESH_CONCURRENCY=getattr(request.module, "CONCURRENCY", "0")
+        mesh_server,
+        folder,
+        name,
+        MESH_CONCURRENCY=getattr(request.module, "CONCURRENCY", "0"),
+        **getattr(request.module, "ENVIRONMENT", {}),
     )
     started = [
         MeshProcess(module.rpartition(".")[2], module, running.env, folder).start()

@@ -237,7 +237,7 @@ def _note(value: dict[str, Any], kind: str) -> Note:
         id=value.get("id", ""),
         type=value.get("type", kind),
         time=value.get("time", ""),
-        event=value.get("event", {}),
+        event=value.get("event") or {},  # none where it is about a subscription
         task=value.get("task"),
         data=value.get("data", {}),
     )

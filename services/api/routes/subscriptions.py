@@ -1,0 +1,179 @@
+"""`/v1/subscriptions`: what each service wants; paused and resumed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.responses import Response
+from streammesh import lua
+from streammesh.api_keys import ApiKey
+from streammesh.clock import rfc3339_ms
+from streammesh.manifests import read_manifests
+from streammesh.pausing import Holding, Pause, pause_call, read_paused
+from streammesh.subscriptions import Subscription
+
+from services.api import bodies, problems
+from services.api.auth import Caller
+from services.api.describing import READ, answers, body, json_answer, schema_of
+from services.api.problems import Problem
+from services.api.routes.answer import as_json
+from services.api.wiring import Wiring, wiring_of
+
+router = APIRouter(tags=["subscriptions"])
+BODY_LIMIT = 16_384
+_NAME = "email_worker.send_welcome"
+_EXAMPLE: dict[str, Any] = {
+    "task": _NAME,
+    "service": "email_worker",
+    "type": "user.registered",
+    "where": {},
+    "paused": {"since": "2026-11-22T06:00:00.091Z", "reason": "mail.example.com is away", "failures": 20},
+    "held": 312,
+    "failures": 0,
+}
+Task = Annotated[str, Path(max_length=256, examples=[_NAME], description="The subscription's task.")]
+
+
+class Paused(BaseModel):
+    """Since when, and why; `failures` dead letters in a row did it, 0 where a person did."""
+
+    since: str
+    reason: str
+    failures: int
+
+
+class SubscriptionState(BaseModel):
+    """One subscription. `held`: its tasks that wait until it is resumed; `failures`: dead letters in a row."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str
+    service: str
+    type: str
+    where: dict[str, Any]
+    paused: Paused | None
+    held: int
+    failures: int
+
+
+class SubscriptionList(BaseModel):
+    """Every subscription, by service."""
+
+    subscriptions: list[SubscriptionState]
+
+
+class PauseRequest(BaseModel):
+    """Why; it is shown to whoever wonders."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field("paused by hand", min_length=1, max_length=500)
+
+
+_STATE = json_answer(SubscriptionState, "The subscription now.", _EXAMPLE)
+
+
+@router.get(
+    "/v1/subscriptions",
+    summary="What each service wants, and what is paused",
+    response_class=Response,
+    responses=answers(*READ, _200=json_answer(SubscriptionList, "All.", {"subscriptions": [_EXAMPLE]})),
+)
+async def subscriptions(
+    request: Request,
+    key: Caller,
+    paused: Annotated[bool | None, Query(description="Only those that are paused, or are not.")] = None,
+) -> Response:
+    """Those to types that your key may read."""
+    wiring = wiring_of(request)
+    async with wiring.reading():
+        found = await _states(wiring)
+    shown = [
+        state
+        for state in found
+        if key.may_subscribe(str(state["type"])) and (paused is None or bool(state["paused"]) == paused)
+    ]
+    return as_json({"subscriptions": shown})
+
+
+@router.post(
+    "/v1/subscriptions/{task}/pause",
+    summary="Pause a subscription",
+    response_class=Response,
+    responses=answers("malformed-body", "forbidden", "unsupported-media-type", *READ, _200=_STATE),
+    openapi_extra=body(
+        "Why.",
+        {
+            "application/json": {
+                "schema": schema_of(PauseRequest),
+                "example": {"reason": "the mail server moves house"},
+            }
+        },
+    ),
+)
+async def pause(request: Request, key: Caller, task: Task) -> Response:
+    """Needs an admin key. What runs runs on; what has not begun is set aside until it is resumed."""
+    _must_be_admin(key)
+    raw = await bodies.read_json(request.scope, request.receive, BODY_LIMIT)
+    try:
+        reason = PauseRequest.model_validate(raw).reason
+    except ValidationError as error:
+        raise problems.of_validation(error) from None
+    return await _change(wiring_of(request), task, reason)
+
+
+@router.post(
+    "/v1/subscriptions/{task}/resume",
+    summary="Resume a subscription",
+    response_class=Response,
+    responses=answers("forbidden", *READ, _200=_STATE),
+)
+async def resume(request: Request, key: Caller, task: Task) -> Response:
+    """Needs an admin key. Its failures are counted anew, and what was set aside is queued as there is room."""
+    _must_be_admin(key)
+    return await _change(wiring_of(request), task, None)
+
+
+async def _change(wiring: Wiring, task: str, reason: str | None) -> Response:
+    async with wiring.reading():
+        known = {state["task"]: state for state in await _states(wiring)}
+        if task not in known:
+            raise Problem(
+                "not-found", f"There is no subscription {task!r}; GET /v1/subscriptions lists them."
+            )
+        call = pause_call(wiring.keys, wiring.mesh, task, str(known[task]["type"]), reason)
+        await lua.run(wiring.redis, call)
+        [now] = [state for state in await _states(wiring) if state["task"] == task]
+    return as_json(now)
+
+
+async def _states(wiring: Wiring) -> list[dict[str, Any]]:
+    manifests = await read_manifests(wiring.redis, wiring.keys)
+    paused = await read_paused(wiring.redis, wiring.keys)
+    held = await Holding(wiring.redis, wiring.keys, wiring.mesh).waiting()
+    failures = await wiring.redis.hgetall(wiring.keys.failures())
+    return [
+        _state(one, paused.get(one.task), held.get(one.task, 0), int(failures.get(one.task.encode(), 0)))
+        for manifest in manifests
+        for one in manifest.subscriptions
+    ]
+
+
+def _state(subscription: Subscription, pause: Pause | None, held: int, failures: int) -> dict[str, Any]:
+    return {
+        "task": subscription.task,
+        "service": subscription.service,
+        "type": subscription.type,
+        "where": dict(subscription.where),
+        "paused": pause
+        and {"since": rfc3339_ms(pause.since_ms), "reason": pause.reason, "failures": pause.failures},
+        "held": held,
+        "failures": failures,
+    }
+
+
+def _must_be_admin(key: ApiKey) -> None:
+    if not key.admin:
+        raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
