@@ -14,9 +14,13 @@ from pathlib import Path
 
 import aiohttp
 import orjson
+from redis.exceptions import RedisError
 
+from streammesh.alive import alive
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.keys import Keys
+from streammesh.redis_client import open_async
 from streammesh.running import run_until_stopped
 from streammesh.settings import MeshSettings
 
@@ -41,6 +45,11 @@ class Place:
 def find_services(root: Path) -> list[str]:
     """Every folder in `services/` that can be run; a new team's folder is found by its place alone."""
     return sorted(p.parent.name for p in (root / "services").glob("*/__main__.py"))
+
+
+def find_workers(root: Path) -> list[str]:
+    """Those of them that subscribe to events: they have handlers, and show life once they are registered."""
+    return sorted(p.parent.name for p in (root / "services").glob("*/handlers.py"))
 
 
 def choose_port(wanted: int) -> int:
@@ -86,7 +95,7 @@ async def _supervise(
     root: Path, folder: Path, place: Place, settings: MeshSettings, stop: asyncio.Event, quiet: bool
 ) -> None:
     supervisor = Supervisor(_programs(root, place))
-    ready = asyncio.create_task(_announce(supervisor, folder, place, quiet))
+    ready = asyncio.create_task(_announce(supervisor, folder, place, settings, find_workers(root), quiet))
     grace = settings.drain.total_seconds() + GRACE_AFTER_DRAIN
     await supervisor.run(stop, grace=grace)
     ready.cancel()
@@ -101,6 +110,7 @@ def _programs(root: Path, place: Place) -> list[Program]:
         "API_PORT": place.api_url.rpartition(":")[2],
         "API_DEV_KEY_FILE": place.key_file,
         "EMAIL_SMTP_URL": place.smtp_url,
+        "EMAIL_PUBLIC_URL": place.api_url,
         "REPORT_STORE_URL": place.store_folder,
         "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
@@ -113,21 +123,43 @@ def _programs(root: Path, place: Place) -> list[Program]:
     ]
 
 
-async def _announce(supervisor: Supervisor, folder: Path, place: Place, quiet: bool) -> None:
-    """Wait until the API says that the mesh is ready, then say where everything is."""
+async def _is_ready(place: Place, settings: MeshSettings, workers: list[str]) -> None:
+    """Wait until the API answers, and every worker has registered what it wants: an event published before a
+    service's very first registration is not for that service.
+    """
+    client = open_async(settings.model_copy(update={"redis_url": place.redis_url}), "up")
+    keys = Keys(settings.namespace)
+    try:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"{place.api_url}/readyz") as answer:
+                        if answer.status == 200 and all(
+                            [await alive(client, keys, name) for name in workers]
+                        ):
+                            return
+                except (aiohttp.ClientError, RedisError):
+                    pass
+                await asyncio.sleep(0.1)
+    finally:
+        await client.aclose()
+
+
+async def _announce(
+    supervisor: Supervisor,
+    folder: Path,
+    place: Place,
+    settings: MeshSettings,
+    workers: list[str],
+    quiet: bool,
+) -> None:
+    """Wait until the mesh is ready, then say where everything is."""
     began = time.monotonic()
-    async with aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(f"{place.api_url}/readyz") as answer:
-                    if answer.status == 200:
-                        break
-            except aiohttp.ClientError:
-                pass
-            if time.monotonic() - began > READY_SECONDS:
-                supervisor.say("mesh", f"not ready after {READY_SECONDS:.0f} s; see the lines above", "red")
-                return
-            await asyncio.sleep(0.1)
+    try:
+        await asyncio.wait_for(_is_ready(place, settings, workers), READY_SECONDS)
+    except TimeoutError:
+        supervisor.say("mesh", f"not ready after {READY_SECONDS:.0f} s; see the lines above", "red")
+        return
     ready = folder / "up.json"
     ready.with_suffix(".tmp").write_bytes(
         orjson.dumps({name: getattr(place, name) for name in Place.__dataclass_fields__})
