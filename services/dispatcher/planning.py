@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from streammesh import envelope
-from streammesh.envelope import Event
 from streammesh.errors import InvalidEvent
 from streammesh.streams.handoff import Encoded, Handover
 from streammesh.streams.read import Entry
-from streammesh.subscriptions import Delivery, Routes
+from streammesh.subscriptions import Delivery, Routes, delivery
 
 Encode = Callable[[Delivery, bytes, int], Encoded]
 
@@ -48,19 +47,17 @@ def plan_batch(entries: Iterable[Entry], routes: Routes, service: str, encode: E
         except InvalidEvent as error:
             plan.broken.append(Broken(entry, f"the envelope is broken: {error}"))
             continue
-        deliveries = routes.plan(event)
+        wanting = routes.wanting(event)
         plan.handovers.append(
             Handover(
                 entry=entry.position,
                 event=event,
-                wanted=len(deliveries),
-                deliveries=_encoded(event, entry.envelope, deliveries, service, encode),
+                wanted=len(wanting),
+                deliveries=[
+                    encode(delivery(event, wants), entry.envelope, event.priority)
+                    for wants in wanting
+                    if wants.service == service
+                ],
             )
         )
     return plans
-
-
-def _encoded(
-    event: Event, raw: bytes, deliveries: Sequence[Delivery], service: str, encode: Encode
-) -> list[Encoded]:
-    return [encode(d, raw, event.priority) for d in deliveries if d.subscription.service == service]

@@ -111,10 +111,15 @@ def check(manifest: Manifest) -> None:
 def plan(event: Event, subscriptions: Iterable[Subscription]) -> list[Delivery]:
     """Who gets this event, in the order of the subscriptions."""
     return [
-        Delivery(s, names.task_id(event.source, event.id, s.task))
+        delivery(event, s)
         for s in subscriptions
         if names.matches(s.type, event.type) and fits(event, s.where)
     ]
+
+
+def delivery(event: Event, subscription: Subscription) -> Delivery:
+    """The event's delivery to a subscription that wants it."""
+    return Delivery(subscription, names.task_id(event.source, event.id, subscription.task))
 
 
 def fits(event: Event, where: Mapping[str, Any]) -> bool:
@@ -193,6 +198,13 @@ class Routes:
                 else:
                     self._exact.setdefault(subscription.type, []).append(subscription)
 
+    def wanting(self, event: Event) -> list[Subscription]:
+        """Every subscription that wants the event. Each lane asks this about each event: it makes no task ids."""
+        return [
+            *(s for s in self._exact.get(event.type, ()) if not s.where or fits(event, s.where)),
+            *(s for s in self._globs if names.matches(s.type, event.type) and fits(event, s.where)),
+        ]
+
     def plan(self, event: Event) -> list[Delivery]:
         """As the function `plan`, over all subscriptions."""
-        return plan(event, [*self._exact.get(event.type, ()), *self._globs])
+        return [delivery(event, subscription) for subscription in self.wanting(event)]
