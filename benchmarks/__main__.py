@@ -80,7 +80,7 @@ def environments(names: list[str], console: Console) -> dict[str, Path]:
     found = {}
     for name in names:
         try:
-            found[name] = environment(PEERS[name].environment, Path("var/bench/venvs").resolve())
+            found[name] = environment(PEERS[name].environment)
         except NoEnvironment as error:
             console.print(f"left out: {error}")
     return found

@@ -21,6 +21,7 @@ from streammesh.service import Service
 from streammesh.settings import MeshSettings
 from streammesh.streams import Publisher
 
+from benchmarks.server import server
 from tests.harness.processes import MeshProcess
 
 START_SECONDS = 60
@@ -111,10 +112,10 @@ async def arena(*, max_queued: int = 10_000_000) -> AsyncIterator[Arena]:
     """A fresh mesh; everything of it ends with the block."""
     with TemporaryDirectory(prefix="mesh-bench-") as name:
         folder = Path(name)
-        with EmbeddedServer(folder / "redis") as server:
-            settings = MeshSettings(_env_file=None, redis_url=server.url, max_queued=max_queued)  # type: ignore[call-arg]
+        with server(folder / "redis") as running:
+            settings = MeshSettings(_env_file=None, redis_url=running.url, max_queued=max_queued)  # type: ignore[call-arg]
             client = open_async(settings, "bench")
-            made = Arena(server, folder, client, settings)
+            made = Arena(running, folder, client, settings)
             try:
                 yield made
             except BaseException:

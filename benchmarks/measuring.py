@@ -5,12 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import server
 from benchmarks.machine import description
 
 
@@ -45,7 +47,7 @@ class Results:
 
     def show(self, console: Console) -> None:
         """Print the table."""
-        table = Table(title=description(), title_justify="left")
+        table = Table(title=f"{description()}; {server.about()}", title_justify="left")
         for column in ("what", "system"):
             table.add_column(column, no_wrap=True)
         for column in ("median", "least", "most", "runs"):
@@ -59,7 +61,7 @@ class Results:
         console.print(table)
 
     def write(self, path: Path) -> None:
-        """Write `{"measurements": [{"name", "system", "value", "unit", "runs"}]}`."""
+        """Write `{"measurements": [{"name", "system", "value", "unit", "runs"}], "about": {...}}`."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(
             orjson.dumps(
@@ -67,7 +69,12 @@ class Results:
                     "measurements": [
                         {"name": m.name, "system": m.system, "value": m.value, "unit": m.unit, "runs": m.runs}
                         for m in self.measurements
-                    ]
+                    ],
+                    "about": {
+                        "machine": description(),
+                        "server": server.about(),
+                        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                    },
                 },
                 option=orjson.OPT_INDENT_2,
             )

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import orjson
-from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.embedded import free_port
 
 from benchmarks.arena import listens, rate_until, until
 from benchmarks.front_door import event
@@ -23,6 +23,7 @@ from benchmarks.machine import resident_mb
 from benchmarks.measuring import Results, percentile
 from benchmarks.peers.catalogue import Peer
 from benchmarks.peers.programs.counting import total
+from benchmarks.server import server
 
 PROGRAMS = Path(__file__).parent / "programs"
 LONGEST = 120  # seconds that any step of a peer may take
@@ -81,10 +82,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _stage(peer: Peer, python: Path) -> Iterator[Stage]:
-    with TemporaryDirectory(prefix="peer-bench-") as name, EmbeddedServer(Path(name) / "redis") as server:
+    with TemporaryDirectory(prefix="peer-bench-") as name, server(Path(name) / "redis") as running:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MESH_", "PYTHON"))}
         env |= {
-            "BENCH_REDIS": server.url,
+            "BENCH_REDIS": running.url,
             "BENCH_COUNTS": f"{name}/counts",
             "PYTHONPATH": str(PROGRAMS),
         }

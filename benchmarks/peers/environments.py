@@ -10,20 +10,21 @@ import venv
 from pathlib import Path
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
+FOLDER = Path("var/bench/venvs")
 
 
 class NoEnvironment(Exception):
     """A peer's packages cannot be installed here, for instance without a network; says why."""
 
 
-def environment(name: str, folder: Path) -> Path:
-    """The interpreter of a peer's environment in `folder`, made or brought up to date where it has to be.
+def environment(name: str) -> Path:
+    """The interpreter of an environment in `FOLDER`, made or brought up to date where it has to be.
 
     Raises NoEnvironment.
     """
     wanted = REQUIREMENTS / f"{name}.txt"
     digest = hashlib.sha256(wanted.read_bytes() + sys.version.encode()).hexdigest()
-    place = folder / name
+    place = FOLDER.resolve() / name
     python, stamp = place / "bin" / "python", place / "made-of"
     if stamp.exists() and stamp.read_text() == digest:
         return python

@@ -59,7 +59,8 @@ class EmbeddedServer:
     """A private server on 127.0.0.1 whose data lies in `folder`; use it as a context manager.
 
     With `appendonly` every write is in the append-only file before it is answered where `fsync` is
-    `always`, and within a second where it is `everysec`.
+    `always`, and within a second where it is `everysec`. `prefix` is put before the command, such as
+    `("env", "NAME=value")`; it has to become the server, as `env` does.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class EmbeddedServer:
         appendonly: bool = True,
         fsync: str = "everysec",
         options: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.folder, self.port = folder, port or free_port()
+        self._prefix = prefix
         self._options = (
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
             *("--appendonly", "yes" if appendonly else "no", "--appendfsync", fsync),
@@ -98,7 +101,7 @@ class EmbeddedServer:
         log = self.folder / "server.log"
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [find_server(), *self._options], stdout=out, stderr=out, start_new_session=True
+                [*self._prefix, find_server(), *self._options], stdout=out, stderr=out, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self.url, socket_timeout=1) as client:
