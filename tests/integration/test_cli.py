@@ -251,6 +251,8 @@ def test_a_watch_goes_on_when_the_api_was_away_and_ends_with_ctrl_c(command, api
             [sys.executable, "-m", "streammesh.cli", "watch", "--type", "event.completed", "--json"],
             stdout=out,
             stderr=subprocess.PIPE,
+            # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def told() -> list[str]:
