@@ -18,6 +18,7 @@ from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import NoEnvironment, environment
+from benchmarks.targets import verdicts
 
 LEAST = 50  # events of any measurement, however small the share
 
@@ -119,6 +120,8 @@ def main() -> None:
             runner.run(plan.measure(results, console))
     finally:
         results.show(console)
+        for line in verdicts(results.as_measured()):
+            console.print(line)
         results.write(chosen.json)
         console.print(f"written to {chosen.json}")
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from benchmarks import server
 from benchmarks.machine import description
+from benchmarks.targets import Measured
 
 
 @dataclass
@@ -55,30 +56,28 @@ class Results:
         table.add_column("unit")
         for m in sorted(self.measurements, key=lambda m: (m.name, m.system != "streammesh", m.system)):
             table.add_row(
-                m.name, m.system, _figure(m.value), _figure(min(m.runs)), _figure(max(m.runs)),
+                m.name, m.system, figure(m.value), figure(min(m.runs)), figure(max(m.runs)),
                 str(len(m.runs)), m.unit,
             )  # fmt: skip
         console.print(table)
 
+    def as_measured(self) -> list[Measured]:
+        """Plain dictionaries, as they are written."""
+        return [
+            {"name": m.name, "system": m.system, "value": m.value, "unit": m.unit, "runs": m.runs}
+            for m in self.measurements
+        ]
+
     def write(self, path: Path) -> None:
         """Write `{"measurements": [{"name", "system", "value", "unit", "runs"}], "about": {...}}`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(
-            orjson.dumps(
-                {
-                    "measurements": [
-                        {"name": m.name, "system": m.system, "value": m.value, "unit": m.unit, "runs": m.runs}
-                        for m in self.measurements
-                    ],
-                    "about": {
-                        "machine": description(),
-                        "server": server.about(),
-                        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-                    },
-                },
-                option=orjson.OPT_INDENT_2,
-            )
-        )
+        about = {
+            "machine": description(),
+            "server": server.about(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        results = {"measurements": self.as_measured(), "about": about}
+        path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -87,5 +86,6 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _figure(value: float) -> str:
+def figure(value: float) -> str:
+    """A number for people: about three digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
