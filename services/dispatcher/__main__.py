@@ -18,6 +18,7 @@ from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.streams.due import DueSet
 
+from services.dispatcher.janitor import Janitor
 from services.dispatcher.lanes import Lanes, watch
 from services.dispatcher.promoter import Promoter
 from services.dispatcher.releaser import Releaser
@@ -36,6 +37,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(Holding(client, keys, settings), client, keys)
+    janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
@@ -58,6 +60,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("lanes", follow_changes),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
+        keep_on("janitor", janitor.run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher")),
     ]
     tasks = [asyncio.create_task(role) for role in roles]

@@ -24,3 +24,10 @@ class DispatcherSettings(BaseSettings):
     reclaim_every: Duration = Field(
         timedelta(seconds=3), description="How often a lane looks for entries to take over."
     )
+    janitor_every: Duration = Field(
+        timedelta(seconds=30), description="How often tasks that lie nowhere are looked for."
+    )
+    janitor_after: Duration = Field(
+        timedelta(minutes=1),
+        description="A task that lies nowhere is queued again when it is older than this.",
+    )

@@ -37,6 +37,8 @@ class TaskRow:
 
     entry: str = ""  # the queue entry that stands for it
     workflow: str = ""  # the workflow that it became
+    held: str = ""  # where it waits while its subscription is paused
+    times_ms: dict[str, int] = field(default_factory=dict)  # queued, started, ended, due: ms since the epoch
 
     @property
     def ended(self) -> bool:
@@ -83,11 +85,12 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
     """A ledger row as stored."""
     meta = orjson.loads(row[b"meta"])
     outcome = orjson.loads(row[b"outcome"]) if b"outcome" in row else {}
-    times = {
-        f"{name}_at": rfc3339_ms(int(row[name.encode()]))
-        for name in ("queued", "started", "ended")
-        if row.get(name.encode())
+    times_ms = {
+        name: int(value)
+        for name in ("queued", "started", "ended", "due")
+        if (value := row.get(name.encode()))
     }
+    times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
     state = row[b"state"].decode()
     return TaskRow(
         id=task_id,
@@ -102,9 +105,11 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
         error=outcome.get("error"),
         events=outcome.get("events", []),
         progress=orjson.loads(row[b"progress"]) if b"progress" in row else None,
-        next_attempt_at=rfc3339_ms(int(row[b"due"])) if row.get(b"due") else None,
+        next_attempt_at=rfc3339_ms(times_ms["due"]) if "due" in times_ms else None,
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
+        held=row.get(b"held", b"").decode(),
+        times_ms=times_ms,
     )
 
 

@@ -17,7 +17,7 @@ RANKS: list[set[str]] = [
     {"streams", "schedules"},
     {"ledger", "schedule_store"},
     {"rows"},
-    {"cancelling", "dead_letters", "pausing"},
+    {"cancelling", "dead_letters", "pausing", "vanished"},
     {"context"},
     {"binding"},
     {"engine"},

@@ -25,7 +25,7 @@
 --#include _fields.lua
 --#include _dead.lua
 --#include _end.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'h')
+local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'queued', 'started', 'entry', 'cancel')
 local state, attempt, now, name, entry = row[1], row[2], now_ms(), ARGV[19], ARGV[5]
 if not state then return { 'lost' } end
 if ENDED[state] then
@@ -38,13 +38,16 @@ elseif ARGV[1] ~= '*' and (attempt ~= ARGV[1] or state ~= 'started' or (entry ~=
   return { 'lost' }
 end
 if row[6] and ARGV[2] == 'failed' then return { 'cancelled' } end
-local c = { domains = KEYS[13], due = KEYS[14], due_entries = KEYS[15], changed = ARGV[21], now = now, retention = tonumber(ARGV[20]) }
-for i = 1, (#KEYS - 16) / 2 do
-  local a, frow = 23 + 6 * (i - 1), KEYS[15 + 2 * i]
-  if redis.call('HEXISTS', frow, 'at:' .. ARGV[a + 1]) == 0 then
-    store_event({ row = frow, stream = KEYS[16 + 2 * i], source = ARGV[a + 1], id = ARGV[a + 2],
-      digest = ARGV[a + 3], domain = ARGV[a + 4], deliver_at = ARGV[a + 5], json = ARGV[a + 6] }, c)
-    redis.call('HINCRBY', KEYS[16], 'published', 1)
+local retention = tonumber(ARGV[20])
+if #KEYS > 16 then
+  local c = { domains = KEYS[13], due = KEYS[14], due_entries = KEYS[15], changed = ARGV[21], now = now, retention = retention }
+  for i = 1, (#KEYS - 16) / 2 do
+    local a, frow = 23 + 6 * (i - 1), KEYS[15 + 2 * i]
+    if redis.call('HEXISTS', frow, 'at:' .. ARGV[a + 1]) == 0 then
+      store_event({ row = frow, stream = KEYS[16 + 2 * i], source = ARGV[a + 1], id = ARGV[a + 2],
+        digest = ARGV[a + 3], domain = ARGV[a + 4], deliver_at = ARGV[a + 5], json = ARGV[a + 6] }, c)
+      redis.call('HINCRBY', KEYS[16], 'published', 1)
+    end
   end
 end
 if ARGV[17] ~= '' then
@@ -60,9 +63,9 @@ if entry ~= '' then
   redis.call('XACK', KEYS[4], ARGV[6], entry)
   redis.call('XDEL', KEYS[4], entry)
 end
-if row[6] or row[7] then redis.call('HDEL', KEYS[1], 'cancel', 'h', 'b') end
+if row[6] or entry == '' then redis.call('HDEL', KEYS[1], 'cancel', 'h', 'b') end
 end_task({ row = KEYS[1], event_row = KEYS[2], notes = KEYS[3], kept = ARGV[7], ended = KEYS[5], open = KEYS[6],
-  now = now, retention = c.retention, keep = ARGV[4], state = ARGV[2], outcome = ARGV[3], attempt = attempt,
+  now = now, retention = retention, keep = ARGV[4], state = ARGV[2], outcome = ARGV[3], attempt = attempt,
   queued = row[3], started = row[4], id = ARGV[15], name = name, service = ARGV[14], source = ARGV[10],
   event = ARGV[11], event_type = ARGV[12], subject = ARGV[13], fragment = ARGV[16], type = ARGV[8], body = ARGV[9] })
 if ARGV[2] == 'succeeded' then
