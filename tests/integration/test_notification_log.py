@@ -36,7 +36,9 @@ async def test_a_page_after_a_position_that_is_still_there_is_whole(log, tell):
     assert page.last == told[-1]
 
 
-async def test_reading_from_the_beginning_is_whole_until_something_is_trimmed(log, tell, mesh_redis, mesh_keys):
+async def test_reading_from_the_beginning_is_whole_until_something_is_trimmed(
+    log, tell, mesh_redis, mesh_keys
+):
     told = [await tell() for _ in range(5)]
 
     before = await log.read("0-0")

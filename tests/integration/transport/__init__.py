@@ -1,0 +1,1 @@
+"""The stream transport as kombu sees it."""
