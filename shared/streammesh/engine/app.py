@@ -31,6 +31,7 @@ class MeshCelery(Celery):
     """A Celery app whose sent tasks can be captured (see `capture.py`) and show no payloads."""
 
     amqp_cls = MeshAMQP
+    is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
         """As Celery's, but the capturing producer wins where a context captures."""

@@ -9,6 +9,8 @@ from streammesh.keys import Keys
 from streammesh.redis_client import parse_sentinel_url, tls_options
 from streammesh.settings import MeshSettings
 
+BACKENDS = "streammesh.engine.result_backend"
+
 
 def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
     """Every setting that differs from Celery's own defaults, with its reason."""
@@ -22,10 +24,10 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "broker_url": settings.broker_url or broker_url(settings.redis_url),
         "broker_transport_options": broker_options(settings),
         "broker_use_ssl": broker_tls,
-        # Before it sends a chord's body Celery takes a claim that outlives a killed worker by what these
-        # two allow (21 s at the defaults). It must be over when the part is delivered again, after a lease.
+        # How long Redis may be away while a workflow goes from part to part: about 18 s. Before it sends a
+        # chord's body Celery takes a claim that outlives a killed worker by what these two allow, a minute.
         "broker_connection_timeout": 2,
-        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.5},
+        "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.1, "interval_max": 1.0},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
         "result_backend": result_backend(settings.redis_url),
@@ -85,12 +87,13 @@ def broker_options(settings: MeshSettings) -> dict[str, Any]:
 
 
 def result_backend(redis_url: str) -> str:
-    """The result backend's URL for plain Celery tasks: the same Redis."""
+    """The result backend's URL for plain Celery tasks and workflows: the same Redis."""
     if "sentinel" not in redis_url.split("://")[0]:
-        return redis_url
+        return f"{BACKENDS}:MeshBackend+{redis_url}"
     where = parse_sentinel_url(redis_url)
     credentials = f"{where.username or ''}:{where.password}@" if where.password else ""
-    return ";".join(f"sentinel://{credentials}{host}:{port}/{where.db}" for host, port in where.hosts)
+    hosts = ";".join(f"sentinel://{credentials}{host}:{port}/{where.db}" for host, port in where.hosts)
+    return f"{BACKENDS}:MeshSentinelBackend+{hosts}"
 
 
 def result_options(settings: MeshSettings) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def run_worker(
     keys = Keys(settings.namespace)
     register_when_possible(connections, keys, manifest)
     heart = Heartbeat(connections, keys, manifest.service)
+    app.is_worker = True
     app.set_current()
     app.set_default()
     _drain_by(settings.drain.total_seconds())
