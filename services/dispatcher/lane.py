@@ -20,6 +20,7 @@ from streammesh.keys import Keys
 from streammesh.running import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.streams.handoff import HandedOver, handoff_call
+from streammesh.streams.publish import most_bytes
 from streammesh.streams.read import Entry, GroupReader
 from streammesh.subscriptions import Routes
 
@@ -110,7 +111,8 @@ class Lane:
         return await self._act(self._plan(entries))
 
     def _plan(self, entries: Sequence[Entry]) -> dict[str, Plan]:
-        return plan_batch(entries, self._routes(), self.service, self._encode)
+        most = most_bytes(self._settings)
+        return plan_batch(entries, self._routes(), self.service, self._encode, most)
 
     async def _act(self, plans: dict[str, Plan]) -> bool:
         full = False

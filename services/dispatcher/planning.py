@@ -30,7 +30,9 @@ class Plan:
     broken: list[Broken] = field(default_factory=list)
 
 
-def plan_batch(entries: Iterable[Entry], routes: Routes, service: str, encode: Encode) -> dict[str, Plan]:
+def plan_batch(
+    entries: Iterable[Entry], routes: Routes, service: str, encode: Encode, most_bytes: int = 1 << 26
+) -> dict[str, Plan]:
     """A plan per domain for the entries that `service`'s lane was given, in their order.
 
     An event that this service does not want is handed over with no delivery: it is acknowledged. An
@@ -41,6 +43,10 @@ def plan_batch(entries: Iterable[Entry], routes: Routes, service: str, encode: E
         plan = plans.setdefault(entry.domain, Plan())
         if entry.envelope is None:
             plan.broken.append(Broken(entry, "the stream entry has no envelope in its field `e`"))
+            continue
+        if len(entry.envelope) > most_bytes:
+            size = f"{len(entry.envelope):,} bytes where at most {most_bytes:,} are allowed"
+            plan.broken.append(Broken(entry, f"the envelope is too large: {size}"))
             continue
         try:
             event = envelope.from_json(entry.envelope)

@@ -13,7 +13,7 @@ from streammesh.envelope import Event
 from streammesh.errors import LeaseLost
 from streammesh.ledger import Ledger, TaskRef
 from streammesh.lua import Call
-from streammesh.streams.publish import build
+from streammesh.streams.publish import build, check_size
 
 
 class _Done:
@@ -74,7 +74,7 @@ class Context:
 
         It carries `causationid` (this event), `correlationid` and the trace of this event. Its id is
         made of the task and its number, so a repeated attempt publishes the same event. Raises
-        InvalidEvent at once.
+        InvalidEvent and EventTooLarge at once.
         """
         trace = {
             name: value
@@ -93,6 +93,7 @@ class Context:
             priority=priority,
             extensions={**trace, **extensions},
         )
+        check_size(len(event.to_json()), self._ledger.settings)
         self.follow_ups.append(event)
         return event
 

@@ -52,3 +52,11 @@ def test_domains_are_planned_apart():
     plans = plan_batch([entry(), other], ROUTES, "mail", encode)
 
     assert set(plans) == {"user", "order"}
+
+
+def test_what_is_larger_than_allowed_is_broken_however_good_it_is():
+    plan = plan_batch([entry()], ROUTES, "mail", encode, most_bytes=50)["user"]
+
+    [broken] = plan.broken
+    assert "too large" in broken.reason
+    assert plan.handovers == []

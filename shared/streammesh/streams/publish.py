@@ -14,7 +14,7 @@ import redis.asyncio
 from streammesh import envelope, lua
 from streammesh.clock import rfc3339
 from streammesh.envelope import Event
-from streammesh.errors import EventConflict, MeshUnavailable
+from streammesh.errors import EventConflict, EventTooLarge, MeshUnavailable
 from streammesh.keys import Keys
 from streammesh.redis_client import is_unavailable
 from streammesh.settings import MeshSettings
@@ -36,6 +36,22 @@ def ms(span: timedelta) -> int:
     return round(span.total_seconds() * 1000)
 
 
+def most_bytes(settings: MeshSettings) -> int:
+    """How large the envelope of an event in a stream may be; a lane parks what is larger.
+
+    Well above what comes in by the door, whose limit is on the body: base64, attributes and what the API
+    fills in come on top.
+    """
+    return 2 * settings.max_event_bytes + 131_072
+
+
+def check_size(size: int, settings: MeshSettings) -> None:
+    """Raises EventTooLarge for an envelope of a size that no lane would hand over."""
+    most = most_bytes(settings)
+    if size > most:
+        raise EventTooLarge(f"the event has {size:,} bytes where at most {most:,} are allowed")
+
+
 def stored_form(keys: Keys, event: Event) -> tuple[list[str], list[lua.Arg]]:
     """The keys and arguments by which every script stores one event; see `_event.lua`."""
     deliver_at = event.deliver_at_ms
@@ -53,7 +69,10 @@ def stored_form(keys: Keys, event: Event) -> tuple[list[str], list[lua.Arg]]:
 
 
 def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Event]) -> lua.Call[list[Published]]:
-    """`publish_once.lua`. Its answer raises EventConflict when an identity has another content already."""
+    """`publish_once.lua`. Its answer raises EventConflict when an identity has another content already.
+
+    Raises EventTooLarge at once.
+    """
     names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters()]
     args: list[lua.Arg] = [
         # An event is a duplicate for as long as its row says what became of it: if it were taken for new
@@ -63,6 +82,8 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Event]) ->
     ]
     for event in events:
         event_keys, event_args = stored_form(keys, event)
+        if isinstance(event_args[-1], bytes):
+            check_size(len(event_args[-1]), settings)
         names += event_keys
         args += event_args
 
@@ -122,7 +143,7 @@ class Publisher:
     """Publishes straight into the streams, for services inside the mesh.
 
     `publish` and `publish_events` are one round trip each and return when Redis has the events. They
-    raise InvalidEvent, EventConflict, and MeshUnavailable when Redis is away or full; after any of
+    raise InvalidEvent, EventTooLarge, EventConflict, and MeshUnavailable when Redis is away or full; after any of
     these nothing of the call was stored, or, when a reply was lost, all of it: the same call with
     the same ids may be made again.
     """
