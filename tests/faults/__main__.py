@@ -53,7 +53,11 @@ async def play_all(names: Sequence[str], size: str, seed: int, console: Console)
     async with Forks() as forks:
         for name in names:
             began = time.monotonic()
-            row = await SCENARIOS[name](Stage(forks, FOLDER / name, seed, size))
+            try:
+                row = await SCENARIOS[name](Stage(forks, FOLDER / name, seed, size))
+            except Exception as error:
+                console.print_exception()
+                row = Row(name, 0, 0, 0, 0, 0.0, False, [f"it broke off: {error!r}"])
             rows.append(row)
             console.print(
                 f"{name}: {'passed' if row.passed else 'FAILED'} after {time.monotonic() - began:.0f} s"

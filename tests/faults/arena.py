@@ -22,7 +22,7 @@ from streammesh.keys import Keys
 from streammesh.rows import parse_event
 from streammesh.testing.waiting import wait_until
 
-from tests.faults.load import History
+from tests.faults.load import History, is_near
 from tests.faults.mix import DELIVERIES
 from tests.faults.processes import Forks, Killed, Part
 from tests.faults.proxy import Proxy
@@ -175,26 +175,33 @@ class Arena:
 
     # --- the end ------------------------------------------------------------------------------
 
-    async def settle(self, history: History, seconds: float = 60) -> bool:
-        """Wait until every accepted event and all that followed has ended; answers whether that came about."""
+    async def settle(self, history: History, seconds: float, forgetful: Sequence[float] = ()) -> bool:
+        """Wait until every accepted event and all that followed has ended; answers whether that came about.
+
+        An event that was accepted just before one of the `forgetful` moments may be gone altogether.
+        """
+        near = {s.id for s in history.accepted if any(is_near(s.accepted or 0, at) for at in forgetful)}
         open_ids = {sent.id for sent in history.accepted}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(RedisError, OSError):
                 if open_ids:
-                    open_ids = await self._still_open(sorted(open_ids))
+                    open_ids = await self._still_open(sorted(open_ids), near)
                 elif await self._is_quiet():
                     return True
             await asyncio.sleep(0.2)
         return False
 
-    async def _still_open(self, ids: list[str]) -> set[str]:
+    async def _still_open(self, ids: list[str], may_be_gone: set[str]) -> set[str]:
         pipeline = self.client.pipeline(transaction=False)
         for event in ids:
             pipeline.hgetall(self.keys.event(event))
         rows = zip(ids, await pipeline.execute(), strict=True)
         return {
-            event for event, row in rows if not all(r.completed for r in parse_event(event, row) or [_NONE])
+            event
+            for event, row in rows
+            if (row or event not in may_be_gone)
+            and not all(r.completed for r in parse_event(event, row) or [_NONE])
         }
 
     async def _is_quiet(self) -> bool:

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED, position_key
 
 from tests.faults.followers import Seen
-from tests.faults.load import History
+from tests.faults.load import History, is_near
 from tests.faults.mix import BY_TYPE
 from tests.faults.records import Run
 from tests.faults.witness import Delivery, Facts, Identity, Told
 
 ENDS = {TASK_TYPES[state] for state in ("succeeded", "failed", "cancelled", "expired")}
 OURS = "fault."
-FORGETS = 2.0  # seconds: `everysec` may put a write off for so long while the one before is being synced
 
 
 @dataclass(slots=True)
@@ -78,16 +77,16 @@ def check(
 def _touched(history: History, facts: Facts, forgetful: Sequence[float]) -> set[str]:
     """The events to which something happened just before one of these moments."""
 
-    def is_near(at: float) -> bool:
-        return any(-FORGETS <= at - moment <= 0 for moment in forgetful)
+    def touches(at: float) -> bool:
+        return any(is_near(at, moment) for moment in forgetful)
 
     if not forgetful:
         return set()
-    touched = {sent.id for sent in history.sent if sent.accepted and is_near(sent.accepted)}
+    touched = {sent.id for sent in history.sent if sent.accepted and touches(sent.accepted)}
     touched |= {
-        event for (_, event), times in facts.stored.items() if any(is_near(at / 1000) for at in times)
+        event for (_, event), times in facts.stored.items() if any(touches(at / 1000) for at in times)
     }
-    touched |= {note.event for note in facts.told if is_near(note.at / 1000)}
+    touched |= {note.event for note in facts.told if touches(note.at / 1000)}
     return touched | {event for (_, event), cause in facts.causes.items() if cause in touched}
 
 

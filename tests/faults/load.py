@@ -27,6 +27,9 @@ TRIES_SECONDS = 60  # a publisher that is not heard for this long fails the run
 BATCH = 10
 
 
+FORGETS = 2.0  # seconds: a server that syncs every second may put a write off for so long
+
+
 class Unheard(Exception):
     """An event could not be published for a minute."""
 
@@ -47,6 +50,11 @@ class Sent:
     def identity(self) -> Identity:
         """As the mesh tells events apart."""
         return (self.source, self.id)
+
+
+def is_near(at: float, killed: float) -> bool:
+    """Whether something happened so shortly before a server was killed that it may not have been written."""
+    return -FORGETS <= at - killed <= 0
 
 
 @dataclass(slots=True)

@@ -14,14 +14,16 @@ from tests.faults.witness import POISON
 Fields = dict[str, bytes]
 LARGE = 1 << 20  # four times what one event may have
 DEEP = 1_000
+TASK = "@@task@@"  # stands for an entry's own task id
 
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """One bad entry: what is wrong with it, and its fields."""
+    """One bad entry: what is wrong with it, its fields, and the task id in it, where there is one."""
 
     what: str
     fields: Fields
+    task: str = ""
 
 
 def _event(**changes: Any) -> bytes:
@@ -80,7 +82,7 @@ def for_queues(service: str, rng: random.Random) -> list[Poison]:
     """What is no task for `service`, one of each kind."""
     good_head = {
         "headers": {
-            "lang": "py", "id": f"{rng.getrandbits(128):032x}", "task": f"{service}.note", "retries": 0,
+            "lang": "py", "id": TASK, "task": f"{service}.note", "retries": 0,
             "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "",
         },
         "properties": {"delivery_info": {"exchange": "", "routing_key": service}, "priority": 5},
@@ -90,8 +92,7 @@ def for_queues(service: str, rng: random.Random) -> list[Poison]:
     good_body = b"[[" + _event(id="nobody-handed-this-over") + b'],{},{"callbacks":null,"errbacks":null}]'
 
     def head(**changes: Any) -> bytes:
-        headers = {**good_head["headers"], "id": f"{rng.getrandbits(128):032x}", **changes}
-        return orjson.dumps({**good_head, "headers": headers})
+        return orjson.dumps({**good_head, "headers": {**good_head["headers"], **changes}})
 
     heads: Mapping[str, bytes] = {
         "a head that is no JSON": b"{",
@@ -126,10 +127,19 @@ def for_queues(service: str, rng: random.Random) -> list[Poison]:
         "no event for an argument": b'[[7],{},{"callbacks":null}]',
         "a broken event for an argument": b'[[{"type":5}],{},{"callbacks":null}]',
     }
-    return [
-        *(Poison(f"{service}: {what}", {"h": raw, "b": good_body}) for what, raw in heads.items()),
-        *(Poison(f"{service}: {what}", {"h": head(), "b": raw}) for what, raw in bodies.items()),
-        Poison(f"{service}: no body", {"h": head()}),
-        Poison(f"{service}: no head", {"b": good_body}),
-        Poison(f"{service}: nothing of ours", {"x": b"y"}),
+    bad = [
+        *((what, {"h": raw, "b": good_body}) for what, raw in heads.items()),
+        *((what, {"h": head(), "b": raw}) for what, raw in bodies.items()),
+        ("no body", {"h": head()}),
+        ("no head", {"b": good_body}),
+        ("nothing of ours", {"x": b"y"}),
     ]
+    return [_told_apart(f"{service}: {what}", fields, rng) for what, fields in bad]
+
+
+def _told_apart(what: str, fields: Fields, rng: random.Random) -> Poison:
+    """With a task id of its own where it has one, since an entry may get another position when it is put back."""
+    task = f"{rng.getrandbits(128):032x}"
+    return Poison(
+        what, {name: raw.replace(TASK.encode(), task.encode()) for name, raw in fields.items()}, task
+    )

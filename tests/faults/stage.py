@@ -102,7 +102,7 @@ async def play(
         group.create_task(publish())
         group.create_task(trouble(published))  # type: ignore[arg-type]
     load.history.sent += also()
-    settled = await arena.settle(load.history, patience)
+    settled = await arena.settle(load.history, patience, forgetful)
     facts = await asyncio.to_thread(arena.facts)
     findings = check(load.history, facts, arena.runs(), strict=strict, forgetful=forgetful)
     _write_findings(arena.folder, findings)

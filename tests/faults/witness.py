@@ -62,29 +62,35 @@ class Letter:
     text: str  # all of it, as JSON
 
 
+def _letter_of(name: bytes) -> str:
+    """The dead letter that a kept field (`h:<id>`, `b:<id>`, ...) belongs to."""
+    return name.partition(b":")[2].decode()
+
+
+def _lists() -> Any:
+    return defaultdict(list)
+
+
 @dataclass(slots=True)
 class Facts:
     """All of it."""
 
-    stored: dict[Identity, list[int]] = field(default_factory=lambda: defaultdict(list))
+    stored: dict[Identity, list[int]] = field(default_factory=_lists)
     types: dict[Identity, str] = field(default_factory=dict)
     causes: dict[Identity, str] = field(
         default_factory=dict
-    )  # of an event that followed: the id of the event before
+    )  # what followed -> id of the event that it followed
     holds: dict[Identity, int] = field(default_factory=dict)  # until when an event was to be held
-    handed: dict[Delivery, list[HandOff]] = field(default_factory=lambda: defaultdict(list))
+    handed: dict[Delivery, list[HandOff]] = field(default_factory=_lists)
     again: int = 0  # tasks put on a queue again: retries, and what a worker put back
-    ended: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))  # by task
+    ended: dict[str, list[tuple[int, str]]] = field(
+        default_factory=_lists
+    )  # task -> when, and in which state
     told: list[Told] = field(default_factory=list)
-    parked: dict[str, list[tuple[str, str]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )  # (id, reason)
-    taken: dict[tuple[str, str], list[Taken]] = field(
-        default_factory=lambda: defaultdict(list)
-    )  # (queue, entry)
-    dispatched: dict[tuple[str, str], list[Taken]] = field(
-        default_factory=lambda: defaultdict(list)
-    )  # (stream and group, entry)
+    parked: dict[str, list[Letter]] = field(default_factory=_lists)  # by service
+    kept: dict[tuple[str, str], bytes] = field(default_factory=dict)  # service and letter -> what was parked
+    taken: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # queue and entry -> by whom
+    dispatched: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # stream, group and entry
 
 
 def read_facts(folder: Path, keys: Keys, deliveries: set[str]) -> Facts:
@@ -100,6 +106,7 @@ class _Reader:
     def __init__(self, facts: Facts, keys: Keys, deliveries: set[str]) -> None:
         self._facts, self._deliveries = facts, deliveries
         self._events, self._queue = keys.events("").encode(), keys.queue("").encode()
+        self._kept = keys.dead_entries("").encode()
         self._dead, self._due = keys.dead("").encode(), keys.due().encode()
         self._recent, self._notes = keys.tasks_recent().encode(), keys.notifications().encode()
 
@@ -124,6 +131,9 @@ class _Reader:
             elif name == b"XCLAIM" and key.startswith(self._events):
                 group = b"%b %b" % (key, command[2])
                 self._claimed(self._facts.dispatched, group, command)
+            elif name == b"HSET" and key.startswith(self._kept):
+                letter = (key[len(self._kept) :].decode(), _letter_of(command[2]))
+                self._facts.kept[letter] = self._facts.kept.get(letter, b"") + command[3]
             elif name == b"HSET" and key.startswith(self._dead) and len(command) == 4:
                 reason = str(orjson.loads(command[3]).get("reason", ""))
                 service = key[len(self._dead) :].decode()

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
 
 from streammesh import lua
-from streammesh.streams.read import Entry
 
 from services.dispatcher.__main__ import main
 from services.dispatcher.lane import Lane
+from services.dispatcher.planning import Plan
 from tests.faults.controls.ungated import without_gates
+
+THOUGHT = 0.02  # seconds between the two
 
 
 class HastyLane(Lane):
     """At most once, in two steps."""
 
-    async def hand_over(self, entries: Sequence[Entry]) -> int | None:
+    async def _act(self, plans: dict[str, Plan]) -> bool:
         """Acknowledge, then hand over."""
-        for entry in entries:
-            await self._client.xack(self._keys.events(entry.domain), self.service, entry.position)
-        return await super().hand_over(entries)
+        for domain, plan in plans.items():
+            for handover in plan.handovers:
+                await self._client.xack(self._keys.events(domain), self.service, handover.entry)
+        await asyncio.sleep(THOUGHT)
+        return await super()._act(plans)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from tests.faults import recovery
 from tests.faults.report import Row
@@ -28,11 +29,18 @@ async def run(stage: Stage) -> Row:
 
 
 async def under_kills(
-    stage: Stage, module: str, kills: int, events: int, seconds: float, *, patience: float = 60
+    stage: Stage,
+    module: str,
+    kills: int,
+    events: int,
+    seconds: float,
+    *,
+    patience: float = 60,
+    env: Mapping[str, str] = GREEDY,
 ) -> tuple[Played, int]:
     """A mixed load over dispatchers that `module` is, killed at random; answers how it went and how many kills."""
     async with stage.arena() as arena:
-        dispatchers = await arena.add("dispatcher", DISPATCHERS, module=module, **GREEDY)
+        dispatchers = await arena.add("dispatcher", DISPATCHERS, module=module, **env)
         await arena.add("fault_async")
         await arena.add("fault_sync")
         await arena.add_api(1)

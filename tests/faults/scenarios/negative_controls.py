@@ -8,6 +8,7 @@ from tests.faults.scenarios.dispatcher_kills import under_kills
 from tests.faults.stage import Stage
 
 UNGATED = "control, hand-off without its gate: must double"
+SLOW = {"DISPATCHER_BATCH": "20"}  # and nobody else takes what a dispatcher holds within five seconds
 HASTY = "control, acknowledged before hand-off: must lose"
 
 
@@ -30,7 +31,7 @@ async def hasty(stage: Stage) -> Row:
     """Acknowledged first, what a killed dispatcher held is gone."""
     kills, events, seconds = stage.pick(quick=(30, 300, 6), normal=(60, 900, 15), long=(60, 900, 15))
     played, done = await under_kills(
-        stage, "tests.faults.controls.hasty", kills, events, seconds, patience=10
+        stage, "tests.faults.controls.hasty", kills, events, seconds, patience=10, env=SLOW
     )
     row = played.row(HASTY, done, recovery.slowest_hand_off(played.facts))
     lost = [text for text in played.findings.lost if "handed over" in text]
