@@ -116,6 +116,14 @@ def test_a_body_in_base64_is_stored_raw(app):
     assert decode(encode(sent), "plain", ENTRY)["parsed"][0] == [1]
 
 
+def test_the_first_task_protocol_is_read_too(app):
+    message = app.amqp.as_task_v1("one", "plain.add", [1], {"b": 2}, countdown=5)
+    first = {"headers": {}, "properties": {}, "body": json.dumps(message.body)}
+    first |= {"content-type": "application/json", "content-encoding": "utf-8"}
+
+    assert decode(encode(first), "plain", ENTRY)["parsed"]["args"] == [1]
+
+
 def test_dates_in_headers_keep_their_type():
     when = datetime(2026, 11, 22, 6, tzinfo=UTC)
     message = {"headers": {"id": "one", "task": "t", "at": when}, "properties": {}, "body": b"[[],{},{}]"}
@@ -226,6 +234,12 @@ BROKEN: dict[str, dict[bytes, bytes]] = {
     "chain is an object": entry(body=[[], {}, {"chain": {}}]),
     "args are nested 500 deep": entry(body=b"[" + deep(500) + b", {}, {}]"),
     "args are nested 100,000 deep": entry(body=b"[" + deep(100_000) + b", {}, {}]"),
+    "protocol 1 without id": entry({**good(), "headers": {}}, {"task": "plain.add", "args": [], "kwargs": {}}),
+    "protocol 1 with text as args": entry({**good(), "headers": {}}, {"task": "t", "id": "1", "args": "x", "kwargs": {}}),
+    "protocol 1 with no args": entry({**good(), "headers": {}}, {"task": "t", "id": "1", "kwargs": {}}),
+    "protocol 1 with odd retries": entry(
+        {**good(), "headers": {}}, {"task": "t", "id": "1", "args": [], "kwargs": {}, "retries": "x"}
+    ),
     "a date that is none": entry(body=[[{"__type__": "datetime", "__value__": 5}], {}, {}]),
 }  # fmt: skip
 
@@ -335,13 +349,19 @@ def receive(app: Celery) -> Any:
     headers=st.dictionaries(NAMES, JSON, max_size=3),
     properties=st.dictionaries(st.sampled_from(["priority", "reply_to", "delivery_info", "correlation_id"]), JSON, max_size=2),
     embed=st.dictionaries(st.sampled_from(["callbacks", "errbacks", "chain", "chord", "x"]), JSON, max_size=2),
+    protocol=st.sampled_from([1, 2]),
 )  # fmt: skip
-def test_what_gets_through_does_not_break_a_celery_worker(receive, headers, properties, embed):
+def test_what_gets_through_does_not_break_a_celery_worker(receive, headers, properties, embed, protocol):
     head = good()
-    head["headers"] |= headers
     head["properties"] |= properties
+    body: Any = [[1], {}, embed]
+    if protocol == 1:
+        body = {"id": "one", "task": "plain.add", "args": [1], "kwargs": {}, **embed, **headers}
+        head["headers"] = {}
+    else:
+        head["headers"] |= headers
     try:
-        message = decode(entry(head, [[1], {}, embed]), "plain", ENTRY)
+        message = decode(entry(head, body), "plain", ENTRY)
     except Malformed:
         return
 

@@ -113,8 +113,8 @@ def decode(
     if properties.get("body_encoding") not in (None, "utf-8"):
         raise Malformed("the body is encoded once more")
     if task:
-        _check_headers(headers)
-        _check_properties(properties)
+        _check(headers, _HEADERS, "header")
+        _check(properties, _PROPERTIES, "property")
         message["parsed"] = _check_body(head, headers, body)
     return message
 
@@ -194,19 +194,14 @@ def _check(values: Mapping[str, Any], rules: dict[str, tuple[_Check, str]], what
             raise Malformed(f"{what} {name} {why}")
 
 
-def _check_headers(headers: dict[str, Any]) -> None:
+def _check_identity(values: Mapping[str, Any], what: str) -> None:
     for name in ("id", "task"):
-        value = headers.get(name)
+        value = values.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
-            raise Malformed(f"header {name} is not text of 1 to {MAX_NAME} characters")
-    _check(headers, _HEADERS, "header")
+            raise Malformed(f"{what} {name} is not text of 1 to {MAX_NAME} characters")
 
 
-def _check_properties(properties: dict[str, Any]) -> None:
-    _check(properties, _PROPERTIES, "property")
-
-
-def _check_body(head: dict[str, Any], headers: dict[str, Any], body: bytes) -> list[Any]:
+def _check_body(head: dict[str, Any], headers: dict[str, Any], body: bytes) -> Any:
     if head["content-type"] != CONTENT_TYPE or (head["content-encoding"] or "").lower() not in (
         "utf-8",
         "utf8",
@@ -218,14 +213,31 @@ def _check_body(head: dict[str, Any], headers: dict[str, Any], body: bytes) -> l
         parsed = serialization.loads(body, CONTENT_TYPE, "utf-8", accept={CONTENT_TYPE})
     except (serialization.DecodeError, RecursionError):
         raise Malformed("the body is not JSON") from None
+    if isinstance(parsed, dict) and "task" not in headers:
+        _check_first_protocol(parsed)
+    else:
+        _check_identity(headers, "header")
+        _check_second_protocol(parsed)
+    _check_depth(body, parsed, "the body")
+    return parsed
+
+
+def _check_second_protocol(parsed: Any) -> None:
     if not isinstance(parsed, list) or len(parsed) != 3:
         raise Malformed("the body is not a list of three")
     args, kwargs, embed = parsed
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict):
         raise Malformed("the body is not [args, kwargs, embed]")
     _check(embed, _EMBED, "body's")
-    _check_depth(body, parsed, "the body")
-    return parsed
+
+
+def _check_first_protocol(parsed: dict[str, Any]) -> None:
+    """Celery's `task_protocol` 1, which keeps everything in the body."""
+    _check_identity(parsed, "body's")
+    _check(parsed, {**_HEADERS, **_EMBED, "utc": (_flag, "is neither true nor false")}, "body's")
+    _check(parsed, {"taskset": (_text, "is not text")}, "body's")
+    if not isinstance(parsed.get("args"), list) or not isinstance(parsed.get("kwargs"), dict):
+        raise Malformed("the body's args and kwargs are not a list and an object")
 
 
 def _read(text: bytes, what: str) -> Any:
