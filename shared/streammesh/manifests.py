@@ -16,8 +16,11 @@ from streammesh.subscriptions import Manifest, check
 log = structlog.get_logger(__name__)
 
 
-def register_call(keys: Keys, manifest: Manifest) -> lua.Call[bool]:
-    """`register_manifest.lua`; answers whether it differs from what was stored. Raises InvalidManifest."""
+def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) -> lua.Call[bool]:
+    """`register_manifest.lua`; answers whether it differs from what was stored. Raises InvalidManifest.
+
+    `forgotten`: it was registered before, and Redis has lost it. Then it is given everything that is there.
+    """
     check(manifest)
     return lua.Call(
         lua.script("register_manifest"),
@@ -27,7 +30,7 @@ def register_call(keys: Keys, manifest: Manifest) -> lua.Call[bool]:
         ],
         [
             *(manifest.service, manifest.to_json(), keys.manifests_changed()),
-            *(int("*" in manifest.domains), keys.events("")),
+            *(int("*" in manifest.domains), keys.events(""), "0" if forgotten else "$"),
         ],
         bool,
     )

@@ -62,6 +62,8 @@ class Ticker:
                 self._sync(entries)
                 self._wanted.applied()
             upcoming = self._fire_due()
+            if upcoming is None and self._wanted is not None:
+                self._wanted.again()  # nothing is stored: there is nothing, or Redis has lost its data
         except Exception as error:
             if not is_unavailable(error):
                 log.exception("beat.failed")
@@ -150,13 +152,14 @@ class _Wanted:
     def __init__(self, file: FileWatch, timezone: str) -> None:
         self._file, self._timezone = file, timezone
         self._entries: list[ScheduleEntry] | None = None
+        self._last: list[ScheduleEntry] | None = None
 
     def changed(self) -> list[ScheduleEntry] | None:
         """What the file says, until it is `applied`; None when there is nothing new."""
         try:
             text = self._file.changed()
             if text is not None:
-                self._entries = parse_file(text, self._timezone)
+                self._entries = self._last = parse_file(text, self._timezone)
         except (InvalidSchedule, OSError, UnicodeDecodeError) as error:
             log.error("schedules.file_refused", file=str(self._file.path), reason=str(error))
         return self._entries
@@ -164,3 +167,7 @@ class _Wanted:
     def applied(self) -> None:
         """Redis has them."""
         self._entries = None
+
+    def again(self) -> None:
+        """Redis may have lost them."""
+        self._entries = self._last

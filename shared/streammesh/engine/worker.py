@@ -42,8 +42,8 @@ def run_worker(
     connections = Connections(settings, f"{manifest.service}-worker")
     keys = Keys(settings.namespace)
     register_when_possible(connections, keys, manifest)
-    heart = Heartbeat(connections, keys, manifest.service)
     app.is_worker = True
+    heart = Heartbeat(connections, keys, manifest)
     app.set_current()
     app.set_default()
     _drain_by(settings.drain.total_seconds())
@@ -97,9 +97,10 @@ def register_when_possible(connections: Connections, keys: Keys, manifest: Manif
 class Heartbeat:
     """Shows that this worker lives, and registers the manifest anew when Redis has forgotten it."""
 
-    def __init__(self, connections: Connections, keys: Keys, role: str) -> None:
-        self._connections, self._keys, self._role = connections, keys, role
-        self._name = process_name(role)
+    def __init__(self, connections: Connections, keys: Keys, manifest: Manifest) -> None:
+        self._connections, self._keys, self._manifest = connections, keys, manifest
+        self._role = manifest.service
+        self._name = process_name(self._role)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -122,10 +123,14 @@ class Heartbeat:
         call = life_call(self._keys, self._role, self._name)
         while not self._over.is_set():
             try:
-                lua.run_sync(self._connections.sync(), call)
+                client = self._connections.sync()
+                lua.run_sync(client, call)
+                if not client.hexists(self._keys.manifests(), self._role):
+                    lua.run_sync(client, register_call(self._keys, self._manifest, forgotten=True))
+                    log.error("manifest.was_lost", subscriptions=len(self._manifest.subscriptions))
             except Exception as error:
                 if not is_unavailable(error):
-                    raise
+                    log.exception("heartbeat.broke")
             self._over.wait(BEAT_SECONDS)
 
 

@@ -5,9 +5,11 @@
 -- KEYS[1] manifests (HASH)  KEYS[2] domains (SET)  then per domain named: its stream (STREAM)
 -- ARGV[1] service  ARGV[2] manifest (JSON)  ARGV[3] channel for changes  ARGV[4] 1 if a domain is left open
 -- ARGV[5] what a stream's key begins with, before its domain (all in one slot)
+-- ARGV[6] where groups begin that are missing: '$', or '0' for a service that Redis has forgotten, which then
+--   misses nothing; what was handed over before is not handed over again
 -- Returns 1 if it differs from what was there, 0 if not.
 local function join(stream)
-  local made = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], '$', 'MKSTREAM')
+  local made = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], ARGV[6], 'MKSTREAM')
   if type(made) == 'table' and made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
 end
 local function open(manifest)
