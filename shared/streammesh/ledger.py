@@ -195,6 +195,10 @@ class Ledger:
             lambda answer: str(answer[0].decode()),
         )
 
+    def drain(self, task_id: str, place: QueuePlace) -> lua.Call[bool]:
+        """`drain.lua`: this worker stops and gives the task back; answers whether it runs there."""
+        return lua.Call(lua.script("drain"), [self.keys.task(task_id)], [place.entry], bool)
+
     def start_workflow(
         self,
         ref: TaskRef,

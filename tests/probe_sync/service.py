@@ -29,6 +29,14 @@ def recorded(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"pid": os.getpid(), "attempt": ctx.attempt}
 
 
+@service.on("sync.slow", backoff=0.1)
+def slow(data: dict[str, Any], ctx: Context) -> None:
+    """Take a while, and say so."""
+    record(f"sync-slow {ctx.event.id}")
+    time.sleep(float(data["seconds"]))
+    record(f"sync-slow-done {ctx.event.id}")
+
+
 @service.on("sync.hogging")
 def hogging(data: dict[str, Any], ctx: Context) -> str:
     """Hold the interpreter without a pause."""

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from celery.worker import state
 
+from streammesh import lua
 from streammesh.engine.connections import Connections
 from streammesh.engine.request import MeshRequest
 from streammesh.engine.stopping import Running
@@ -115,6 +116,16 @@ class Control:
         for task_id, wanted in zip(ids, pipeline.execute(), strict=True):
             if wanted:
                 self._stopper.stop(task_id)
+
+
+def note_drained(connections: Connections) -> None:
+    """This worker stops for good: what it still runs goes to others, and that is no failure of the tasks."""
+    requests = [request for request in active_requests() if isinstance(request, MeshRequest)]
+    try:
+        for request in requests:
+            lua.run_sync(connections.sync(), request.drain_call())
+    except Exception as error:  # they are given back all the same
+        log.warning("redis.away", asked="drain", reason=str(error))
 
 
 def active_requests() -> list[Any]:

@@ -19,6 +19,7 @@ from streammesh.engine.insisting import insist_sync, until_back
 from streammesh.engine.outcome import GiveUp, after_error
 from streammesh.engine.places import queue_place, task_ref
 from streammesh.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
+from streammesh.lua import Call
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,12 @@ class MeshRequest(Request):
     def cancel_delivery(self) -> None:
         """End the delivery in the ledger, where its handler cannot be stopped: what that comes to is refused."""
         self._end(names.CANCELLED, CANCELLED)
+
+    def drain_call(self) -> Call[bool]:
+        """Says in the ledger that this worker gives the task back."""
+        ref, place = self._about()
+        call: Call[bool] = self.task.kind.ledger.drain(ref.task_id, place)
+        return call
 
     def _end(self, state: str, failure: Failure) -> None:
         ref, place = self._about()

@@ -18,7 +18,7 @@ from streammesh.alive import BEAT_SECONDS, life_call, process_name
 from streammesh.engine.app import MeshCelery
 from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
-from streammesh.engine.control import Control, Stopper
+from streammesh.engine.control import Control, Stopper, note_drained
 from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.manifests import register_call
@@ -46,7 +46,7 @@ def run_worker(
     heart = Heartbeat(connections, keys, manifest)
     app.set_current()
     app.set_default()
-    _drain_by(settings.drain.total_seconds())
+    _drain_by(settings.drain.total_seconds(), connections)
 
     @signals.worker_ready.connect(weak=False)
     def _ready(**_: Any) -> None:
@@ -134,11 +134,12 @@ class Heartbeat:
             self._over.wait(BEAT_SECONDS)
 
 
-def _drain_by(seconds: float) -> None:
+def _drain_by(seconds: float, connections: Connections) -> None:
     """When a warm shutdown has begun, end it cold after `seconds`: what still runs is given back."""
 
     def cold() -> None:
         log.warning("worker.drain_deadline", seconds=seconds)
+        note_drained(connections)
         os.kill(os.getpid(), signal.SIGQUIT)
 
     @signals.worker_shutting_down.connect(weak=False)

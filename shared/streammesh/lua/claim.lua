@@ -14,7 +14,7 @@
 --#include _time.lua
 --#include _notify.lua
 --#include _hold.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'lease', 'expires', 'workflow', 'lost', 'attempt', 'cancel')
+local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'lease', 'expires', 'workflow', 'lost', 'attempt', 'cancel', 'drained')
 local state, entry, lease, now = row[1], row[2], tonumber(row[3] or '0') or 0, now_ms()
 local lost, attempt = tonumber(row[6] or '0'), tonumber(row[7] or '0')
 if not state then return { 'gone' } end
@@ -28,7 +28,7 @@ if state == 'started' then
     return { 'held' }
   end
   if row[8] then return { 'cancelled' } end
-  lost = lost + 1
+  if row[9] then redis.call('HDEL', KEYS[1], 'drained') else lost = lost + 1 end
 elseif row[4] and tonumber(row[4]) < now then
   return { 'expired' }
 end

@@ -1,0 +1,86 @@
+"""SIGTERM: what runs may end within the deadline; what does not goes to another worker at once, and ends once."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+from streammesh.testing.waiting import wait_until
+
+from tests.harness.processes import MeshProcess
+from tests.probe.record import runs
+
+SERVICES = []
+LEASE = 60  # seconds: whoever is given a task before that was not given it because a lease ran out
+KINDS = [("tests.probe", "probe.slow", "slow"), ("tests.probe_sync", "sync.slow", "sync-slow")]
+
+
+@pytest.fixture(params=KINDS, ids=["async", "prefork"])
+async def workers(request, ask, tmp_path):
+    """Start a worker of the kind; all are stopped in the end."""
+    module, event_type, line = request.param
+    started = []
+
+    async def start(drain):
+        env = {**ask.mesh.env, "MESH_LEASE": f"{LEASE}s", "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2"}
+        worker = MeshProcess(f"{module}-{len(started)}", module, env, tmp_path).start()
+        started.append(worker)
+
+        async def there():
+            alive = await ask.redis.zrange(ask.mesh.keys.alive(module.rpartition(".")[2]), 0, -1)
+            return [name for name in alive if name.endswith(b":%d" % worker.pid)]
+
+        await wait_until("the worker shows life", there, seconds=30)
+        return worker
+
+    yield start, event_type, line
+    for worker in started:
+        worker.stop()
+
+
+async def started_on(ask, event_id, attempt):
+    """The process id of the worker that runs this attempt."""
+
+    async def there():
+        found = await ask.rows.events(event_id)
+        for task in await ask.rows.tasks(found[0].task_ids) if found else []:
+            if task.state == "started" and task.attempt == attempt:
+                return int(re.search(r"-(\d+)@", task.worker)[1])
+        return None
+
+    return await wait_until(f"attempt {attempt} runs", there)
+
+
+async def test_a_task_that_ends_within_the_deadline_ends_where_it_runs(ask, workers):
+    start, event_type, line = workers
+    worker = await start("20s")
+    event_id = await ask.publish(event_type, {"seconds": 2})
+    await started_on(ask, event_id, 1)
+    worker.signal(signal.SIGTERM)
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.attempt) == ("succeeded", 1)
+    assert worker.stop() == 0
+    assert runs(ask.mesh.record)[f"{line}-done {event_id}"] == 1
+
+
+async def test_a_longer_one_goes_to_another_worker_at_once_and_ends_once(ask, workers):
+    start, event_type, line = workers
+    first = await start("1s")
+    event_id = await ask.publish(event_type, {"seconds": 5})
+    assert await started_on(ask, event_id, 1) == first.pid
+    second = await start("20s")
+    first.signal(signal.SIGTERM)
+    assert await started_on(ask, event_id, 2) == second.pid
+    [task] = await ask.ended(event_id)
+
+    assert (task.state, task.attempt) == ("succeeded", 2)
+    assert first.stop() == 0
+    counted = runs(ask.mesh.record)
+    assert (counted[f"{line} {event_id}"], counted[f"{line}-done {event_id}"]) == (2, 1)
+    told = await ask.told(event_id)
+    assert (told.count("task.succeeded"), told[-1]) == (1, "event.completed")
+    assert "task.retrying" not in told, "to be stopped is no failure"
+    # A worker that stops is no failure of the task either: it may be handed on as often as needed.
+    assert await ask.redis.hget(ask.mesh.keys.task(task.id), "lost") == b"0"
