@@ -15,7 +15,8 @@ from streammesh.errors import InvalidSchedule
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
 
-from services.scheduler.handlers import celery_app, own_settings, service
+from services.scheduler.alerting import watch_in_a_thread
+from services.scheduler.handlers import alert_settings, celery_app, own_settings, service
 
 
 def check_file(settings: MeshSettings) -> None:
@@ -37,6 +38,9 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = service.settings
     logs.configure(settings, service.name)
+    alerts = alert_settings()
+    if alerts.webhook_url and not chosen.beat_only:
+        watch_in_a_thread(settings, alerts.every)
     if chosen.worker_only:
         service.run()
     check_file(settings)

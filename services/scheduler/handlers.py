@@ -17,10 +17,12 @@ from streammesh.redis_client import open_async
 from streammesh.settings import load_settings
 from streammesh.streams.trim import trim
 
+from services.scheduler.alerting import ALERT_RAISED
 from services.scheduler.health import report
 from services.scheduler.inspecting import inspect
 from services.scheduler.maintaining import expire
-from services.scheduler.settings import SchedulerSettings
+from services.scheduler.settings import AlertSettings, SchedulerSettings
+from services.scheduler.webhook import tell
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +31,12 @@ log = structlog.get_logger(__name__)
 def own_settings() -> SchedulerSettings:
     """The process's settings, from the environment. Raises SystemExit(2) for a wrong one."""
     return load_settings(SchedulerSettings)
+
+
+@cache
+def alert_settings() -> AlertSettings:
+    """Who is told of failures. Raises SystemExit(2) for a wrong setting."""
+    return load_settings(AlertSettings)
 
 
 service = Service("scheduler")
@@ -76,3 +84,12 @@ async def expire_leftovers() -> dict[str, int]:
     """Drop old dead letters, and forget consumers and processes that are gone."""
     async with mesh() as (client, keys):
         return await expire(client, keys, own_settings().dead_letters_kept)
+
+
+@service.on(ALERT_RAISED, retries=5, backoff=2, timeout=30, expires=timedelta(hours=1))
+async def send_alert(data: dict[str, Any]) -> dict[str, Any]:
+    """Tell the webhook. That it fails is seen in the ledger, and raises no alert of its own."""
+    url = alert_settings().webhook_url
+    if url is None:
+        return {"told": False}
+    return {"told": True, "status": await tell(url.get_secret_value(), str(data["text"]))}

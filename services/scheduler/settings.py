@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.settings import Duration
 
@@ -42,3 +42,28 @@ class SchedulerSettings(BaseSettings):
     def schedules(self) -> Path:
         """The file that is followed."""
         return self.schedules_file or SHIPPED
+
+
+class AlertSettings(BaseSettings):
+    """Who is told of dead letters and paused subscriptions: environment variables `ALERT_*` and `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ALERT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    webhook_url: SecretStr | None = Field(
+        None, description='Is sent {"text": ...} about dead letters and paused subscriptions; Slack takes it.'
+    )
+    every: Duration = Field(timedelta(seconds=10), description="At most one alert is raised in this time.")
+
+    @field_validator("webhook_url", mode="before")
+    @classmethod
+    def _empty(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("should be a URL that starts with http:// or https://")
+        return value

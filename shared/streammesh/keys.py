@@ -155,6 +155,10 @@ class Keys:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
 
+    def alerted(self) -> str:
+        """STRING. Until when (ms) alerts were raised about dead letters and paused subscriptions."""
+        return f"{self.prefix}alerted"
+
     # --- notifications ------------------------------------------------------------------------
 
     def notifications(self) -> str:
