@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,10 +22,27 @@ from streammesh.service import Service
 from streammesh.settings import MeshSettings
 from streammesh.streams import Publisher
 
+from benchmarks.machine import cpu_seconds
+from benchmarks.measuring import Results
 from benchmarks.server import server
+from benchmarks.targets import OURS
 from tests.harness.processes import MeshProcess
 
 START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What was reached: how many a second, and the microseconds of CPU that each one cost, by process."""
+
+    rate: float
+    cpu_us: Mapping[str, float]
+
+    def add_to(self, results: Results, name: str, unit: str, system: str = OURS) -> None:
+        """Record `name` and, for each process, `cpu.<process>.<name>`."""
+        results.add(name, f"{unit}s/s", self.rate, system)
+        for process, us in self.cpu_us.items():
+            results.add(f"cpu.{process}.{name}", f"µs/{unit}", us, system)
 
 
 class Arena:
@@ -150,16 +168,30 @@ async def until(
 
 async def rate_until(count: Callable[[], Awaitable[int]], total: int, seconds: float = 120) -> float:
     """How many a second are done, from the first tenth to the last, asking every 20 ms."""
+    return (await cost_until(count, total, {}, seconds)).rate
+
+
+async def cost_until(
+    count: Callable[[], Awaitable[int]], total: int, pids: Mapping[str, Sequence[int]], seconds: float = 120
+) -> Cost:
+    """The same, with the CPU time that named groups of processes spent on it. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     first: tuple[float, int] | None = None
+    spent: dict[str, float] = {}
     while True:
         done = await count()
         now = time.monotonic()
         if first is None and done >= total / 10:
-            first = (now, done)
+            first, spent = (now, done), _cpu(pids)
         if done >= total:
             assert first is not None
-            return (done - first[1]) / max(1e-9, now - first[0])
+            tasks = max(1, done - first[1])
+            cpu = {name: 1e6 * (cpu - spent[name]) / tasks for name, cpu in _cpu(pids).items()}
+            return Cost((done - first[1]) / max(1e-9, now - first[0]), cpu)
         if now > deadline:
             raise TimeoutError(f"{done} of {total} after {seconds} s")
         await asyncio.sleep(0.02)
+
+
+def _cpu(pids: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    return {name: sum(cpu_seconds(pid) for pid in group) for name, group in pids.items()}

@@ -21,7 +21,7 @@ SERVICES = (1, 10, 50)
 
 
 @dataclass
-class Cost:
+class Spent:
     """What handing over `tasks` cost: time, and CPU time of the dispatcher and the server together."""
 
     tasks: int = 0
@@ -39,7 +39,7 @@ class Cost:
         return 1e6 * self.seconds / self.tasks
 
 
-async def _hand_over(mesh: Arena, dispatcher: MeshProcess, least: int, cost: Cost) -> None:
+async def _hand_over(mesh: Arena, dispatcher: MeshProcess, least: int, cost: Spent) -> None:
     """Let a stopped dispatcher go on until it has handed over `least` more, and stop it again."""
     before, cpu = await handed_over(mesh), _cpu(mesh, dispatcher)
     began = time.perf_counter()
@@ -59,14 +59,14 @@ def _cpu(mesh: Arena, dispatcher: MeshProcess) -> float:
     return cpu_seconds(mesh.server.pid) + cpu_seconds(dispatcher.pid)
 
 
-async def _at_backlog(backlog: int) -> Cost:
+async def _at_backlog(backlog: int) -> Spent:
     async with arena() as mesh:
         await mesh.redis.config_set("auto-aof-rewrite-percentage", 0)  # a rewrite is not the hand-off's cost
         await mesh.register(async_worker.service)
         await mesh.publish("bench.noop", WARM_UP, small=True)
         [dispatcher] = await mesh.start(DISPATCHER)
-        await _hand_over(mesh, dispatcher, WARM_UP, Cost())
-        cost, waiting = Cost(), 0
+        await _hand_over(mesh, dispatcher, WARM_UP, Spent())
+        cost, waiting = Spent(), 0
         for _ in range(BURSTS):
             if waiting < backlog * 0.9:
                 await mesh.publish("bench.noop", backlog - waiting, small=True)
@@ -106,10 +106,10 @@ async def services(results: Results, size: int) -> None:
                 await mesh.register(_subscriber(number))
             await mesh.publish("bench.noop", n, small=True)
             [dispatcher] = await mesh.start(DISPATCHER)
-            await _hand_over(mesh, dispatcher, n * n, Cost())  # every lane is there and warm
+            await _hand_over(mesh, dispatcher, n * n, Spent())  # every lane is there and warm
             each = max(1, size // n)
             await mesh.publish("bench.noop", each)
-            cost = Cost()
+            cost = Spent()
             await _hand_over(mesh, dispatcher, each * n, cost)
             results.add(f"scale.services.{n}", "deliveries/s", cost.tasks / cost.seconds)
             results.add(f"scale.services.{n}.cpu", "µs/delivery", cost.cpu_us)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streammesh import Service
 
-from benchmarks.arena import Arena, arena, rate_until
+from benchmarks.arena import Arena, arena, cost_until, rate_until
 from benchmarks.machine import resident_mb
 from benchmarks.measuring import Results
 from benchmarks.workers import async_worker, sync_worker
@@ -30,8 +30,10 @@ async def handoff(results: Results, size: int) -> None:
     async with arena() as mesh:
         await mesh.register(async_worker.service)
         await mesh.publish("bench.noop", size)
-        await mesh.start(DISPATCHER)
-        results.add("handoff.1p", "events/s", await rate_until(lambda: handed_over(mesh), size))
+        [dispatcher] = await mesh.start(DISPATCHER)
+        pids = {"dispatcher": [dispatcher.pid], "server": [mesh.server.pid]}
+        cost = await cost_until(lambda: handed_over(mesh), size, pids)
+        cost.add_to(results, "handoff.1p", "event")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Drain:
             env = {"MESH_CONCURRENCY": str(self.children)} if self.children else {}
             module = f"benchmarks.workers.{self.service.name.removeprefix('bench_')}_worker"
             workers = await mesh.start(module, count=self.processes, **env)
-            results.add(self.name, "tasks/s", await rate_until(lambda: ended(mesh), size))
+            pids = {"worker": [worker.pid for worker in workers], "server": [mesh.server.pid]}
+            cost = await cost_until(lambda: ended(mesh), size, pids)
+            cost.add_to(results, self.name, "task")
             if self.name.endswith("1p"):
                 results.add(f"memory.rss.{self.name}", "MB", resident_mb(workers[0].pid))
 

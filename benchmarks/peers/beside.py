@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import orjson
-from streammesh.embedded import free_port
+from streammesh.embedded import EmbeddedServer, free_port
 
-from benchmarks.arena import listens, rate_until, until
+from benchmarks.arena import Cost, cost_until, listens, until
 from benchmarks.front_door import event
 from benchmarks.http_load import Load, post
 from benchmarks.machine import resident_mb
@@ -36,12 +36,22 @@ class Stage:
     peer: Peer
     python: Path
     folder: Path
+    server: EmbeddedServer
     env: dict[str, str]
 
     @property
     def counts(self) -> Path:
         """Where its workers count what they ran."""
         return self.folder / "counts"
+
+    async def cost(self, size: int, **pids: int) -> Cost:
+        """What it costs until `size` were run."""
+
+        async def done() -> int:
+            return total(self.counts)
+
+        groups = {name: [pid] for name, pid in pids.items()} | {"server": [self.server.pid]}
+        return await cost_until(done, size, groups, LONGEST)
 
     async def run(self, *words: object) -> bytes:
         """One action of its program, to the end; answers what it printed."""
@@ -89,7 +99,7 @@ def _stage(peer: Peer, python: Path) -> Iterator[Stage]:
             "BENCH_COUNTS": f"{name}/counts",
             "PYTHONPATH": str(PROGRAMS),
         }
-        stage = Stage(peer, python, Path(name), env)
+        stage = Stage(peer, python, Path(name), running, env)
         stage.counts.mkdir()
         try:
             yield stage
@@ -108,24 +118,17 @@ async def measure(results: Results, peer: Peer, python: Path, what: str, share: 
             await _latency(results, stage, size)
         elif what == "handoff.1p":
             await stage.run("events", size)
-            results.add(what, "events/s", await _rate(stage, size, "handoff"), peer.name)
+            with stage.running("handoff") as pid:
+                cost = await stage.cost(size, dispatcher=pid)
+            cost.add_to(results, what, "event", peer.name)
         else:
             task = "io" if "io10ms" in what else "noop"
             await stage.run("fill", task, size)
-            processes = 2 if what.endswith("2p") else 1
-            rate = await _rate(stage, size, "work", task, processes, memory=(results, what))
-            results.add(what, "tasks/s", rate, peer.name)
-
-
-async def _rate(stage: Stage, size: int, *words: object, memory: tuple[Results, str] | None = None) -> float:
-    async def done() -> int:
-        return total(stage.counts)
-
-    with stage.running(*words) as pid:
-        rate = await rate_until(done, size, LONGEST)
-        if memory and memory[1].endswith("1p"):
-            memory[0].add(f"memory.rss.{memory[1]}", "MB", resident_mb(pid), stage.peer.name)
-        return rate
+            with stage.running("work", task, 2 if what.endswith("2p") else 1) as pid:
+                cost = await stage.cost(size, worker=pid)
+                if what.endswith("1p"):
+                    results.add(f"memory.rss.{what}", "MB", resident_mb(pid), peer.name)
+            cost.add_to(results, what, "task", peer.name)
 
 
 async def _latency(results: Results, stage: Stage, size: int) -> None:
