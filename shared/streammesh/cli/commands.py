@@ -9,9 +9,11 @@ import typer
 
 from streammesh.cli.api_keys import app as keys
 from streammesh.cli.check import check
+from streammesh.cli.dead import app as dead
 from streammesh.cli.events import event, task, tasks
 from streammesh.cli.new_worker import new_worker
 from streammesh.cli.publish import publish
+from streammesh.cli.subscriptions import app as subscriptions
 from streammesh.cli.watch import watch
 
 app = typer.Typer(
@@ -22,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys, name="keys")
+app.add_typer(dead, name="dead")
+app.add_typer(subscriptions, name="subscriptions")
 Folder = Annotated[Path, typer.Option(help="Where data, mails and reports are kept.")]
 
 

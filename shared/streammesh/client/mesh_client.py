@@ -126,6 +126,14 @@ class MeshClient:
         """One task."""
         return await self._get(f"/v1/tasks/{_segment(task_id)}")
 
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Ask the API what has no method here, such as `/v1/dead-letters`."""
+        return await self._get(path, query)
+
+    async def post(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Tell the API what has no method here. It may be sent more than once, as a publish is."""
+        return await self._post(path, orjson.dumps({} if body is None else body), "application/json")
+
     async def ping(self) -> None:
         """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
         await self._get("/healthz")
