@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from kombu import Connection
 from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
-from streammesh.engine import unpacking
+from kombu.utils import json as kombu_json
+from streammesh.engine import unpacking, wire_json
 from streammesh.engine.capture import CapturingProducer
 from streammesh.engine.queue_wire import Place, decode, encode, make_tag, parse_tag
 from streammesh.engine.stream_message import StreamMessage
@@ -376,3 +377,16 @@ def test_whatever_lies_in_the_stream_is_read_or_malformed(fields):
             decode(fields, "plain", ENTRY, task=task)
         except Malformed:
             pass
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, NaN]", "123456789012345678901234567890", '{"__type__": "uuid", "__value__": "x"}']
+)
+def test_an_app_that_was_configured_reads_what_kombu_reads(text):
+    try:
+        expected = kombu_json.loads(text)
+    except ValueError:
+        with pytest.raises(ValueError, match="UUID"):
+            wire_json.loads(text)
+    else:
+        assert repr(wire_json.loads(text)) == repr(expected)
