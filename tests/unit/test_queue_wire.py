@@ -380,13 +380,12 @@ def test_whatever_lies_in_the_stream_is_read_or_malformed(fields):
 
 
 @pytest.mark.parametrize(
-    "text", ["[1, NaN]", "123456789012345678901234567890", '{"__type__": "uuid", "__value__": "x"}']
+    "text",
+    [
+        "[1, NaN]",
+        "123456789012345678901234567890",
+        kombu_json.dumps({"when": datetime(2026, 11, 22, tzinfo=UTC)}),
+    ],
 )
 def test_an_app_that_was_configured_reads_what_kombu_reads(text):
-    try:
-        expected = kombu_json.loads(text)
-    except ValueError:
-        with pytest.raises(ValueError, match="UUID"):
-            wire_json.loads(text)
-    else:
-        assert repr(wire_json.loads(text)) == repr(expected)
+    assert repr(wire_json.loads(text)) == repr(kombu_json.loads(text))
