@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from typing import Any
 
 from pydantic import BaseModel
@@ -48,6 +49,14 @@ def threaded(ctx: Context) -> str:
     """A `def` handler among async ones."""
     ctx.progress(0.5, "half way")
     return threading.current_thread().name
+
+
+@service.on("probe.unstoppable")
+def unstoppable(data: dict[str, Any], ctx: Context) -> str:
+    """A `def` handler among async ones that takes a while."""
+    time.sleep(float(data["seconds"]))
+    record(f"unstoppable {ctx.event.id}")
+    return "done"
 
 
 @service.on("probe.flaky", retries=3, backoff=0.05)

@@ -12,7 +12,7 @@ from streammesh import Context, Service
 
 from tests.probe.record import is_on, record
 
-service = Service("probe_sync")
+service = Service("probe_sync", pool=os.environ.get("PROBE_POOL"))  # type: ignore[arg-type]
 
 
 @service.on("sync.noop")

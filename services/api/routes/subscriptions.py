@@ -45,7 +45,10 @@ class Paused(BaseModel):
 
 
 class SubscriptionState(BaseModel):
-    """One subscription. `held`: its tasks that wait until it is resumed; `failures`: dead letters in a row."""
+    """One subscription. `held`: its tasks that wait until it is resumed; `failures`: dead letters in a row.
+
+    `type` is empty where its service does not subscribe any more, and something of it is still paused.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -154,10 +157,14 @@ async def _states(wiring: Wiring) -> list[dict[str, Any]]:
     paused = await read_paused(wiring.redis, wiring.keys)
     held = await Holding(wiring.redis, wiring.keys, wiring.mesh).waiting()
     failures = await wiring.redis.hgetall(wiring.keys.failures())
+    known = [one for manifest in manifests for one in manifest.subscriptions]
+    gone = sorted(
+        {*paused, *held} - {one.task for one in known}
+    )  # their services want nothing of it any more
+    known += [Subscription(name.partition(".")[0], name, "") for name in gone]
     return [
         _state(one, paused.get(one.task), held.get(one.task, 0), int(failures.get(one.task.encode(), 0)))
-        for manifest in manifests
-        for one in manifest.subscriptions
+        for one in known
     ]
 
 

@@ -36,6 +36,17 @@ async def test_what_is_not_there_is_not_found(api):
     assert_problem(await api.post("/v1/subscriptions/no.body/pause", json={}), 404, "not-found")
 
 
+async def test_what_is_paused_and_left_its_manifest_can_still_be_resumed(api, mesh):
+    await mesh.subscribe("worker", "order.placed")
+    await api.post("/v1/subscriptions/worker.handle/pause", json={})
+    await mesh.redis.delete(mesh.keys.manifests())
+
+    [state] = await listed(api)
+    assert (state.task, state.type, state.service) == ("worker.handle", "", "worker")
+    assert (await api.post("/v1/subscriptions/worker.handle/resume")).status_code == 200
+    assert await listed(api) == []
+
+
 async def test_only_admins_act_and_keys_see_their_own(api, mesh, make_key):
     await mesh.subscribe("worker", "order.placed")
     await mesh.subscribe("mailer", "user.registered")
