@@ -148,8 +148,9 @@ async def _change(wiring: Wiring, task: str, reason: str | None) -> Response:
             )
         call = pause_call(wiring.keys, wiring.mesh, task, str(known[task]["type"]), reason)
         await lua.run(wiring.redis, call)
-        [now] = [state for state in await _states(wiring) if state["task"] == task]
-    return as_json(now)
+        now = {state["task"]: state for state in await _states(wiring)}
+    # One that left its manifest is on the list only while something of it is paused or waits.
+    return as_json(now.get(task) or {**known[task], "paused": None})
 
 
 async def _states(wiring: Wiring) -> list[dict[str, Any]]:
