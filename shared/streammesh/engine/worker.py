@@ -28,7 +28,10 @@ from streammesh.subscriptions import Manifest
 
 log = structlog.get_logger(__name__)
 PoolKind = Literal["async", "prefork", "threads", "solo"]
-POOLS = {"async": "streammesh.engine.async_pool:TaskPool"}
+POOLS = {
+    "async": "streammesh.engine.async_pool:TaskPool",
+    "prefork": "streammesh.engine.prefork_pool:TaskPool",
+}
 
 
 def run_worker(

@@ -1,0 +1,42 @@
+"""A single child of a prefork pool is killed: what it ran begins again at once, not at Celery's next look."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+from streammesh.client import MeshClient
+from streammesh.testing.waiting import wait_until
+
+from tests.faults.arena import API_KEY, Arena
+from tests.faults.processes import Forks
+
+pytestmark = pytest.mark.faults
+SOON = 2.0  # seconds; Celery looks every five
+
+
+async def test_what_a_killed_pool_child_ran_begins_again_at_once(tmp_path):
+    async with Forks() as forks, Arena(forks, tmp_path / "mesh", 1) as arena:
+        await arena.add("dispatcher")
+        await arena.add("fault_sync", MESH_CONCURRENCY="2")
+        await arena.add_api(1)
+        await arena.ready()
+
+        async def runs():
+            return [run for found in arena.runs().values() for run in found]
+
+        async with MeshClient(arena.url, api_key=API_KEY) as mesh:
+            await mesh.publish("fault.worked", {"n": 1, "seconds": 1.0})
+        [first] = await wait_until("the task runs", runs)
+        os.kill(first.pid, signal.SIGKILL)
+        killed = time.time()
+
+        async def again():
+            return len(await runs()) == 2
+
+        await wait_until("it runs again", again)
+        [_, second] = await runs()
+        assert second.began - killed < SOON
+        assert (second.attempt, second.session) == (2, first.session)
