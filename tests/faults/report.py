@@ -35,6 +35,23 @@ class Row:
         return row
 
 
+def together(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
+    """One row for a scenario that was played with several seeds."""
+    if len(rows) == 1:
+        return rows[0]
+    return Row(
+        rows[0].name,
+        sum(row.kills for row in rows),
+        sum(row.events for row in rows),
+        sum(row.lost for row in rows),
+        sum(row.doubled for row in rows),
+        max(row.slowest_recovery_seconds for row in rows),
+        all(row.passed for row in rows),
+        [f"seed {seed}: {text}" for seed, row in zip(seeds, rows, strict=True) for text in row.remarks],
+        [f"seed {seed}: {text}" for seed, row in zip(seeds, rows, strict=True) for text in row.findings],
+    )
+
+
 def table(rows: Sequence[Row]) -> Table:
     """For people."""
     shown = Table(title="faults", title_justify="left")

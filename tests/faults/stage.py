@@ -27,7 +27,7 @@ class Stage:
     forks: Forks
     folder: Path
     seed: int
-    size: str  # short (in `make test`), quick, normal or long
+    size: str  # short (in `make test`), quick or normal
 
     def pick(self, **sizes: Any) -> Any:
         """The value for this size."""

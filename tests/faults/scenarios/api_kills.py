@@ -17,9 +17,7 @@ FOLLOWERS, WAITERS = 3, 3
 
 async def run(stage: Stage) -> Row:
     """Two replicas behind a balancer; whoever was cut off comes back to either."""
-    kills, events, length = stage.pick(
-        short=(6, 150, 5), quick=(10, 300, 8), normal=(60, 1_500, 50), long=(300, 6_000, 240)
-    )
+    kills, events, length = stage.pick(short=(6, 150, 5), quick=(10, 300, 8), normal=(60, 1_500, 50))
     async with stage.arena() as arena:
         await arena.add("dispatcher")
         await arena.add("fault_async")

@@ -23,7 +23,7 @@ ENTRY = '[schedules.second-{n}]\nevery = "1s"\nmisfire = "all"\nevent.type = "ti
 
 async def run(stage: Stage) -> Row:
     """Five schedules, a tick a second each."""
-    kills, length = stage.pick(quick=(12, 10.0), normal=(60, 45.0), long=(300, 200.0))
+    kills, length = stage.pick(quick=(12, 10.0), normal=(60, 45.0))
     async with stage.arena() as arena:
         file = arena.folder / "schedules.toml"
         file.write_text("\n".join(ENTRY.format(n=n) for n in range(SCHEDULES)))

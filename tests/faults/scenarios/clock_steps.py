@@ -29,7 +29,7 @@ MIXED = (
 
 async def run(stage: Stage) -> Row:
     """Of two workers of each kind, and of two dispatchers, one has the bad clock."""
-    events, length = stage.pick(quick=(120, 8.0), normal=(900, 45.0), long=(3_600, 180.0))
+    events, length = stage.pick(quick=(120, 8.0), normal=(900, 45.0))
     steps = 0
     hidden: set[str] = set()
     async with stage.arena() as arena:

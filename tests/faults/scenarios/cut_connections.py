@@ -20,7 +20,7 @@ ROLES = ("dispatcher", "fault_async", "fault_sync", "api")
 
 async def run(stage: Stage) -> Row:
     """Every role reaches Redis through a proxy of its own."""
-    events, length = stage.pick(short=(120, 4), quick=(300, 10), normal=(1_500, 50), long=(6_000, 200))
+    events, length = stage.pick(short=(120, 4), quick=(300, 10), normal=(1_500, 50))
     async with stage.arena() as arena:
         proxies = {role: Proxy([arena.server.port], arena.rng.getrandbits(32)) for role in ROLES}
         for proxy in proxies.values():

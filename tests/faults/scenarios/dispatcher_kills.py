@@ -21,9 +21,7 @@ GREEDY = {
 
 async def run(stage: Stage) -> Row:
     """Three dispatchers, one of which is just being killed."""
-    kills, events, seconds = stage.pick(
-        short=(25, 200, 4), quick=(40, 400, 8), normal=(300, 1_500, 45), long=(1_100, 6_000, 160)
-    )
+    kills, events, seconds = stage.pick(short=(25, 200, 4), quick=(40, 400, 8), normal=(300, 1_500, 45))
     played, done = await under_kills(stage, "services.dispatcher", kills, events, seconds)
     return played.row(NAME, done, recovery.slowest_hand_off(played.facts))
 

@@ -14,7 +14,7 @@ KILLS = 5
 
 async def run(stage: Stage) -> Row:
     """Everything as in production but for the lease."""
-    events, seconds = stage.pick(quick=(500, 8), normal=(2_000, 25), long=(2_000, 25))
+    events, seconds = stage.pick(quick=(500, 8), normal=(2_000, 25))
     async with stage.arena() as arena:
         dispatchers = await arena.add("dispatcher")
         await arena.add("fault_async")

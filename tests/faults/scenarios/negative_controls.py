@@ -14,9 +14,7 @@ HASTY = "control, acknowledged before hand-off: must lose"
 
 async def ungated(stage: Stage) -> Row:
     """Without the gate, what two dispatchers hold is handed over twice."""
-    kills, events, seconds = stage.pick(
-        short=(5, 150, 3), quick=(10, 200, 4), normal=(40, 600, 12), long=(40, 600, 12)
-    )
+    kills, events, seconds = stage.pick(short=(5, 150, 3), quick=(10, 200, 4), normal=(40, 600, 12))
     played, done = await under_kills(
         stage, "tests.faults.controls.ungated", kills, events, seconds, patience=15
     )
@@ -29,7 +27,7 @@ async def ungated(stage: Stage) -> Row:
 
 async def hasty(stage: Stage) -> Row:
     """Acknowledged first, what a killed dispatcher held is gone."""
-    kills, events, seconds = stage.pick(quick=(30, 300, 6), normal=(60, 900, 15), long=(60, 900, 15))
+    kills, events, seconds = stage.pick(quick=(30, 300, 6), normal=(60, 900, 15))
     played, done = await under_kills(
         stage, "tests.faults.controls.hasty", kills, events, seconds, patience=10, env=SLOW
     )

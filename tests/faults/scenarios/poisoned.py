@@ -19,7 +19,7 @@ PATIENCE = 30  # seconds; unknown tasks are kept for a while, in case a newer wo
 
 async def run(stage: Stage) -> Row:
     """Bad entries at random moments within the load."""
-    bad, events, length = stage.pick(quick=(100, 300, 8), normal=(200, 2_000, 40), long=(1_000, 8_000, 160))
+    bad, events, length = stage.pick(quick=(100, 300, 8), normal=(200, 2_000, 40))
     async with stage.arena(MESH_UNKNOWN_TASK_TIMEOUT="3s") as arena:
         await arena.add("dispatcher", 2)
         await arena.add("fault_async", 2)

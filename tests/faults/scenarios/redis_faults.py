@@ -32,7 +32,7 @@ async def restarts_always(stage: Stage) -> Row:
 
 async def pauses(stage: Stage) -> Row:
     """A server that answers nothing for a while, with all its connections open: five leases long."""
-    seconds = stage.pick(quick=5.0, normal=10.0, long=10.0)
+    seconds = stage.pick(quick=5.0, normal=10.0)
 
     async def pause(arena: Arena, number: int) -> tuple[float, float | None]:
         arena.server.pause()
@@ -40,7 +40,7 @@ async def pauses(stage: Stage) -> Row:
         arena.server.resume()
         return time.time(), None
 
-    times = stage.pick(quick=1, normal=2, long=6)
+    times = stage.pick(quick=1, normal=2)
     return await _play(stage, "everysec", f"Redis paused for {seconds:.0f} s", pause, times, seconds + 6)
 
 
@@ -53,7 +53,7 @@ async def _restarts(stage: Stage, fsync: str, name: str) -> Row:
         back = await arena.server_up()
         return back, down if kill and fsync == "everysec" else None
 
-    return await _play(stage, fsync, name, restart, stage.pick(quick=2, normal=10, long=30), 6.0)
+    return await _play(stage, fsync, name, restart, stage.pick(quick=2, normal=10), 6.0)
 
 
 async def _play(stage: Stage, fsync: str, name: str, breaks: Break, times: int, every: float) -> Row:

@@ -27,9 +27,7 @@ LONGER = (
 
 async def run(stage: Stage) -> Row:
     """Two async and two prefork workers, of which one is just being killed."""
-    kills, events, length = stage.pick(
-        short=(10, 80, 6), quick=(16, 160, 10), normal=(80, 800, 50), long=(320, 3_200, 200)
-    )
+    kills, events, length = stage.pick(short=(10, 80, 6), quick=(16, 160, 10), normal=(80, 800, 50))
     async with stage.arena() as arena:
         await arena.add("dispatcher")
         workers = [
