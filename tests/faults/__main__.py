@@ -24,6 +24,7 @@ from tests.faults.scenarios import (
     negative_controls,
     poisoned,
     redis_faults,
+    rolling,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -35,6 +36,7 @@ SCENARIOS: dict[str, Scenario] = {
     "dispatcher": dispatcher_kills.run,
     "worker": worker_kills.run,
     "api": api_kills.run,
+    "rolling": rolling.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,
@@ -86,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        "--quick", action="store_const", const="quick", dest="size", help="small, under 3 minutes"
+        "--quick", action="store_const", const="quick", dest="size", help="small, in about three minutes"
     )
     size.add_argument("--long", action="store_true", help=f"with {LONG} seeds, one after the other")
     parser.add_argument("--seed", type=int, default=1, help="what random choices are made of (default 1)")

@@ -55,6 +55,16 @@ def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Ite
     return max(waits)
 
 
+def interrupted(runs: Mapping[str, Sequence[Run]], kills: Iterable[Killed]) -> int:
+    """How many handlers were killed in the middle."""
+    dead = {kill.pid: kill.at for kill in kills}
+    return sum(
+        run.through is None and run.began <= (dead.get(run.pid) or dead.get(run.session) or 0.0)
+        for mine in runs.values()
+        for run in mine
+    )
+
+
 def slowest_return(
     facts: Facts, backs: Iterable[float], accepted: Sequence[float], services: Sequence[str]
 ) -> float:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from tests.faults import recovery
 from tests.faults.arena import API_KEY
 from tests.faults.checker import check_pushed, last_position
 from tests.faults.followers import Follower
 from tests.faults.proxy import Proxy
+from tests.faults.records import Run
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
+from tests.faults.witness import Facts
 
 NAME = "connections to Redis cut, replies of scripts lost"
 LOSE_REPLIES = 0.02  # of all script calls
@@ -51,9 +55,21 @@ async def run(stage: Stage) -> Row:
         played.remarks.append(
             f"{cuts:,} connections cut, and {sum(lost.values()):,} replies of scripts that had run lost: {lost}"
         )
+        idle = _attempts_without_a_run(played.facts, arena.runs())
+        if idle:
+            played.remarks.append(
+                f"{idle} attempts were counted in which no handler ran: the reply to a claim was lost"
+            )
         for proxy in proxies.values():
             proxy.cut_all()
         row = played.row(NAME, cuts + sum(lost.values()), recovery.slowest_end(played.facts))
     for proxy in proxies.values():
         await proxy.__aexit__(None, None, None)
     return row
+
+
+def _attempts_without_a_run(facts: Facts, runs: Mapping[str, Sequence[Run]]) -> int:
+    told = Counter(note.task for note in facts.told if note.type == "task.started")
+    return sum(
+        max(0, told[hands[0].task] - len(runs.get(hands[0].task, ()))) for hands in facts.handed.values()
+    )

@@ -46,11 +46,11 @@ async def run(stage: Stage) -> Row:
 
         played = await play(arena, events, length, trouble, kinds=LONGER, patience=90)
         done = [*arena.kills, *children]
-        hit = sum(run.through is None for runs in arena.runs().values() for run in runs)
+        hit = recovery.interrupted(arena.runs(), done)
         whole = sum(not kill.alone for kill in arena.kills)
         played.remarks.append(
             f"{whole} whole workers, {len(arena.kills) - whole} parents alone, {len(children)} pool children;"
-            f" {hit} handlers did not come to their end"
+            f" {hit} handlers were killed in the middle"
         )
         slowest = recovery.slowest_takeover(arena.runs(), played.facts, done)
         return played.row(NAME, len(done), slowest, within=LEASE + 2)
