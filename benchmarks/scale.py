@@ -27,6 +27,7 @@ class Spent:
     tasks: int = 0
     seconds: float = 0.0
     cpu: float = 0.0
+    server_mb: float = 0.0  # of data in the server when it began
 
     @property
     def cpu_us(self) -> float:
@@ -71,6 +72,8 @@ async def _at_backlog(backlog: int) -> Spent:
             if waiting < backlog * 0.9:
                 await mesh.publish("bench.noop", backlog - waiting, small=True)
                 waiting = backlog
+                memory = await mesh.redis.info("memory")
+                cost.server_mb = cost.server_mb or memory["used_memory"] / 2**20
             done = cost.tasks
             await _hand_over(mesh, dispatcher, BURST, cost)
             waiting -= cost.tasks - done
@@ -84,6 +87,7 @@ async def backlog(results: Results, size: int) -> None:
         costs[name] = await _at_backlog(waiting)
         results.add(f"scale.backlog.{name}.cpu", "µs/event", costs[name].cpu_us)
         results.add(f"scale.backlog.{name}.time", "µs/event", costs[name].time_us)
+        results.add(f"memory.server.backlog.{name}", "MB", costs[name].server_mb)
     results.add("scale.backlog.ratio", "×", costs["1m"].cpu_us / costs["1k"].cpu_us)
     results.add("scale.backlog.ratio.time", "×", costs["1m"].time_us / costs["1k"].time_us)
 

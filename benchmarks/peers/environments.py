@@ -37,6 +37,7 @@ def environment(name: str) -> Path:
         [*pip, str(python), *tail, "-r", str(wanted)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise NoEnvironment(f"{name}: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
+        _, _, last_line = (done.stderr or done.stdout).strip().rpartition("\n")
+        raise NoEnvironment(f"{name}: {last_line}")
     stamp.write_text(digest)
     return python
