@@ -18,12 +18,11 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
 
     wire_json.install()
     redis_tls = tls_options(settings) if settings.redis_url.startswith("rediss") else None
-    broker_tls = redis_tls if not settings.broker_url else None
     return {
         # Where it runs
-        "broker_url": settings.broker_url or broker_url(settings.redis_url),
+        "broker_url": broker_url(settings.redis_url),
         "broker_transport_options": broker_options(settings),
-        "broker_use_ssl": broker_tls,
+        "broker_use_ssl": redis_tls,
         # How long Redis may be away while a workflow goes from part to part: about 18 s. Before it sends a
         # chord's body Celery takes a claim that outlives a killed worker by what these two allow, a minute.
         "broker_connection_timeout": 2,
@@ -67,9 +66,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
 
 
 def broker_options(settings: MeshSettings) -> dict[str, Any]:
-    """Options of the stream transport; of RabbitMQ, only confirmed publishing."""
-    if settings.broker_url and settings.broker_url.startswith("amqp"):
-        return {"confirm_publish": True}
+    """Options of the stream transport."""
     options: dict[str, Any] = {
         "namespace": settings.namespace,
         "lease_seconds": settings.lease.total_seconds(),
