@@ -14,7 +14,6 @@ import time
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import redis
 import structlog
@@ -22,11 +21,11 @@ from redis.exceptions import RedisError
 
 from streammesh import lua
 from streammesh.engine.held import Held
+from streammesh.engine.holdings import ACK_DELAY, Holdings
 from streammesh.engine.parking import put_back
 from streammesh.engine.queue_calls import QueueCalls
 
 RENEWALS_PER_LEASE = 4  # three may fail before another worker may take over
-ACK_DELAY = 0.02  # seconds an acknowledgement may wait for others to travel with
 BUSY_SECONDS = 1.0  # after an acknowledgement the thread looks every ACK_DELAY by itself: no need to wake it
 DRAIN_LOOK = 0.2  # seconds between looks at what was dropped, while reading has ended
 CLOSE_SECONDS = 2.0  # how long closing waits for the thread to say goodbye to Redis
@@ -34,114 +33,21 @@ log = structlog.get_logger(__name__)
 _live: weakref.WeakSet[LeaseKeeper] = weakref.WeakSet()
 
 
-class LeaseKeeper:
-    """What one consumer holds, and the thread that looks after it. All methods may be called from any thread."""
+class LeaseKeeper(Holdings):
+    """What one consumer holds, and the thread that looks after it. Public methods may be called from any thread."""
 
     def __init__(self, calls: QueueCalls, open_client: Callable[[], redis.Redis]) -> None:
         self.calls = calls
         self.never_to_run: Callable[[], set[int]] = lambda: set()  # ids of messages; see `dropping.py`
         self._open, self._pid = open_client, os.getpid()
         lease = calls.lease_ms / 1000
-        self._renew_every, self._retry_after = lease / RENEWALS_PER_LEASE, min(1.0, lease / 10)
-        self._wake = threading.Condition()
+        super().__init__(lease / RENEWALS_PER_LEASE)
+        self._retry_after = min(1.0, lease / 10)
         self._flushing = threading.Lock()
         self._settled = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._held: dict[str, Held] = {}
-        self._ended: dict[str, Held] = {}
-        self._back: list[Held] = []
-        self._again: list[Held] = []
-        self._streams: set[str] = set()
-        self._draining = self._closing = self._unreachable = self._cold = False
+        self._closing = self._unreachable = False
         self._left = 0  # streams' groups while closing: 0 not yet, 1 but for what is still held, 2 for good
-        self._ended_since = self._last_ack = self._renewed_at = self._not_before = self._looked_at = 0.0
-        self._sleeps_until = 0.0
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    # --- what the channel tells ---------------------------------------------------------------
-
-    def joined(self, streams: Iterable[str], *, warm_up: bool = False) -> None:
-        """The consumer reads these streams from now on.
-
-        `warm_up` connects and loads the script now: with a task at work that hogs the interpreter, the many
-        steps of connecting could take longer than the first lease.
-        """
-        with self._wake:
-            self._streams.update(streams)
-            self._draining = False
-            if warm_up and self._thread is None:
-                self._cold = True
-                self._notify_by(0)
-
-    def hold(self, tag: str, held: Held) -> None:
-        """Hold an entry that was just read."""
-        with self._wake:
-            if not self._held and not self._ended:
-                self._renewed_at = time.monotonic()
-            self._held[tag] = held
-            self._notify_by(self._renewed_at + self._renew_every)
-
-    def holds(self, tag: str) -> bool:
-        """Whether the entry of this tag is being worked on here."""
-        return tag in self._held or tag in self._ended
-
-    def tags(self) -> list[str]:
-        """The tags of everything that was delivered and has not ended."""
-        with self._wake:
-            return [tag for tag, held in self._held.items() if held.begun]
-
-    def shown(self, tag: str, message: Any) -> None:
-        """The entry was delivered as this message."""
-        held = self._held.get(tag)
-        if held is not None:
-            held.show(message)
-
-    def ack(self, tag: str) -> None:
-        """The entry has ended; harmless for one that is not held. Never blocks on Redis."""
-        with self._wake:
-            held = self._held.pop(tag, None)
-            if held is None:
-                return
-            self._last_ack = time.monotonic()
-            if not self._ended:
-                self._ended_since = self._last_ack
-            self._ended[tag] = held
-            self._notify_by(self._ended_since + ACK_DELAY)
-
-    def settled(self, tag: str) -> None:
-        """The entry has ended and is gone from its queue already: a ledger script removed it."""
-        with self._wake:
-            self._held.pop(tag, None)
-
-    def release(self, tag: str) -> Held | None:
-        """Hold the entry no more: the caller has other plans with it."""
-        with self._wake:
-            return self._held.pop(tag, None)
-
-    def give_back(self, tags: Iterable[str]) -> None:
-        """Let others have these entries, at once."""
-        with self._wake:
-            given = [held for tag in tags if (held := self._held.pop(tag, None))]
-            self._back += given
-            if given:
-                self._notify_by(0)
-
-    def requeue(self, tag: str) -> None:
-        """Put the entry back at the end of its queue, at once."""
-        with self._wake:
-            held = self._held.pop(tag, None)
-            if held is not None:
-                self._again.append(held)
-                self._notify_by(0)
-
-    def drain(self) -> None:
-        """Reading has ended: look more often for entries that were dropped."""
-        with self._wake:
-            self._draining = True
-            if self._thread is not None:
-                self._notify_by(0)
+        self._not_before = self._looked_at = self._sleeps_until = 0.0
 
     def flush(self, client: redis.Redis) -> None:
         """Send the acknowledgements that wait, over `client`. What fails stays and is sent later."""
@@ -211,7 +117,9 @@ class LeaseKeeper:
         return max(min(due), self._not_before) - now
 
     def _should_leave(self) -> bool:
-        return self._closing and (self._left == 0 or (self._left == 1 and not self._held and not self._ended))
+        if not self._closing or self._back or self._again:
+            return False  # leaving gives back too, but as what nobody can have begun
+        return self._left == 0 or (self._left == 1 and not self._held and not self._ended)
 
     def _run(self) -> None:
         client: redis.Redis | None = None

@@ -5,32 +5,28 @@ from __future__ import annotations
 import os
 import socket
 from bisect import bisect
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any
 from uuid import uuid4
 
-import redis
 from kombu.transport import redis as kombu_redis
 
-from streammesh import lua
-from streammesh.engine.broker_address import open_pool
 from streammesh.engine.lease_keeper import LeaseKeeper
 from streammesh.engine.parking import put_back
 from streammesh.engine.queue_calls import QueueCalls
 from streammesh.engine.queue_wire import BODY, HEAD, encode
+from streammesh.engine.stream_connections import StreamConnections
 from streammesh.engine.stream_message import StreamMessage
 from streammesh.engine.stream_qos import StreamQoS
 from streammesh.engine.stream_reader import StreamReader
 from streammesh.keys import Keys
 
-T = TypeVar("T")
 AUTO_DELETE_MS = 3_600_000  # an auto-delete queue without `x-expires` that nobody reads is gone after an hour
 PURGE_BATCH = 10_000  # entries that one script call removes, so that others get their turn
 TRANSIENT = 1  # AMQP's delivery_mode of what is worth nothing once its reader is gone
 
 
-class StreamChannel(kombu_redis.Channel):
+class StreamChannel(StreamConnections):
     """Direct and topic queues are streams with one consumer group; fanout is pub/sub, as in kombu.
 
     Priorities go from 0 (low) to 9 (high), as in AMQP and in the mesh, and the other way round from
@@ -50,7 +46,7 @@ class StreamChannel(kombu_redis.Channel):
     lease_seconds = 15.0
     max_deliveries = 10
     dead_letters_kept = 100_000
-    socket_timeout = 10.0
+    socket_timeout = 5.0
     socket_connect_timeout = 5.0
     socket_keepalive = True
     health_check_interval = 10
@@ -64,7 +60,6 @@ class StreamChannel(kombu_redis.Channel):
         wanted = {name: topts.get(name, getattr(type(self), name)) for name in ("namespace", "lease_seconds")}
         self.keys = Keys(wanted["namespace"])
         self.no_ack_queues: set[str] = set()
-        self._commands: redis.Redis | None = None
         self._kept_alive_at = 0.0
         self.calls = QueueCalls(
             self.keys,
@@ -73,84 +68,16 @@ class StreamChannel(kombu_redis.Channel):
             int(topts.get("max_deliveries", self.max_deliveries)),
             int(topts.get("dead_letters_kept", self.dead_letters_kept)),
         )
-        self.keeper = LeaseKeeper(self.calls, self._client_of_keeper)
+        self.keeper = LeaseKeeper(self.calls, self.client_of_keeper)
         self.steps = sorted({0, *topts.get("priority_steps", self.priority_steps)})
         self.reader = StreamReader(self)
         self.keyprefix_queue = self.keys.binding("%s")
         self.keyprefix_binding_permanent = self.keys.binding_permanent("%s")
         self.keyprefix_binding_deadlines = self.keys.binding_deadlines()
-        self._address = connection.client.hostname
-        self._ssl = connection.client.ssl
+        self.use_address(connection.client.hostname, connection.client.ssl)
         super().__init__(connection, **options)
         database = int(self.pool.connection_kwargs.get("db") or 0)
         self.keyprefix_fanout = self.keys.fanout(database)
-
-    # --- connections --------------------------------------------------------------------------
-
-    def _options(self) -> dict[str, Any]:
-        tls = self._ssl if isinstance(self._ssl, dict) else {}
-        return {
-            "max_connections": self.max_connections,
-            "socket_timeout": self.socket_timeout,
-            "socket_connect_timeout": self.socket_connect_timeout,
-            "socket_keepalive": self.socket_keepalive,
-            "socket_keepalive_options": self.socket_keepalive_options,
-            "health_check_interval": self.health_check_interval,
-            "client_name": self.client_name,
-            **tls,
-        }
-
-    def _get_pool(self, asynchronous: bool = False) -> Any:
-        """As kombu's; connections of the asynchronous pool leave the poller when they break."""
-        channel = self
-
-        def watched(kind: type[Any]) -> type[Any]:
-            class Watched(kind):
-                def disconnect(self, *args: Any, **options: Any) -> None:
-                    super().disconnect(*args, **options)
-                    if channel._registered:
-                        channel._on_connection_disconnect(self)
-
-            return Watched
-
-        pool, sentinel = open_pool(self._address, self._options(), watched if asynchronous else None)
-        if asynchronous:
-            self._async_sentinel_manager = sentinel
-        else:
-            self._sentinel_manager = sentinel
-        return pool
-
-    def _client_of_keeper(self) -> redis.Redis:
-        # One connection, used as it is: every check of a pool is a step for which a thread needs the interpreter.
-        options = {**self._options(), "max_connections": 1, "health_check_interval": 0}
-        pool, _ = open_pool(self._address, options)
-        return redis.Redis(connection_pool=pool, single_connection_client=True)
-
-    @property
-    def commands(self) -> redis.Redis:
-        """The client for everything that does not wait: one per channel, not one per command."""
-        pool = self.pool
-        if self._commands is None or self._commands.connection_pool is not pool:
-            self._commands = redis.Redis(connection_pool=pool)
-        return self._commands
-
-    @contextmanager
-    def conn_or_acquire(self, client: Any = None) -> Iterator[Any]:
-        """As kombu's, with the channel's one client."""
-        yield client or self.commands
-
-    def run(self, call: lua.Call[T]) -> T:
-        """Make a script call."""
-        return lua.run_sync(self.commands, call)
-
-    def client_id(self, connection: Any) -> int:
-        """Redis's number of a connection on which nothing is under way: told in RESP3's handshake, else asked for."""
-        metadata = connection.handshake_metadata or {}
-        number = metadata.get(b"id", metadata.get("id"))
-        if number is None:
-            connection.send_command("CLIENT", "ID")
-            number = connection.read_response()
-        return int(number)
 
     # --- queues -------------------------------------------------------------------------------
 

@@ -16,14 +16,13 @@ from typing import Any
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
+from streammesh.engine.admission import Admission
 from streammesh.engine.held import Held
 from streammesh.engine.lease_keeper import held_here
-from streammesh.engine.parking import park, poison_reason
 from streammesh.engine.queue_calls import Read, read_answer
-from streammesh.engine.queue_wire import TIMES, WAKE, decode, make_tag
-from streammesh.errors import Malformed
+from streammesh.engine.queue_wire import WAKE
 from streammesh.keys import WORKERS
 from streammesh.redis_client import is_unavailable
 
@@ -42,13 +41,12 @@ class StreamReader:
     def __init__(self, channel: Any) -> None:
         self._channel, self._calls, self._keeper = channel, channel.calls, channel.keeper
         self._lease = channel.calls.lease_ms / 1000
+        self._admission = Admission(channel)
         self._arrived: deque[tuple[str, dict[str, Any]]] = deque()
-        self._places: dict[str, tuple[str, int]] = {}
         self._sent_at = self._waits = self._tidied_at = 0.0
         self._rung = True  # a consumer that starts looks for what was given back
         # Owners that were cut off together with us (a restart, a failover) renew before we look for dead ones.
         self._take_at = time.monotonic() + self._grace
-        self._workers: dict[str, Any] = {}  # queue -> the Celery consumer that reads it now
         self._client_id, self._socket = 0, None
         self._lifetime: float | None = None
 
@@ -59,15 +57,17 @@ class StreamReader:
     @property
     def concurrency(self) -> int:
         """How many tasks the Celery worker behind this channel runs at once; 0 when there is none."""
-        return sum(int(worker.pool.num_processes) for worker in set(self._workers.values()) if worker.pool)
+        return sum(
+            int(worker.pool.num_processes) for worker in set(self._admission.workers.values()) if worker.pool
+        )
 
     def consumes(self, queue: str, callback: Any) -> None:
         """Entries of `queue` go to `callback` from now on."""
         worker = _celery_consumer(callback)
         if worker is not None:
-            self._workers[queue] = worker
+            self._admission.workers[queue] = worker
         for step in self._channel.steps:
-            self._places[self._channel.keys.queue(queue, step)] = (queue, step)
+            self._admission.places[self._channel.keys.queue(queue, step)] = (queue, step)
 
     # --- before waiting -----------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class StreamReader:
         transport = self._channel.connection
         loop = transport.loop
         began, some = time.monotonic(), False
-        while self._arrived and not (self._workers and _is_stopping()):
+        while self._arrived and not (self._admission.workers and _is_stopping()):
             queue, message = self._arrived.popleft()
             if queue not in transport._callbacks:
                 self._keeper.give_back([message["properties"]["delivery_tag"]])
@@ -141,14 +141,16 @@ class StreamReader:
         """One entry of `queue` as a message, or None; for `basic.get`."""
         channel, calls = self._channel, self._calls
         streams = [channel.keys.queue(queue, step) for step in channel.steps[::-1]]
-        self._places.update(zip(streams, ((queue, step) for step in channel.steps[::-1]), strict=True))
+        self._admission.places.update(
+            zip(streams, ((queue, step) for step in channel.steps[::-1]), strict=True)
+        )
         self._keeper.joined(streams)
         while True:
             reads = channel.run(calls.take(streams, 1, stale=False)).entries or self._read_now(streams, 1)
             if not reads:
                 return None
             read = reads[0]
-            raw = None if WAKE in read.fields else self._message(queue, read)
+            raw = None if WAKE in read.fields else self._admission.message(read)
             if raw is None or no_ack:
                 channel.run(calls.ack({read.stream: [read.entry]}))
             if raw is not None:
@@ -181,7 +183,7 @@ class StreamReader:
         if back:
             self._keeper.give_back([message["properties"]["delivery_tag"] for message in back])
         if queue is not None:
-            self._workers.pop(queue, None)
+            self._admission.workers.pop(queue, None)
 
     # --- parts --------------------------------------------------------------------------------
 
@@ -259,56 +261,12 @@ class StreamReader:
                 self._tidied_at = now
         if taken.entries:
             log.info("lease.taken_over", consumer=self._calls.consumer, count=len(taken.entries))
-            self._admit(read for read in taken.entries if not held_here(self._tag(read)))
-
-    def _tag(self, read: Read) -> str:
-        queue, step = self._places[read.stream]
-        return make_tag(queue, step, read.entry)
+            self._admit(read for read in taken.entries if not held_here(self._admission.tag(read)))
 
     def _admit(self, reads: Iterable[Read]) -> None:
-        """Hold what can be delivered, park what never may be, drop doorbells."""
-        ended: dict[str, list[str]] = defaultdict(list)
-        for read in reads:
-            queue, _ = self._places[read.stream]
-            self._channel._queue_cycle.rotate(queue)  # the next read begins with another queue
-            if WAKE in read.fields:
-                self._rung = True
-                ended[read.stream].append(read.entry)
-                continue
-            message = self._message(queue, read)
-            if message is None:
-                continue
-            if queue in self._channel.no_ack_queues:
-                ended[read.stream].append(read.entry)
-            else:
-                held = Held(queue, read.stream, read.entry, weakly=queue in self._workers)
-                self._keeper.hold(message["properties"]["delivery_tag"], held)
-            self._arrived.append((queue, message))
-        if ended:
-            self._channel.run(self._calls.ack(ended))
-
-    def _message(self, queue: str, read: Read) -> dict[str, Any] | None:
-        try:
-            before = int(read.fields.get(TIMES, 0))
-            times = before + read.deliveries
-            if times > self._calls.max_deliveries:
-                self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
-                return None
-            step = self._places[read.stream][1]
-            again, is_task = times > 1, queue in self._workers
-            return decode(read.fields, queue, read.entry, step=step, redelivered=again, task=is_task)
-        except (Malformed, ValueError) as error:
-            self._park(queue, read, "Malformed", str(error))
-            return None
-
-    def _park(self, queue: str, read: Read, kind: str, reason: str) -> None:
-        try:
-            park(self._channel.commands, self._calls, queue, read, kind, reason)
-        except RedisError as error:
-            if isinstance(error, self._channel.connection_errors):
-                raise
-            # Out of memory, say. It stays pending without a lease, and whoever takes it over tries again.
-            log.error("queue.cannot_park", queue=queue, entry=read.entry, reason=str(error))
+        admitted, rung = self._admission.admit(reads)
+        self._arrived += admitted
+        self._rung = self._rung or rung
 
 
 def _celery_consumer(callback: Any) -> Any:
