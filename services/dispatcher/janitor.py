@@ -18,12 +18,13 @@ from streammesh.rows import TaskRow
 from streammesh.settings import MeshSettings
 from streammesh.streams.due import DueSet
 from streammesh.subscriptions import Delivery, Subscription
-from streammesh.vanished import OpenTasks, Vanished
+from streammesh.vanished import FIRST, Cursor, OpenTasks, Vanished
 
 from services.dispatcher.planning import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
+PAGES = 10  # of one service's tasks in one look, so that a long backlog costs no more than a short one
 NOT_KEPT = Failure("its queue entry vanished, and its event is not kept any more", "Vanished")
 
 
@@ -42,6 +43,7 @@ class Janitor:
         self._client, self._keys, self._own = client, keys, own
         self._ledger, self._open = Ledger(keys, settings), OpenTasks(client, keys, settings)
         self._encode, self._clock = encode, clock
+        self._cursors: dict[str, Cursor] = {}
 
     async def run(self) -> None:
         """Look for ever."""
@@ -50,14 +52,20 @@ class Janitor:
             await self.look()
 
     async def look(self) -> int:
-        """Look at every service once; answers how many tasks were queued again."""
+        """Look at some tasks of every service, going on where it stopped; answers how many were queued again."""
         before = await DueSet(self._client, self._keys).now_ms()
         before -= round(self._own.janitor_after.total_seconds() * 1000)
         queued = 0
         for manifest in await read_manifests(self._client, self._keys):
             wants = {one.task: one for one in manifest.subscriptions}
-            async for found in self._open.vanished(manifest.service, before):
-                queued += await self._queue_again(found, wants.get(found.row.name))
+            service = manifest.service
+            for _ in range(PAGES):
+                lost, cursor = await self._open.look(service, before, self._cursors.get(service, FIRST))
+                for found in lost:
+                    queued += await self._queue_again(found, wants.get(found.row.name))
+                self._cursors[service] = cursor or FIRST
+                if cursor is None:
+                    break
         return queued
 
     async def _queue_again(self, found: Vanished, wants: Subscription | None) -> bool:

@@ -86,7 +86,8 @@ async def expire_leftovers() -> dict[str, int]:
         return await expire(client, keys, own_settings().dead_letters_kept)
 
 
-@service.on(ALERT_RAISED, retries=5, backoff=2, timeout=30, expires=timedelta(hours=1))
+# Paused, nobody would be told of anything, not even of that.
+@service.on(ALERT_RAISED, retries=5, backoff=2, timeout=30, expires=timedelta(hours=1), breaker=False)
 async def send_alert(data: dict[str, Any]) -> dict[str, Any]:
     """Tell the webhook. That it fails is seen in the ledger, and raises no alert of its own."""
     url = alert_settings().webhook_url

@@ -118,12 +118,14 @@ class Ledger:
         follow_ups: Sequence[Event] = (),
         keep: timedelta | None = None,
         dead_letter: Mapping[str, Any] | None = None,
+        breaker: bool = True,
     ) -> lua.Call[str]:
         """`finish.lua`: end a task with its outcome and all that follows from it, in one step.
 
         `attempt` is the token of the claim, or ANYBODYS, or THIS_ENTRYS. Answers `done`, `lost` (the token
         is no longer the current one, nothing was changed), `ended` (it had ended otherwise) or `cancelled`
-        (it should fail, and is wanted cancelled: finish it so).
+        (it should fail, and is wanted cancelled: finish it so). Without `breaker` its dead letter does not count
+        towards the pause of its subscription.
         The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
         """
         keys, settings, shown = self.keys, self.settings, attempt if isinstance(attempt, int) else 0
@@ -154,7 +156,7 @@ class Ledger:
                 *self._told(ref),
                 *(fragment, plain_json.dumps(dead_letter) if dead_letter else ""),
                 *(settings.dead_letters_kept, ref.name, ms(settings.retention), keys.manifests_changed()),
-                *(ref.event.to_json() if dead_letter else "", settings.breaker_failures),
+                *(ref.event.to_json() if dead_letter else "", settings.breaker_failures if breaker else 0),
                 *args,
             ],
             lambda answer: str(answer[0].decode()),
@@ -211,7 +213,7 @@ class Ledger:
 
         Answers `done`, `lost` or `cancelled`.
         """
-        args: list[lua.Arg] = [attempt, place.entry, WORKERS, workflow]
+        args: list[lua.Arg] = [attempt, place.entry, WORKERS, workflow, ms(self.settings.retention) * 2]
         for _, h, b in entries:
             args += [h, b]
         return lua.Call(

@@ -68,6 +68,7 @@ class Service:
         expires: Seconds | None = None,
         priority: int | None = None,
         keep: Seconds | None = None,
+        breaker: bool = True,
         name: str | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
@@ -76,6 +77,7 @@ class Service:
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high). `keep`: how long the ended record stays.
+        `breaker=False`: never pause it, however often it fails in a row.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidManifest or TypeError when the handler or the options cannot be taken.
         """
@@ -98,12 +100,14 @@ class Service:
             self._subscriptions.append(subscription)
             self._bindings[task_name] = binding
             policy = RetryPolicy(retries, _span(backoff), _span(backoff_cap))
-            self._add_task(subscription, binding, policy)
+            self._add_task(subscription, binding, policy, breaker)
             return handler
 
         return decorate
 
-    def _add_task(self, subscription: Subscription, binding: Binding, policy: RetryPolicy) -> None:
+    def _add_task(
+        self, subscription: Subscription, binding: Binding, policy: RetryPolicy, breaker: bool
+    ) -> None:
         task = type(
             subscription.task,
             (DeliveryTask,),
@@ -112,6 +116,7 @@ class Service:
                 "subscription": subscription,
                 "binding": binding,
                 "policy": policy,
+                "breaker": breaker,
                 "plumbing": self._plumbing,
             },
         )

@@ -7,7 +7,6 @@ runs one counts.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import redis.asyncio
@@ -17,7 +16,10 @@ from streammesh.keys import Keys
 from streammesh.rows import TaskRow, parse_task
 from streammesh.settings import MeshSettings
 
-PAGE = 200  # tasks looked at in one round trip
+PAGE = 200  # tasks looked at in one go
+FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due")
+Cursor = tuple[str, int]  # score to begin at, and how many of that score were looked at
+FIRST: Cursor = ("-inf", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,56 +36,78 @@ class OpenTasks:
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
         self._client, self._keys, self._settings = client, keys, settings
 
-    async def vanished(self, service: str, before_ms: int) -> AsyncIterator[Vanished]:
-        """Those of a service, handed over before that time, that lie nowhere; and tidies the list."""
-        key, after = self._keys.open_tasks(service), "-inf"
-        offset = 0
-        while True:
-            found = await self._client.zrange(
-                key, after, f"({before_ms}", byscore=True, offset=offset, num=PAGE, withscores=True
-            )
-            if not found:
-                return
-            last = int(found[-1][1])
-            same = sum(int(score) == last for _, score in found)
-            offset, after = same + (offset if same == len(found) else 0), str(last)
-            rows = await self._rows([task_id.decode() for task_id, _ in found])
-            over = [task_id for task_id, row in rows.items() if row is None or row.ended]
-            if over:
-                await self._client.zrem(key, *over)
-                offset = max(0, offset - len(over))
-            for one in await self._nowhere([row for row in rows.values() if row and not row.ended]):
-                if _since(one.row) < before_ms:
-                    yield one
+    async def look(
+        self, service: str, before_ms: int, cursor: Cursor = FIRST
+    ) -> tuple[list[Vanished], Cursor | None]:
+        """Look at one page of a service's tasks that were handed over before that time, the oldest first.
 
-    async def _rows(self, task_ids: list[str]) -> dict[str, TaskRow | None]:
+        Answers those that lie nowhere since then, and where to go on, None at the end. Tidies the list.
+        """
+        key, (begin, skipped) = self._keys.open_tasks(service), cursor
+        found = await self._client.zrange(
+            key, begin, f"({before_ms}", byscore=True, offset=skipped, num=PAGE, withscores=True
+        )
+        if not found:
+            return [], None
+        last = int(found[-1][1])
+        same = sum(int(score) == last for _, score in found)
+        skipped = same + (skipped if same == len(found) else 0)
+        ids = [task_id.decode() for task_id, _ in found]
+        rows = await self._fields(ids)
+        over = [task_id for task_id, row in rows.items() if not row["state"] or row["state"] in names.ENDED]
+        if over:
+            await self._client.zrem(key, *over)
+            skipped = max(0, skipped - len(over))
+        lost = await self._nowhere(service, {i: row for i, row in rows.items() if _since(row) < before_ms})
+        return await self._whole(lost), (str(last), skipped) if len(found) == PAGE else None
+
+    async def _fields(self, task_ids: list[str]) -> dict[str, dict[str, str]]:
+        pipeline = self._client.pipeline(transaction=False)
+        for task_id in task_ids:
+            pipeline.hmget(self._keys.task(task_id), FIELDS)
+        return {
+            task_id: {name: (value or b"").decode() for name, value in zip(FIELDS, row, strict=True)}
+            for task_id, row in zip(task_ids, await pipeline.execute(), strict=True)
+        }
+
+    async def _nowhere(self, service: str, rows: dict[str, dict[str, str]]) -> dict[str, str]:
+        """Of these, the ones that do not lie where they should: id -> that place."""
+        keys, asked = self._keys, {}
+        pipeline = self._client.pipeline(transaction=False)
+        held: dict[str, str] = {}
+        for task_id, row in rows.items():
+            if row["workflow"]:
+                continue  # its parts are Celery's; nobody knows where they all are
+            if row["state"] in (names.QUEUED, names.STARTED) and row["entry"]:
+                asked[task_id] = row["entry"]
+                pipeline.xrange(keys.queue(service), row["entry"], row["entry"])
+            elif row["state"] == names.RETRYING:
+                asked[task_id] = ""
+                pipeline.zscore(keys.due(), f"task:{task_id}")
+            elif row["state"] == names.HELD and row["held"]:
+                held[task_id] = row["held"]
+        answers = await pipeline.execute()
+        lost = {
+            i: place for (i, place), a in zip(asked.items(), answers, strict=True) if a is None or a == []
+        }
+        whole = {row.id: row for row in await self._rows(list(held))}
+        pipeline = self._client.pipeline(transaction=False)
+        for task_id, place in held.items():
+            pipeline.xrange(keys.held(whole[task_id].name if task_id in whole else ""), place, place)
+        for (task_id, place), answer in zip(held.items(), await pipeline.execute(), strict=True):
+            if answer == []:
+                lost[task_id] = place
+        return lost
+
+    async def _whole(self, lost: dict[str, str]) -> list[Vanished]:
+        return [Vanished(row, lost[row.id]) for row in await self._rows(list(lost)) if not row.ended]
+
+    async def _rows(self, task_ids: list[str]) -> list[TaskRow]:
         pipeline = self._client.pipeline(transaction=False)
         for task_id in task_ids:
             pipeline.hgetall(self._keys.task(task_id))
-        rows = await pipeline.execute()
-        return {
-            task_id: parse_task(task_id, row) if b"meta" in row else None
-            for task_id, row in zip(task_ids, rows, strict=True)
-        }
-
-    async def _nowhere(self, rows: list[TaskRow]) -> list[Vanished]:
-        """Of these, the ones that do not lie where they should."""
-        keys, asked = self._keys, []
-        pipeline = self._client.pipeline(transaction=False)
-        for row in rows:
-            if row.workflow:
-                continue  # its parts are Celery's; nobody knows where they all are
-            if row.state in (names.QUEUED, names.STARTED) and row.entry:
-                asked.append(Vanished(row, row.entry))
-                pipeline.xrange(keys.queue(row.service), row.entry, row.entry)
-            elif row.state == names.RETRYING:
-                asked.append(Vanished(row, ""))
-                pipeline.zscore(keys.due(), f"task:{row.id}")
-            elif row.state == names.HELD:
-                asked.append(Vanished(row, row.held))
-                pipeline.xrange(keys.held(row.name), row.held or "-", row.held or "-")
-        answers = await pipeline.execute()
-        return [one for one, answer in zip(asked, answers, strict=True) if answer is None or answer == []]
+        stored = await pipeline.execute()
+        return [parse_task(i, row) for i, row in zip(task_ids, stored, strict=True) if b"meta" in row]
 
     def queue_again_call(self, one: Vanished, header: bytes, body: bytes) -> lua.Call[bool]:
         """`queue_again.lua`: queue it with these fields, if it still lies nowhere; answers whether this call did."""
@@ -110,6 +134,6 @@ class OpenTasks:
         )
 
 
-def _since(row: TaskRow) -> int:
+def _since(row: dict[str, str]) -> int:
     """Since when (ms) it is in its state, as far as that is known."""
-    return max(row.times_ms.get("queued", 0), row.times_ms.get("started", 0), row.times_ms.get("due", 0))
+    return max(int(row[name] or 0) for name in ("queued", "started", "due"))

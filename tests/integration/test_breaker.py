@@ -104,3 +104,10 @@ async def test_a_success_in_between_begins_the_count_anew(ask):
 
     assert await read_paused(ask.redis, ask.mesh.keys) == {}
     assert await ask.redis.hget(ask.mesh.keys.failures(), NAME) is None
+
+
+async def test_a_subscription_without_a_breaker_is_never_paused(ask):
+    for _ in range(7):
+        assert (await ask.run("probe.unbreakable")).state == "failed"
+
+    assert await read_paused(ask.redis, ask.mesh.keys) == {}

@@ -107,6 +107,18 @@ async def test_a_letter_outlives_its_ledger_row(moves, letters, replaying, mesh_
     assert (done.replayed, task.state, task.event["id"]) == (1, "queued", "e1")
 
 
+async def test_a_row_lives_as_long_as_its_task_is_open(moves, letters, replaying, mesh_redis, mesh_keys):
+    moved = await moves.hand_over("e1")
+    key = mesh_keys.task(moved.ref.task_id)
+    handed_over = await mesh_redis.pttl(key)
+    await moves.deliver()
+    await moves.fail(moved, (await moves.claim(moved)).attempt)
+    ended = await mesh_redis.pttl(key)
+    await replaying.replay([await letters.get(moved.ref.task_id)])
+
+    assert (handed_over, ended > 0, await mesh_redis.pttl(key)) == (-1, True, -1)
+
+
 async def test_a_rate_spreads_tasks_over_the_due_set(moves, letters, replaying, mesh_redis, mesh_keys):
     for n in range(5):
         await failed(moves, f"e{n}")

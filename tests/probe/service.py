@@ -84,6 +84,12 @@ async def switched(ctx: Context) -> str:
     return "on"
 
 
+@service.on("probe.unbreakable", retries=0, breaker=False)
+async def unbreakable() -> None:
+    """Fail, however often."""
+    raise RuntimeError("no luck")
+
+
 @service.on("probe.stubborn", backoff=0.1)
 async def stubborn() -> None:
     """Fail when it is stopped."""

@@ -16,7 +16,6 @@ from streammesh import lua, notifications
 from streammesh.dead_letters.letters import DeadLetter
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.streams.publish import ms
 
 CHUNK = 100  # letters replayed in one round trip
 
@@ -78,7 +77,7 @@ class Replaying:
             event = letter.event or {}
             names += [keys.task(letter.id), keys.event(event.get("id", "")), keys.notifications()]
             names += [keys.open_tasks(letter.service), keys.due(), keys.due_entries()]
-            args += [wait_ms, ms(self._settings.retention) * 2, self._settings.notifications_kept]
+            args += [wait_ms, self._settings.notifications_kept]
             args += [keys.manifests_changed(), _body(letter)]
             args += [str(event.get(name) or "") for name in ("source", "id", "type", "subject")]
             args.append(letter.service)

@@ -68,6 +68,7 @@ class Delivering:
     policy: RetryPolicy
     ledger: Ledger
     keep: timedelta | None
+    breaker: bool
     is_workflow: Callable[[Any], bool]
     random: Callable[[], float]
     clock: Clock
@@ -157,7 +158,14 @@ def _give_up(kind: Delivering, ref: TaskRef, place: QueuePlace, attempt: int, de
     failure = decision.failure
     letter = ledgers.dead_letter(ref, failure, attempt, to_ms(kind.clock.now()), place.queue)
     call = kind.ledger.finish(
-        ref, place, attempt, names.FAILED, failure=failure, keep=kind.keep, dead_letter=letter
+        ref,
+        place,
+        attempt,
+        names.FAILED,
+        failure=failure,
+        keep=kind.keep,
+        dead_letter=letter,
+        breaker=kind.breaker,
     )
     answer = yield Ask(call)
     if answer == "cancelled":

@@ -57,6 +57,7 @@ class DeliveryTask(Task):
     subscription: Subscription
     binding: Binding
     policy: RetryPolicy
+    breaker: bool
     plumbing: Plumbing
 
     @cached_property
@@ -68,6 +69,7 @@ class DeliveryTask(Task):
             policy=self.policy,
             ledger=self.plumbing.ledger,
             keep=None if keep is None else timedelta(seconds=keep),
+            breaker=self.breaker,
             is_workflow=is_workflow,
             random=random.random,
             clock=self.plumbing.clock,

@@ -120,7 +120,14 @@ class MeshRequest(Request):
         if isinstance(decision, GiveUp):
             letter = dead_letter(ref, decision.failure, token, to_ms(kind.clock.now()), place.queue)
             call = ledger.finish(
-                ref, place, token, names.FAILED, failure=decision.failure, keep=kind.keep, dead_letter=letter
+                ref,
+                place,
+                token,
+                names.FAILED,
+                failure=decision.failure,
+                keep=kind.keep,
+                dead_letter=letter,
+                breaker=kind.breaker,
             )
         else:
             call = ledger.retry_later(ref, place, token, decision.wait, decision.failure)

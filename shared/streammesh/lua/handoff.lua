@@ -7,7 +7,7 @@
 -- KEYS[5] holding (SET)
 -- then per entry: the event's row (HASH), and per delivery: the task's row (HASH), and its queue (STREAM) or,
 --   while the subscription is paused, the stream where its tasks wait (STREAM)
--- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] number of entries  ARGV[4] unended row's lifetime, ms
+-- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] number of entries
 -- then per entry: position, source, event id, event type, subject, wanted deliveries in all services
 --   ('' if not known), event fragment for notifications, number of deliveries; per delivery: task id,
 --   task name, service, meta (JSON), task fragment, expires (ms or ''), h, b (the queue entry), 'queued' or 'held'
@@ -15,7 +15,7 @@
 -- what was not touched.
 --#include _time.lua
 --#include _notify.lua
-local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 6, 5
+local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 6, 4
 local now, checked, opened = digits(now_ms()), {}, {}
 local handed, skipped, queue_used, held_used = 0, 0, nil, {}
 for _ = 1, n do
@@ -60,7 +60,6 @@ for _ = 1, n do
       end
       if expires ~= '' then change[11], change[12] = 'expires', expires end
       redis.call('HSET', task, unpack(change))
-      redis.call('PEXPIRE', task, ARGV[4])
       notes = noted(notes, tell({ stream = KEYS[2], kept = ARGV[2], type = 'task.' .. state, event = event, task = id,
         service = service, event_type = etype, subject = subject, body = fragment .. tfragment }))
       changes[#changes + 1], changes[#changes + 2] = 'task:' .. id, source

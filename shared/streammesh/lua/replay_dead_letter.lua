@@ -5,9 +5,9 @@
 -- and of a task: KEYS[5] task (HASH)  KEYS[6] event row (HASH)  KEYS[7] notifications (STREAM)
 -- KEYS[8] open tasks (ZSET)  KEYS[9] due (ZSET)  KEYS[10] due_entries (HASH)
 -- ARGV[1] id  ARGV[2] 'task', 'entry' or 'event'
--- and of a task: ARGV[3] wait, ms ('0': at once)  ARGV[4] unended row's lifetime, ms  ARGV[5] notifications kept
--- ARGV[6] channel for changes  ARGV[7] body of the notification up to its data  ARGV[8] source  ARGV[9] event id
--- ARGV[10] event type  ARGV[11] subject  ARGV[12] service
+-- and of a task: ARGV[3] wait, ms ('0': at once)  ARGV[4] notifications kept  ARGV[5] channel for changes
+-- ARGV[6] body of the notification up to its data  ARGV[7] source  ARGV[8] event id  ARGV[9] event type
+-- ARGV[10] subject  ARGV[11] service
 -- Returns {'replayed'} | {'gone'} (no such letter) | {'nothing'} (it has nothing to put back)
 --   | {'busy', state} (the task has another life already).
 --#include _time.lua
@@ -36,24 +36,24 @@ local now, wait = now_ms(), tonumber(ARGV[3])
 redis.call('HDEL', row, 'ended', 'outcome', 'worker', 'started', 'progress', 'lost', 'expires', 'workflow')
 redis.call('HSET', row, 'attempt', 0, 'queued', digits(now))
 if not state then redis.call('HSET', row, 'meta', meta) end
-redis.call('PEXPIRE', row, ARGV[4])
+redis.call('PERSIST', row)
 redis.call('ZADD', KEYS[8], digits(now), id)
 local replays = redis.call('HINCRBY', row, 'replays', 1)
-local note = { stream = KEYS[7], kept = ARGV[5], row = KEYS[6], source = ARGV[8], type = 'task.queued', event = ARGV[9],
-  task = id, service = ARGV[12], event_type = ARGV[10], subject = ARGV[11],
-  body = ARGV[7] .. ',"data":{"replays":' .. replays .. '}' }
+local note = { stream = KEYS[7], kept = ARGV[4], row = KEYS[6], source = ARGV[7], type = 'task.queued', event = ARGV[8],
+  task = id, service = ARGV[11], event_type = ARGV[9], subject = ARGV[10],
+  body = ARGV[6] .. ',"data":{"replays":' .. replays .. '}' }
 if wait > 0 then
   local due, member = digits(now + wait), 'task:' .. id
   redis.call('HSET', row, 'state', 'retrying', 'due', due, 'entry', '')
   redis.call('ZADD', KEYS[9], due, member)
   redis.call('HSET', KEYS[10], member, cjson.encode({ kind = 'task', task = id, queue = KEYS[4], h = h, b = b }))
-  if redis.call('ZRANGE', KEYS[9], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[6], 'due') end
+  if redis.call('ZRANGE', KEYS[9], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[5], 'due') end
   note.type = 'task.retrying'
-  note.body = ARGV[7] .. ',"data":{"replays":' .. replays .. ',"retry_in_seconds":' .. wait / 1000 .. '}'
+  note.body = ARGV[6] .. ',"data":{"replays":' .. replays .. ',"retry_in_seconds":' .. wait / 1000 .. '}'
 else
   redis.call('HSET', row, 'state', 'queued', 'entry', redis.call('XADD', KEYS[4], '*', 'h', h, 'b', b))
 end
-for _, field in ipairs({ 'done:' .. ARGV[8], 'failed:' .. ARGV[8] }) do
+for _, field in ipairs({ 'done:' .. ARGV[7], 'failed:' .. ARGV[7] }) do
   if tonumber(redis.call('HGET', KEYS[6], field) or '0') > 0 then redis.call('HINCRBY', KEYS[6], field, -1) end
 end
 tell_of_event(note)

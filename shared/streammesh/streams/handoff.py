@@ -13,7 +13,6 @@ from streammesh import names as words
 from streammesh.envelope import Event
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.streams.publish import ms
 from streammesh.subscriptions import Delivery
 
 
@@ -72,7 +71,7 @@ def handoff_call(
     names = [keys.events(domain), keys.notifications(), keys.counters()]
     names += [keys.open_tasks(group), keys.holding()]
     args: list[lua.Arg] = [
-        *(group, settings.notifications_kept, len(batch), ms(settings.retention) * 2),
+        *(group, settings.notifications_kept, len(batch)),
     ]
     for item in batch:
         event = item.event
