@@ -68,7 +68,14 @@ class Workshop:
         self.keys = Keys(self.settings.namespace)
         self.ledger = Ledger(self.keys, self.settings)
         self.kind = Delivering(
-            bind(self.handler), RetryPolicy(3), self.ledger, None, lambda _: False, lambda: 0.5, SystemClock()
+            bind(self.handler),
+            RetryPolicy(3),
+            self.ledger,
+            None,
+            True,
+            lambda _: False,
+            lambda: 0.5,
+            SystemClock(),
         )
 
     async def fill(self):
