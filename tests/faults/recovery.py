@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from tests.faults.processes import Killed
 from tests.faults.records import Run
-from tests.faults.witness import Facts
+from tests.faults.witness import Facts, Taken
 
 
 def slowest_hand_off(facts: Facts) -> float:
@@ -35,24 +35,33 @@ def slowest_end(facts: Facts) -> float:
 
 
 def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Iterable[Killed]) -> float:
-    """From the kill of a worker to the moment in which what it held was begun by, or given to, another.
+    """From the kill of who had a task, begun or not, to the moment in which the next who got it began it.
 
-    Two sources: handlers that were interrupted and began again, and queue entries that went from a dead
-    consumer to a living one, begun or not.
+    Who got it next may be killed as well before it begins; then the time counts from that kill.
     """
     dead = {kill.pid: kill.at for kill in kills}
     waits = [0.0]
-    for mine in runs.values():
-        for before, after in pairwise(mine):
-            killed_at = dead.get(before.pid) or dead.get(before.session)
-            if before.through is None and killed_at and before.began <= killed_at <= after.began:
-                waits.append(after.began - killed_at)
-    for given in facts.taken.values():
-        for first, then in pairwise(given):
-            killed_at = dead.get(int(first.consumer.rsplit("-", 2)[-2]))
-            if killed_at and then.consumer != first.consumer and first.at / 1000 <= killed_at:
-                waits.append(then.at / 1000 - killed_at)
+    for task, mine in runs.items():
+        for before, after in pairwise(mine):  # a child of a pool, whose worker lives on
+            if before.through is None and before.pid in dead and after.session == before.session:
+                waits.append(after.began - dead[before.pid])
+        for entry in facts.entries[task]:
+            holders = facts.taken.get(entry, [])
+            for former, holder in pairwise(holders):
+                killed = dead.get(_process(former))
+                began = [
+                    run.began
+                    for run in mine
+                    if run.session == _process(holder) and run.began >= holder.at / 1000
+                ]
+                if killed and began and former.at / 1000 <= killed <= began[0]:
+                    waits.append(began[0] - killed)
     return max(waits)
+
+
+def _process(taken: Taken) -> int:
+    """The process id in a consumer's name, `host-pid-random`."""
+    return int(taken.consumer.rsplit("-", 2)[-2])
 
 
 def interrupted(runs: Mapping[str, Sequence[Run]], kills: Iterable[Killed]) -> int:

@@ -105,13 +105,18 @@ async def play(
     settled = await arena.settle(load.history, patience, forgetful)
     facts = await asyncio.to_thread(arena.facts)
     findings = check(load.history, facts, arena.runs(), strict=strict, forgetful=forgetful)
-    _write_findings(arena.folder, findings)
+    _write_findings(arena, findings)
     return Played(load.history, facts, findings, settled)
 
 
-def _write_findings(folder: Path, findings: Findings) -> None:
+def _write_findings(arena: Arena, findings: Findings) -> None:
+    """For who wants to know more than the table says."""
     lines = [f"lost: {text}" for text in findings.lost] + [f"doubled: {text}" for text in findings.doubled]
-    (folder / "findings.txt").write_text("".join(f"{line}\n" for line in lines))
+    (arena.folder / "findings.txt").write_text("".join(f"{line}\n" for line in lines))
+    kills = [
+        f"{kill.at:.3f} {kill.name} {kill.pid} {'alone' if kill.alone else 'whole'}\n" for kill in arena.kills
+    ]
+    (arena.folder / "kills.txt").write_text("".join(kills))
 
 
 async def kill_in_turn(

@@ -89,6 +89,9 @@ class Facts:
     told: list[Told] = field(default_factory=list)
     parked: dict[str, list[Letter]] = field(default_factory=_lists)  # by service
     kept: dict[tuple[str, str], bytes] = field(default_factory=dict)  # service and letter -> what was parked
+    entries: dict[str, list[tuple[str, str]]] = field(
+        default_factory=_lists
+    )  # task -> queue and entry of each time
     taken: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # queue and entry -> by whom
     dispatched: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # stream, group and entry
 
@@ -159,6 +162,7 @@ class _Reader:
         try:
             headers = orjson.loads(fields[b"h"])["headers"]
             name, task = headers["task"], headers["id"]
+            self._facts.entries[task].append((key.decode(), position))
             if name not in self._deliveries:
                 return  # a part of a workflow
             event = orjson.loads(fields[b"b"])[0][0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 from streammesh.engine import capture
 from streammesh.engine.config import celery_config
@@ -27,10 +27,18 @@ class MeshAMQP(SteadyAMQP):
         return super().as_task_v2(*args, **options)
 
 
+class MeshTask(Task):
+    """What plain tasks are."""
+
+    abstract = True
+    Request = "streammesh.engine.request:PlainRequest"
+
+
 class MeshCelery(Celery):
     """A Celery app whose sent tasks can be captured (see `capture.py`) and show no payloads."""
 
     amqp_cls = MeshAMQP
+    task_cls = "streammesh.engine.app:MeshTask"
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:

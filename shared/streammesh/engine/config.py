@@ -23,8 +23,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "broker_url": broker_url(settings.redis_url),
         "broker_transport_options": broker_options(settings),
         "broker_use_ssl": redis_tls,
-        # How long Redis may be away while a workflow goes from part to part: about 18 s. Before it sends a
-        # chord's body Celery takes a claim that outlives a killed worker by what these two allow, a minute.
+        # How long Redis may be away while a workflow goes from part to part: about 18 s
         "broker_connection_timeout": 2,
         "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.1, "interval_max": 1.0},
         "broker_connection_retry_on_startup": True,

@@ -32,6 +32,23 @@ class HardLimit(Exception):
     """The handler went on after its time limit and was stopped."""
 
 
+class PlainRequest(Request):
+    """A request for any task that is no delivery."""
+
+    def _success_was_stored(self) -> Any:
+        """Not when something follows from the success.
+
+        Celery stores a result and then sends what follows: the next of a chain, the body of a chord. A child that
+        died in between had not sent it, so its task runs again; what was counted or stored already counts once.
+        """
+        headers = self._request_dict
+        if headers.get("group") or any(
+            self._payload[2].get(name) for name in ("chain", "chord", "callbacks")
+        ):
+            return False
+        return super()._success_was_stored()
+
+
 class MeshRequest(Request):
     """A request for a delivery."""
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 from typing import Any
 
-from celery import chain, chord
+from celery import chain, chord, signals
 from streammesh import Context, Service
 
-from tests.faults.records import record
+from tests.faults.records import KILL_ONCE, record
 
 service = Service("fault_sync")
+
+
+@signals.before_task_publish.connect
+def kill_before_the_body(sender: str | None = None, **_: Any) -> None:
+    """Where a test asks for it: die, once, as a chord's last part is about to send the chord's body."""
+    marker = os.environ.get(KILL_ONCE)
+    if marker and sender == "fault_sync.total" and Path(marker).exists():
+        Path(marker).unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @service.on("fault.noted", backoff=0.1)
