@@ -133,6 +133,21 @@ def test_a_stopping_worker_hands_over_at_once_what_it_has_not_begun(mesh_server,
         assert set(workers.runs().values()) == {1}
 
 
+@pytest.mark.parametrize("pool", ["solo", pytest.param("prefork", marks=LONG)])
+def test_what_a_killed_worker_had_ended_is_not_run_again(mesh_server, tmp_path, pool):
+    with PlainWorkers(mesh_server, tmp_path, f"ended-{pool}", lease=1.0, prefetch=8) as workers:
+        for n in range(6):
+            workers.tasks.nap.delay(str(n), 0.3)
+        workers.start(pool, "victim", concurrency=1)
+        wait_until_sync("the fourth runs", lambda: workers.runs()["began 3"])
+        wait_until_sync("three are acknowledged", lambda: workers.queued() == 3, seconds=0.25)
+        workers.processes["victim"].kill()
+        workers.start("threads", "heir")
+        wait_until_sync("all ended", lambda: all(workers.runs()[f"ended {n}"] for n in range(6)))
+
+        assert [workers.runs()[f"began {n}"] for n in range(6)] == [1, 1, 1, 2, 1, 1]
+
+
 @LONG
 def test_a_flushed_server_is_used_again(mesh_server, tmp_path):
     with (

@@ -44,6 +44,7 @@ class StreamReader:
         self._admission = Admission(channel)
         self._arrived: deque[tuple[str, dict[str, Any]]] = deque()
         self._sent_at = self._waits = self._tidied_at = 0.0
+        self.yields = False  # whether the event loop has its turn before more is delivered
         self._rung = True  # a consumer that starts looks for what was given back
         # Owners that were cut off together with us (a restart, a failover) renew before we look for dead ones.
         self._take_at = time.monotonic() + self._grace
@@ -129,11 +130,14 @@ class StreamReader:
             if loop is None:
                 break
             if self._arrived and time.monotonic() - began > INLINE_SECONDS:
+                # The loop acknowledges what has ended before the next one begins.
+                self.yields = True
                 loop.call_later(0.001, self._deliver_more)
                 break
         return some
 
     def _deliver_more(self) -> None:
+        self.yields = False
         if not self._channel.closed:
             self.deliver()
 

@@ -41,7 +41,7 @@ class Poller(kombu_redis.MultiChannelPoller):
         """Before the event loop waits: deliver what need not be waited for, then ask for more."""
         for channel in list(self._channels):
             channel.reader.prepare()
-            if channel.connection.loop is not None:
+            if channel.connection.loop is not None and not channel.reader.yields:
                 channel.reader.deliver()
         super().on_poll_start()
 
