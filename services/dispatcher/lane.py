@@ -7,7 +7,8 @@ them over; within it nothing can happen, it is one script; after it they are ack
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import orjson
@@ -32,6 +33,15 @@ FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is 
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entries, what they become, and by which version of the manifests."""
+
+    entries: Sequence[Entry]
+    plans: dict[str, Plan]
+    version: str
+
+
 class Lane:
     """The lane of one service over a fixed set of domains; when the set changes, a new lane is made."""
 
@@ -45,6 +55,7 @@ class Lane:
         settings: MeshSettings,
         own: DispatcherSettings,
         routes: Callable[[], Routes],
+        look_again: Callable[[], Awaitable[None]],
         encode: Encode,
         clock: Clock,
         paused: Callable[[], Collection[str]] = frozenset,
@@ -53,7 +64,8 @@ class Lane:
         self.service, self.domains = service, sorted(domains)
         self._reader, self._client, self._keys = reader, client, keys
         self._settings, self._own = settings, own
-        self._routes, self._encode, self._clock = routes, encode, clock
+        self._routes, self._look_again = routes, look_again
+        self._encode, self._clock = encode, clock
 
     async def run(self) -> None:
         """Read and hand over, and take over what other dispatchers left, until cancelled."""
@@ -71,13 +83,13 @@ class Lane:
             while True:
                 # While Redis hands one batch over, the next one is read and encoded; they stay in order.
                 entries = await self._read_new(None if under_way else self._own.block)
-                plans = self._plan(entries) if entries else {}
+                batch = self._plan(entries) if entries else None
                 if under_way:
                     full, under_way = await under_way, None
                     if full:
                         await self._wait_for_room()
-                if plans:
-                    under_way = asyncio.create_task(self._act(plans))
+                if batch:
+                    under_way = asyncio.create_task(self._act(batch))
         finally:
             if under_way:
                 under_way.cancel()
@@ -110,21 +122,36 @@ class Lane:
         """Hand a batch over, exactly once each; answers whether what it went into is full now."""
         return await self._act(self._plan(entries))
 
-    def _plan(self, entries: Sequence[Entry]) -> dict[str, Plan]:
-        most = most_bytes(self._settings)
-        return plan_batch(entries, self._routes(), self.service, self._encode, most)
+    def _plan(self, entries: Sequence[Entry]) -> Batch:
+        most, routes = most_bytes(self._settings), self._routes()
+        plans = plan_batch(entries, routes, self.service, self._encode, most)
+        return Batch(entries, plans, routes.version)
 
-    async def _act(self, plans: dict[str, Plan]) -> bool:
+    async def _act(self, batch: Batch) -> bool:
         full = False
-        for domain, plan in plans.items():
+        for domain, plan in batch.plans.items():
             for broken in plan.broken:
                 await self._park(broken)
             if not plan.handovers:
                 continue
             call = handoff_call(
-                self._keys, self._settings, domain, self.service, plan.handovers, self._paused()
+                self._keys,
+                self._settings,
+                domain,
+                self.service,
+                plan.handovers,
+                self._paused(),
+                batch.version,
             )
             done: HandedOver = await lua.run(self._client, call)
+            if (
+                done.stale
+            ):  # a subscription came or went since: none of these events is judged by the old ones
+                log.info("lane.plans_again", service=self.service, domain=domain)
+                await self._look_again()
+                rest = self._plan([entry for entry in batch.entries if entry.domain == domain])
+                full = await self._act(rest) or full
+                continue
             full = full or (done.queued or 0) >= self._settings.max_queued
             full = full or (done.held or 0) >= self._settings.max_held
             if done.tasks:

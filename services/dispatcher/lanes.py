@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import redis.asyncio
@@ -15,7 +16,7 @@ import structlog
 from streammesh.alive import process_name
 from streammesh.clock import Clock
 from streammesh.keys import UNCLAIMED, Keys
-from streammesh.manifests import lanes, read_domains, read_manifests
+from streammesh.manifests import Registered, lanes, read_registered
 from streammesh.pausing import read_paused
 from streammesh.redis_client import open_async
 from streammesh.settings import MeshSettings
@@ -52,13 +53,18 @@ class Lanes:
         self._running: dict[str, tuple[frozenset[str], asyncio.Task[None]]] = {}
         self._consumer = process_name("dispatcher")
 
+    async def look(self) -> Registered:
+        """Look at manifests and domains; from now on events are judged by them."""
+        found = await read_registered(self._client, self._keys)
+        manifests = self._and_forgotten(found.manifests, found.domains)
+        self._routes = Routes(manifests, found.version, found.joined)
+        return replace(found, manifests=manifests)
+
     async def refresh(self) -> None:
-        """Look at manifests and domains, and start, change or stop lanes so that they fit."""
-        domains = await read_domains(self._client, self._keys)
-        manifests = self._and_forgotten(await read_manifests(self._client, self._keys), domains)
+        """Look, and start, change or stop lanes so that they fit."""
+        found = await self.look()
         self._paused = frozenset(await read_paused(self._client, self._keys))
-        self._routes = Routes(manifests)
-        wanted = lanes(manifests, domains)
+        domains, wanted = found.domains, lanes(found.manifests, found.domains)
         claimed = frozenset().union(*wanted.values()) if wanted else frozenset()
         unclaimed = domains - claimed
         if unclaimed:
@@ -71,6 +77,9 @@ class Lanes:
         for service, reads in wanted.items():
             if service not in self._running and reads:
                 self._start(service, reads)
+
+    async def _look_again(self) -> None:
+        await self.look()
 
     def _and_forgotten(self, manifests: list[Manifest], domains: frozenset[str]) -> list[Manifest]:
         """The manifests, and for a moment those that Redis lost: their workers, where they live, register anew.
@@ -101,6 +110,7 @@ class Lanes:
             self._settings,
             self._own,
             lambda: self._routes,
+            self._look_again,
             self._encode,
             self._clock,
             lambda: self._paused,
@@ -127,7 +137,7 @@ class Lanes:
             reader = GroupReader(self._client, self._client, self._keys, UNCLAIMED, self._consumer)
             lane = Lane(
                 UNCLAIMED, [domain], reader, self._client, self._keys, self._settings, self._own,
-                lambda: self._routes, self._encode, self._clock,
+                lambda: self._routes, self._look_again, self._encode, self._clock,
             )  # fmt: skip
             await reader.join([domain])
             while rest := [

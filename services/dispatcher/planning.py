@@ -53,7 +53,7 @@ def plan_batch(
         except InvalidEvent as error:
             plan.broken.append(Broken(entry, f"the envelope is broken: {error}"))
             continue
-        wanting = routes.wanting(event)
+        wanting = routes.wanting_at(event, entry.position, service)
         plan.handovers.append(
             Handover(
                 entry=entry.position,

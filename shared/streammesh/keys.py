@@ -63,6 +63,17 @@ class Keys:
         """HASH. Service name -> its manifest as JSON. Bounded by the number of services."""
         return f"{self.prefix}manifests"
 
+    def manifests_version(self) -> str:
+        """STRING. Another number after every change of `manifests`, also after Redis lost its data."""
+        return f"{self.prefix}manifests-version"
+
+    def joined(self) -> str:
+        """HASH. `<domain> <service>` -> the last entry of the domain's stream when the service's group was made.
+
+        Older events are not that service's. Bounded by the number of groups.
+        """
+        return f"{self.prefix}joined"
+
     def manifests_changed(self) -> str:
         """CHANNEL. Rung when a manifest or the set of domains changed."""
         return f"{self.prefix}manifests-changed"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import redis
 import redis.asyncio
@@ -25,7 +26,7 @@ def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) ->
     return lua.Call(
         lua.script("register_manifest"),
         [
-            *(keys.manifests(), keys.domains()),
+            *(keys.manifests(), keys.domains(), keys.manifests_version(), keys.joined()),
             *(keys.events(domain) for domain in sorted(manifest.domains - {"*"})),
         ],
         [
@@ -36,9 +37,40 @@ def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) ->
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """All manifests at one moment, which `version` names.
+
+    `joined`: (domain, service) -> the position of the last event that is older than the service's group.
+    """
+
+    manifests: list[Manifest]
+    domains: frozenset[str] = frozenset()
+    version: str = ""
+    joined: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
 async def read_manifests(client: redis.asyncio.Redis, keys: Keys) -> list[Manifest]:
     """Every service's manifest, by name. A broken one is logged and left out; it must not stop the others."""
-    stored = await client.hgetall(keys.manifests())
+    return _parsed(await client.hgetall(keys.manifests()))
+
+
+async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered:
+    """All of it as it was at one moment, in one round trip."""
+    pipe = client.pipeline(transaction=True)
+    pipe.hgetall(keys.manifests()).smembers(keys.domains())
+    pipe.get(keys.manifests_version()).hgetall(keys.joined())
+    stored, domains, version, joined = await pipe.execute()
+    places = {}
+    for place, position in joined.items():
+        domain, _, service = place.decode().partition(" ")
+        places[domain, service] = position.decode()
+    return Registered(
+        _parsed(stored), frozenset(domain.decode() for domain in domains), (version or b"").decode(), places
+    )
+
+
+def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
     found = []
     for service, raw in sorted(stored.items()):
         try:

@@ -186,9 +186,23 @@ def _operator(value: Any, name: str, operand: Any) -> bool:
 
 
 class Routes:
-    """All subscriptions, ready to be asked: exact types by dictionary, globs one by one."""
+    """All subscriptions, ready to be asked: exact types by dictionary, globs one by one.
 
-    def __init__(self, manifests: Iterable[Manifest]) -> None:
+    `version` names the moment they are of. `joined`: (domain, service) -> position of the last event that is
+    older than the service's group, and so not the service's.
+    """
+
+    def __init__(
+        self,
+        manifests: Iterable[Manifest],
+        version: str = "",
+        joined: Mapping[tuple[str, str], str] | None = None,
+    ) -> None:
+        self.version = version
+        self._joined: dict[str, dict[str, tuple[int, int]]] = {}
+        for (domain, service), position in (joined or {}).items():
+            self._joined.setdefault(domain, {})[service] = _place(position)
+        self._last_joined = {domain: max(places.values()) for domain, places in self._joined.items()}
         self._exact: dict[str, list[Subscription]] = {}
         self._globs: list[Subscription] = []
         for manifest in manifests:
@@ -205,6 +219,26 @@ class Routes:
             *(s for s in self._globs if names.matches(s.type, event.type) and fits(event, s.where)),
         ]
 
+    def wanting_at(self, event: Event, position: str, service: str) -> list[Subscription]:
+        """As `wanting`, for the event at this position of its domain's stream, which `service` was given.
+
+        A service that joined later is left out: its group begins after the event.
+        """
+        wanting, domain = self.wanting(event), event.domain
+        if wanting and (last := self._last_joined.get(domain)) and (place := _place(position)) <= last:
+            joined = self._joined[domain]
+            return [s for s in wanting if s.service == service or place > joined.get(s.service, _START)]
+        return wanting
+
     def plan(self, event: Event) -> list[Delivery]:
         """As the function `plan`, over all subscriptions."""
         return [delivery(event, subscription) for subscription in self.wanting(event)]
+
+
+_START = (0, 0)
+
+
+def _place(position: str) -> tuple[int, int]:
+    """A stream position as something that can be compared."""
+    ms, _, number = position.partition("-")
+    return int(ms), int(number or 0)

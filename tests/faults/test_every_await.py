@@ -42,11 +42,14 @@ class Dispatcher:
         self.reader = reader
         self.lane = Lane(
             "mail", ["user"], reader, self.client, self.keys, settings, OWN,
-            lambda: Routes([MANIFEST]), self._encode, SystemClock(),
+            lambda: Routes([MANIFEST], "*"), self._not_again, self._encode, SystemClock(),
         )  # fmt: skip
 
     def _encode(self, delivery, raw, priority):
         return Encoded(delivery, self.keys.queue("mail"), b"{}", raw)
+
+    async def _not_again(self):
+        raise AssertionError("the manifests do not change here")
 
     async def die(self):
         await cut(self.client, self.blocking)

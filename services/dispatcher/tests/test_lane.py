@@ -10,7 +10,7 @@ import pytest
 from streammesh import envelope
 from streammesh.clock import SystemClock
 from streammesh.lua import run
-from streammesh.manifests import register_call
+from streammesh.manifests import read_registered, register_call
 from streammesh.redis_client import open_async
 from streammesh.rows import Rows
 from streammesh.streams import Publisher
@@ -29,18 +29,24 @@ MANIFEST = Manifest("mail", subscriptions=(Subscription("mail", "mail.welcome", 
 @pytest.fixture
 async def make_lane(mesh_redis, mesh_keys, mesh_settings):
     await run(mesh_redis, register_call(mesh_keys, MANIFEST))
-    opened = []
+    opened, routes = [], []
+
+    async def look_again():
+        found = await read_registered(mesh_redis, mesh_keys)
+        routes[:] = [Routes(found.manifests, found.version, found.joined)]
+
+    await look_again()
 
     def encode(delivery, raw, priority):
         return Encoded(delivery, mesh_keys.queue(delivery.subscription.service), b"{}", raw)
 
-    def make(consumer, settings=mesh_settings, own=OWN):
+    def make(consumer, settings=mesh_settings, own=OWN, service="mail"):
         blocking = open_async(settings, consumer, blocking=True)
         opened.append(blocking)
-        reader = GroupReader(mesh_redis, blocking, mesh_keys, "mail", consumer)
+        reader = GroupReader(mesh_redis, blocking, mesh_keys, service, consumer)
         return Lane(
-            "mail", ["user"], reader, mesh_redis, mesh_keys, settings, own,
-            lambda: Routes([MANIFEST]), encode, SystemClock(),
+            service, ["user"], reader, mesh_redis, mesh_keys, settings, own,
+            lambda: routes[0], look_again, encode, SystemClock(),
         )  # fmt: skip
 
     yield make
@@ -170,3 +176,62 @@ async def test_an_event_that_nobody_wants_is_told_and_counted_once(
     notes = await mesh_redis.xrange(mesh_keys.notifications())
     assert [fields[b"t"] for _, fields in notes] == [b"event.unrouted"]
     assert await mesh_redis.hget(mesh_keys.counters(), "unrouted") == b"1"
+
+
+async def running_until(lane, what, done):
+    """What `done` answers when it is true, while the lane runs."""
+    task = asyncio.create_task(lane.run())
+    try:
+        return await wait_until(what, done)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_event_is_judged_by_the_subscriptions_that_stood_when_it_was_published(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    lane = make_lane("d")  # it knows the first manifest, and nobody tells it of the second
+    again = Subscription("mail", "mail.goodbye", "user.left")
+    await run(mesh_redis, register_call(mesh_keys, Manifest("mail", "2", (*MANIFEST.subscriptions, again))))
+    await publisher.publish("user.left", {}, id="one")
+
+    async def queued():
+        return await queued_tasks(mesh_redis, mesh_keys)
+
+    assert await running_until(lane, "the task is queued", queued) == ["one"]
+    assert not await mesh_redis.hexists(mesh_keys.counters(), "unrouted")
+
+
+async def test_a_service_that_joins_while_events_wait_is_not_expected_to_work_on_them(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    audit = Subscription("audit", "audit.note", "user.*")
+    await publisher.publish("user.registered", {}, id="before")
+    await run(mesh_redis, register_call(mesh_keys, Manifest("audit", subscriptions=(audit,))))
+    await publisher.publish("user.registered", {}, id="after")
+
+    async def both():
+        rows = [(await Rows(mesh_redis, mesh_keys).events(name))[0].wanted for name in ("before", "after")]
+        return None not in rows and rows
+
+    assert await running_until(make_lane("d"), "both are handed over", both) == [1, 2]
+
+
+async def test_a_subscription_that_comes_between_two_lanes_is_waited_for_too(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    audit = [Subscription("audit", f"audit.note{n}", "user.*") for n in range(2)]
+    await run(mesh_redis, register_call(mesh_keys, Manifest("audit", subscriptions=(audit[0],))))
+    await publisher.publish("user.registered", {}, id="one")
+
+    async def wanted():
+        return (await Rows(mesh_redis, mesh_keys).events("one"))[0].wanted
+
+    assert await running_until(make_lane("d"), "the first lane handed it over", wanted) == 2
+    await run(mesh_redis, register_call(mesh_keys, Manifest("audit", "2", tuple(audit))))
+
+    async def all_three():
+        return await wanted() == 3
+
+    await running_until(make_lane("e", service="audit"), "the second lane handed it over", all_three)

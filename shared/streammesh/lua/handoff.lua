@@ -4,18 +4,19 @@
 -- queued again either, nor is one that the event's row knows: a group made anew from an old position
 -- does no harm.
 -- KEYS[1] events (STREAM)  KEYS[2] notifications (STREAM)  KEYS[3] counters (HASH)  KEYS[4] open tasks (ZSET)
--- KEYS[5] holding (SET)
+-- KEYS[5] holding (SET)  KEYS[6] version of the manifests (STRING)
 -- then per entry: the event's row (HASH), and per delivery: the task's row (HASH), and its queue (STREAM) or,
 --   while the subscription is paused, the stream where its tasks wait (STREAM)
--- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] number of entries
+-- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] number of entries  ARGV[4] version the batch was planned by ('*': any)
 -- then per entry: position, source, event id, event type, subject, wanted deliveries in all services
 --   ('' if not known), event fragment for notifications, number of deliveries; per delivery: task id,
 --   task name, service, meta (JSON), task fragment, expires (ms or ''), h, b (the queue entry), 'queued' or 'held'
 -- Returns {handed over, skipped, length of the queue, most tasks that wait for one paused subscription}; -1 for
--- what was not touched.
+-- what was not touched. {'stale'} and nothing done: the manifests have changed since the batch was planned.
 --#include _time.lua
 --#include _notify.lua
-local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 6, 4
+if ARGV[4] ~= '*' and (redis.call('GET', KEYS[6]) or '') ~= ARGV[4] then return { 'stale' } end
+local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 7, 5
 local now, checked, opened = digits(now_ms()), {}, {}
 local handed, skipped, queue_used, held_used = 0, 0, nil, {}
 for _ = 1, n do
@@ -35,7 +36,8 @@ for _ = 1, n do
   local mine = redis.call('XACK', stream, group, entry) == 1
   if not mine then skipped = skipped + 1 end
   local notes, changes = known[2], {}
-  if mine and known[1] and not known[3] and want ~= '' then
+  -- A subscription that came since another service's lane said how many want it raises the number.
+  if mine and known[1] and want ~= '' and (not known[3] or tonumber(known[3]) < tonumber(want)) then
     changes = { 'want:' .. source, want }
     if want == '0' then
       redis.call('HINCRBY', KEYS[3], 'unrouted', 1)

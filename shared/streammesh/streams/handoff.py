@@ -40,13 +40,15 @@ class Handover:
 class HandedOver:
     """What one call did, and afterwards the length of the service's queue and of its longest paused subscription.
 
-    Lengths are None where nothing was put there.
+    Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
+    that have changed since.
     """
 
-    tasks: int
-    skipped: int
-    queued: int | None
-    held: int | None
+    tasks: int = 0
+    skipped: int = 0
+    queued: int | None = None
+    held: int | None = None
+    stale: bool = False
 
 
 def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
@@ -63,16 +65,16 @@ def handoff_call(
     group: str,
     batch: Sequence[Handover],
     paused: Container[str] = (),
+    version: str = "*",
 ) -> lua.Call[HandedOver]:
     """`handoff.lua` for entries of one domain's stream that `group` was given.
 
-    Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed.
+    Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed. `version`: of
+    the manifests that the batch was planned by, "*" where it was planned without them.
     """
     names = [keys.events(domain), keys.notifications(), keys.counters()]
-    names += [keys.open_tasks(group), keys.holding()]
-    args: list[lua.Arg] = [
-        *(group, settings.notifications_kept, len(batch)),
-    ]
+    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version()]
+    args: list[lua.Arg] = [group, settings.notifications_kept, len(batch), version]
     for item in batch:
         event = item.event
         fragment = notifications.event_fragment(event)
@@ -95,8 +97,10 @@ def handoff_call(
             ]
 
     def parse(answer: list[Any]) -> HandedOver:
-        tasks, skipped, *lengths = map(int, answer)
-        return HandedOver(tasks, skipped, *(None if length < 0 else length for length in lengths))
+        if answer == [b"stale"]:
+            return HandedOver(stale=True)
+        tasks, skipped, queued, held = map(int, answer)
+        return HandedOver(tasks, skipped, None if queued < 0 else queued, None if held < 0 else held)
 
     return lua.Call(lua.script("handoff"), names, args, parse)
 

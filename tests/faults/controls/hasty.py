@@ -7,8 +7,7 @@ import asyncio
 from streammesh import lua
 
 from services.dispatcher.__main__ import main
-from services.dispatcher.lane import Lane
-from services.dispatcher.planning import Plan
+from services.dispatcher.lane import Batch, Lane
 from tests.faults.controls.ungated import without_gates
 
 THOUGHT = 0.02  # seconds between the two
@@ -17,13 +16,13 @@ THOUGHT = 0.02  # seconds between the two
 class HastyLane(Lane):
     """At most once, in two steps."""
 
-    async def _act(self, plans: dict[str, Plan]) -> bool:
+    async def _act(self, batch: Batch) -> bool:
         """Acknowledge, then hand over."""
-        for domain, plan in plans.items():
+        for domain, plan in batch.plans.items():
             for handover in plan.handovers:
                 await self._client.xack(self._keys.events(domain), self.service, handover.entry)
         await asyncio.sleep(THOUGHT)
-        return await super()._act(plans)
+        return await super()._act(batch)
 
 
 if __name__ == "__main__":
