@@ -11,7 +11,9 @@ from pathlib import Path
 from streammesh import Context
 
 FILE = "FAULTS_RECORD"  # names the file, in the environment of workers
-KILL_ONCE = "FAULTS_KILL_ONCE"  # names a file, in the same place: while it is there, see `sync_worker.py`
+KILL_ONCE = (
+    "FAULTS_KILL_ONCE"  # names a file, in the same place: who dies because of it, see `sync_worker.py`
+)
 
 
 def record(what: str, name: str, ctx: Context) -> None:

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.faults
 async def test_a_workflow_ends_though_who_was_to_send_its_next_part_was_killed(tmp_path):
     async with Forks() as forks, Arena(forks, tmp_path / "mesh", 1) as arena:
         marker = tmp_path / "kill"
-        marker.touch()
+        marker.write_text("body")
         await arena.add("dispatcher")
         await arena.add("fault_sync", MESH_CONCURRENCY="2", **{KILL_ONCE: str(marker)})
         await arena.add_api(1)

@@ -82,17 +82,19 @@ class MeshRequest(Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
-        if not soft:
-            self._settle(HardLimit(f"it ran longer than {timeout} s and was stopped"))
+        if not soft and not self._settle(HardLimit(f"it ran longer than {timeout} s and was stopped")):
+            self.reject(requeue=True)
         super().on_timeout(soft, timeout)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """A child that died mid-task: the attempt failed, and counts."""
+        """A child that died mid-task: the attempt failed, and counts. One that had not begun goes back to its queue."""
         error = exc_info.exception
         error = getattr(error, "exc", error)
         if isinstance(error, WorkerLostError):
-            self._settle(HardLimit(f"its worker process died: {error}"))
-            self.acknowledge()
+            if self._settle(HardLimit(f"its worker process died: {error}")):
+                self.acknowledge()
+            else:
+                self.reject(requeue=True)
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
@@ -122,8 +124,12 @@ class MeshRequest(Request):
         ref = task_ref(self.id, self.task.subscription, self.args[0] if self.args else None)
         return ref, queue_place(self._request_dict["mesh_tag"], ref.service)
 
-    def _settle(self, error: Exception) -> None:
-        """End the current attempt in the ledger: another one later, or a dead letter. Harmless if it ended."""
+    def _settle(self, error: Exception) -> bool:
+        """End the current attempt in the ledger: another one later, or a dead letter.
+
+        Answers whether there was one through this queue entry. If not, it has ended, or its process had not come to
+        the claim: its queue entry must not be acknowledged then, and putting back one that is gone does no harm.
+        """
         kind, client = self.task.kind, self.task.plumbing.connections.sync()
         ref, place = self._about()
         ledger = kind.ledger
@@ -131,7 +137,7 @@ class MeshRequest(Request):
         stored = until_back("task", lambda: client.hmget(key, "attempt", "state", "entry"))
         attempt, state, entry = (value.decode() if value else "" for value in stored)
         if state != names.STARTED or entry != place.entry:
-            return
+            return False
         token = int(attempt)
         decision = after_error(error, token, kind.policy, kind.random())
         if isinstance(decision, GiveUp):
@@ -153,3 +159,4 @@ class MeshRequest(Request):
             call = ledger.finish(ref, place, token, names.CANCELLED, failure=CANCELLED, keep=kind.keep)
             answer = insist_sync(client, call)
         log.error("task.stopped", task_id=ref.task_id, task=ref.name, reason=str(error), answer=answer)
+        return True

@@ -18,10 +18,23 @@ service = Service("fault_sync")
 
 @signals.before_task_publish.connect
 def kill_before_the_body(sender: str | None = None, **_: Any) -> None:
-    """Where a test asks for it: die, once, as a chord's last part is about to send the chord's body."""
-    marker = os.environ.get(KILL_ONCE)
-    if marker and sender == "fault_sync.total" and Path(marker).exists():
-        Path(marker).unlink()
+    """Die as a chord's last part is about to send the chord's body."""
+    if sender == "fault_sync.total":
+        _die_once("body")
+
+
+@signals.task_prerun.connect
+def kill_before_the_claim(sender: Any = None, **_: Any) -> None:
+    """Die as a delivery is about to ask whether it may start."""
+    if sender.name == "fault_sync.work":
+        _die_once("claim")
+
+
+def _die_once(moment: str) -> None:
+    """Where a test asks for it, by a file that names this moment."""
+    marker = Path(os.environ.get(KILL_ONCE) or os.devnull)
+    if marker.is_file() and marker.read_text() == moment:
+        marker.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
 
 
