@@ -1,9 +1,10 @@
-"""The clients that handlers' bookkeeping uses: one per process, one per event loop; none per task."""
+"""The clients that handlers' bookkeeping uses: one per process, thread or event loop; none per task."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -11,6 +12,7 @@ from weakref import WeakKeyDictionary
 import redis
 import uvloop
 
+from streammesh.blocking import Blocking
 from streammesh.multiplexed import Multiplexed
 from streammesh.redis_client import open_async, open_sync
 from streammesh.settings import MeshSettings
@@ -24,6 +26,7 @@ class Connections:
     def __init__(self, settings: MeshSettings, name: str) -> None:
         self._settings, self._name = settings, name
         self._sync: tuple[int, redis.Redis] | None = None
+        self._blocking = threading.local()
         self._runner: tuple[int, asyncio.Runner] | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Multiplexed] = WeakKeyDictionary()
 
@@ -33,6 +36,14 @@ class Connections:
         if self._sync is None or self._sync[0] != pid:
             self._sync = (pid, open_sync(self._settings, self._name))
         return self._sync[1]
+
+    def blocking(self) -> Blocking:
+        """The connection of this thread for the calls that every task makes."""
+        pid = os.getpid()
+        kept: tuple[int, Blocking] | None = getattr(self._blocking, "kept", None)
+        if kept is None or kept[0] != pid:
+            kept = self._blocking.kept = (pid, Blocking(self.sync()))
+        return kept[1]
 
     def calls(self) -> Multiplexed:
         """The connection of the running event loop that all its tasks share."""

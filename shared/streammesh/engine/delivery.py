@@ -152,7 +152,7 @@ class DeliveryTask(Task):
                 raise TookTooLong(f"the handler did not end within {timeout} s") from error
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
-        client = self.plumbing.connections.sync()
+        client = self.plumbing.connections.blocking()
         steps: Steps = attempt_steps(self.kind, ref, place, worker, partial(mention_sync, client))
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None

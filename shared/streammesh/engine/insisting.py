@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import redis
 import structlog
 
 from streammesh import lua
-from streammesh.lua import Call
+from streammesh.lua import BlockingClient, Call
 from streammesh.multiplexed import Multiplexed
 from streammesh.redis_client import is_unavailable
 
@@ -44,12 +43,12 @@ def until_back(what: str, ask: Callable[[], T]) -> T:
         time.sleep(next(waits))
 
 
-def insist_sync(client: redis.Redis, call: Call[T]) -> T:
+def insist_sync(client: BlockingClient, call: Call[T]) -> T:
     """Make the call on a blocking client; raises only what trying again cannot mend."""
     return until_back(call.script.name, lambda: lua.run_sync(client, call))
 
 
-def mention_sync(client: redis.Redis, call: Call[str]) -> str:
+def mention_sync(client: BlockingClient, call: Call[str]) -> str:
     """Make a call that need not get through, such as progress: a handler does not fail because Redis is away."""
     try:
         return lua.run_sync(client, call)

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
@@ -62,6 +62,13 @@ class Call(Generic[T]):
         return (*how, len(self.keys), *self.keys, *self.args)
 
 
+class BlockingClient(Protocol):
+    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.blocking.Blocking`."""
+
+    def execute_command(self, *command: Any) -> Any:
+        """The answer to one command. Raises redis-py's errors."""
+
+
 async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
     """Make the call: one round trip, two when the server does not have the script yet."""
     try:
@@ -71,7 +78,7 @@ async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
     return call.parse(answer)
 
 
-def run_sync(client: redis.Redis, call: Call[T]) -> T:
+def run_sync(client: BlockingClient, call: Call[T]) -> T:
     """As `run`, on a blocking client."""
     try:
         answer = client.execute_command(*call.eval())
