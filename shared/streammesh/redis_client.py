@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import DataError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -93,8 +95,9 @@ def _options(settings: MeshSettings, name: str, tls: bool) -> dict[str, Any]:
     }
 
 
-class CancellableWrites:
-    """Over redis-py's connections: a command that is being sent can be cancelled.
+class Written:
+    """Over redis-py's connections: commands are packed by hiredis, as redis-py itself does on blocking
+    connections only, and one that is being sent can be cancelled.
 
     redis-py sends with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes just as
     the write ends (python/cpython#86296): the cancelled task goes on for ever, and whoever waits for it as
@@ -102,6 +105,19 @@ class CancellableWrites:
     """
 
     socket_timeout: float | None
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """One command as bytes. Raises redis-py's DataError for an argument that is neither text nor number."""
+        name, *rest = args
+        words = name.split() if isinstance(name, bytes) else name.encode().split()  # `CLIENT SETNAME` is two
+        try:
+            return [hiredis.pack_command((*words, *rest))]
+        except TypeError as error:
+            raise DataError(str(error)) from None
+
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+        """Several commands as bytes."""
+        return [packed for command in commands for packed in self.pack_command(*command)]
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """As redis-py's; raises its TimeoutError after `socket_timeout`."""
@@ -126,8 +142,8 @@ class FailoverRedis(redis.asyncio.Redis):  # type: ignore[misc]
 
 
 @cache
-def _cancellable(connection: type) -> type:
-    return type(f"Cancellable{connection.__name__}", (CancellableWrites, connection), {})
+def _written(connection: type) -> type:
+    return type(f"Written{connection.__name__}", (Written, connection), {})
 
 
 def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> redis.asyncio.Redis:
@@ -148,7 +164,7 @@ def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> 
         client: redis.asyncio.Redis = sentinel.master_for(
             where.service, redis_class=FailoverRedis, db=where.db, **credentials, **extra, **options
         )
-        client.connection_pool.connection_class = _cancellable(client.connection_pool.connection_class)
+        client.connection_pool.connection_class = _written(client.connection_pool.connection_class)
         return client
     if url.startswith("unix"):
         options.pop("socket_keepalive")
@@ -156,7 +172,7 @@ def open_async(settings: MeshSettings, name: str, *, blocking: bool = False) -> 
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url, max_connections=CONNECTIONS, timeout=settings.redis_timeout.total_seconds(), **options
     )
-    pool.connection_class = _cancellable(pool.connection_class)
+    pool.connection_class = _written(pool.connection_class)
     return redis.asyncio.Redis.from_pool(pool)
 
 
