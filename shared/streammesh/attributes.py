@@ -16,42 +16,53 @@ MAX_EXTENSIONS = 32
 CORE = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
 KNOWN = frozenset((*CORE, "data", "data_base64"))
 _CORE_NAMES = frozenset(CORE)
-_TEXTS = ("id", "source", "subject", "datacontenttype", "dataschema")
+_PLAIN_NAMES = frozenset((*CORE, "data"))
+_MORE_TEXTS = ("subject", "datacontenttype", "dataschema")
 _NAME = re.compile(r"^[a-z0-9]{1,20}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _RFC3339 = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
 _TIMES = ("time", "deliverat", "expirytime")
 _SPACE = re.compile(r"\s")
+_HOLDERS = frozenset((dict, list))
 
 
 @lru_cache(maxsize=4096)
+def _is_type(name: str) -> bool:
+    return names.TYPE.match(name) is not None
+
+
 def is_type(name: str) -> bool:
     """Whether a text is an event type: lower-case words joined by dots, at most 128 characters."""
-    return len(name) <= names.TYPE_LENGTH and names.TYPE.match(name) is not None
+    return len(name) <= names.TYPE_LENGTH and _is_type(name)
 
 
 def plainly_good(raw: dict[str, Any]) -> bool:
-    """A quick look at an envelope without data: True only if there is nothing to say against it.
+    """A quick look at an envelope: True only if there is nothing to say against it and no attribute is null.
 
-    What it cannot tell at a glance (extensions, unusual characters) is for `attribute_errors`.
+    What it cannot tell at a glance (extensions, binary data, unusual characters) is for `attribute_errors`.
     """
-    if not _CORE_NAMES.issuperset(raw) or raw.get("specversion") != "1.0":
+    if not _PLAIN_NAMES.issuperset(raw) or None in raw.values() or raw.get("specversion") != "1.0":
         return False
-    for name in _TEXTS:
-        value = raw.get(name)
-        if value is None:
-            if name in ("id", "source"):
-                return False
-        elif type(value) is not str or not 0 < len(value) <= MAX_ATTRIBUTE or not value.isprintable():
-            return False
-    event_type = raw.get("type")
-    return (
-        type(event_type) is str
+    id, source, event_type = raw.get("id"), raw.get("source"), raw.get("type")
+    if not (
+        type(id) is str
+        and 0 < len(id) <= MAX_ATTRIBUTE
+        and id.isprintable()
+        and type(source) is str
+        and 0 < len(source) <= MAX_ATTRIBUTE
+        and source.isprintable()
+        and " " not in source
+        and type(event_type) is str
         and is_type(event_type)
-        and "\n" not in event_type
-        and " " not in raw["source"]
-        and is_time(raw.get("time"))
-    )
+    ):
+        return False
+    for name in _MORE_TEXTS:
+        value = raw.get(name)
+        if value is not None and not (
+            type(value) is str and 0 < len(value) <= MAX_ATTRIBUTE and value.isprintable()
+        ):
+            return False
+    return "\n" not in event_type and is_time(raw.get("time"))
 
 
 def attribute_errors(raw: dict[str, Any]) -> list[tuple[str, str]]:
@@ -105,7 +116,12 @@ def is_time(value: Any) -> bool:
     """Whether a value is an RFC 3339 time with a zone; None counts."""
     if value is None:
         return True
-    if not isinstance(value, str) or not _RFC3339.match(value):
+    return isinstance(value, str) and len(value) <= MAX_ATTRIBUTE and _is_time(value)
+
+
+@lru_cache(maxsize=1024)  # the events of a batch, and what is asked of one event, often have the same
+def _is_time(value: str) -> bool:
+    if not _RFC3339.match(value):
         return False
     try:
         datetime.fromisoformat(value.upper().replace("Z", "+00:00"))
@@ -124,15 +140,15 @@ def is_base64(value: Any) -> bool:
 
 
 def deeper_than(value: Any, limit: int) -> bool:
-    """Whether lists and objects are nested in more than `limit` levels."""
+    """Whether lists and objects, as a JSON parser makes them, are nested in more than `limit` levels."""
     level = [value]
     for _ in range(limit):
         level = [
             child
             for item in level
-            if isinstance(item, dict | list)
-            for child in (item.values() if isinstance(item, dict) else item)
-            if isinstance(child, dict | list)
+            if type(item) in _HOLDERS
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) in _HOLDERS
         ]
         if not level:
             return False

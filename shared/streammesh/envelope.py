@@ -213,25 +213,6 @@ def from_checked(raw: dict[str, Any]) -> Event:
         raise InvalidEvent([FieldError("", f"is no envelope: {error!r}")]) from None
 
 
-def from_batch(raw: Any) -> list[Event]:
-    """The JSON batch format: 1 to 1,000 events, all or none. Raises InvalidEvent with pointers into the list."""
-    if not isinstance(raw, list) or not raw:
-        raise InvalidEvent([FieldError("", "should be a JSON array of events, with at least one")])
-    if len(raw) > MAX_BATCH:
-        raise InvalidEvent(
-            [FieldError("", f"has {len(raw):,} events where at most {MAX_BATCH:,} are allowed")]
-        )
-    events, errors = [], []
-    for i, item in enumerate(raw):
-        try:
-            events.append(from_dict(item, at=f"/{i}"))
-        except InvalidEvent as error:
-            errors += error.errors
-    if errors:
-        raise InvalidEvent(errors[:100])
-    return events
-
-
 def from_binary(headers: Mapping[str, str], body: bytes, limit: int) -> Event:
     """HTTP binary content mode: attributes in `ce-*` headers (lower case here), data in the body.
 

@@ -12,6 +12,7 @@ from streammesh import envelope, lua
 from streammesh.embedded import EmbeddedServer
 from streammesh.multiplexed import Multiplexed
 from streammesh.redis_client import open_async
+from streammesh.sealed import seal
 from streammesh.streams.publish import publish_call
 
 
@@ -24,7 +25,7 @@ async def calls(mesh_redis):
 
 def publishing(keys, settings, number):
     event = envelope.make("order.placed", {"n": number}, source="tests", id=str(number))
-    return publish_call(keys, settings, [event])
+    return publish_call(keys, settings, [seal(event)])
 
 
 async def test_each_caller_gets_its_own_answer(calls, mesh_keys, mesh_settings):

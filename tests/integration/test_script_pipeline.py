@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from streammesh import envelope, lua
 from streammesh.errors import EventConflict
+from streammesh.sealed import seal
 from streammesh.streams.publish import publish_call
 
 
 async def test_the_refusal_of_one_call_is_not_the_refusal_of_the_others(mesh_redis, mesh_keys, mesh_settings):
     def call(id, n):
-        return publish_call(mesh_keys, mesh_settings, [envelope.make("a.b", n, source="tests", id=id)])
+        return publish_call(mesh_keys, mesh_settings, [seal(envelope.make("a.b", n, source="tests", id=id))])
 
     first = await lua.run_many(mesh_redis, [call("one", 1)])
     answers = await lua.run_many(mesh_redis, [call("two", 1), call("one", 2), call("three", 1)])

@@ -106,19 +106,6 @@ def test_a_wrong_field_is_named(change, pointer):
     assert pointers(refused) == [pointer]
 
 
-def test_every_wrong_event_of_a_batch_is_named_and_none_is_taken():
-    with pytest.raises(InvalidEvent) as refused:
-        envelope.from_batch([GOOD, {**GOOD, "type": "x"}, 7])
-
-    assert pointers(refused) == ["/1/type", "/2"]
-
-
-@pytest.mark.parametrize("raw", [[], {}, None, [GOOD] * 1001])
-def test_a_batch_has_one_to_a_thousand_events(raw):
-    with pytest.raises(InvalidEvent):
-        envelope.from_batch(raw)
-
-
 def test_sixty_four_levels_are_taken_and_one_more_is_not():
     def nested(levels):
         return b"[" * levels + b"]" * levels

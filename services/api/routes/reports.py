@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from streammesh import names
 from streammesh.api_keys import ApiKey
 from streammesh.rows import EventRow, TaskRow
+from streammesh.sealed import seal
 from streammesh.streams.publish import build
 
 from services.api import bodies, ranges
@@ -102,7 +103,7 @@ async def ask(request: Request, key: Caller) -> Response:
         data = checked(raw)
         report_id = data["report_id"] = _report_id(data, request, key)
     event = build(key.name, REPORT_REQUESTED, data, id=report_id, subject=f"report/{report_id}")
-    published = (await wiring.publishing.publish(key, [event], size_of(data)))[0]
+    published = (await wiring.publishing.publish(key, [seal(event)], size_of(data)))[0]
     links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
     return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
 

@@ -8,6 +8,7 @@ from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Path, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
+from streammesh.sealed import seal
 from streammesh.streams.publish import build
 
 from services.api import bodies, problems
@@ -74,7 +75,8 @@ async def welcome_email(
         raise problems.of_validation(error) from None
     data: dict[str, Any] = {**wanted.model_dump(exclude_none=True), "user_id": _number_or_text(user_id)}
     event = build(key.name, USER_REGISTERED, data, id=plain_id(request.scope, key), subject=f"user/{user_id}")
-    published = (await wiring.publishing.publish(key, [event], len(event.to_json())))[0]
+    sealed = seal(event)
+    published = (await wiring.publishing.publish(key, [sealed], len(sealed.json)))[0]
     return as_json(accepted(published), 202)
 
 

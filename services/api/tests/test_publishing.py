@@ -9,9 +9,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from streammesh import envelope
 from streammesh.envelope import BATCH, STRUCTURED
+from streammesh.streams import Published
 
+from services.api.publishing import accepted, accepted_text
 from services.api.tests.expecting import assert_problem
 
 ENVELOPE = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.placed", "data": {"n": 1}}
@@ -61,6 +65,15 @@ async def test_links_lead_to_the_event_whatever_its_id_is(api):
     found = await api.get(sent.json()["links"]["self"])
 
     assert (found.status_code, found.json()["id"], found.json()["source"]) == (200, odd["id"], odd["source"])
+
+
+@given(id=st.text(min_size=1), source=st.text(min_size=1), duplicate=st.booleans())
+@example(id="0198f2f1-8d3a-7cc0-9a44-0b3f1d0c2a11", source="/shop", duplicate=False)
+@example(id="1", source='/shop?x="1"&y', duplicate=True)
+def test_the_answer_says_the_same_whether_or_not_the_id_needs_escaping(id, source, duplicate):
+    published = Published(id, source, "order.placed", duplicate, "1-0")
+
+    assert json.loads(accepted_text(published)) == accepted(published)
 
 
 async def test_a_batch_is_stored_in_its_order(api, mesh_redis, mesh_keys):

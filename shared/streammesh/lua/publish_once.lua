@@ -1,47 +1,57 @@
 -- Publishes a batch of events, all or nothing; one that was published before is answered as the first
 -- time and stored no second time, for as long as its row lives.
 -- KEYS[1] domains (SET)  KEYS[2] due (ZSET)  KEYS[3] due_entries (HASH)  KEYS[4] counters (HASH)
--- then per event: its row (HASH), its stream (STREAM)
--- ARGV[1] lifetime of an event's row, ms  ARGV[2] channel for changes
--- then per event: source, id, digest, domain, deliver_at (ms or ''), envelope (JSON)
--- Returns {'ok', 'new'|'duplicate', position, ...} with a pair per event, or {'conflict', index from 0}
+-- then per kind of event: its stream (STREAM); then per event: its row (HASH)
+-- ARGV[1] lifetime of an event's row, ms  ARGV[2] channel for changes  ARGV[3] how many kinds
+-- ARGV[4] length of what stands before the id in the key of a row
+-- then per kind: source, domain, deliver_at (ms or ''); then per event: kind, digest, envelope (JSON)
+-- Returns per event '+' (new) or '=' (a duplicate) and its position, or {'conflict', index from 0}
 -- when an event has an identity that another content already has: then nothing was written.
 --#include _time.lua
 --#include _event.lua
-local now, n = now_ms(), (#KEYS - 4) / 2
-local c = { domains = KEYS[1], due = KEYS[2], due_entries = KEYS[3], changed = ARGV[2], now = now, retention = tonumber(ARGV[1]) }
-local seen, first = {}, {}
+local s = tonumber(ARGV[3])
+local n, rows, facts = #KEYS - 4 - s, 4 + s, 2 + 3 * s  -- of event i: KEYS[rows + i], ARGV[facts + 3 * i ...]
+local kinds, seen = {}, {}
+for k = 1, s do
+  local source = ARGV[2 + 3 * k]
+  seen[source] = seen[source] or {}
+  kinds[tostring(k)] = { stream = KEYS[4 + k], source = source, domain = ARGV[3 + 3 * k], deliver_at = ARGV[4 + 3 * k],
+    field = 'at:' .. source, seen = seen[source] }
+end
+local known = n == 1  -- whether any row may be there; most batches are all new, and one question tells
+for i = rows + 1, n > 1 and #KEYS or 0, 1000 do
+  known = known or redis.call('EXISTS', unpack(KEYS, i, math.min(i + 999, #KEYS))) > 0
+end
+local first = {}
 for i = 1, n do
-  local row, a = KEYS[3 + 2 * i], 6 * i - 4
-  local source, id, digest = ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  local who = id .. '\0' .. source
-  if seen[who] then
-    if seen[who] ~= digest then return { 'conflict', i - 1 } end
+  local row, kind, digest = KEYS[rows + i], kinds[ARGV[facts + 3 * i]], ARGV[facts + 3 * i + 1]
+  local old = kind.seen[row]
+  if old then
     first[i] = 'here'
   else
-    seen[who] = digest
-    local at = redis.call('HGET', row, 'at:' .. source)
-    if at then
-      local entry, old = string.match(at, '^(%S+) %d+ (%x+)')
-      if old ~= digest then return { 'conflict', i - 1 } end
-      first[i] = entry
-    end
+    kind.seen[row] = digest
+    local at = known and redis.call('HGET', row, kind.field)
+    if at then first[i], old = string.match(at, '^(%S+) %d+ (%x+)') end
+    if at and not old then old = '' end
   end
+  if old and old ~= digest then return { 'conflict', i - 1 } end
 end
-local out, fresh, placed = { 'ok' }, 0, {}
+local now = now_ms()
+local c = { domains = KEYS[1], due = KEYS[2], due_entries = KEYS[3], changed = ARGV[2], now = now, retention = tonumber(ARGV[1]) }
+local out, fresh = {}, 0
 for i = 1, n do
-  local a = 6 * i - 4
-  local who = ARGV[a + 2] .. '\0' .. ARGV[a + 1]
-  if first[i] then
-    out[2 * i], out[2 * i + 1] = 'duplicate', first[i] == 'here' and placed[who] or first[i]
+  local row, e, entry = KEYS[rows + i], kinds[ARGV[facts + 3 * i]], first[i]
+  if entry then
+    if entry == 'here' then entry = e.seen[row] end
+    out[i] = '=' .. entry
   else
-    local entry = store_event({
-      row = KEYS[3 + 2 * i], stream = KEYS[4 + 2 * i], source = ARGV[a + 1], id = ARGV[a + 2],
-      digest = ARGV[a + 3], domain = ARGV[a + 4], deliver_at = ARGV[a + 5], json = ARGV[a + 6] }, c)
-    out[2 * i], out[2 * i + 1] = 'new', entry
+    e.row, e.digest, e.json = row, ARGV[facts + 3 * i + 1], ARGV[facts + 3 * i + 2]
+    if e.deliver_at ~= '' then e.id = string.sub(row, ARGV[4] + 1) end
+    entry = store_event(e, c)
+    out[i] = '+' .. entry
     fresh = fresh + 1
   end
-  placed[who] = out[2 * i + 1]
+  e.seen[row] = entry
 end
 if fresh > 0 then redis.call('HINCRBY', KEYS[4], 'published', fresh) end
 if fresh < n then redis.call('HINCRBY', KEYS[4], 'duplicates', n - fresh) end

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 import redis.asyncio
@@ -16,12 +15,13 @@ from streammesh.clock import rfc3339
 from streammesh.envelope import Event
 from streammesh.errors import EventConflict, EventTooLarge, MeshUnavailable
 from streammesh.keys import Keys
+from streammesh.names import domain_of
 from streammesh.redis_client import is_unavailable
+from streammesh.sealed import Sealed, seal
 from streammesh.settings import MeshSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """What became of one event: stored, or known already. `entry` is its place in the stream, or `held`."""
 
     id: str
@@ -29,6 +29,9 @@ class Published:
     type: str
     duplicate: bool
     entry: str
+
+
+AGAIN = ord("=")  # before the position of an event that was known already
 
 
 def ms(span: timedelta) -> int:
@@ -68,35 +71,49 @@ def stored_form(keys: Keys, event: Event) -> tuple[list[str], list[lua.Arg]]:
     )
 
 
-def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Event]) -> lua.Call[list[Published]]:
+def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -> lua.Call[list[Published]]:
     """`publish_once.lua`. Its answer raises EventConflict when an identity has another content already.
 
     Raises EventTooLarge at once.
     """
+    most = most_bytes(settings)
+    # What events have in common is sent once: most of a batch has one source and one stream.
+    kinds: dict[tuple[str, str, int | None], int] = {}
+    rows: list[str] = []
+    facts: list[lua.Arg] = []
+    row_prefix = keys.event("")
+    for id, source, event_type, digest, deliver_at, json in events:
+        if len(json) > most:
+            check_size(len(json), settings)
+        kind = kinds.get((source, event_type, deliver_at))
+        if kind is None:
+            kind = kinds[source, event_type, deliver_at] = len(kinds) + 1
+        rows.append(row_prefix + id)
+        facts += (kind, digest, json)
     names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters()]
     args: list[lua.Arg] = [
         # An event is a duplicate for as long as its row says what became of it: if it were taken for new
         # while its tasks are known, it would be stored and never handed over.
         ms(max(settings.retention, settings.dedup_window)),
         keys.manifests_changed(),
+        len(kinds),
+        len(row_prefix),
     ]
-    for event in events:
-        event_keys, event_args = stored_form(keys, event)
-        if isinstance(event_args[-1], bytes):
-            check_size(len(event_args[-1]), settings)
-        names += event_keys
-        args += event_args
+    for source, event_type, deliver_at in kinds:
+        domain = domain_of(event_type)
+        names.append(keys.events(domain))
+        args += (source, domain, "" if deliver_at is None else deliver_at)
 
     def parse(answer: list[Any]) -> list[Published]:
         if answer[0] == b"conflict":
             at = events[answer[1]]
             raise EventConflict(answer[1], at.source, at.id)
         return [
-            Published(event.id, event.source, event.type, answer[i] == b"duplicate", answer[i + 1].decode())
-            for event, i in zip(events, range(1, len(answer), 2), strict=True)
+            Published(event.id, event.source, event.type, entry[0] == AGAIN, entry[1:].decode())
+            for event, entry in zip(events, answer, strict=True)
         ]
 
-    return lua.Call(lua.script("publish_once"), names, args, parse)
+    return lua.Call(lua.script("publish_once"), names + rows, args + facts, parse)
 
 
 @contextmanager
@@ -160,7 +177,9 @@ class Publisher:
         if not events:
             return []
         with unavailable():
-            return await lua.run(self._client, publish_call(self._keys, self._settings, events))
+            return await lua.run(
+                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
+            )
 
 
 class SyncPublisher:
@@ -178,4 +197,6 @@ class SyncPublisher:
         if not events:
             return []
         with unavailable():
-            return lua.run_sync(self._client, publish_call(self._keys, self._settings, events))
+            return lua.run_sync(
+                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
+            )
