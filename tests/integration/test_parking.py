@@ -6,7 +6,7 @@ import pytest
 from streammesh import lua
 from streammesh.cancelling import cancel_call
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
-from streammesh.engine.parking import park
+from streammesh.engine.parking import park, put_back
 from streammesh.engine.queue_calls import QueueCalls, Read
 
 from tests.harness.moves import SERVICE, Moves
@@ -60,6 +60,25 @@ async def test_a_deliverys_entry_fails_the_delivery(moves, give_up, letters):
     assert (letter.form, letter.reason) == ("task", "too often")
     assert (await moves.told())[-2:] == ["task.failed", "event.completed"]
     assert await moves.redis.xlen(moves.keys.queue(SERVICE)) == 0
+
+
+async def test_a_deliverys_row_follows_an_entry_that_is_put_back_until_it_is_given_up(
+    moves, mesh_keys, mesh_redis_sync
+):
+    moved = await moves.hand_over("e1")
+    before = await replace_entry(moves, moved)
+    stream, calls = mesh_keys.queue(SERVICE), QueueCalls(mesh_keys, "w", 1000, 2, 100)
+    put_back(mesh_redis_sync, calls, SERVICE, stream, before)
+
+    after = (await moves.row(moved)).entry
+    assert after != before
+    assert [position.decode() for position, _ in await moves.redis.xrange(stream)] == [after]
+
+    await moves.deliver()
+    put_back(mesh_redis_sync, calls, SERVICE, stream, after)
+    row = await moves.row(moved)
+    assert (row.state, row.error["kind"]) == ("failed", "Poison")
+    assert (await moves.told())[-2:] == ["task.failed", "event.completed"]
 
 
 async def test_an_old_copy_of_an_entry_does_not_end_the_delivery(moves, give_up, letters):

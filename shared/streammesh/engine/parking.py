@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import orjson
 import redis
@@ -33,9 +34,8 @@ def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: s
 
 def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
     """Fail the delivery that an entry stands for; answers whether that was done."""
-    try:
-        task_id = str(orjson.loads(read.fields[HEAD])["headers"]["id"])
-    except (KeyError, TypeError, orjson.JSONDecodeError):
+    task_id = _task_of(read.fields)
+    if task_id is None:
         return False
     stored = client.hgetall(calls.keys.task(task_id))
     row = parse_task(task_id, stored) if b"meta" in stored else None
@@ -57,10 +57,20 @@ def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
 
 def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, entry: str) -> None:
     """Queue a held entry again, at the end; park it when it was delivered too often."""
-    poison = lua.run_sync(client, calls.requeue(stream, entry))
+    found = client.xrange(stream, entry, entry)
+    task_id = _task_of(dict(found[0][1])) if found else None
+    poison = lua.run_sync(client, calls.requeue(stream, entry, task_id))
     if poison is not None:
         read = Read(stream, entry, poison.deliveries, poison.fields)
         park(client, calls, queue, read, "Poison", poison_reason(poison.deliveries))
+
+
+def _task_of(fields: Mapping[bytes, bytes]) -> str | None:
+    """The id in an entry's head, None where there is none to be read."""
+    try:
+        return str(orjson.loads(fields[HEAD])["headers"]["id"])
+    except (KeyError, TypeError, orjson.JSONDecodeError):
+        return None
 
 
 def poison_reason(deliveries: int) -> str:

@@ -115,13 +115,15 @@ class QueueCalls:
         """Acknowledge and delete `ended` (stream -> entries); answers how many were pending."""
         return lua.Call(lua.script("queue_ack"), list(ended), [WORKERS, *_counted(ended)], int)
 
-    def requeue(self, stream: str, entry: str) -> lua.Call[Poison | None]:
-        """Put one entry back at the end of its queue, unless it was delivered too often."""
+    def requeue(self, stream: str, entry: str, task_id: str | None = None) -> lua.Call[Poison | None]:
+        """Put one entry back at the end of its queue, unless it was delivered too often; its task's row follows it."""
 
         def parse(answer: Any) -> Poison | None:
             return Poison(int(answer[1]), pairs(answer[2])) if answer[0] == b"poison" else None
 
-        return lua.Call(lua.script("queue_requeue"), [stream], [WORKERS, entry, self.max_deliveries], parse)
+        rows = [] if task_id is None else [self.keys.task(task_id)]
+        args: list[lua.Arg] = [WORKERS, entry, self.max_deliveries]
+        return lua.Call(lua.script("queue_requeue"), [stream, *rows], args, parse)
 
     def give_back(self, stream: str, entries: Sequence[tuple[str, bool]]) -> lua.Call[int]:
         """Give back (entry, whether a handler may have begun it) of one stream; answers how many were ours."""
