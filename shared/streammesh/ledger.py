@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import orjson
 
-from streammesh import lua, names, notifications, plain_json
+from streammesh import lua, notifications, plain_json
 from streammesh.envelope import Event
 from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
@@ -23,7 +23,6 @@ from streammesh.streams.publish import ms, stored_form
 Token = int | Literal["*", "@"]
 ANYBODYS: Literal["*"] = "*"  # ends a task whoever holds it
 THIS_ENTRYS: Literal["@"] = "@"  # ends it if this queue entry is the one that stands for it
-ENDED_TYPES = {state: notifications.TASK_TYPES[state] for state in names.ENDED}
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,15 @@ class Failure:
 
 
 class Ledger:
-    """Builds the ledger's calls for one mesh; running them is the caller's business."""
+    """Builds the ledger's calls for one mesh; running them is the caller's business.
+
+    Claims of one subscription have a `lua.Common`, and so have finishes: what comes at the same time travels
+    as one command, in which every task is decided about on its own.
+    """
 
     def __init__(self, keys: Keys, settings: MeshSettings) -> None:
         self.keys, self.settings = keys, settings
+        self._commons: dict[tuple[Any, ...], lua.Common] = {}  # bounded by the number of subscriptions
 
     def _rows(self, ref: TaskRef) -> list[str]:
         keys = self.keys
@@ -87,24 +91,59 @@ class Ledger:
         event = ref.event
         return [event.source, event.id, event.type, event.subject or "", ref.service, ref.task_id]
 
+    def _claims(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Common:
+        key = (ref.name, ref.service, place.queue, place.step, worker)
+        common = self._commons.get(key)
+        if common is None:
+            keys, settings = self.keys, self.settings
+            common = self._commons[key] = lua.Common(
+                lua.script("claim"),
+                [
+                    *(keys.notifications(), keys.queue(place.queue, place.step), keys.paused()),
+                    *(keys.held(ref.name), keys.holding()),
+                ],
+                [
+                    *(worker, WORKERS, settings.notifications_kept, ms(settings.lease)),
+                    *(ref.service, ref.name, notifications.task_rest(ref.name, ref.service)),
+                ],
+            )
+        return common
+
     def claim(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Call[Claim]:
         """`claim.lua`: start an attempt, if this worker may."""
-        keys = self.keys
-        before, after = notifications.task_fragments(ref.task_id, ref.name, ref.service)
+        common, event = self._claims(ref, place, worker), ref.event
         return lua.Call(
-            lua.script("claim"),
-            [
-                *(*self._rows(ref), keys.queue(place.queue, place.step)),
-                *(keys.paused(), keys.held(ref.name), keys.holding()),
-            ],
-            [
-                *(place.entry, worker, WORKERS),
-                *(self.settings.notifications_kept, ms(self.settings.lease)),
-                *self._told(ref),
-                *(ref.fragment + before, after, ref.name),
-            ],
+            common.script,
+            (self.keys.task(ref.task_id), self.keys.event(event.id)),
+            (
+                *(place.entry, event.source, event.id, event.type, event.subject or "", ref.task_id),
+                f'{ref.fragment},"task":{{"id":{_json(ref.task_id)}',
+            ),
             _parse_claim,
+            common,
         )
+
+    def _finishes(self, ref: TaskRef, place: QueuePlace, keep: timedelta | None, breaker: bool) -> lua.Common:
+        key = (ref.name, ref.service, place.queue, place.step, keep, breaker)
+        common = self._commons.get(key)
+        if common is None:
+            keys, settings, service = self.keys, self.settings, ref.service
+            common = self._commons[key] = lua.Common(
+                lua.script("finish"),
+                [
+                    *(keys.notifications(), keys.queue(place.queue, place.step), keys.tasks_recent()),
+                    *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service)),
+                    *(keys.dead_entries(service), keys.dead_services(), keys.failures(), keys.paused()),
+                    *(keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
+                ],
+                [
+                    *(WORKERS, settings.notifications_kept, service, ref.name),
+                    *(ms(keep or settings.result_ttl), ms(settings.retention), settings.dead_letters_kept),
+                    *(keys.manifests_changed(), settings.breaker_failures if breaker else 0),
+                    notifications.task_rest(ref.name, service),
+                ],
+            )
+        return common
 
     def finish(
         self,
@@ -128,39 +167,25 @@ class Ledger:
         towards the pause of its subscription.
         The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
         """
-        keys, settings, shown = self.keys, self.settings, attempt if isinstance(attempt, int) else 0
-        fragment = ref.fragment
+        common, event = self._finishes(ref, place, keep, breaker), ref.event
         outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
         if follow_ups:
             outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
-        names_, args = [], []
-        for event in follow_ups:
-            event_keys, event_args = stored_form(keys, event)
+        names_ = [self.keys.task(ref.task_id), self.keys.event(event.id)]
+        args: list[lua.Arg] = [
+            *(attempt, state, plain_json.dumps(outcome), place.entry),
+            *(event.source, event.id, event.type, event.subject or "", ref.task_id),
+            *(ref.fragment, _json(ref.task_id)),
+        ]
+        if dead_letter:
+            args += [plain_json.dumps(dead_letter), event.to_json(), len(follow_ups)]
+        else:
+            args += ["", len(follow_ups)]
+        for follow_up in follow_ups:
+            event_keys, event_args = stored_form(self.keys, follow_up)
             names_ += event_keys
             args += event_args
-        return lua.Call(
-            lua.script("finish"),
-            [
-                *self._rows(ref),
-                *(keys.queue(place.queue, place.step), keys.tasks_recent()),
-                *(keys.open_tasks(ref.service), keys.dead(ref.service), keys.dead_index(ref.service)),
-                *(keys.dead_entries(ref.service), keys.dead_services(), keys.failures(), keys.paused()),
-                *(keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
-                *names_,
-            ],
-            [
-                *(attempt, state, plain_json.dumps(outcome)),
-                *(ms(keep or settings.result_ttl), place.entry, WORKERS),
-                *(settings.notifications_kept, ENDED_TYPES[state]),
-                notifications.body(fragment, ref.task_id, ref.name, ref.service, shown, outcome),
-                *self._told(ref),
-                *(fragment, plain_json.dumps(dead_letter) if dead_letter else ""),
-                *(settings.dead_letters_kept, ref.name, ms(settings.retention), keys.manifests_changed()),
-                *(ref.event.to_json() if dead_letter else "", settings.breaker_failures if breaker else 0),
-                *args,
-            ],
-            lambda answer: str(answer[0].decode()),
-        )
+        return lua.Call(common.script, names_, args, _parse_finish, common)
 
     def retry_later(
         self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
@@ -251,3 +276,11 @@ def _parse_claim(answer: list[Any]) -> Claim:
     if verdict == "run":
         return Claim("run", int(answer[1]), int(answer[2]))
     return Claim(verdict, state=answer[1].decode() if len(answer) > 1 else "")
+
+
+def _parse_finish(answer: bytes) -> str:
+    return answer.decode()
+
+
+def _json(text: str) -> str:
+    return orjson.dumps(text).decode()

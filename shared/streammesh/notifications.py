@@ -61,6 +61,12 @@ def task_fragments(task_id: str, name: str, service: str) -> tuple[str, str]:
     return f',"task":{value[:-1]},"attempt":', '},"data":{}'
 
 
+def task_rest(name: str, service: str) -> str:
+    """What stands in `"task":{"id":…` between the id and the attempt: the same for all tasks of a subscription."""
+    value = orjson.dumps({"name": name, "service": service}).decode()
+    return f',{value[1:-1]},"attempt":'
+
+
 def body(event: str, task_id: str, name: str, service: str, attempt: int, data: Mapping[str, Any]) -> str:
     """A whole body from an event fragment, a task and what there is to say."""
     task = orjson.dumps({"id": task_id, "name": name, "service": service, "attempt": attempt}).decode()

@@ -3,6 +3,9 @@
 A script is `<name>.lua` beside this file; its header says what it does and what it takes. A line
 `--#include _part.lua` is replaced by that file. Each script has one typed caller elsewhere in the
 kit, which builds a `Call`; the same `Call` runs on a sync client, an async client or in a pipeline.
+
+A script that takes several tasks decides about each of them on its own, and answers a list. Its calls have a
+`Common`: what all of them say alike. Calls of one Common may travel as one command (see `multiplexed.py`).
 """
 
 from __future__ import annotations
@@ -47,19 +50,48 @@ def _read(file: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Common:
+    """What some calls of one script have in common: its first keys and its first arguments."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Arg]
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One call of a script, not yet made; `parse` turns the server's answer into what the caller wants."""
+    """One call of a script, not yet made; `parse` turns the server's answer into what the caller wants.
+
+    With a `common` the keys and arguments are its own, and come after those of the common.
+    """
 
     script: Script
     keys: Sequence[str]
     args: Sequence[Arg]
     parse: Callable[[Any], T]
+    common: Common | None = None
 
     def eval(self, *, text: bool = False) -> tuple[Any, ...]:
         """The command: EVALSHA, or EVAL with the whole text."""
-        how = ("EVAL", self.script.text) if text else ("EVALSHA", self.script.sha)
-        return (*how, len(self.keys), *self.keys, *self.args)
+        return command([self], text=text)
+
+    def read(self, answer: Any) -> T:
+        """What the server's answer to this call alone means."""
+        return self.parse(answer if self.common is None else answer[0])
+
+
+def command(calls: Sequence[Call[Any]], *, text: bool = False) -> tuple[Any, ...]:
+    """The command for one call, or for several of one Common: EVALSHA, or EVAL with the whole text."""
+    first = calls[0]
+    how = ("EVAL", first.script.text) if text else ("EVALSHA", first.script.sha)
+    if first.common is None:
+        return (*how, len(first.keys), *first.keys, *first.args)
+    keys, args = list(first.common.keys), list(first.common.args)
+    for call in calls:
+        keys += call.keys
+        args += call.args
+    return (*how, len(keys), *keys, *args)
 
 
 class BlockingClient(Protocol):
@@ -75,7 +107,7 @@ async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
         answer = await client.execute_command(*call.eval())
     except NoScriptError:
         answer = await client.execute_command(*call.eval(text=True))
-    return call.parse(answer)
+    return call.read(answer)
 
 
 def run_sync(client: BlockingClient, call: Call[T]) -> T:
@@ -84,7 +116,7 @@ def run_sync(client: BlockingClient, call: Call[T]) -> T:
         answer = client.execute_command(*call.eval())
     except NoScriptError:
         answer = client.execute_command(*call.eval(text=True))
-    return call.parse(answer)
+    return call.read(answer)
 
 
 async def run_many(client: redis.asyncio.Redis, calls: Sequence[Call[Any]]) -> list[Any]:
@@ -110,7 +142,7 @@ def _parsed(call: Call[Any], answer: Any) -> Any:
     if isinstance(answer, Exception):
         return answer
     try:
-        return call.parse(answer)
+        return call.read(answer)
     except MeshError as error:
         return error
 

@@ -1,17 +1,17 @@
--- Ends a task: its row, the list of open tasks, the record of ended ones, what clients are told, and the end
--- of its event when it was the last one. The caller has checked that it may, and looks after the queue entry.
--- t = {row, event_row, notes, kept, ended, open, now, retention, keep, state, outcome, attempt, queued, started,
---   id, name, service, source, event, event_type, subject, fragment, type, body}
+-- Ends a task: its row, the record of ended ones, what clients are told, and the end of its event when it was
+-- the last one. The caller has checked that it may, and looks after the queue entry and the list of open tasks.
+-- c = {notes, kept, ended, stamp, since}: the same for all; the moment, and how far back ended ones are kept, in digits
+-- t = {row, event_row, keep, state, outcome, attempt, queued, started, id, name, service, source, event,
+--   event_type, subject, fragment, body}
 local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true }
 
-local function end_task(t)
-  redis.call('HSET', t.row, 'state', t.state, 'ended', digits(t.now), 'outcome', t.outcome, 'lease', '', 'due', '')
+local function end_task(c, t)
+  redis.call('HSET', t.row, 'state', t.state, 'ended', c.stamp, 'outcome', t.outcome, 'lease', '', 'due', '')
   redis.call('PEXPIRE', t.row, t.keep)
-  redis.call('ZREM', t.open, t.id)
-  redis.call('XADD', t.ended, 'MINID', '~', digits(t.now - t.retention), '*', 's', t.state, 'n', t.name,
+  redis.call('XADD', c.ended, 'MINID', '~', c.since, '*', 's', t.state, 'n', t.name,
     'v', t.service, 'a', t.attempt or '0', 'q', t.queued or '', 'r', t.started or '', 'k', t.id, 'y', t.event_type)
-  local note = { stream = t.notes, kept = t.kept, type = t.type, event = t.event, task = t.id, service = t.service,
-    event_type = t.event_type, subject = t.subject, body = t.body }
+  local note = { stream = c.notes, kept = c.kept, type = 'task.' .. t.state, event = t.event, task = t.id,
+    service = t.service, event_type = t.event_type, subject = t.subject, body = t.body }
   local id, source = tell(note), t.source
   local event = redis.call('HMGET', t.event_row, 'at:' .. source, 'notes:' .. source, 'want:' .. source,
     'done:' .. source, 'failed:' .. source)

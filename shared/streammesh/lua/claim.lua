@@ -1,50 +1,69 @@
--- Starts an attempt of a task for the worker that holds its queue entry, and gives it a fencing token.
+-- Starts an attempt of each of some tasks of one subscription, for the worker that holds their queue entries,
+-- and gives each a fencing token. Every task is decided about on its own.
 -- A task is refused when it has ended, waits for its retry, or is held by another worker through
 -- another queue entry that is still in that queue's pending list. Who holds this very entry may always
 -- start: the queue gave it to him because the one before did not renew his lease. A task of a paused
 -- subscription is set aside instead: its queue entry moves to where paused ones wait.
--- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)
--- KEYS[5] paused (HASH)  KEYS[6] held (STREAM)  KEYS[7] holding (SET)
--- ARGV[1] queue entry ('' when the queue is no stream)  ARGV[2] worker  ARGV[3] group of the queue
--- ARGV[4] notifications kept  ARGV[5] lease, ms (for queues that are no streams)
--- ARGV[6] source  ARGV[7] event id  ARGV[8] event type  ARGV[9] subject  ARGV[10] service  ARGV[11] task id
--- ARGV[12] body of the notification up to the attempt, ARGV[13] after it  ARGV[14] task name
--- Returns {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'} | {'gone'}
---   | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended) | {'paused'} (was set aside).
+-- KEYS[1] notifications (STREAM)  KEYS[2] queue (STREAM)  KEYS[3] paused (HASH)  KEYS[4] held (STREAM)
+-- KEYS[5] holding (SET)
+-- then per task: task (HASH), event row (HASH)
+-- ARGV[1] worker  ARGV[2] group of the queue  ARGV[3] notifications kept
+-- ARGV[4] lease, ms (for queues that are no streams)  ARGV[5] service  ARGV[6] task name
+-- ARGV[7] body of the notification between the task's id and the attempt
+-- then per task: queue entry ('' when the queue is no stream), source, event id, event type, subject, task id,
+--   body of the notification up to the task's id
+-- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'}
+--   | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
+--   | {'paused'} (was set aside).
 --#include _time.lua
 --#include _notify.lua
 --#include _hold.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'lease', 'expires', 'workflow', 'lost', 'attempt', 'cancel', 'drained')
-local state, entry, lease, now = row[1], row[2], tonumber(row[3] or '0') or 0, now_ms()
-local lost, attempt = tonumber(row[6] or '0'), tonumber(row[7] or '0')
-if not state then return { 'gone' } end
-if state == 'retrying' or state == 'held' then return { 'held' } end
-if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
-if state == 'started' then
-  if row[5] then return { 'held' } end
-  if ARGV[1] == '' then
-    if lease > now then return { 'held' } end
-  elseif entry ~= ARGV[1] and entry and #redis.call('XPENDING', KEYS[4], ARGV[3], entry, entry, 1) > 0 then
-    return { 'held' }
+local queue, group, name, now = KEYS[2], ARGV[2], ARGV[6], now_ms()
+local stamp, lease_end = digits(now), digits(now + tonumber(ARGV[4]))
+local is_paused = redis.call('HEXISTS', KEYS[3], name) == 1
+
+local function claim(task, event_row, a)
+  local mine = ARGV[a]
+  local row = redis.call('HMGET', task, 'state', 'entry', 'lease', 'expires', 'workflow', 'lost', 'attempt', 'cancel', 'drained')
+  local state, entry = row[1], row[2]
+  local lost, attempt = tonumber(row[6] or '0'), tonumber(row[7] or '0')
+  if not state then return { 'gone' } end
+  if state == 'retrying' or state == 'held' then return { 'held' } end
+  if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
+  if state == 'started' then
+    if row[5] then return { 'held' } end
+    if mine == '' then
+      if (tonumber(row[3] or '0') or 0) > now then return { 'held' } end
+    elseif entry ~= mine and entry and #redis.call('XPENDING', queue, group, entry, entry, 1) > 0 then
+      return { 'held' }
+    end
+    if row[8] then return { 'cancelled' } end
+    if row[9] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
+  elseif row[4] and tonumber(row[4]) < now then
+    return { 'expired' }
   end
-  if row[8] then return { 'cancelled' } end
-  if row[9] then redis.call('HDEL', KEYS[1], 'drained') else lost = lost + 1 end
-elseif row[4] and tonumber(row[4]) < now then
-  return { 'expired' }
-end
-local note = { stream = KEYS[3], kept = ARGV[4], row = KEYS[2], source = ARGV[6], type = 'task.started', event = ARGV[7],
-  task = ARGV[11], service = ARGV[10], event_type = ARGV[8], subject = ARGV[9] }
-if ARGV[1] ~= '' and redis.call('HEXISTS', KEYS[5], ARGV[14]) == 1 then
-  if hold({ row = KEYS[1], queue = KEYS[4], held = KEYS[6], holding = KEYS[7], name = ARGV[14], task = ARGV[11],
-    group = ARGV[3], entry = ARGV[1], lost = lost }) then
-    note.type, note.body = 'task.held', ARGV[12] .. attempt .. ARGV[13]
-    tell_of_event(note)
-    return { 'paused' }
+  local note = { stream = KEYS[1], kept = ARGV[3], row = event_row, source = ARGV[a + 1], type = 'task.started',
+    event = ARGV[a + 2], event_type = ARGV[a + 3], subject = ARGV[a + 4], task = ARGV[a + 5], service = ARGV[5] }
+  local before, after = ARGV[a + 6] .. ARGV[7], '},"data":{}'
+  if is_paused and mine ~= '' then
+    if hold({ row = task, queue = queue, held = KEYS[4], holding = KEYS[5], name = name, task = ARGV[a + 5],
+      group = group, entry = mine, lost = lost }) then
+      note.type, note.body = 'task.held', before .. attempt .. after
+      tell_of_event(note)
+      return { 'paused' }
+    end
   end
+  attempt = attempt + 1
+  redis.call('HSET', task, 'state', 'started', 'started', stamp, 'worker', ARGV[1], 'entry', mine,
+    'lease', lease_end, 'attempt', attempt, 'lost', lost)
+  note.body = before .. attempt .. after
+  tell_of_event(note)
+  return { 'run', attempt, lost }
 end
-attempt = attempt + 1
-redis.call('HSET', KEYS[1], 'state', 'started', 'started', digits(now), 'worker', ARGV[2], 'entry', ARGV[1],
-  'lease', digits(now + tonumber(ARGV[5])), 'attempt', attempt, 'lost', lost)
-note.body = ARGV[12] .. attempt .. ARGV[13]
-tell_of_event(note)
-return { 'run', attempt, lost }
+
+local answers, a = {}, 8
+for k = 6, #KEYS, 2 do
+  answers[#answers + 1] = claim(KEYS[k], KEYS[k + 1], a)
+  a = a + 7
+end
+return answers

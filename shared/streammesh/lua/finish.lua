@@ -1,85 +1,120 @@
--- Ends a task: outcome, follow-up events, dead letter, notification and the queue entry's
--- acknowledgement, all in one step; refused when the token is no longer the current one. A repeat of
--- a call that was made (lost reply) answers as the first one did and changes nothing. A subscription
--- whose deliveries become dead letters too often in a row is paused in the same step.
--- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)
--- KEYS[5] ended tasks (STREAM)  KEYS[6] open tasks (ZSET)  KEYS[7] dead (HASH)  KEYS[8] dead index (ZSET)
--- KEYS[9] dead entries (HASH)  KEYS[10] dead services (SET)  KEYS[11] failures in a row (HASH)
--- KEYS[12] paused (HASH)  KEYS[13] domains (SET)  KEYS[14] due (ZSET)  KEYS[15] due_entries (HASH)
--- KEYS[16] counters (HASH)
--- then per follow-up event: its row (HASH), its stream (STREAM)
--- ARGV[1] token: the attempt, of this queue entry where there is one; '@' whoever holds this queue entry;
---   '*' whoever holds the task
--- ARGV[2] state  ARGV[3] result or error (JSON)
--- ARGV[4] lifetime of the ended row, ms  ARGV[5] queue entry ('' for none)  ARGV[6] group of the queue
--- ARGV[7] notifications kept  ARGV[8] type of the notification  ARGV[9] its body
--- ARGV[10] source  ARGV[11] event id  ARGV[12] event type  ARGV[13] subject  ARGV[14] service  ARGV[15] task id
--- ARGV[16] event fragment  ARGV[17] dead letter (JSON, '' for none)  ARGV[18] dead letters kept
--- ARGV[19] task name  ARGV[20] retention, ms  ARGV[21] channel for changes
--- ARGV[22] envelope, kept with a dead letter whose queue entry is gone  ARGV[23] failures in a row that pause (0: never)
--- then per follow-up event: source, id, digest, domain, deliver_at, envelope
--- Returns {'done'} | {'lost'} | {'ended', state} | {'cancelled'} (it failed, and is wanted cancelled).
+-- Ends some tasks of one subscription: outcome, follow-up events, dead letter, notification and the queue entry's
+-- acknowledgement, all in one step. Every task is decided about on its own: refused when its token is no longer
+-- the current one. A repeat of a call that was made (lost reply) answers as the first one did and changes nothing.
+-- A subscription whose deliveries become dead letters too often in a row is paused in the same step.
+-- KEYS[1] notifications (STREAM)  KEYS[2] queue (STREAM)  KEYS[3] ended tasks (STREAM)  KEYS[4] open tasks (ZSET)
+-- KEYS[5] dead (HASH)  KEYS[6] dead index (ZSET)  KEYS[7] dead entries (HASH)  KEYS[8] dead services (SET)
+-- KEYS[9] failures in a row (HASH)  KEYS[10] paused (HASH)  KEYS[11] domains (SET)  KEYS[12] due (ZSET)
+-- KEYS[13] due_entries (HASH)  KEYS[14] counters (HASH)
+-- then per task: task (HASH), event row (HASH), and per follow-up event: its row (HASH), its stream (STREAM)
+-- ARGV[1] group of the queue  ARGV[2] notifications kept  ARGV[3] service  ARGV[4] task name
+-- ARGV[5] lifetime of ended rows, ms  ARGV[6] retention, ms  ARGV[7] dead letters kept
+-- ARGV[8] channel for changes  ARGV[9] failures in a row that pause (0: never)
+-- ARGV[10] body of the notification between the task's id and the attempt
+-- then per task:
+--   token: the attempt, of this queue entry where there is one; '@' whoever holds this queue entry; '*' whoever
+--   holds the task; state, result or error (JSON), queue entry ('' for none), source, event id, event type,
+--   subject, task id, event fragment, the task's id as JSON,
+--   dead letter (JSON, '' for none); with one: the envelope, kept where the queue entry is gone;
+--   number of follow-up events; per one: source, id, digest, domain, deliver_at, envelope
+-- Returns per task 'done' | 'lost' | 'ended' (otherwise) | 'cancelled' (it failed, and is wanted cancelled).
 --#include _time.lua
 --#include _event.lua
 --#include _notify.lua
 --#include _fields.lua
 --#include _dead.lua
 --#include _end.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'queued', 'started', 'entry', 'cancel')
-local state, attempt, now, name, entry = row[1], row[2], now_ms(), ARGV[19], ARGV[5]
-if not state then return { 'lost' } end
-if ENDED[state] then
-  if state == ARGV[2] and attempt == ARGV[1] then return { 'done' } end
-  return { 'ended', state }
-end
-if ARGV[1] == '@' then
-  if row[5] ~= entry then return { 'lost' } end
-elseif ARGV[1] ~= '*' and (attempt ~= ARGV[1] or state ~= 'started' or (entry ~= '' and row[5] ~= entry)) then
-  return { 'lost' }
-end
-if row[6] and ARGV[2] == 'failed' then return { 'cancelled' } end
-local retention = tonumber(ARGV[20])
-if #KEYS > 16 then
-  local c = { domains = KEYS[13], due = KEYS[14], due_entries = KEYS[15], changed = ARGV[21], now = now, retention = retention }
-  for i = 1, (#KEYS - 16) / 2 do
-    local a, frow = 23 + 6 * (i - 1), KEYS[15 + 2 * i]
-    if redis.call('HEXISTS', frow, 'at:' .. ARGV[a + 1]) == 0 then
-      store_event({ row = frow, stream = KEYS[16 + 2 * i], source = ARGV[a + 1], id = ARGV[a + 2],
-        digest = ARGV[a + 3], domain = ARGV[a + 4], deliver_at = ARGV[a + 5], json = ARGV[a + 6] }, c)
-      redis.call('HINCRBY', KEYS[16], 'published', 1)
+local queue, group, service, name, now = KEYS[2], ARGV[1], ARGV[3], ARGV[4], now_ms()
+local retention, pausing = tonumber(ARGV[6]), tonumber(ARGV[9])
+local shared = { notes = KEYS[1], kept = ARGV[2], ended = KEYS[3], stamp = digits(now), since = digits(now - retention) }
+local stores = { domains = KEYS[11], due = KEYS[12], due_entries = KEYS[13], changed = ARGV[8], now = now, retention = retention }
+local entries, ids, succeeded = {}, {}, false
+
+local function store_follow_ups(k, a, count)
+  for i = 1, count do
+    local row, at = KEYS[k + 2 * i - 2], a + 6 * (i - 1)
+    if redis.call('HEXISTS', row, 'at:' .. ARGV[at]) == 0 then
+      store_event({ row = row, stream = KEYS[k + 2 * i - 1], source = ARGV[at], id = ARGV[at + 1], digest = ARGV[at + 2],
+        domain = ARGV[at + 3], deliver_at = ARGV[at + 4], json = ARGV[at + 5] }, stores)
+      redis.call('HINCRBY', KEYS[14], 'published', 1)
     end
   end
 end
-if ARGV[17] ~= '' then
-  local kept = redis.call('HMGET', KEYS[1], 'h', 'b', 'meta')  -- h and b of a workflow, whose queue entry is gone
+
+local function bury(task, id, entry, letter, envelope)
+  local kept = redis.call('HMGET', task, 'h', 'b', 'meta')  -- h and b of a workflow, whose queue entry is gone
   local parts = { m = kept[3] or nil }
-  if entry ~= '' then parts.h, parts.b = queued_fields(KEYS[4], entry) end
+  if entry ~= '' then parts.h, parts.b = queued_fields(queue, entry) end
   if not parts.h and kept[1] then parts.h, parts.b = kept[1], kept[2] end
-  if not parts.h then parts.e = ARGV[22] end
-  park({ dead = KEYS[7], index = KEYS[8], entries = KEYS[9], services = KEYS[10], service = ARGV[14], kept = ARGV[18], now = now, id = ARGV[15],
-    letter = ARGV[17], parts = parts })
+  if not parts.h then parts.e = envelope end
+  park({ dead = KEYS[5], index = KEYS[6], entries = KEYS[7], services = KEYS[8], service = service, kept = ARGV[7],
+    now = now, id = id, letter = letter, parts = parts })
 end
-if entry ~= '' then
-  redis.call('XACK', KEYS[4], ARGV[6], entry)
-  redis.call('XDEL', KEYS[4], entry)
+
+local function forget_failures()
+  if succeeded then redis.call('HDEL', KEYS[9], name) end
+  succeeded = false
 end
-if row[6] or entry == '' then redis.call('HDEL', KEYS[1], 'cancel', 'h', 'b') end
-end_task({ row = KEYS[1], event_row = KEYS[2], notes = KEYS[3], kept = ARGV[7], ended = KEYS[5], open = KEYS[6],
-  now = now, retention = retention, keep = ARGV[4], state = ARGV[2], outcome = ARGV[3], attempt = attempt,
-  queued = row[3], started = row[4], id = ARGV[15], name = name, service = ARGV[14], source = ARGV[10],
-  event = ARGV[11], event_type = ARGV[12], subject = ARGV[13], fragment = ARGV[16], type = ARGV[8], body = ARGV[9] })
-if ARGV[2] == 'succeeded' then
-  redis.call('HDEL', KEYS[11], name)
-elseif ARGV[17] ~= '' and ARGV[23] ~= '0' then
-  local failures = redis.call('HINCRBY', KEYS[11], name, 1)
-  if failures >= tonumber(ARGV[23]) then
-    local why = { since = now, failures = failures, reason = cjson.decode(ARGV[3]).error.reason }
-    if redis.call('HSETNX', KEYS[12], name, cjson.encode(why)) == 1 then
-      tell({ stream = KEYS[3], kept = ARGV[7], type = 'subscription.paused', event = '', task = '', service = ARGV[14],
-        event_type = ARGV[12], subject = '', body = '"event":null,"task":null,"data":{"subscription":'
-          .. cjson.encode(name) .. ',"failures":' .. failures .. ',"reason":' .. cjson.encode(why.reason) .. '}' })
-      redis.call('PUBLISH', ARGV[21], 'paused')
-    end
+
+local function count_failure(outcome, event_type)
+  forget_failures()
+  local failures = redis.call('HINCRBY', KEYS[9], name, 1)
+  if failures < pausing then return end
+  local why = { since = now, failures = failures, reason = cjson.decode(outcome).error.reason }
+  if redis.call('HSETNX', KEYS[10], name, cjson.encode(why)) == 0 then return end
+  tell({ stream = KEYS[1], kept = ARGV[2], type = 'subscription.paused', event = '', task = '', service = service,
+    event_type = event_type, subject = '', body = '"event":null,"task":null,"data":{"subscription":'
+      .. cjson.encode(name) .. ',"failures":' .. failures .. ',"reason":' .. cjson.encode(why.reason) .. '}' })
+  redis.call('PUBLISH', ARGV[8], 'paused')
+end
+
+-- `k` and `a`: where its keys and arguments begin; `f`: where its follow-up events' arguments begin.
+local function finish(k, a, f, count)
+  local task, token, state, outcome, entry, id = KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 8]
+  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel')
+  local was, attempt = row[1], row[2]
+  if not was then return 'lost' end
+  if ENDED[was] then
+    if was ~= state or attempt ~= token then return 'ended' end
+    if entry ~= '' then entries[#entries + 1] = entry end
+    return 'done'
   end
+  if token == '@' then
+    if row[5] ~= entry then return 'lost' end
+  elseif token ~= '*' and (attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry)) then
+    return 'lost'
+  end
+  if row[6] and state == 'failed' then return 'cancelled' end
+  store_follow_ups(k + 2, f, count)
+  local letter = ARGV[a + 11]
+  if letter ~= '' then bury(task, id, entry, letter, ARGV[a + 12]) end
+  if row[6] or entry == '' then redis.call('HDEL', task, 'cancel', 'h', 'b') end
+  if entry ~= '' then entries[#entries + 1] = entry end
+  ids[#ids + 1] = id
+  local fragment, shown = ARGV[a + 9], tonumber(token) and token or '0'
+  end_task(shared, { row = task, event_row = KEYS[k + 1], keep = ARGV[5], state = state, outcome = outcome, attempt = attempt,
+    queued = row[3], started = row[4], id = id, name = name, service = service, source = ARGV[a + 4], event = ARGV[a + 5],
+    event_type = ARGV[a + 6], subject = ARGV[a + 7], fragment = fragment,
+    body = fragment .. ',"task":{"id":' .. ARGV[a + 10] .. ARGV[10] .. shown .. '},"data":' .. outcome })
+  if state == 'succeeded' then
+    succeeded = true
+  elseif letter ~= '' and pausing > 0 then
+    count_failure(outcome, ARGV[a + 6])
+  end
+  return 'done'
 end
-return { 'done' }
+
+local answers, k, a = {}, 15, 11
+while k <= #KEYS do
+  local f = ARGV[a + 11] == '' and a + 13 or a + 14
+  local count = tonumber(ARGV[f - 1])
+  answers[#answers + 1] = finish(k, a, f, count)
+  k, a = k + 2 + 2 * count, f + 6 * count
+end
+if #entries > 0 then
+  redis.call('XACK', queue, group, unpack(entries))
+  redis.call('XDEL', queue, unpack(entries))
+end
+if #ids > 0 then redis.call('ZREM', KEYS[4], unpack(ids)) end
+forget_failures()
+return answers
