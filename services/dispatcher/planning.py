@@ -40,7 +40,9 @@ def plan_batch(
     """
     plans: dict[str, Plan] = {}
     for entry in entries:
-        plan = plans.setdefault(entry.domain, Plan())
+        plan = plans.get(entry.domain)
+        if plan is None:
+            plan = plans[entry.domain] = Plan()
         if entry.envelope is None:
             plan.broken.append(Broken(entry, "the stream entry has no envelope in its field `e`"))
             continue

@@ -166,6 +166,8 @@ def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Ev
     """
     if not isinstance(raw, dict):
         raise InvalidEvent([FieldError(at, "should be a JSON object with at least a `type`")])
+    if "time" in raw and plainly_good(raw):
+        return from_checked(raw)
     raw = dict(raw)
     if defaults:
         raw.setdefault("specversion", "1.0")

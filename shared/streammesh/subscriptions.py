@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -77,8 +77,7 @@ class Manifest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One event to one subscription: the task that it becomes."""
 
     subscription: Subscription
@@ -214,10 +213,10 @@ class Routes:
 
     def wanting(self, event: Event) -> list[Subscription]:
         """Every subscription that wants the event. Each lane asks this about each event: it makes no task ids."""
-        return [
-            *(s for s in self._exact.get(event.type, ()) if not s.where or fits(event, s.where)),
-            *(s for s in self._globs if names.matches(s.type, event.type) and fits(event, s.where)),
-        ]
+        wanting = [s for s in self._exact.get(event.type, ()) if not s.where or fits(event, s.where)]
+        if self._globs:
+            wanting += [s for s in self._globs if names.matches(s.type, event.type) and fits(event, s.where)]
+        return wanting
 
     def wanting_at(self, event: Event, position: str, service: str) -> list[Subscription]:
         """As `wanting`, for the event at this position of its domain's stream, which `service` was given.

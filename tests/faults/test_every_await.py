@@ -46,7 +46,7 @@ class Dispatcher:
         )  # fmt: skip
 
     def _encode(self, delivery, raw, priority):
-        return Encoded(delivery, self.keys.queue("mail"), b"{}", raw)
+        return Encoded(delivery, self.keys.queue("mail"), (b"{}",), raw)
 
     async def _not_again(self):
         raise AssertionError("the manifests do not change here")

@@ -86,7 +86,7 @@ class Workshop:
         event = envelope.make("user.registered", {}, source="tests", id="one")
         [delivery] = plan(event, [WANTS])
         await client.xreadgroup("mail", "d", {keys.events("user"): ">"})
-        encoded = Encoded(delivery, keys.queue("mail"), b"{}", b"[]")
+        encoded = Encoded(delivery, keys.queue("mail"), (b"{}",), b"[]")
         await run(
             client,
             handoff_call(keys, self.settings, "user", "mail", [Handover(sent.entry, event, 1, [encoded])]),

@@ -50,7 +50,7 @@ class Moves:
         event = envelope.from_json(fields[b"e"])
         [delivery] = plan(event, [BILL])
         body = b"[[%b],{},{}]" % fields[b"e"]
-        encoded = [Encoded(delivery, self.keys.queue(SERVICE), b'{"headers":{}}', body)]
+        encoded = [Encoded(delivery, self.keys.queue(SERVICE), (b'{"headers":{}}',), body)]
         batch = [Handover(position.decode(), event, 1, encoded)]
         await lua.run(self.redis, handoff_call(self.keys, self.settings, "order", SERVICE, batch, paused))
         return Moved(TaskRef(delivery.task_id, BILL.task, SERVICE, event), await self.place(delivery.task_id))

@@ -51,7 +51,7 @@ class Mesh:
                 planned = plan(event, everything)
                 mine = [d for d in planned if d.subscription.service == service]
                 queue = self.keys.queue(service)
-                encoded = [Encoded(delivery, queue, b"{}", b"[]") for delivery in mine]
+                encoded = [Encoded(delivery, queue, (b"{}",), b"[]") for delivery in mine]
                 batch.append(Handover(position.decode(), event, len(planned), encoded))
                 running += [await self._running(d.task_id, d.subscription.task, service, event) for d in mine]
         await lua.run(self.redis, handoff_call(self.keys, self.settings, domain, service, batch))

@@ -28,7 +28,7 @@ async def moves(mesh_redis, mesh_keys, mesh_settings):
 @pytest.fixture
 def janitor(mesh_redis, mesh_keys, mesh_settings):
     def encode(delivery, raw, priority):
-        return Encoded(delivery, mesh_keys.queue(SERVICE), b'{"headers":{}}', b"[[%b],{},{}]" % raw)
+        return Encoded(delivery, mesh_keys.queue(SERVICE), (b'{"headers":{}}',), b"[[%b],{},{}]" % raw)
 
     def make(own=AT_ONCE):
         return Janitor(mesh_redis, mesh_keys, mesh_settings, own, encode, SystemClock())

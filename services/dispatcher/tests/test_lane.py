@@ -38,7 +38,7 @@ async def make_lane(mesh_redis, mesh_keys, mesh_settings):
     await look_again()
 
     def encode(delivery, raw, priority):
-        return Encoded(delivery, mesh_keys.queue(delivery.subscription.service), b"{}", raw)
+        return Encoded(delivery, mesh_keys.queue(delivery.subscription.service), (b"{}",), raw)
 
     def make(consumer, settings=mesh_settings, own=OWN, service="mail"):
         blocking = open_async(settings, consumer, blocking=True)

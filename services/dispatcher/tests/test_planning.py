@@ -15,7 +15,7 @@ ROUTES = Routes([Manifest("mail", subscriptions=(MAIL,)), Manifest("audit", subs
 
 
 def encode(delivery, raw, priority):
-    return Encoded(delivery, f"queue-{delivery.subscription.service}", b"h", raw)
+    return Encoded(delivery, f"queue-{delivery.subscription.service}", (b"h",), raw)
 
 
 def entry(event_type="user.registered", position="1-0"):

@@ -29,20 +29,13 @@ class Encoder:
     def encode(self, delivery: Delivery, envelope: bytes, priority: int) -> Encoded:
         """One delivery of an event, `envelope` being its JSON, ready to be queued."""
         wants = delivery.subscription
-        frozen = (wants.service, wants.task, wants.timeout)
         level = priority if wants.priority is None else wants.priority
-        head, tail, header = self._template(frozen, level)
-        return Encoded(
-            delivery,
-            self._keys.queue(wants.service),
-            delivery.task_id.encode().join(header),
-            head + envelope + tail,
-        )
+        queue, head, tail, around_id = self._template(wants.service, wants.task, wants.timeout, level)
+        return Encoded(delivery, queue, around_id, head + envelope + tail)
 
     def _make_template(
-        self, wants: tuple[str, str, float | None], priority: int
-    ) -> tuple[bytes, bytes, list[bytes]]:
-        service, task, timeout = wants
+        self, service: str, task: str, timeout: float | None, priority: int
+    ) -> tuple[str, bytes, bytes, tuple[bytes, ...]]:
         amqp = self._app.amqp
         message = amqp.as_task_v2(
             _TASK,
@@ -68,4 +61,4 @@ class Encoder:
         [(_, sent)] = self._producer.take()
         fields = encode(sent)
         head, tail = fields[b"b"].split(f'"{_ENVELOPE}"'.encode())
-        return head, tail, fields[b"h"].split(_TASK.encode())
+        return self._keys.queue(service), head, tail, tuple(fields[b"h"].split(_TASK.encode()))

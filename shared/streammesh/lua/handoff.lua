@@ -5,71 +5,101 @@
 -- does no harm.
 -- KEYS[1] events (STREAM)  KEYS[2] notifications (STREAM)  KEYS[3] counters (HASH)  KEYS[4] open tasks (ZSET)
 -- KEYS[5] holding (SET)  KEYS[6] version of the manifests (STRING)
--- then per entry: the event's row (HASH), and per delivery: the task's row (HASH), and its queue (STREAM) or,
---   while the subscription is paused, the stream where its tasks wait (STREAM)
--- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] number of entries  ARGV[4] version the batch was planned by ('*': any)
--- then per entry: position, source, event id, event type, subject, wanted deliveries in all services
---   ('' if not known), event fragment for notifications, number of deliveries; per delivery: task id,
---   task name, service, meta (JSON), task fragment, expires (ms or ''), h, b (the queue entry), 'queued' or 'held'
+-- then per subscription: its queue (STREAM) or, while it is paused, the stream where its tasks wait (STREAM);
+-- per entry: the event's row (HASH); per delivery: the task's row (HASH)
+-- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] version the batch was planned by ('*': any)
+-- ARGV[4..6] how many subscriptions, kinds of event, entries  ARGV[7..8] length of what stands before the id in
+--   the key of an event's row, of a task's row
+-- then per subscription: task name, service, 'queued' or 'held', its part of a task row's meta (JSON), what stands
+--   in a notification after the task's id (JSON), how many parts h has, the parts of h between which the task id stands
+-- per kind: source, event type, wanted deliveries in all services ('' if not known), its part of meta (JSON), the
+--   numbers of its subscriptions, ' 1 2'
+-- per entry: kind, position, subject, event for notifications (JSON), correlation (JSON); per delivery: expires
+--   (ms or ''), b (of the queue entry)
 -- Returns {handed over, skipped, length of the queue, most tasks that wait for one paused subscription}; -1 for
 -- what was not touched. {'stale'} and nothing done: the manifests have changed since the batch was planned.
 --#include _time.lua
 --#include _notify.lua
-if ARGV[4] ~= '*' and (redis.call('GET', KEYS[6]) or '') ~= ARGV[4] then return { 'stale' } end
-local stream, group, n, k, a = KEYS[1], ARGV[1], tonumber(ARGV[3]), 7, 5
-local now, checked, opened = digits(now_ms()), {}, {}
-local handed, skipped, queue_used, held_used = 0, 0, nil, {}
-for _ = 1, n do
-  local row, entry, source, event, etype, subject, want, fragment, count =
-    KEYS[k], ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], tonumber(ARGV[a + 7])
-  k, a = k + 1, a + 8
-  -- A script is not rolled back: what could fail for this entry fails here, before it is acknowledged.
-  local known = redis.call('HMGET', row, 'at:' .. source, 'notes:' .. source, 'want:' .. source)
-  for i = 1, count do
-    local queue = KEYS[k + 2 * i - 1]
-    if not checked[queue] then
-      local kind = redis.call('TYPE', queue).ok
-      if kind ~= 'none' and kind ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. queue .. ' is a ' .. kind) end
-      checked[queue] = true
-    end
-  end
+if ARGV[3] ~= '*' and (redis.call('GET', KEYS[6]) or '') ~= ARGV[3] then return { 'stale' } end
+local stream, group, now = KEYS[1], ARGV[1], digits(now_ms())
+local subscriptions, kinds, n = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local event_id, task_id = tonumber(ARGV[7]) + 1, tonumber(ARGV[8]) + 1
+local wants, kind_of, a = {}, {}, 9
+-- A script is not rolled back: what could fail fails here, or for an entry before it is acknowledged.
+for i = 1, subscriptions do
+  local queue, state = KEYS[6 + i], ARGV[a + 2]
+  local is = redis.call('TYPE', queue).ok
+  if is ~= 'none' and is ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. queue .. ' is a ' .. is) end
+  wants[tostring(i)] = { queue = queue, name = ARGV[a], state = state, meta = ARGV[a + 3], rest = ARGV[a + 4],
+    note = { stream = KEYS[2], kept = ARGV[2], type = 'task.' .. state, service = ARGV[a + 1] } }
+  wants[tostring(i)].h = { unpack(ARGV, a + 6, a + 5 + ARGV[a + 5]) }
+  a = a + 6 + ARGV[a + 5]
+end
+for i = 1, kinds do
+  local source, mine = ARGV[a], {}
+  for number in string.gmatch(ARGV[a + 4], '%d+') do mine[#mine + 1] = wants[number] end
+  kind_of[tostring(i)] = { source = source, type = ARGV[a + 1], want = ARGV[a + 2], meta = ARGV[a + 3], wants = mine,
+    at = 'at:' .. source, notes = 'notes:' .. source, wanted = 'want:' .. source }
+  a = a + 5
+end
+local rows, tasks = 6 + subscriptions, 6 + subscriptions + n
+-- Most batches are all new, and one question tells; `made` knows what this call adds to the answer.
+local any, made = false, {}
+for i = tasks + 1, #KEYS, 1000 do
+  any = any or redis.call('EXISTS', unpack(KEYS, i, math.min(i + 999, #KEYS))) > 0
+end
+local handed, skipped, opened, queue_used, held_used = 0, 0, {}, nil, {}
+for i = 1, n do
+  local row, kind, entry, subject, fragment, correlation =
+    KEYS[rows + i], kind_of[ARGV[a]], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
+  local event, source, want, first_task = string.sub(row, event_id), kind.source, kind.want, KEYS[tasks + 1]
+  a = a + 5
+  local known = redis.call('HMGET', row, kind.at, kind.notes, kind.wanted,
+    'task:' .. (kind.wants[1] and string.sub(first_task, task_id) or ''))
   local mine = redis.call('XACK', stream, group, entry) == 1
   if not mine then skipped = skipped + 1 end
   local notes, changes = known[2], {}
   -- A subscription that came since another service's lane said how many want it raises the number.
   if mine and known[1] and want ~= '' and (not known[3] or tonumber(known[3]) < tonumber(want)) then
-    changes = { 'want:' .. source, want }
+    changes = { kind.wanted, want }
     if want == '0' then
       redis.call('HINCRBY', KEYS[3], 'unrouted', 1)
       notes = noted(notes, tell({ stream = KEYS[2], kept = ARGV[2], type = 'event.unrouted', event = event, task = '',
-        service = '', event_type = etype, subject = subject,
+        service = '', event_type = kind.type, subject = subject,
         body = fragment .. ',"data":{"reason":"no subscription wants it"}' }))
     end
   end
-  for _ = 1, count do
-    local task, queue = KEYS[k], KEYS[k + 1]
-    local id, name, service, meta, tfragment, expires, h, b, state =
-      ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
-    k, a = k + 2, a + 9
+  for d = 1, #kind.wants do
+    local wanting, task, expires, b = kind.wants[d], KEYS[tasks + d], ARGV[a], ARGV[a + 1]
+    local id, state, queue = string.sub(task, task_id), wanting.state, wanting.queue
+    a = a + 2
     if state == 'queued' then queue_used = queue else held_used[queue] = true end
-    if mine and redis.call('EXISTS', task) == 0 and redis.call('HEXISTS', row, 'task:' .. id) == 0 then
-      local change = { 'state', state, 'attempt', 0, 'queued', now, 'meta', meta }
+    local is_known = d == 1 and known[4] or d > 1 and redis.call('HEXISTS', row, 'task:' .. id) == 1
+    if mine and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then
+      local meta = '{' .. string.sub(fragment, 1, -2) .. ',"entry":"' .. entry .. '","correlation":' .. correlation
+        .. kind.meta .. wanting.meta
+      local h, place = table.concat(wanting.h, id)
       if state == 'queued' then
-        change[9], change[10] = 'entry', redis.call('XADD', queue, '*', 'h', h, 'b', b)
+        place = redis.call('XADD', queue, '*', 'h', h, 'b', b)
+        redis.call('HSET', task, 'state', state, 'attempt', 0, 'queued', now, 'meta', meta, 'entry', place)
       else
-        change[9], change[10] = 'held', redis.call('XADD', queue, '*', 'k', id, 'h', h, 'b', b)
-        redis.call('SADD', KEYS[5], name)
+        place = redis.call('XADD', queue, '*', 'k', id, 'h', h, 'b', b)
+        redis.call('SADD', KEYS[5], wanting.name)
+        redis.call('HSET', task, 'state', state, 'attempt', 0, 'queued', now, 'meta', meta, 'held', place)
       end
-      if expires ~= '' then change[11], change[12] = 'expires', expires end
-      redis.call('HSET', task, unpack(change))
-      notes = noted(notes, tell({ stream = KEYS[2], kept = ARGV[2], type = 'task.' .. state, event = event, task = id,
-        service = service, event_type = etype, subject = subject, body = fragment .. tfragment }))
+      if expires ~= '' then redis.call('HSET', task, 'expires', expires) end
+      local note = wanting.note
+      note.event, note.task, note.event_type, note.subject = event, id, kind.type, subject
+      note.body = fragment .. ',"task":{"id":"' .. id .. wanting.rest
+      notes = noted(notes, tell(note))
       changes[#changes + 1], changes[#changes + 2] = 'task:' .. id, source
       opened[#opened + 1], opened[#opened + 2] = now, id
+      made[task] = true
       handed = handed + 1
     end
   end
-  if known[1] and #changes > 0 then redis.call('HSET', row, 'notes:' .. source, notes or '', unpack(changes)) end
+  tasks = tasks + #kind.wants
+  if known[1] and #changes > 0 then redis.call('HSET', row, kind.notes, notes or '', unpack(changes)) end
 end
 for i = 1, #opened, 1000 do redis.call('ZADD', KEYS[4], unpack(opened, i, math.min(i + 999, #opened))) end
 if handed > 0 then redis.call('HINCRBY', KEYS[3], 'handed_over', handed) end

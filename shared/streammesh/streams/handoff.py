@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -13,21 +13,25 @@ from streammesh import names as words
 from streammesh.envelope import Event
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.subscriptions import Delivery
+from streammesh.subscriptions import Delivery, Subscription
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One delivery, ready to be queued: the queue's key and the two fields of its entry."""
+class Encoded(NamedTuple):
+    """One delivery, ready to be queued: the queue's key and the two fields of its entry, `h` cut where the task
+    id stands, since the rest of it is the same for all of a subscription."""
 
     delivery: Delivery
     queue: str
-    header: bytes
+    around_id: tuple[bytes, ...]
     body: bytes
 
+    @property
+    def header(self) -> bytes:
+        """`h` as it will be queued."""
+        return self.delivery.task_id.encode().join(self.around_id)
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+
+class Handover(NamedTuple):
     """One stream entry and what it becomes; `wanted` counts its deliveries in all services."""
 
     entry: str
@@ -72,29 +76,24 @@ def handoff_call(
     Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed. `version`: of
     the manifests that the batch was planned by, "*" where it was planned without them.
     """
-    names = [keys.events(domain), keys.notifications(), keys.counters()]
-    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version()]
-    args: list[lua.Arg] = [group, settings.notifications_kept, len(batch), version]
-    for item in batch:
-        event = item.event
-        fragment = notifications.event_fragment(event)
-        names.append(keys.event(event.id))
-        args += [
-            *(item.entry, event.source, event.id, event.type, event.subject or ""),
-            *("" if item.wanted is None else item.wanted, fragment, len(item.deliveries)),
-        ]
-        published = int(item.entry.partition("-")[0])
-        for encoded in item.deliveries:
-            wants, task_id = encoded.delivery.subscription, encoded.delivery.task_id
-            expires = expires_ms(event, published, wants.expires)
-            is_held = wants.task in paused
-            names += [keys.task(task_id), keys.held(wants.task) if is_held else encoded.queue]
-            args += [
-                *(task_id, wants.task, wants.service, _meta(item, encoded.delivery)),
-                notifications.task_fragment(task_id, wants.task, wants.service, 0),
-                *("" if expires is None else expires, encoded.header, encoded.body),
-                words.HELD if is_held else words.QUEUED,
-            ]
+    # What entries have in common is sent once: a batch has a few subscriptions and a few kinds of event.
+    said = _Said(keys, paused)
+    events, tasks = [], []
+    facts: list[lua.Arg] = []
+    event_row, task_row = keys.event(""), keys.task("")
+    for entry, event, wanted, deliveries in batch:
+        events.append(event_row + event.id)
+        wants = ""
+        queued: list[lua.Arg] = []
+        for (subscription, task_id), queue, around_id, body in deliveries:
+            wants += said.subscription(subscription, queue, around_id)
+            tasks.append(task_row + task_id)
+            expires: int | None = None
+            if event.extensions or subscription.expires is not None:
+                expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
+            queued += ("" if expires is None else expires, body)
+        facts += [said.kind(event, wanted, wants), entry, event.subject or ""]
+        facts += [notifications.event_fragment(event), orjson.dumps(event.correlation_id), *queued]
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
@@ -102,22 +101,51 @@ def handoff_call(
         tasks, skipped, queued, held = map(int, answer)
         return HandedOver(tasks, skipped, None if queued < 0 else queued, None if held < 0 else held)
 
-    return lua.Call(lua.script("handoff"), names, args, parse)
-
-
-def _meta(item: Handover, delivery: Delivery) -> bytes:
-    event = item.event
-    return orjson.dumps(
-        {
-            "event": {
-                "id": event.id,
-                "type": event.type,
-                "source": event.source,
-                "subject": event.subject,
-                "domain": event.domain,
-                "entry": item.entry,
-                "correlation": event.correlation_id,
-            },
-            "task": {"name": delivery.subscription.task, "service": delivery.subscription.service},
-        }
+    names = [keys.events(domain), keys.notifications(), keys.counters()]
+    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version()]
+    args: list[lua.Arg] = [
+        *(group, settings.notifications_kept, version),
+        *(len(said.queues), len(said.kinds), len(batch), len(event_row), len(task_row)),
+    ]
+    return lua.Call(
+        lua.script("handoff"),
+        [*names, *said.queues, *events, *tasks],
+        [*args, *said.about_subscriptions, *said.about_kinds, *facts],
+        parse,
     )
+
+
+class _Said:
+    """What the entries of one call have in common, by the numbers that they name it by."""
+
+    def __init__(self, keys: Keys, paused: Container[str]) -> None:
+        self._keys, self._paused = keys, paused
+        self._wants: dict[tuple[str, tuple[bytes, ...]], str] = {}  # -> ` <number>`
+        self.kinds: dict[tuple[str, str, int | None, str], int] = {}
+        self.queues: list[str] = []
+        self.about_subscriptions: list[lua.Arg] = []
+        self.about_kinds: list[lua.Arg] = []
+
+    def subscription(self, wants: Subscription, queue: str, around_id: tuple[bytes, ...]) -> str:
+        """The number of a subscription with one priority, after a space."""
+        number = self._wants.get((wants.task, around_id))
+        if number is None:
+            is_held = wants.task in self._paused
+            self.queues.append(self._keys.held(wants.task) if is_held else queue)
+            number = self._wants[wants.task, around_id] = f" {len(self.queues)}"
+            task = orjson.dumps({"name": wants.task, "service": wants.service})
+            _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
+            state = words.HELD if is_held else words.QUEUED
+            self.about_subscriptions += [wants.task, wants.service, state, b',"task":%b}' % task, rest]
+            self.about_subscriptions += [len(around_id), *around_id]
+        return number
+
+    def kind(self, event: Event, wanted: int | None, wants: str) -> int:
+        """The number of a kind of event."""
+        what = (event.source, event.type, wanted, wants)
+        number = self.kinds.get(what)
+        if number is None:
+            number = self.kinds[what] = len(self.kinds) + 1
+            meta = b',"domain":%b}' % orjson.dumps(event.domain)
+            self.about_kinds += (event.source, event.type, "" if wanted is None else wanted, meta, wants)
+        return number

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio
 from redis.exceptions import ResponseError
@@ -14,8 +13,7 @@ from streammesh.keys import Keys
 from streammesh.streams.publish import ms
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One stream entry as read; `envelope` is None when the entry has none (it was made by hand, or trimmed)."""
 
     domain: str
@@ -93,8 +91,10 @@ class GroupReader:
         for key, entries in streams:
             if isinstance(answer, dict):  # RESP3 wraps each stream's entries once more
                 entries = entries[0] if entries and isinstance(entries[0], list) else entries
-            for position, fields in entries:
-                found.append(Entry(by_key[_text(key)], _text(position), (fields or {}).get(b"e")))
+            domain = by_key[_text(key)]
+            found += [
+                Entry(domain, _text(position), (fields or {}).get(b"e")) for position, fields in entries
+            ]
         return found
 
 

@@ -10,7 +10,7 @@ from services.dispatcher.__main__ import main
 
 GATES = {
     b"local mine = redis.call('XACK', stream, group, entry) == 1": b"redis.call('XACK', stream, group, entry) local mine = true",
-    b"if mine and redis.call('EXISTS', task) == 0 and redis.call('HEXISTS', row, 'task:' .. id) == 0 then": b"if mine then",
+    b"if mine and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then": b"if mine then",
 }
 
 
