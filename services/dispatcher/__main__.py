@@ -11,6 +11,7 @@ from streammesh.alive import show_life
 from streammesh.clock import SystemClock
 from streammesh.engine.app import make_app
 from streammesh.engine.encoder import Encoder
+from streammesh.engine.forwarding import Forwarder
 from streammesh.keys import Keys
 from streammesh.pausing import Holding
 from streammesh.redis_client import open_async
@@ -18,6 +19,7 @@ from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.streams.due import DueSet
 
+from services.dispatcher.forwarders import Forwarders
 from services.dispatcher.janitor import Janitor
 from services.dispatcher.lanes import Lanes, watch
 from services.dispatcher.promoter import Promoter
@@ -33,17 +35,21 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     keys, clock = Keys(settings.namespace), SystemClock()
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
-    encoder = Encoder(make_app("dispatcher", settings), settings)
+    app = make_app("dispatcher", settings)
+    encoder = Encoder(app, settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(Holding(client, keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
+    forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     look = asyncio.Event()
 
     def changed(what: str) -> None:
         (promoter.changed if what == "due" else look).set()
         if what == "resumed":
             releaser.changed.set()
+        if what != "due":
+            forwarders.changed.set()
 
     async def follow_changes() -> None:
         while True:
@@ -63,6 +69,8 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("janitor", janitor.run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher")),
     ]
+    if settings.broker_url:
+        roles.append(keep_on("forwarders", forwarders.run))
     tasks = [asyncio.create_task(role) for role in roles]
     log.info("dispatcher.ready")
     await stop.wait()
@@ -70,6 +78,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await lanes.stop()
+    await forwarders.stop()
     await client.aclose()
     await ears.aclose()
     log.info("dispatcher.stopped")

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 WORKERS = "workers"  # the one consumer group of every queue
 RETURNED = "returned"  # owner, in that group, of entries that were given back; no process has this name
+FORWARDED = (
+    "forwarded"  # owner, in that group, of entries that another broker carries to workers; no process either
+)
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
 
@@ -130,6 +133,12 @@ class Keys:
     def fanout(self, database: int) -> str:
         """CHANNEL. What begins the names of kombu's fanout channels: remote control, worker events."""
         return f"{self.prefix}fanout:{database}:"
+
+    # --- Celery's own list transport ----------------------------------------------------------
+
+    def list_transport(self) -> str:
+        """What begins every key of kombu's own Redis transport, where `MESH_BROKER_URL` asks for it."""
+        return f"{self.prefix}lists:"
 
     # --- ledger -------------------------------------------------------------------------------
 

@@ -105,6 +105,7 @@ class Ledger:
                 [
                     *(worker, WORKERS, settings.notifications_kept, ms(settings.lease)),
                     *(ref.service, ref.name, notifications.task_rest(ref.name, ref.service)),
+                    1 if settings.broker_url else "",
                 ],
             )
         return common

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streammesh.engine import wire_json
+from streammesh.engine.brokers import other_broker, stream_broker
 from streammesh.keys import Keys
 from streammesh.redis_client import parse_sentinel_url, tls_options
 from streammesh.settings import MeshSettings
@@ -14,15 +15,11 @@ BACKENDS = "streammesh.engine.result_backend"
 
 def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
     """Every setting that differs from Celery's own defaults, with its reason."""
-    from streammesh.engine.transport import broker_url
-
     wire_json.install()
     redis_tls = tls_options(settings) if settings.redis_url.startswith("rediss") else None
     return {
         # Where it runs
-        "broker_url": broker_url(settings.redis_url),
-        "broker_transport_options": broker_options(settings),
-        "broker_use_ssl": redis_tls,
+        **(other_broker(settings) if settings.broker_url else stream_broker(settings)),
         # How long Redis may be away while a workflow goes from part to part: about 18 s
         "broker_connection_timeout": 2,
         "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.1, "interval_max": 1.0},
@@ -62,24 +59,6 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "enable_utc": True,
         "timezone": "UTC",
     }
-
-
-def broker_options(settings: MeshSettings) -> dict[str, Any]:
-    """Options of the stream transport."""
-    options: dict[str, Any] = {
-        "namespace": settings.namespace,
-        "lease_seconds": settings.lease.total_seconds(),
-        "dead_letters_kept": settings.dead_letters_kept,
-        "socket_connect_timeout": settings.redis_timeout.total_seconds(),
-        "socket_timeout": settings.redis_timeout.total_seconds() + 5,  # longer than a blocking read waits
-        "socket_keepalive": True,
-        "health_check_interval": 10,
-        "client_name": "streammesh-broker",
-    }
-    if "sentinel" in settings.redis_url.split("://")[0]:
-        where = parse_sentinel_url(settings.redis_url)
-        options["master_name"] = where.service
-    return options
 
 
 def result_backend(redis_url: str) -> str:

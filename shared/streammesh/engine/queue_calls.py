@@ -12,6 +12,7 @@ import orjson
 from streammesh import lua
 from streammesh.keys import RETURNED, WORKERS, Keys
 from streammesh.ledger import QueuePlace
+from streammesh.settings import MeshSettings
 
 Fields = dict[bytes, bytes]
 
@@ -151,6 +152,12 @@ class QueueCalls:
     def tidy(self, streams: Sequence[str], silent_ms: int) -> lua.Call[int]:
         """Remove consumers that hold nothing and were silent for so long; answers how many."""
         return lua.Call(lua.script("queue_tidy"), streams, [WORKERS, self.consumer, silent_ms], int)
+
+
+def unread_calls(settings: MeshSettings, consumer: str) -> QueueCalls:
+    """The calls of a consumer that reads through no channel: another broker brings it its tasks."""
+    lease_ms = round(settings.lease.total_seconds() * 1000)
+    return QueueCalls(Keys(settings.namespace), consumer, lease_ms, 0, settings.dead_letters_kept)
 
 
 def dead_letter(

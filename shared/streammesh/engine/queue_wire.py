@@ -25,6 +25,9 @@ from streammesh.engine.unpacking import unpack
 from streammesh.errors import Malformed
 
 HEAD, BODY, TIMES, WAKE = b"h", b"b", b"n", b"w"
+MESH_TAG = (
+    "mesh_tag"  # header on other brokers: the delivery tag of the queue entry that a message stands for
+)
 CONTENT_TYPE = "application/json"
 MAX_DEPTH = 250  # orjson writes 254 levels, Python's json about 900: a task must be able to pass it all on
 MAX_NAME = 256  # characters of a task's id and name

@@ -17,7 +17,7 @@ from streammesh.cancelling import CANCELLED, EXPIRED
 from streammesh.clock import to_ms
 from streammesh.engine.insisting import insist_sync, until_back
 from streammesh.engine.outcome import GiveUp, after_error
-from streammesh.engine.places import queue_place, task_ref
+from streammesh.engine.places import queue_place, tag_of, task_ref
 from streammesh.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 from streammesh.lua import Call
 
@@ -59,7 +59,7 @@ class MeshRequest(Request):
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
-        self._request_dict["mesh_tag"] = message.delivery_tag
+        self._request_dict["mesh_tag"] = tag_of(message)
         if self.shares_memory and not self._decoded:
             # The pool runs in this process: it is given the body as it was decoded when it was checked.
             self._body, self._decoded = message.payload, True

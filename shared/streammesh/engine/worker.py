@@ -19,6 +19,7 @@ from streammesh.engine.app import MeshCelery
 from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
 from streammesh.engine.control import Control, Stopper, note_drained
+from streammesh.engine.entry_leases import EntryLeases
 from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.manifests import register_call
@@ -75,7 +76,14 @@ def run_worker(
         without_heartbeat=False,  # without it Flower sees no worker, and cannot turn events on
     )
     control = Control(connections, keys, manifest.service, Stopper(lambda: worker.pool, pool, running))
-    worker.start()
+    leases = EntryLeases(connections, settings, manifest.service, worker.hostname)
+    try:
+        if settings.broker_url:
+            leases.start()
+        worker.start()
+    finally:
+        if settings.broker_url:
+            leases.stop()
     heart.stop()
     log.info("worker.stopped")
     return int(worker.exitcode or 0)

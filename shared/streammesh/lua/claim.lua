@@ -4,12 +4,15 @@
 -- another queue entry that is still in that queue's pending list. Who holds this very entry may always
 -- start: the queue gave it to him because the one before did not renew his lease. A task of a paused
 -- subscription is set aside instead: its queue entry moves to where paused ones wait.
+-- Another broker may bring one entry to several workers, and late. Then who claims it takes it over in the queue's
+-- pending list, and is refused where it is not pending any more or the one who runs it has renewed its lease.
 -- KEYS[1] notifications (STREAM)  KEYS[2] queue (STREAM)  KEYS[3] paused (HASH)  KEYS[4] held (STREAM)
 -- KEYS[5] holding (SET)
 -- then per task: task (HASH), event row (HASH)
 -- ARGV[1] worker  ARGV[2] group of the queue  ARGV[3] notifications kept
 -- ARGV[4] lease, ms (for queues that are no streams)  ARGV[5] service  ARGV[6] task name
 -- ARGV[7] body of the notification between the task's id and the attempt
+-- ARGV[8] '1' where another broker brings the entries, else ''
 -- then per task: queue entry ('' when the queue is no stream), source, event id, event type, subject, task id,
 --   body of the notification up to the task's id
 -- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'}
@@ -30,6 +33,13 @@ local function claim(task, event_row, a)
   if not state then return { 'gone' } end
   if state == 'retrying' or state == 'held' then return { 'held' } end
   if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
+  if ARGV[8] ~= '' and mine ~= '' then
+    local owned = redis.call('XPENDING', queue, group, mine, mine, 1)[1]
+    if not owned then return { 'held' } end
+    if state == 'started' and entry == mine and owned[3] < tonumber(ARGV[4]) and owned[2] == redis.call('HGET', task, 'worker') then
+      return { 'held', 'live' }
+    end
+  end
   if state == 'started' then
     if row[5] then return { 'held' } end
     if mine == '' then
@@ -56,14 +66,20 @@ local function claim(task, event_row, a)
   attempt = attempt + 1
   redis.call('HSET', task, 'state', 'started', 'started', stamp, 'worker', ARGV[1], 'entry', mine,
     'lease', lease_end, 'attempt', attempt, 'lost', lost)
+  if ARGV[8] ~= '' and mine ~= '' then redis.call('XCLAIM', queue, group, ARGV[1], 0, mine, 'JUSTID') end
   note.body = before .. attempt .. after
   tell_of_event(note)
   return { 'run', attempt, lost }
 end
 
-local answers, a = {}, 8
+local answers, a = {}, 9
 for k = 6, #KEYS, 2 do
-  answers[#answers + 1] = claim(KEYS[k], KEYS[k + 1], a)
+  local answer = claim(KEYS[k], KEYS[k + 1], a)
+  if ARGV[8] ~= '' and ARGV[a] ~= '' and (answer[1] == 'ended' or answer[1] == 'held' and not answer[2]) then
+    redis.call('XACK', queue, group, ARGV[a])  -- there, what Celery acknowledges now is only a copy
+    redis.call('XDEL', queue, ARGV[a])
+  end
+  answers[#answers + 1] = answer
   a = a + 7
 end
 return answers

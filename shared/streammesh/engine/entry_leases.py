@@ -1,0 +1,78 @@
+"""Leases on the queue entries of what this worker runs, where another broker brings its tasks.
+
+There no channel of ours holds the entries (`lease_keeper.py` does it for our own transport). A claim makes
+an entry this worker's in the queue's pending list; from then on this thread renews it, as long as its task
+runs. What it does not renew any more is sent again by the dispatcher's forwarder.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import Any
+
+import structlog
+
+from streammesh import lua
+from streammesh.engine.connections import Connections
+from streammesh.engine.control import active_requests
+from streammesh.engine.lease_keeper import RENEWALS_PER_LEASE
+from streammesh.engine.queue_calls import unread_calls
+from streammesh.engine.queue_wire import parse_tag
+from streammesh.engine.request import MeshRequest
+from streammesh.keys import Keys
+from streammesh.redis_client import is_unavailable
+from streammesh.settings import MeshSettings
+
+log = structlog.get_logger(__name__)
+
+
+class EntryLeases:
+    """Renews them from a thread of its own. `worker` is the name under which its tasks are claimed."""
+
+    def __init__(self, connections: Connections, settings: MeshSettings, service: str, worker: str) -> None:
+        self._connections, self._every = connections, settings.lease.total_seconds() / RENEWALS_PER_LEASE
+        self._keys = Keys(settings.namespace)
+        self._stream = self._keys.queue(service)
+        self._calls = unread_calls(settings, worker)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="entry-leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin; harmless when it has begun."""
+        if not self._thread.is_alive() and not self._over.is_set():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """The worker has ended: what it could not finish is given back, to be sent again at once."""
+        self._over.set()
+        try:
+            given = lua.run_sync(self._connections.sync(), self._calls.leave(self._stream, []))
+        except Exception as error:  # then it is sent again when its lease has run out
+            log.warning("redis.away", asked="queue_leave", reason=str(error))
+        else:
+            if given:
+                log.info("queue.given_back", consumer=self._calls.consumer, count=given)
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every):
+            held = self._running()
+            if not held:
+                continue
+            try:
+                # What was not claimed yet is not this worker's, and is left out by the script.
+                lua.run_sync(self._connections.sync(), self._calls.renew(held))
+            except Exception as error:
+                if not is_unavailable(error):
+                    log.exception("lease.broke")
+                else:
+                    log.warning("lease.unreachable", consumer=self._calls.consumer, reason=str(error))
+
+    def _running(self) -> dict[str, list[str]]:
+        entries: dict[str, list[str]] = defaultdict(list)
+        for request in active_requests():
+            tag: Any = request._request_dict["mesh_tag"] if isinstance(request, MeshRequest) else None
+            if tag:
+                place = parse_tag(tag)
+                entries[self._keys.queue(place.queue, place.step)].append(place.entry)
+        return entries
