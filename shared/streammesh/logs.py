@@ -53,6 +53,11 @@ def working_on(**ids: str) -> Iterator[None]:
         _unit_of_work.reset(token)
 
 
+def work_on(**ids: str) -> None:
+    """The same for all that this context does from now on: an asyncio task that has one unit of work."""
+    _unit_of_work.set(ids)
+
+
 def _say_what_for(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
     for name, value in _unit_of_work.get().items():
         entry.setdefault(name, value)
@@ -98,7 +103,9 @@ def configure(settings: MeshSettings, service: str) -> None:
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        wrapper_class=structlog.make_filtering_bound_logger(
+            settings.log_level
+        ),  # what is not shown costs nothing
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)

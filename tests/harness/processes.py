@@ -34,9 +34,11 @@ class MeshProcess:
         self._env = {**os.environ, "PYTHONPATH": str(root), "PYTHONUNBUFFERED": "1", **env}
         self.log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = False  # to stop
 
     def start(self) -> MeshProcess:
         """Start it; does not wait until it is ready."""
+        self._told = False
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 self._command, env=self._env, cwd=self._root, stdout=out, stderr=out, stdin=subprocess.DEVNULL,
@@ -68,13 +70,18 @@ class MeshProcess:
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         if self._process and self.running:
+            self._told = self._told or number == signal.SIGTERM
             self._process.send_signal(number)
 
     def stop(self) -> int:
-        """SIGTERM and wait; answers the exit code. Killed if it does not end."""
+        """SIGTERM, where it was not sent yet, and wait; answers the exit code. Killed if it does not end.
+
+        A second one could come when the interpreter is on its way out and has let go of its handlers.
+        """
         if self._process is None:
             return 0
-        self.signal(signal.SIGTERM)
+        if not self._told:
+            self.signal(signal.SIGTERM)
         try:
             return self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """Celery pool for `async def` handlers: hundreds in flight in one process, on one event loop.
 
-Used with Celery's hook for custom pools. Celery's own tracer (signals, retries, acknowledgement)
+Used with Celery's hook for custom pools. For plain tasks Celery's own tracer (signals, retries, acknowledgement)
 runs unchanged, each task in a greenlet. A task's hard limit and `revoke(terminate=True)` cancel it.
 """
 
@@ -18,7 +18,9 @@ import uvloop
 from celery.concurrency.base import BasePool, apply_target
 from greenlet import GreenletExit
 
+from streammesh.engine.flights import Flights
 from streammesh.engine.greenlet_bridge import run_in_greenlet
+from streammesh.engine.job import Job
 from streammesh.engine.request import MeshRequest
 
 log = structlog.get_logger(__name__)
@@ -27,30 +29,20 @@ DEFAULT_CONCURRENCY = 200
 STOP_SECONDS = 5
 
 
-class _Job:
-    """One task in flight, as Celery's request holds on to it."""
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[Any] | None = None
-        self.over = self.terminated = False
-
-    def terminate(self, signal: Any = None) -> None:
-        """Cancel it, from any thread."""
-        task, self.terminated = self.task, True
-        if task is not None:
-            task.get_loop().call_soon_threadsafe(task.cancel)
-
-    def get(self, *_: Any) -> None:
-        """Celery's pools answer results here; ours go to the ledger."""
-
-
-def _log_error(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled() and future.exception():
-        log.error("pool.callback_broke", exc_info=future.exception())
+async def _in_greenlet(run: Callable[[], Any]) -> None:
+    try:
+        await run_in_greenlet(run)
+    except GreenletExit:
+        pass
+    except Exception:
+        log.exception("pool.task_broke")
 
 
 class TaskPool(BasePool):
-    """The pool. Its loop runs in a thread of its own beside Celery's consumer."""
+    """The pool. Its loop runs in a thread of its own beside Celery's consumer.
+
+    Deliveries come as `flights`, where nothing asks for more; see `shortcut.py`.
+    """
 
     body_can_be_buffer = True
     signal_safe = False
@@ -59,7 +51,8 @@ class TaskPool(BasePool):
         MeshRequest.shares_memory = True
         self.loop = uvloop.new_event_loop()
         self._running: set[asyncio.Task[Any]] = set()
-        self._coming: deque[tuple[_Job, Callable[[], Any], float | None, Any]] = deque()
+        self.flights = Flights(self.loop, self._running)
+        self._coming: deque[tuple[Job, Callable[[], Any], float | None, Any]] = deque()
         self._called = False
         self._thread = threading.Thread(target=self._run_loop, name="async-pool", daemon=True)
         self._thread.start()
@@ -78,11 +71,11 @@ class TaskPool(BasePool):
         timeout_callback: Any = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> _Job:
-        job = _Job()
+    ) -> Job:
+        job = Job()
 
         def told(answer: Any) -> None:
-            if not job.terminated:  # else Celery's request has ended already, and awaits no answer
+            if not job.terminated:
                 callback(answer)
 
         run = partial(apply_target, target, args, kwargs, told, accept_callback)
@@ -95,44 +88,14 @@ class TaskPool(BasePool):
     def _start_all(self) -> None:
         self._called = False
         while self._coming:
-            self._start(*self._coming.popleft())
-
-    def _start(self, job: _Job, run: Callable[[], Any], timeout: float | None, timeout_callback: Any) -> None:
-        task = job.task = self.loop.create_task(self._run(run))
-        self._running.add(task)
-        alarm = (
-            self.loop.call_later(timeout, self._hard_limit, job, timeout, timeout_callback)
-            if timeout
-            else None
-        )
-
-        def done(finished: asyncio.Task[Any]) -> None:
-            job.over = True
-            self._running.discard(finished)
-            if alarm:
-                alarm.cancel()
-            if not finished.cancelled() and finished.exception():
-                log.error("pool.task_broke", exc_info=finished.exception())
-
-        task.add_done_callback(done)
-
-    async def _run(self, run: Callable[[], Any]) -> None:
-        try:
-            await run_in_greenlet(run)
-        except GreenletExit:
-            pass
-
-    def _hard_limit(self, job: _Job, timeout: float, timeout_callback: Any) -> None:
-        """Cancel first, so that the handler can do nothing more, then tell Celery (which blocks for a moment)."""
-        if job.task is None or job.over:
-            return
-        job.terminated = True
-        job.task.cancel()
-        if timeout_callback:
-            telling: Any = self.loop.run_in_executor(None, timeout_callback, False, timeout)
-            telling.add_done_callback(_log_error)
+            job, run, timeout, timeout_callback = self._coming.popleft()
+            job.run(self.loop, _in_greenlet(run), self._running)
+            if timeout:
+                job.limit(timeout, timeout_callback)
 
     def on_stop(self) -> None:
+        self.flights.hand_over()
+
         async def drained() -> None:
             while self._running:
                 await asyncio.wait(set(self._running))

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis
 import structlog
 from celery.worker.consumer import Consumer
+from redis.exceptions import RedisError
 
 from streammesh import lua
 from streammesh.engine.parking import park
-from streammesh.engine.places import queue_place
+from streammesh.engine.places import queue_place, tag_of
 from streammesh.engine.postponing import postpone_call, unknown
-from streammesh.engine.queue_calls import Read
+from streammesh.engine.queue_calls import QueueCalls, Read, unread_calls
+from streammesh.engine.shortcut import shortcut
+from streammesh.ledger import QueuePlace
 from streammesh.rows import parse_task
 
 log = structlog.get_logger(__name__)
@@ -23,6 +27,10 @@ log = structlog.get_logger(__name__)
 
 class MeshConsumer(Consumer):
     """The consumer of a service's worker."""
+
+    def create_task_handler(self, **options: Any) -> Any:
+        """As Celery's, with a short way for deliveries."""
+        return shortcut(self, super().create_task_handler(**options))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """While a service is deployed step by step, other workers of it may know the task."""
@@ -32,8 +40,8 @@ class MeshConsumer(Consumer):
             return
         try:
             self._postpone(message, task_id, name)
-        except self.connection_errors as error:
-            # Nobody holds the entry then, so the keeper gives it back.
+        except (*self.connection_errors, RedisError) as error:
+            # Nobody holds the entry then, so the keeper gives it back, or the forwarder sends it again.
             log.warning("redis.away", asked="postpone", reason=str(error))
 
     def on_unknown_message(self, body: Any, message: Any) -> None:
@@ -58,13 +66,21 @@ class MeshConsumer(Consumer):
             super().on_decode_error(message, exc)
 
     def _is_ours(self, message: Any) -> bool:
-        """Whether it came through the stream transport, in a service's worker."""
-        return hasattr(message.channel, "keeper") and self.app.plumbing is not None
+        """Whether it has a queue entry, in a service's worker."""
+        return self.app.plumbing is not None and tag_of(message) is not None
+
+    def _reach(self, message: Any) -> tuple[QueuePlace, redis.Redis, QueueCalls]:
+        """Where its entry lies, and how to get there: through its channel, where that is the mesh's own."""
+        plumbing, channel = self.app.plumbing, message.channel
+        place = queue_place(tag_of(message), plumbing.service)
+        if hasattr(channel, "keeper"):
+            return place, channel.commands, channel.calls
+        return place, plumbing.connections.sync(), unread_calls(plumbing.settings, self.hostname)
 
     def _postpone(self, message: Any, task_id: str, name: str) -> None:
-        plumbing, client = self.app.plumbing, message.channel.commands
+        plumbing = self.app.plumbing
+        place, client, _ = self._reach(message)
         keys = plumbing.ledger.keys
-        place = queue_place(message.delivery_tag, plumbing.service)
         stored = client.hgetall(keys.task(task_id))
         row = parse_task(task_id, stored) if b"meta" in stored else None
         call = postpone_call(keys, plumbing.settings, place, task_id, name, row)
@@ -77,13 +93,13 @@ class MeshConsumer(Consumer):
         message.ack()
 
     def _park(self, message: Any, kind: str, reason: str) -> None:
-        channel, place = message.channel, queue_place(message.delivery_tag, self.app.plumbing.service)
-        stream = channel.keys.queue(place.queue, place.step)
+        place, client, calls = self._reach(message)
+        stream = calls.keys.queue(place.queue, place.step)
         try:
-            found = channel.commands.xrange(stream, place.entry, place.entry)
+            found = client.xrange(stream, place.entry, place.entry)
             if found:
                 read = Read(stream, place.entry, 1, dict(found[0][1]))
-                park(channel.commands, channel.calls, place.queue, read, kind, reason)
+                park(client, calls, place.queue, read, kind, reason)
             message.ack()
-        except self.connection_errors as error:
+        except (*self.connection_errors, RedisError) as error:
             log.warning("redis.away", asked="park", reason=str(error))

@@ -99,9 +99,9 @@ class DeliveryTask(Task):
 
     def _attempt(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         if greenlet_bridge.in_greenlet():
-            return greenlet_bridge.wait_for(self._run_async(ref, place, worker))
+            return greenlet_bridge.wait_for(self.deliver(ref, place, worker))
         if self.kind.binding.is_async:
-            return self.plumbing.connections.run(self._run_async(ref, place, worker))
+            return self.plumbing.connections.run(self.deliver(ref, place, worker))
         return self._run_sync(ref, place, worker)
 
     def _pause(self, seconds: float) -> None:
@@ -110,7 +110,8 @@ class DeliveryTask(Task):
         else:
             time.sleep(seconds)
 
-    async def _run_async(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+    async def deliver(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+        """Run one attempt on this event loop; answers what became of it."""
         calls = self.plumbing.connections.calls()
         act: Callable[[Call[str]], Any] = partial(mention, calls)
         if not self.kind.binding.is_async:  # it runs in a thread, which has to wait for what it asks

@@ -82,10 +82,11 @@ class Holdings:
             self._ended[tag] = held
             self._notify_by(self._ended_since + ACK_DELAY)
 
-    def settled(self, tag: str) -> None:
-        """The entry has ended and is gone from its queue already: a ledger script removed it."""
+    def settled(self, tags: Iterable[str]) -> None:
+        """These entries have ended and are gone from their queue already: a ledger script removed them."""
         with self._wake:
-            self._held.pop(tag, None)
+            for tag in tags:
+                self._held.pop(tag, None)
 
     def release(self, tag: str) -> Held | None:
         """Hold the entry no more: the caller has other plans with it."""

@@ -14,9 +14,9 @@ class StreamMessage(virtual.Message):
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
         super().__init__(payload, channel=channel, **options)
-        self._parsed = payload.get("parsed")
+        self.parsed: Any = payload.get("parsed")
 
     def _decode(self) -> Any:
-        if self._parsed is not None and (self.accept is None or CONTENT_TYPE in self.accept):
-            return self._parsed
+        if self.parsed is not None and (self.accept is None or CONTENT_TYPE in self.accept):
+            return self.parsed
         return super()._decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kombu.transport import virtual
@@ -61,7 +62,11 @@ class StreamQoS(virtual.QoS):
 
     def settled(self, delivery_tag: str) -> None:
         """The entry has ended and was removed with its outcome. From any thread; a full channel then reads again."""
-        self._keeper.settled(delivery_tag)
+        self.settled_all((delivery_tag,))
+
+    def settled_all(self, delivery_tags: Iterable[str]) -> None:
+        """The same for several entries."""
+        self._keeper.settled(delivery_tags)
         loop = self.channel.connection.loop if self._full and self.channel.connection else None
         if loop is not None:
             loop.call_soon(_look_again)

@@ -1,0 +1,63 @@
+"""One task in flight on the async pool's loop, as Celery's request holds on to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Job:
+    """Made in Celery's thread, run on the loop."""
+
+    __slots__ = ("__weakref__", "task", "terminated")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self.terminated = False  # Celery's request has ended already, and awaits no answer
+
+    def run(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, None],
+        running: set[asyncio.Task[Any]],
+    ) -> None:
+        """Begin, on the loop; `running` has it until it ends."""
+        task = self.task = loop.create_task(coroutine)
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    def terminate(self, signal: Any = None) -> None:
+        """Cancel it, from any thread."""
+        task, self.terminated = self.task, True
+        if task is not None:
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def limit(self, seconds: float, tell: Callable[[bool, float], Any] | None) -> None:
+        """Cancel it when it is still at work after so long, and then tell Celery; to be called on the loop."""
+        task = self.task
+        assert task is not None
+        alarm = task.get_loop().call_later(seconds, self._too_long, task, seconds, tell)
+        task.add_done_callback(lambda _: alarm.cancel())
+
+    def _too_long(self, task: asyncio.Task[Any], seconds: float, tell: Any) -> None:
+        """Cancel first, so that the handler can do nothing more, then tell Celery (which blocks for a moment)."""
+        if task.done():
+            return
+        self.terminated = True
+        task.cancel()
+        if tell:
+            telling: Any = task.get_loop().run_in_executor(None, tell, False, seconds)
+            telling.add_done_callback(_log_error)
+
+    def get(self, *_: Any) -> None:
+        """Celery's pools answer results here; ours go to the ledger."""
+
+
+def _log_error(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and future.exception():
+        log.error("pool.callback_broke", exc_info=future.exception())
