@@ -74,6 +74,12 @@ class MeshRequest(Request):
         else:
             super().acknowledge()
 
+    def __init_subclass__(cls) -> None:
+        """Celery makes a class of this one for each task; `on_success` stays what it is here."""
+        made = cls.__dict__.get("on_success")
+        if made is not None and made.__module__ == Request.__module__:
+            del cls.on_success
+
     def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
         """The task says what became of the delivery, and so whether its queue entry is still there."""
         failed, state, _ = failed__retval__runtime
