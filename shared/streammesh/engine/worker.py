@@ -24,6 +24,7 @@ from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.manifests import register_call
 from streammesh.redis_client import is_unavailable
+from streammesh.running import keep_what_is_loaded
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions import Manifest
 
@@ -77,6 +78,7 @@ def run_worker(
     )
     control = Control(connections, keys, manifest.service, Stopper(lambda: worker.pool, pool, running))
     leases = EntryLeases(connections, settings, manifest.service, worker.hostname)
+    keep_what_is_loaded()
     try:
         if settings.broker_url:
             leases.start()
