@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -34,14 +33,16 @@ class TaskRef:
     service: str
     event: Event
 
-    @cached_property
+    @property
     def fragment(self) -> str:
-        """The event's part of every notification of this task."""
-        return notifications.event_fragment(self.event)
+        """The event's part of every notification of this task; made once, without the lock of `cached_property`."""
+        made: str | None = self.__dict__.get("_fragment")
+        if made is None:
+            made = self.__dict__["_fragment"] = notifications.event_fragment(self.event)
+        return made
 
 
-@dataclass(frozen=True, slots=True)
-class QueuePlace:
+class QueuePlace(NamedTuple):
     """Where an attempt's queue entry lies; `entry` is empty when the queue is no stream."""
 
     queue: str
@@ -49,8 +50,7 @@ class QueuePlace:
     entry: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The ledger's answer to "may I start?": `run` with a token, or why not."""
 
     verdict: Literal["run", "ended", "held", "expired", "gone", "cancelled", "paused"]

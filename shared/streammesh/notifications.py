@@ -40,7 +40,8 @@ _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 def event_fragment(event: Event) -> str:
     """`"event":{…}` of a notification's body."""
-    return fragment({"id": event.id, "type": event.type, "source": event.source, "subject": event.subject})
+    about = {"id": event.id, "type": event.type, "source": event.source, "subject": event.subject}
+    return f'"event":{orjson.dumps(about).decode()}'
 
 
 def fragment(about: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -34,22 +34,19 @@ from streammesh.retry import RetryPolicy
 log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """Make this ledger call, however long Redis is away, and send its answer."""
 
     call: Call[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Handle:
+class Handle(NamedTuple):
     """Call the handler and send what it returns, or throw what it raises."""
 
     context: Context
 
 
-@dataclass(frozen=True, slots=True)
-class Workflow:
+class Workflow(NamedTuple):
     """The handler answered with a Celery signature: queue it in place of the handler; send whether that went well."""
 
     signature: Any

@@ -18,9 +18,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
-from kombu import serialization
 from kombu.utils import json as kombu_json
 
+from streammesh.engine import wire_json
+from streammesh.engine.known_heads import KnownHeads
 from streammesh.engine.unpacking import unpack
 from streammesh.errors import Malformed
 
@@ -31,6 +32,7 @@ MESH_TAG = (
 CONTENT_TYPE = "application/json"
 MAX_DEPTH = 250  # orjson writes 254 levels, Python's json about 900: a task must be able to pass it all on
 MAX_NAME = 256  # characters of a task's id and name
+_heads = KnownHeads()
 NOT_QUEUED = ("delivery_tag", "body_encoding")  # properties that are made when an entry is read
 
 
@@ -88,21 +90,15 @@ def decode(
     """
     if HEAD not in fields or BODY not in fields:
         raise Malformed("fields h and b are missing")
-    head = _read(fields[HEAD], "h")
-    body = fields[BODY]
-    if not isinstance(head, dict):
-        raise Malformed("h is not an object")
-    headers, properties = head.get("headers"), head.get("properties")
-    if not isinstance(headers, dict) or not isinstance(properties, dict):
-        raise Malformed("headers and properties are not objects")
-    info = properties.get("delivery_info")
-    if info is not None and not isinstance(info, dict):
-        raise Malformed("delivery_info is not an object")
-    for name in ("content-type", "content-encoding"):
-        if not isinstance(head.get(name), str | None):
-            raise Malformed(f"{name} is not text")
+    raw, body = fields[HEAD], fields[BODY]
+    head = _heads.like(raw) if task else None
+    if head is None:
+        head = _checked_head(raw, task)
+        if task:
+            _heads.remember(raw, head)
+    properties, info = head["properties"], head["properties"].get("delivery_info")
     message = {
-        "headers": headers,
+        "headers": head["headers"],
         "properties": {
             **properties,
             "delivery_info": {**(info or {}), "redelivered": redelivered},
@@ -113,13 +109,29 @@ def decode(
         "content-type": head.get("content-type"),
         "content-encoding": head.get("content-encoding"),
     }
+    if task:
+        message["parsed"] = _check_body(head, head["headers"], body)
+    return message
+
+
+def _checked_head(raw: bytes, task: bool) -> dict[str, Any]:
+    head = _read(raw, "h")
+    if not isinstance(head, dict):
+        raise Malformed("h is not an object")
+    headers, properties = head.get("headers"), head.get("properties")
+    if not isinstance(headers, dict) or not isinstance(properties, dict):
+        raise Malformed("headers and properties are not objects")
+    if not isinstance(properties.get("delivery_info"), dict | None):
+        raise Malformed("delivery_info is not an object")
+    for name in ("content-type", "content-encoding"):
+        if not isinstance(head.get(name), str | None):
+            raise Malformed(f"{name} is not text")
     if properties.get("body_encoding") not in (None, "utf-8"):
         raise Malformed("the body is encoded once more")
     if task:
         _check(headers, _HEADERS, "header")
         _check(properties, _PROPERTIES, "property")
-        message["parsed"] = _check_body(head, headers, body)
-    return message
+    return head
 
 
 def _text(value: Any) -> bool:
@@ -213,8 +225,8 @@ def _check_body(head: dict[str, Any], headers: dict[str, Any], body: bytes) -> A
     if headers.get("compression"):
         body = unpack(body, headers["compression"])
     try:
-        parsed = serialization.loads(body, CONTENT_TYPE, "utf-8", accept={CONTENT_TYPE})
-    except (serialization.DecodeError, RecursionError):
+        parsed = wire_json.loads(body)
+    except (ValueError, TypeError, KeyError, LookupError, RecursionError):
         raise Malformed("the body is not JSON") from None
     if isinstance(parsed, dict) and "task" not in headers:
         _check_first_protocol(parsed)

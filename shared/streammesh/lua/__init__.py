@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
@@ -59,8 +59,7 @@ class Common:
     args: Sequence[Arg]
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(NamedTuple, Generic[T]):
     """One call of a script, not yet made; `parse` turns the server's answer into what the caller wants.
 
     With a `common` the keys and arguments are its own, and come after those of the common.
