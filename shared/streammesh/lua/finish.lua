@@ -23,6 +23,7 @@
 --#include _notify.lua
 --#include _fields.lua
 --#include _dead.lua
+--#include _gone.lua
 --#include _end.lua
 local queue, group, service, name, now = KEYS[2], ARGV[1], ARGV[3], ARGV[4], now_ms()
 local retention, pausing = tonumber(ARGV[6]), tonumber(ARGV[9])
@@ -111,10 +112,7 @@ while k <= #KEYS do
   answers[#answers + 1] = finish(k, a, f, count)
   k, a = k + 2 + 2 * count, f + 6 * count
 end
-if #entries > 0 then
-  redis.call('XACK', queue, group, unpack(entries))
-  redis.call('XDEL', queue, unpack(entries))
-end
+if #entries > 0 then gone(queue, group, entries) end
 if #ids > 0 then redis.call('ZREM', KEYS[4], unpack(ids)) end
 forget_failures()
 return answers
