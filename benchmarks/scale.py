@@ -62,7 +62,6 @@ def _cpu(mesh: Arena, dispatcher: MeshProcess) -> float:
 
 async def _at_backlog(backlog: int) -> Spent:
     async with arena() as mesh:
-        await mesh.redis.config_set("auto-aof-rewrite-percentage", 0)  # a rewrite is not the hand-off's cost
         await mesh.register(async_worker.service)
         await mesh.publish("bench.noop", WARM_UP, small=True)
         [dispatcher] = await mesh.start(DISPATCHER)
