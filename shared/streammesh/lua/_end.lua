@@ -1,12 +1,13 @@
 -- Ends a task: its row, the record of ended ones, what clients are told, and the end of its event when it was
 -- the last one. The caller has checked that it may, and looks after the queue entry and the list of open tasks.
 -- c = {notes, kept, ended, stamp, since}: the same for all; the moment, and how far back ended ones are kept, in digits
--- t = {row, event_row, keep, state, outcome, attempt, queued, started, id, name, service, source, event,
+-- t = {row, event_row, keep, was, state, outcome, attempt, queued, started, id, name, service, source, event,
 --   event_type, subject, fragment, body}
 local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true }
 
 local function end_task(c, t)
-  redis.call('HSET', t.row, 'state', t.state, 'ended', c.stamp, 'outcome', t.outcome, 'lease', '', 'due', '')
+  redis.call('HSET', t.row, 'state', t.state, 'ended', c.stamp, 'outcome', t.outcome)
+  if t.was ~= 'started' then redis.call('HDEL', t.row, 'due') end
   redis.call('PEXPIRE', t.row, t.keep)
   redis.call('XADD', c.ended, 'MINID', '~', c.since, '*', 's', t.state, 'n', t.name,
     'v', t.service, 'a', t.attempt or '0', 'q', t.queued or '', 'r', t.started or '', 'k', t.id, 'y', t.event_type)

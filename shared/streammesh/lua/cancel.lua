@@ -34,7 +34,7 @@ end
 if row[8] then redis.call('HDEL', KEYS[1], 'h', 'b') end
 redis.call('ZREM', KEYS[6], ARGV[13])
 end_task({ notes = KEYS[3], kept = ARGV[5], ended = KEYS[5], stamp = digits(now), since = digits(now - tonumber(ARGV[4])) }, {
-  row = KEYS[1], event_row = KEYS[2], keep = ARGV[3], state = 'cancelled', outcome = ARGV[2], attempt = row[5],
+  row = KEYS[1], event_row = KEYS[2], keep = ARGV[3], was = state, state = 'cancelled', outcome = ARGV[2], attempt = row[5],
   queued = row[6], started = row[7], id = ARGV[13], name = ARGV[15], service = ARGV[12], source = ARGV[8],
   event = ARGV[9], event_type = ARGV[10], subject = ARGV[11], fragment = ARGV[14],
   body = ARGV[6] .. (row[5] or '0') .. ARGV[7] })

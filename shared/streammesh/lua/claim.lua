@@ -27,9 +27,9 @@ local is_paused = redis.call('HEXISTS', KEYS[3], name) == 1
 
 local function claim(task, event_row, a)
   local mine = ARGV[a]
-  local row = redis.call('HMGET', task, 'state', 'entry', 'lease', 'expires', 'workflow', 'lost', 'attempt', 'cancel', 'drained')
-  local state, entry = row[1], row[2]
-  local lost, attempt = tonumber(row[6] or '0'), tonumber(row[7] or '0')
+  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt')
+  local state, entry, changes = row[1], row[2], { 'state', 'started', 'started', stamp, 'worker', ARGV[1] }
+  local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
   if not state then return { 'gone' } end
   if state == 'retrying' or state == 'held' then return { 'held' } end
   if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
@@ -41,15 +41,17 @@ local function claim(task, event_row, a)
     end
   end
   if state == 'started' then
-    if row[5] then return { 'held' } end
+    local before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained')
+    if before[2] then return { 'held' } end
     if mine == '' then
-      if (tonumber(row[3] or '0') or 0) > now then return { 'held' } end
+      if (tonumber(before[1] or '0') or 0) > now then return { 'held' } end
     elseif entry ~= mine and entry and #redis.call('XPENDING', queue, group, entry, entry, 1) > 0 then
       return { 'held' }
     end
-    if row[8] then return { 'cancelled' } end
-    if row[9] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
-  elseif row[4] and tonumber(row[4]) < now then
+    if before[3] then return { 'cancelled' } end
+    if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
+    changes[7], changes[8] = 'lost', lost
+  elseif row[3] and tonumber(row[3]) < now then
     return { 'expired' }
   end
   local note = { stream = KEYS[1], kept = ARGV[3], row = event_row, source = ARGV[a + 1], type = 'task.started',
@@ -64,8 +66,9 @@ local function claim(task, event_row, a)
     end
   end
   attempt = attempt + 1
-  redis.call('HSET', task, 'state', 'started', 'started', stamp, 'worker', ARGV[1], 'entry', mine,
-    'lease', lease_end, 'attempt', attempt, 'lost', lost)
+  if entry ~= mine then changes[#changes + 1], changes[#changes + 2] = 'entry', mine end
+  if mine == '' then changes[#changes + 1], changes[#changes + 2] = 'lease', lease_end end
+  redis.call('HSET', task, 'attempt', attempt, unpack(changes))
   if ARGV[8] ~= '' and mine ~= '' then redis.call('XCLAIM', queue, group, ARGV[1], 0, mine, 'JUSTID') end
   note.body = before .. attempt .. after
   tell_of_event(note)

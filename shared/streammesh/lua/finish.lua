@@ -93,7 +93,7 @@ local function finish(k, a, f, count)
   if entry ~= '' then entries[#entries + 1] = entry end
   ids[#ids + 1] = id
   local fragment, shown = ARGV[a + 9], tonumber(token) and token or '0'
-  end_task(shared, { row = task, event_row = KEYS[k + 1], keep = ARGV[5], state = state, outcome = outcome, attempt = attempt,
+  end_task(shared, { row = task, event_row = KEYS[k + 1], keep = ARGV[5], was = was, state = state, outcome = outcome, attempt = attempt,
     queued = row[3], started = row[4], id = id, name = name, service = service, source = ARGV[a + 4], event = ARGV[a + 5],
     event_type = ARGV[a + 6], subject = ARGV[a + 7], fragment = fragment,
     body = fragment .. ',"task":{"id":' .. ARGV[a + 10] .. ARGV[10] .. shown .. '},"data":' .. outcome })
