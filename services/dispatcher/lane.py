@@ -73,6 +73,17 @@ class Lane:
             group.create_task(keep_on(f"lane {self.service}", self._read))
             group.create_task(keep_on(f"reclaimer {self.service}", self._reclaim))
 
+    async def finish(self) -> None:
+        """Once `run` is cancelled: hand over what this process was given as it stopped.
+
+        The answer to a read that was cut short is lost, and its entries would wait until others take them over.
+        """
+        await (
+            self._client.ping()
+        )  # by its answer the server has seen that the waiting read's connection is gone
+        while mine := await self._reader.mine(self.domains, self._own.batch):
+            await self.hand_over(mine)
+
     async def _read(self) -> None:
         await self._reader.join(self.domains)
         # What this process was given before its last read was cut short is pending under its name.
