@@ -117,17 +117,19 @@ class Lane:
             return []
 
     async def _reclaim(self) -> None:
-        while True:
-            await asyncio.sleep(self._own.reclaim_every.total_seconds())
+        while (
+            True
+        ):  # looks first: what was left by processes that die soon after they start waits no longer for it
             try:
                 stale = await self._reader.reclaim(self.domains, self._own.reclaim_idle, self._own.batch)
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
-                continue  # the reader makes it anew
+                stale = []  # the reader makes it anew
             if stale:
                 log.info("lane.took_over", service=self.service, count=len(stale))
                 await self.hand_over(stale)
+            await asyncio.sleep(self._own.reclaim_every.total_seconds())
 
     async def hand_over(self, entries: Sequence[Entry]) -> bool:
         """Hand a batch over, exactly once each; answers whether what it went into is full now."""

@@ -238,6 +238,25 @@ async def test_a_subscription_that_comes_between_two_lanes_is_waited_for_too(
     await running_until(make_lane("e", service="audit"), "the second lane handed it over", all_three)
 
 
+async def test_what_a_dead_dispatcher_left_long_ago_is_taken_over_as_a_lane_starts(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    stream = mesh_keys.events("user")
+    await publisher.publish("user.registered", {}, id="one")
+    await mesh_redis.xreadgroup("mail", "dead", {stream: ">"})
+    [pending] = await mesh_redis.xpending_range(stream, "mail", "-", "+", 1)
+    await mesh_redis.xclaim(stream, "mail", "dead", 0, [pending["message_id"]], idle=10_000)
+    own = OWN.model_copy(update={"reclaim_every": timedelta(hours=1)})
+    task = asyncio.create_task(make_lane("d", own=own).run())
+
+    async def queued():
+        return await queued_tasks(mesh_redis, mesh_keys)
+
+    assert await wait_until("it is queued", queued) == ["one"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 class LosingReader(GroupReader):
     """What it reads is given to it by the server, and the process is told to stop before it has the answer."""
 
