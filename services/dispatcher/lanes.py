@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from streammesh.alive import process_name
 from streammesh.clock import Clock
 from streammesh.keys import UNCLAIMED, Keys
@@ -114,7 +115,9 @@ class Lanes:
         lane = Lane(
             service,
             sorted(domains),
-            GroupReader(self._client, blocking, self._keys, service, self._consumer),
+            GroupReader(
+                self._client, blocking, self._keys, service, self._consumer, self._settings.redis_timeout
+            ),
             self._client,
             self._keys,
             self._settings,
@@ -170,13 +173,30 @@ class Lanes:
 
 
 async def watch(
-    client: redis.asyncio.Redis, keys: Keys, changed: Callable[[str], None], every: timedelta
+    client: redis.asyncio.Redis,
+    keys: Keys,
+    changed: Callable[[str], None],
+    every: timedelta,
+    patience: timedelta,
 ) -> None:
-    """Call `changed` with what changed, at once when told, and with `look` now and then all the same."""
+    """Call `changed` with what changed, at once when told, and with `look` now and then all the same.
+
+    Raises redis-py's ConnectionError when the connection does not answer within `patience`.
+    """
     pubsub = client.pubsub()
     async with pubsub:
         await pubsub.subscribe(keys.manifests_changed())
         changed("look")
+        limit, asked = every, False
         while True:
-            told = await pubsub.get_message(ignore_subscribe_messages=True, timeout=every.total_seconds())
-            changed(told["data"].decode() if told else "look")
+            told = await pubsub.get_message(timeout=limit.total_seconds())
+            if told is not None:
+                limit, asked = every, False
+                if told["type"] == "message":
+                    changed(told["data"].decode())
+                continue
+            if asked:
+                raise RedisConnectionError(f"no answer within {patience.total_seconds():g} s")
+            changed("look")
+            await pubsub.ping()  # a connection that nobody speaks on may be gone without a word
+            limit, asked = patience, True

@@ -25,6 +25,7 @@ from tests.faults.scenarios import (
     poisoned,
     redis_faults,
     rolling,
+    silent_connections,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -42,6 +43,7 @@ SCENARIOS: dict[str, Scenario] = {
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,
     "connections": cut_connections.run,
+    "silent": silent_connections.run,
     "beats": beats.run,
     "poison": poisoned.run,
     "clock": clock_steps.run,
