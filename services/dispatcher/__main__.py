@@ -62,7 +62,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
                 raise
 
     roles = [
-        keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY)),
+        keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY, settings.redis_timeout)),
         keep_on("lanes", follow_changes),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),

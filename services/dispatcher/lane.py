@@ -73,6 +73,17 @@ class Lane:
             group.create_task(keep_on(f"lane {self.service}", self._read))
             group.create_task(keep_on(f"reclaimer {self.service}", self._reclaim))
 
+    async def finish(self) -> None:
+        """Once `run` is cancelled: hand over what this process was given as it stopped.
+
+        The answer to a read that was cut short is lost, and its entries would wait until others take them over.
+        """
+        await (
+            self._client.ping()
+        )  # by its answer the server has seen that the waiting read's connection is gone
+        while mine := await self._reader.mine(self.domains, self._own.batch):
+            await self.hand_over(mine)
+
     async def _read(self) -> None:
         await self._reader.join(self.domains)
         # What this process was given before its last read was cut short is pending under its name.
@@ -106,17 +117,19 @@ class Lane:
             return []
 
     async def _reclaim(self) -> None:
-        while True:
-            await asyncio.sleep(self._own.reclaim_every.total_seconds())
+        while (
+            True
+        ):  # looks first: what was left by processes that die soon after they start waits no longer for it
             try:
                 stale = await self._reader.reclaim(self.domains, self._own.reclaim_idle, self._own.batch)
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
-                continue  # the reader makes it anew
+                stale = []  # the reader makes it anew
             if stale:
                 log.info("lane.took_over", service=self.service, count=len(stale))
                 await self.hand_over(stale)
+            await asyncio.sleep(self._own.reclaim_every.total_seconds())
 
     async def hand_over(self, entries: Sequence[Entry]) -> bool:
         """Hand a batch over, exactly once each; answers whether what it went into is full now."""

@@ -10,9 +10,11 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from streammesh.alive import process_name
 from streammesh.clock import Clock
 from streammesh.keys import UNCLAIMED, Keys
@@ -28,7 +30,16 @@ from services.dispatcher.planning import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
+LAST_HAND_OVER = timedelta(seconds=3)  # of a stopping process
 REMEMBERED = timedelta(seconds=10)  # three heartbeats of workers, after Redis lost its data
+
+
+class Running(NamedTuple):
+    """A lane at work."""
+
+    domains: frozenset[str]
+    lane: Lane
+    task: asyncio.Task[None]
 
 
 class Lanes:
@@ -50,7 +61,7 @@ class Lanes:
         self._known: dict[str, Manifest] = {}
         self._known_domains: frozenset[str] = frozenset()
         self._lost_at: float | None = None
-        self._running: dict[str, tuple[frozenset[str], asyncio.Task[None]]] = {}
+        self._running: dict[str, Running] = {}
         self._consumer = process_name("dispatcher")
 
     async def look(self) -> Registered:
@@ -70,8 +81,8 @@ class Lanes:
         if unclaimed:
             wanted[UNCLAIMED] = unclaimed
         for service in list(self._running):
-            if wanted.get(service) != self._running[service][0]:
-                before = await self._stop(service)
+            if wanted.get(service) != self._running[service].domains:
+                before = (await self._stop(service)).domains
                 if service == UNCLAIMED:
                     await self._leave(before - unclaimed)
         for service, reads in wanted.items():
@@ -104,7 +115,9 @@ class Lanes:
         lane = Lane(
             service,
             sorted(domains),
-            GroupReader(self._client, blocking, self._keys, service, self._consumer),
+            GroupReader(
+                self._client, blocking, self._keys, service, self._consumer, self._settings.redis_timeout
+            ),
             self._client,
             self._keys,
             self._settings,
@@ -122,14 +135,15 @@ class Lanes:
             finally:
                 await blocking.aclose()
 
-        self._running[service] = (domains, asyncio.create_task(run(), name=f"lane {service}"))
+        task = asyncio.create_task(run(), name=f"lane {service}")
+        self._running[service] = Running(domains, lane, task)
         log.info("lane.started", service=service, domains=sorted(domains))
 
-    async def _stop(self, service: str) -> frozenset[str]:
-        domains, task = self._running.pop(service)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return domains
+    async def _stop(self, service: str) -> Running:
+        running = self._running.pop(service)
+        running.task.cancel()
+        await asyncio.gather(running.task, return_exceptions=True)
+        return running
 
     async def _leave(self, domains: frozenset[str]) -> None:
         """A service took these domains over: account for what is still unread, then take the group away."""
@@ -148,19 +162,41 @@ class Lanes:
             await reader.leave(domain)
 
     async def stop(self) -> None:
-        """Stop every lane; entries read and not handed over are pending and are taken over."""
-        for service in list(self._running):
-            await self._stop(service)
+        """Stop every lane. What was read is handed over still; where Redis is away, others take it over later."""
+        stopped = [await self._stop(service) for service in list(self._running)]
+        try:
+            async with asyncio.timeout(LAST_HAND_OVER.total_seconds()):
+                for running in stopped:
+                    await running.lane.finish()
+        except Exception as error:
+            log.warning("lane.left_pending", reason=str(error) or type(error).__name__)
 
 
 async def watch(
-    client: redis.asyncio.Redis, keys: Keys, changed: Callable[[str], None], every: timedelta
+    client: redis.asyncio.Redis,
+    keys: Keys,
+    changed: Callable[[str], None],
+    every: timedelta,
+    patience: timedelta,
 ) -> None:
-    """Call `changed` with what changed, at once when told, and with `look` now and then all the same."""
+    """Call `changed` with what changed, at once when told, and with `look` now and then all the same.
+
+    Raises redis-py's ConnectionError when the connection does not answer within `patience`.
+    """
     pubsub = client.pubsub()
     async with pubsub:
         await pubsub.subscribe(keys.manifests_changed())
         changed("look")
+        limit, asked = every, False
         while True:
-            told = await pubsub.get_message(ignore_subscribe_messages=True, timeout=every.total_seconds())
-            changed(told["data"].decode() if told else "look")
+            told = await pubsub.get_message(timeout=limit.total_seconds())
+            if told is not None:
+                limit, asked = every, False
+                if told["type"] == "message":
+                    changed(told["data"].decode())
+                continue
+            if asked:
+                raise RedisConnectionError(f"no answer within {patience.total_seconds():g} s")
+            changed("look")
+            await pubsub.ping()  # a connection that nobody speaks on may be gone without a word
+            limit, asked = patience, True

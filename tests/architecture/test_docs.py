@@ -12,7 +12,6 @@ from streammesh.cli.commands import app
 from tests.architecture.source_tree import ROOT
 
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md")])
-AWAITED = {"docs/faults.md"}  # may be missing, still
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PATH = re.compile(r"`((?:shared|services|tests|examples|docs|deploy|benchmarks)/[\w./-]*[\w-])`")
@@ -38,8 +37,6 @@ def test_links_lead_somewhere(page, text):
             continue
         file, _, anchor = link.partition("#")
         target = (page.parent / file).resolve() if file else page
-        if not target.exists() and target.relative_to(ROOT).as_posix() in AWAITED:
-            continue
         assert target.exists(), f"{link} leads nowhere"
         assert not anchor or anchor in anchors(target), f"{link}: there is no such heading"
 
@@ -47,7 +44,7 @@ def test_links_lead_somewhere(page, text):
 @pytest.mark.parametrize(("page", "text"), pages())
 def test_files_that_are_named_are_there(page, text):
     for path in PATH.findall(text):
-        assert (ROOT / path).exists() or path in AWAITED, path
+        assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize(("page", "text"), pages())

@@ -66,6 +66,7 @@ class Arena:
             **env,
         }
         self.parts: list[Part] = []
+        self.children_killed: list[Killed] = []  # of pools
         self.apis: list[int] = []
         self.door = Proxy([], seed, in_turn=True)
         self._guarded = 0
@@ -143,7 +144,8 @@ class Arena:
     @property
     def kills(self) -> list[Killed]:
         """All kills so far, in order."""
-        return sorted((kill for part in self.parts for kill in part.kills), key=lambda kill: kill.at)
+        of_parts = (kill for part in self.parts for kill in part.kills)
+        return sorted((*of_parts, *self.children_killed), key=lambda kill: kill.at)
 
     async def ready(self) -> None:
         """Wait until every process shows life, and every replica listens."""

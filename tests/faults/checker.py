@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED, position_key
 
 from tests.faults.followers import Seen
 from tests.faults.load import History, is_near
-from tests.faults.mix import BY_TYPE
+from tests.faults.mix import BY_THE_MESH, BY_TYPE
+from tests.faults.processes import Killed
 from tests.faults.records import Run
 from tests.faults.witness import Delivery, Facts, Identity, Told
 
 ENDS = {TASK_TYPES[state] for state in ("succeeded", "failed", "cancelled", "expired")}
 OURS = "fault."
+SIGNAL_SECONDS = 0.5  # between the moment noted for a kill and the kill, either way, on a busy machine
 
 
 @dataclass(slots=True)
@@ -57,10 +60,12 @@ def check(
     runs: Mapping[str, Sequence[Run]],
     *,
     strict: bool = False,
+    kills: Sequence[Killed] = (),
     forgetful: Sequence[float] = (),
 ) -> Findings:
     """Compare. With `strict` no worker was killed, so a handler that ran more often than needed is doubled.
 
+    Without, it is doubled when none of `kills` met who ran it before: nobody takes a task from the living.
     `forgetful`: when (seconds since the epoch) a server was killed that writes to disk every second only. What
     happened to events in the two seconds before is its own doing, and is counted apart.
     """
@@ -71,6 +76,8 @@ def check(
     _told(found, facts, tasks)
     _followed(found, facts, tasks)
     _ran(found, facts, tasks, runs, strict)
+    if not strict:
+        _again(found, tasks, runs, kills)
     return found
 
 
@@ -107,7 +114,7 @@ def _stored(found: Findings, history: History, facts: Facts) -> None:
         if times[0] < facts.holds.get(identity, 0):
             early = (facts.holds[identity] - times[0]) / 1000
             found.lose(identity[1], f"event {identity} was let go {early:.2f} s before it was due")
-        if identity not in sent and kind != "fault.after":
+        if identity not in sent and kind not in BY_THE_MESH:
             found.double(identity[1], f"event {identity} is stored and nobody published it")
 
 
@@ -204,6 +211,23 @@ def _ran(
         found.repeated += more
         if strict and more:
             found.double(delivery[1], f"task {task} {delivery} ran {len(mine)} times: {_shown(mine)}")
+
+
+def _again(
+    found: Findings,
+    tasks: Mapping[Delivery, str],
+    runs: Mapping[str, Sequence[Run]],
+    kills: Sequence[Killed],
+) -> None:
+    dead = {kill.pid: kill.at for kill in kills}
+    for delivery, task in tasks.items():
+        for before, after in pairwise(runs.get(task, ())):
+            met = [dead[pid] for pid in (before.pid, before.session) if pid in dead]
+            if before.raised is None and not any(
+                before.began - SIGNAL_SECONDS <= at <= after.began + SIGNAL_SECONDS for at in met
+            ):
+                text = f"task {task} {delivery} ran again and nobody who had it was killed"
+                found.double(delivery[1], f"{text}: {_shown([before, after])}")
 
 
 def _shown(runs: Sequence[Run]) -> str:

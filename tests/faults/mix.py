@@ -46,7 +46,9 @@ KINDS = (
     Kind("fault.unwanted", {}, 0.03),
 )
 FOLLOWING = Kind("fault.after", {"fault_sync.after": "succeeded"})
-BY_TYPE = {kind.type: kind for kind in (*KINDS[::-1], FOLLOWING)}
+TICK = Kind("fault.ticked", {"fault_async.tick": "succeeded"})
+BY_THE_MESH = {FOLLOWING.type, TICK.type}  # no publisher of the load sends these
+BY_TYPE = {kind.type: kind for kind in (*KINDS[::-1], FOLLOWING, TICK)}
 DELIVERIES = {name for kind in BY_TYPE.values() for name in kind.tasks}
 HOLD = (0.3, 2.0)  # seconds for which a held event waits
 

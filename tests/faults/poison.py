@@ -19,7 +19,7 @@ TASK = "@@task@@"  # stands for an entry's own task id
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """One bad entry: what is wrong with it, its fields, and the task id in it, where there is one."""
+    """One bad entry: what is wrong with it, its fields, and the id in it by which it is known, where there is one."""
 
     what: str
     fields: Fields
@@ -75,6 +75,22 @@ def for_streams() -> list[Poison]:
     return [
         *(Poison(f"event: {what}", {"e": raw}) for what, raw in bad.items()),
         Poison("event: another field", {"other": b"field"}),
+    ]
+
+
+def for_handlers(rng: random.Random) -> list[Poison]:
+    """Good events of a type that `fault_async` has a model for, with data that does not fit it."""
+    bad: Mapping[str, Any] = {
+        "a word for a number": {"n": "many"},
+        "no number": {"m": 1},
+        "a list for an object": [1, 2],
+        "a number for an object": 7,
+        "null": None,
+    }
+    ids = [f"{rng.getrandbits(128):032x}" for _ in bad]  # a task each: a second event of one id is none
+    return [
+        Poison(f"data: {what}", {"e": _event(id=id, type="fault.typed", data=data)}, id)
+        for id, (what, data) in zip(ids, bad.items(), strict=True)
     ]
 
 

@@ -5,7 +5,8 @@ It runs on the event loop of the run. What it can do to a connection:
 - `cut_all`: all of them, now, in the middle of whatever they carry;
 - `cut_requests`: a part of all requests goes through to a random byte, then the connection ends;
 - `lose_replies`: a part of the script calls is carried out by Redis, and the reply never comes back;
-- `stall`: nothing goes through, in either direction, and nothing is closed.
+- `silence`: nothing goes through any more, in either direction, and nothing is closed: as where a machine has
+  vanished or a firewall has forgotten the connection. New ones work.
 """
 
 from __future__ import annotations
@@ -26,10 +27,8 @@ class Proxy:
     def __init__(self, targets: Sequence[int], seed: int, *, in_turn: bool = False) -> None:
         self.targets, self.port = list(targets), 0
         self.lose_replies = self.cut_requests = 0.0
-        self.scripts_lost = self.cuts = 0
+        self.scripts_lost = self.cuts = self.silenced = 0
         self._random, self._in_turn = random.Random(seed), in_turn
-        self._open = asyncio.Event()
-        self._open.set()
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None], _Link] = {}
         self._next = 0
@@ -62,13 +61,13 @@ class Proxy:
         self.cuts += count
         return count
 
-    def stall(self) -> None:
-        """Let nothing through."""
-        self._open.clear()
-
-    def flow(self) -> None:
-        """Let everything through again."""
-        self._open.set()
+    def silence(self) -> int:
+        """Swallow all that comes over the connections there are; answers how many that are."""
+        talking = [link for link in self._links.values() if not link.silent]
+        for link in talking:
+            link.silent = True
+        self.silenced += len(talking)
+        return len(talking)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -105,7 +104,8 @@ class Proxy:
 
     async def _requests(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while data := await reader.read(CHUNK):
-            await self._open.wait()
+            if link.silent:
+                continue
             if self.cut_requests and self._random.random() < self.cut_requests:
                 self.cuts += 1
                 link.to_server.write(data[: self._random.randrange(len(data))])
@@ -118,7 +118,8 @@ class Proxy:
 
     async def _replies(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while data := await reader.read(CHUNK):
-            await self._open.wait()
+            if link.silent:
+                continue
             if link.loses:
                 self.scripts_lost += 1
                 return
@@ -130,7 +131,8 @@ class _Link:
     """The two ends of one connection."""
 
     def __init__(self, to_client: asyncio.StreamWriter, to_server: asyncio.StreamWriter) -> None:
-        self.to_client, self.to_server, self.loses = to_client, to_server, False
+        self.to_client, self.to_server = to_client, to_server
+        self.loses = self.silent = False
 
     def abort(self) -> None:
         """End both without a goodbye."""

@@ -1,4 +1,7 @@
-"""What handlers did, as they wrote it into a file outside Redis: one line at the start of a run, one at its end."""
+"""What handlers did, as they wrote it into a file outside Redis: one line at the start of a run, one at its end.
+
+A run ends `through`, or `raised` where the handler is there to fail; one that was killed has no end.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ KILL_ONCE = (
 
 
 def record(what: str, name: str, ctx: Context) -> None:
-    """Append `began` or `through` of a handler; it is in the file when this returns, whoever is killed then."""
+    """Append `began`, `through` or `raised` of a handler; it is in the file when this returns, whoever is killed then."""
     event = ctx.event
     # Not time.time(): one scenario lies to its worker about that.
     now = time.clock_gettime(time.CLOCK_REALTIME)
@@ -31,7 +34,7 @@ def record(what: str, name: str, ctx: Context) -> None:
 
 @dataclass(slots=True)
 class Run:
-    """One run of a handler; `through` is None when it was killed on the way. Times are seconds since the epoch."""
+    """One run of a handler. Times are seconds since the epoch."""
 
     name: str  # of the handler
     task: str
@@ -42,6 +45,12 @@ class Run:
     session: int  # the worker that it belongs to, whether that lives or not
     began: float
     through: float | None = None
+    raised: float | None = None
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether it has no end: it is at work, or was killed on the way."""
+        return self.through is None and self.raised is None
 
 
 def read_runs(path: Path) -> dict[str, list[Run]]:
@@ -56,6 +65,8 @@ def read_runs(path: Path) -> dict[str, list[Run]]:
         if what == "began":
             open_runs[key] = Run(name, task, source, event, int(attempt), int(pid), int(session), float(at))
             runs[task].append(open_runs[key])
-        else:
+        elif what == "through":
             open_runs[key].through = float(at)
+        else:
+            open_runs[key].raised = float(at)
     return runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -43,7 +44,7 @@ def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Ite
     waits = [0.0]
     for task, mine in runs.items():
         for before, after in pairwise(mine):  # a child of a pool, whose worker lives on
-            if before.through is None and before.pid in dead and after.session == before.session:
+            if before.broke_off and before.pid in dead and after.session == before.session:
                 waits.append(after.began - dead[before.pid])
         for entry in facts.entries[task]:
             holders = facts.taken.get(entry, [])
@@ -64,14 +65,17 @@ def _process(taken: Taken) -> int:
     return int(taken.consumer.rsplit("-", 2)[-2])
 
 
-def interrupted(runs: Mapping[str, Sequence[Run]], kills: Iterable[Killed]) -> int:
-    """How many handlers were killed in the middle."""
+def interrupted(runs: Mapping[str, Sequence[Run]], kills: Iterable[Killed]) -> tuple[int, int]:
+    """How many kills met a process, or its child, in the middle of a handler, and how many handlers that were."""
     dead = {kill.pid: kill.at for kill in kills}
-    return sum(
-        run.through is None and run.began <= (dead.get(run.pid) or dead.get(run.session) or 0.0)
+    met = [
+        pid
         for mine in runs.values()
         for run in mine
-    )
+        for pid in {run.pid, run.session} & dead.keys()
+        if run.began <= dead[pid] < (run.through or run.raised or math.inf)
+    ]
+    return len(set(met)), len(met)
 
 
 def slowest_return(

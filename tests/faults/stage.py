@@ -104,7 +104,7 @@ async def play(
     load.history.sent += also()
     settled = await arena.settle(load.history, patience, forgetful)
     facts = await asyncio.to_thread(arena.facts)
-    findings = check(load.history, facts, arena.runs(), strict=strict, forgetful=forgetful)
+    findings = check(load.history, facts, arena.runs(), strict=strict, kills=arena.kills, forgetful=forgetful)
     _write_findings(arena, findings)
     return Played(load.history, facts, findings, settled)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.faults.checker import check, check_pushed
 from tests.faults.followers import Seen
 from tests.faults.load import History, Sent
 from tests.faults.mix import BY_TYPE
+from tests.faults.processes import Killed
 from tests.faults.records import Run
 from tests.faults.witness import Facts, HandOff, Told
 
@@ -184,11 +187,21 @@ def test_what_happened_again_is_doubled(clean, break_it):
 
 
 def test_a_second_run_is_doubled_only_where_nobody_was_killed(clean):
-    clean.runs["task-two"].append(Run("work", "task-two", "b", "two", 2, 8, 8, 1.5, 1.6))
+    clean.runs["task-two"].append(Run("work", "task-two", "b", "two", 2, 8, 8, 3.5, 3.6))
+    killed = Killed("worker", 7, 1.1, alone=False)
+
+    assert clean.check(kills=[killed]).clean
+    assert clean.check(kills=[killed]).repeated == 1
+    assert clean.check(strict=True).doubled
+    assert clean.check(kills=[replace(killed, pid=8)]).doubled, "who had it first lived"
+    assert clean.check(kills=[replace(killed, at=9.0)]).doubled, "he was killed later"
+
+
+def test_a_run_after_one_that_raised_is_a_retry(clean):
+    first = clean.runs["task-two"][0]
+    clean.runs["task-two"].insert(0, replace(first, attempt=0, began=1.0, through=None, raised=1.0005))
 
     assert clean.check().clean
-    assert clean.check().repeated == 1
-    assert clean.check(strict=True).doubled
 
 
 def test_what_a_killed_server_forgot_within_its_second_is_counted_apart(clean):

@@ -19,6 +19,7 @@ from streammesh.streams.read import GroupReader
 from streammesh.subscriptions import Manifest, Routes, Subscription
 from streammesh.testing.waiting import wait_until
 
+from services.dispatcher import lanes
 from services.dispatcher.lane import Lane
 from services.dispatcher.settings import DispatcherSettings
 
@@ -235,3 +236,55 @@ async def test_a_subscription_that_comes_between_two_lanes_is_waited_for_too(
         return await wanted() == 3
 
     await running_until(make_lane("e", service="audit"), "the second lane handed it over", all_three)
+
+
+async def test_what_a_dead_dispatcher_left_long_ago_is_taken_over_as_a_lane_starts(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    stream = mesh_keys.events("user")
+    await publisher.publish("user.registered", {}, id="one")
+    await mesh_redis.xreadgroup("mail", "dead", {stream: ">"})
+    [pending] = await mesh_redis.xpending_range(stream, "mail", "-", "+", 1)
+    await mesh_redis.xclaim(stream, "mail", "dead", 0, [pending["message_id"]], idle=10_000)
+    own = OWN.model_copy(update={"reclaim_every": timedelta(hours=1)})
+    task = asyncio.create_task(make_lane("d", own=own).run())
+
+    async def queued():
+        return await queued_tasks(mesh_redis, mesh_keys)
+
+    assert await wait_until("it is queued", queued) == ["one"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+class LosingReader(GroupReader):
+    """What it reads is given to it by the server, and the process is told to stop before it has the answer."""
+
+    async def read(self, domains, count, block):
+        if await super().read(domains, count, block):
+            await asyncio.Event().wait()
+        return []
+
+
+async def test_what_a_stopping_dispatcher_was_given_at_the_last_moment_is_handed_over(
+    publisher, mesh_redis, mesh_keys, mesh_settings, monkeypatch
+):
+    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
+    monkeypatch.setattr(lanes, "GroupReader", LosingReader)
+
+    def encode(delivery, raw, priority):
+        return Encoded(delivery, mesh_keys.queue(delivery.subscription.service), (b"{}",), raw)
+
+    own = OWN.model_copy(update={"reclaim_idle": timedelta(hours=1)})
+    dispatcher = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, own, encode, SystemClock())
+    await publisher.publish("user.registered", {}, id="one")
+    await dispatcher.refresh()
+
+    async def given():
+        groups = await mesh_redis.xinfo_groups(mesh_keys.events("user"))
+        return [group["pending"] for group in groups] == [1]
+
+    await wait_until("it was given the event", given)
+    await dispatcher.stop()
+
+    assert await queued_tasks(mesh_redis, mesh_keys) == ["one"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -24,7 +25,8 @@ class Entry(NamedTuple):
 class GroupReader:
     """One consumer of one group over the streams of several domains.
 
-    `blocking` is a client of its own for the waiting read; `client` is for everything else.
+    `blocking` is a client of its own for reading new entries, which waits and never repeats a command; `client`
+    is for everything else. `patience`: how long an answer may be overdue before its connection is given up.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class GroupReader:
         keys: Keys,
         group: str,
         consumer: str,
+        patience: timedelta = timedelta(seconds=3),
     ) -> None:
         self._client, self._blocking, self._keys = client, blocking, keys
-        self._group, self._consumer = group, consumer
+        self._group, self._consumer, self._patience = group, consumer, patience
 
     async def join(self, domains: Sequence[str], *, at: str = "0") -> None:
         """Make the group on each domain's stream where it is missing, at position `at`."""
@@ -52,15 +55,19 @@ class GroupReader:
         await self._client.xgroup_destroy(self._keys.events(domain), self._group)
 
     async def read(self, domains: Sequence[str], count: int, block: timedelta | None) -> list[Entry]:
-        """New entries, up to `count` per domain; waits up to `block` for one. None does not wait."""
-        client = self._client if block is None else self._blocking
-        answer = await client.xreadgroup(
-            self._group,
-            self._consumer,
-            {self._keys.events(domain): ">" for domain in domains},
-            count=count,
-            block=None if block is None else ms(block),
-        )
+        """New entries, up to `count` per domain; waits up to `block` for one. None does not wait.
+
+        Raises TimeoutError when the connection stays silent. What its answer would have brought is among `mine`
+        then, as after any error of a connection: the read must not be repeated behind the caller's back.
+        """
+        async with asyncio.timeout(((block or timedelta()) + self._patience).total_seconds()):
+            answer = await self._blocking.xreadgroup(
+                self._group,
+                self._consumer,
+                {self._keys.events(domain): ">" for domain in domains},
+                count=count,
+                block=None if block is None else ms(block),
+            )
         return self._entries(domains, answer)
 
     async def mine(self, domains: Sequence[str], count: int) -> list[Entry]:

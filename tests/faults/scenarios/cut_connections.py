@@ -14,12 +14,13 @@ from tests.faults.proxy import Proxy
 from tests.faults.records import Run
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
+from tests.faults.ticking import add_beats, check_ticks, stop_beats, wait_for_first_ticks
 from tests.faults.witness import Facts
 
 NAME = "connections to Redis cut, replies of scripts lost"
 LOSE_REPLIES = 0.02  # of all script calls
 CUT_REQUESTS = 0.003  # of all that is sent
-ROLES = ("dispatcher", "fault_async", "fault_sync", "api")
+ROLES = ("dispatcher", "fault_async", "fault_sync", "api", "beat")
 
 
 async def run(stage: Stage) -> Row:
@@ -34,11 +35,16 @@ async def run(stage: Stage) -> Row:
         await arena.add("fault_async", 2, **env["fault_async"])
         await arena.add("fault_sync", 2, MESH_CONCURRENCY="2", **env["fault_sync"])
         await arena.add_api(2, **env["api"])
+        beats = await add_beats(arena, 2, **env["beat"])
         await arena.ready()
+        await wait_for_first_ticks(arena)
         follower = Follower(arena.url, API_KEY, "fault.*")
         follower.start()
 
+        until = 0.0
+
         async def trouble(published: asyncio.Event) -> None:
+            nonlocal until
             for proxy in proxies.values():
                 proxy.lose_replies, proxy.cut_requests = LOSE_REPLIES, CUT_REQUESTS
             while not published.is_set():
@@ -46,10 +52,12 @@ async def run(stage: Stage) -> Row:
                 arena.rng.choice(list(proxies.values())).cut_all()
             for proxy in proxies.values():
                 proxy.lose_replies = proxy.cut_requests = 0.0
+            until = await stop_beats(arena, beats)
 
         played = await play(arena, events, length, trouble, strict=True, patience=90)
         seen = await follower.stop_after(last_position(played.facts.told), 20)
         check_pushed(played.findings, played.facts, [seen])
+        check_ticks(played.findings, arena, until)
         lost = {role: proxy.scripts_lost for role, proxy in proxies.items()}
         cuts = sum(proxy.cuts for proxy in proxies.values())
         played.remarks.append(

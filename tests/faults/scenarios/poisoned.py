@@ -6,7 +6,7 @@ import asyncio
 
 from tests.faults import recovery
 from tests.faults.arena import Arena
-from tests.faults.poison import Poison, for_queues, for_streams
+from tests.faults.poison import Poison, for_handlers, for_queues, for_streams
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
 from tests.faults.witness import Facts, Letter
@@ -31,6 +31,7 @@ async def run(stage: Stage) -> Row:
         while len(chosen) < bad:
             chosen += [
                 *((keys.events(DOMAIN), SERVICES, poison) for poison in for_streams()),
+                *((keys.events(DOMAIN), ("fault_async",), poison) for poison in for_handlers(rng)),
                 *((keys.queue(s), (s,), poison) for s in SERVICES for poison in for_queues(s, rng)),
             ]
         del chosen[bad:]

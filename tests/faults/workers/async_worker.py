@@ -42,6 +42,7 @@ async def flaky(data: dict[str, Any], ctx: Context) -> int:
     """Fail at the first attempt."""
     record("began", "flaky", ctx)
     if ctx.attempt == 1:
+        record("raised", "flaky", ctx)
         raise RuntimeError("the first attempt fails")
     record("through", "flaky", ctx)
     return int(data["n"])
@@ -56,10 +57,19 @@ async def follow(data: dict[str, Any], ctx: Context) -> int:
     return int(data["n"])
 
 
+@service.on("fault.ticked", backoff=0.1)
+async def tick(data: dict[str, Any], ctx: Context) -> str:
+    """Take a schedule's tick."""
+    record("began", "tick", ctx)
+    record("through", "tick", ctx)
+    return str(data["due_at"])
+
+
 @service.on("fault.rejected")
 async def reject(ctx: Context) -> None:
     """Give up at once."""
     record("began", "reject", ctx)
+    record("raised", "reject", ctx)
     raise Reject("it can never succeed")
 
 
