@@ -199,11 +199,14 @@ def from_checked(raw: dict[str, Any]) -> Event:
     again. Raises InvalidEvent when it is no envelope at all.
     """
     try:
+        id, source, event_type, time = raw["id"], raw["source"], raw["type"], raw["time"]
+        if not (type(id) is type(source) is type(event_type) is type(time) is str):
+            raise TypeError("id, source, type and time are texts")
         return Event(
-            id=raw["id"],
-            source=raw["source"],
-            type=raw["type"],
-            time=raw["time"],
+            id=id,
+            source=source,
+            type=event_type,
+            time=time,
             subject=raw.get("subject"),
             datacontenttype=raw.get("datacontenttype"),
             dataschema=raw.get("dataschema"),

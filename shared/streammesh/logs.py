@@ -6,6 +6,7 @@ work with `structlog.contextvars`. Payloads, keys and passwords are never logged
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -129,7 +130,10 @@ def configure(settings: MeshSettings, service: str) -> None:
 
 
 def _to_json(entry: Any, **_: Any) -> str:
-    return orjson.dumps(entry, default=str).decode()
+    try:
+        return orjson.dumps(entry, default=str).decode()
+    except TypeError:  # what no JSON can hold as it is, such as half a surrogate pair: written out
+        return json.dumps(entry, default=str, skipkeys=True)
 
 
 def _short_time(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:

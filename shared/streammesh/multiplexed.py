@@ -75,13 +75,21 @@ class Multiplexed:
     def _send(self, commands: Iterable[list[Asked]], *, text: bool = False) -> None:
         if self._writer is None:
             return
-        now, out = self._loop.time(), []
+        now, out, refused = self._loop.time(), [], []
         for some in commands:
-            out.append(hiredis.pack_command(command([call for call, _ in some], text=text)))
+            try:
+                packed = hiredis.pack_command(command([call for call, _ in some], text=text))
+            except (TypeError, ValueError) as error:  # an argument that cannot be sent: other calls are good
+                refused.append((some, error))
+                continue
+            out.append(packed)
             self._sent.append((some, now))
-        self._writer.write(b"".join(out))
-        if self._alarm is None:
-            self._alarm = self._loop.call_later(self._timeout, self._check)
+        if out:
+            self._writer.write(b"".join(out))
+            if self._alarm is None:
+                self._alarm = self._loop.call_later(self._timeout, self._check)
+        for some, reason in refused:  # only now: what is sent stands in `_sent` in the order of writing
+            self._refuse(some, reason)
 
     async def _connect(self) -> None:
         try:
@@ -122,10 +130,14 @@ class Multiplexed:
                     answer.set_result(call.parse(one))
                 except Exception as error:
                     answer.set_exception(error)
-        elif len(asked) > 1:
+        else:
+            self._refuse(asked, reply)
+
+    def _refuse(self, asked: list[Asked], error: Exception) -> None:
+        if len(asked) > 1:
             self._send([one] for one in asked)  # it is one of them that is refused: each on its own then
         elif not asked[0][1].done():
-            asked[0][1].set_exception(reply)
+            asked[0][1].set_exception(error)
 
     def _check(self) -> None:
         """Close the connection when its oldest call has waited too long: half-open, or the server hangs."""

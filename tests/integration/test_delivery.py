@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import orjson
+import pytest
+from streammesh.testing.waiting import wait_until
+
 from tests.probe.record import runs
 
 SERVICES = ["tests.probe"]
@@ -112,6 +116,55 @@ async def test_a_result_that_is_not_json_is_told_as_the_failure_it_is(ask):
 
     assert task.state == "failed"
     assert "not JSON serializable" in task.error["reason"]
+
+
+async def test_a_handler_that_waits_for_what_was_cancelled_has_failed(ask):
+    task = await ask.run("probe.astray")
+
+    assert (task.state, task.attempt, task.error["kind"]) == ("failed", 2, "WaitedInVain")
+    assert runs(ask.mesh.record)[f"astray {task.event['id']}"] == 2
+
+
+@pytest.mark.parametrize("what", ["exit", "other"])
+async def test_a_handler_that_asks_for_the_end_of_the_worker_has_failed_and_the_worker_goes_on(ask, what):
+    task = await ask.run("probe.quitting", {"what": what})
+
+    assert (task.state, task.attempt) == ("failed", 2)
+    assert "would end the worker" in task.error["reason"]
+    assert (await ask.run("probe.noop")).state == "succeeded"
+
+
+async def test_an_error_whose_words_no_json_can_hold_is_retried_and_told(ask):
+    task = await ask.run("probe.odd_words")
+
+    assert (task.state, task.attempt, task.error["kind"]) == ("failed", 2, "RuntimeError")
+    assert task.error["reason"] == "no such file: b\\udce4r.txt"
+
+
+async def test_a_queue_entry_whose_envelope_is_none_is_parked_and_the_others_of_its_batch_run(ask):
+    queue, keys = ask.mesh.keys.queue("probe"), ask.mesh.keys
+    good = {"id": "1", "source": "tests", "type": "probe.recorded", "time": ""}
+    broken = [{**good, "id": None}, {**good, "source": ["tests"]}, {**good, "type": {}}, {}, None, 5, []]
+    pipeline = ask.redis.pipeline()
+    for n, envelope in enumerate(broken):
+        head = {
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "properties": {"correlation_id": f"forged-{n}"},
+            "headers": {"id": f"forged-{n}", "task": "probe.recorded"},
+        }
+        pipeline.xadd(queue, {"h": orjson.dumps(head), "b": orjson.dumps([[envelope], {}, {}])})
+    before = await ask.redis.hlen(keys.dead("probe"))
+    await pipeline.execute()
+    good_ones = await asyncio.gather(*(ask.run("probe.noop") for _ in range(5)))
+
+    assert {task.state for task in good_ones} == {"succeeded"}
+
+    async def parked():
+        empty = await ask.redis.xlen(queue) == 0
+        return empty and await ask.redis.hlen(keys.dead("probe")) - before == len(broken)
+
+    await wait_until("all that is broken is parked", parked)
 
 
 async def test_a_filter_keeps_a_handler_from_what_it_does_not_want(ask):

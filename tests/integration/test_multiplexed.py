@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -10,6 +11,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from streammesh import envelope, lua
 from streammesh.embedded import EmbeddedServer
+from streammesh.ledger import Ledger, QueuePlace, TaskRef
 from streammesh.multiplexed import Multiplexed
 from streammesh.redis_client import open_async
 from streammesh.sealed import seal
@@ -51,6 +53,22 @@ async def test_a_call_that_fails_fails_alone(calls, mesh_redis, mesh_keys, mesh_
 
     assert isinstance(answers[1], ResponseError)
     assert [answers[n][0].id for n in (0, 2)] == ["0", "2"]
+
+
+async def test_what_cannot_be_sent_fails_alone(calls, mesh_keys, mesh_settings):
+    ledger = Ledger(mesh_keys, mesh_settings)
+
+    def claim(task_id, subject):
+        event = replace(envelope.make("order.placed", {}, source="tests"), subject=subject)
+        return ledger.claim(TaskRef(task_id, "billing.bill", "billing", event), QueuePlace("billing"), "w")
+
+    asked = [publishing(mesh_keys, mesh_settings, 1), claim("a", "a text"), claim("b", ["no text"])]
+    asked += [claim("c", None), publishing(mesh_keys, mesh_settings, 2)]
+    answers = await asyncio.gather(*map(calls.run, asked), return_exceptions=True)
+
+    assert [answers[n][0].id for n in (0, 4)] == ["1", "2"]
+    assert [answers[n].verdict for n in (1, 3)] == ["gone", "gone"]
+    assert isinstance(answers[2], TypeError)
 
 
 async def test_a_caller_that_goes_away_does_not_mix_up_the_others(calls, mesh_keys, mesh_settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import threading
 import time
@@ -57,6 +58,38 @@ def unstoppable(data: dict[str, Any], ctx: Context) -> str:
     time.sleep(float(data["seconds"]))
     record(f"unstoppable {ctx.event.id}")
     return "done"
+
+
+@service.on("probe.gripping")
+def gripping(data: dict[str, Any], ctx: Context) -> str:
+    """A `def` handler among async ones in native code that does not let go of the interpreter."""
+    record(f"gripping {ctx.event.id}")
+    ctypes.PyDLL(None).usleep(round(float(data["seconds"]) * 1e6))
+    return "done"
+
+
+@service.on("probe.gripped")
+async def gripped(data: dict[str, Any], ctx: Context) -> str:
+    """The same on the loop, at the first attempt."""
+    record(f"gripping {ctx.event.id}")
+    if ctx.attempt == 1:
+        ctypes.PyDLL(None).usleep(round(float(data["seconds"]) * 1e6))
+    return "done"
+
+
+@service.on("probe.astray", retries=1, backoff=0.05)
+async def astray(ctx: Context) -> None:
+    """Wait for something that was cancelled, though nobody stopped this handler."""
+    record(f"astray {ctx.event.id}")
+    helper = asyncio.ensure_future(asyncio.sleep(60))
+    helper.cancel()
+    await helper
+
+
+@service.on("probe.quitting", retries=1, backoff=0.05)
+async def quitting(data: dict[str, Any]) -> None:
+    """Raise what Python does not count among errors."""
+    raise SystemExit(3) if data["what"] == "exit" else BaseException("neither error nor end")
 
 
 @service.on("probe.flaky", retries=3, backoff=0.05)
@@ -150,3 +183,9 @@ if os.environ.get("PROBE_NEW"):  # the next version of this service
         """What the version before does not know."""
         record(f"future {ctx.event.id}")
         return "from the future"
+
+
+@service.on("probe.odd_words", retries=1, backoff=0.05)
+async def odd_words() -> None:
+    """Fail with words that no JSON can hold: half a surrogate pair, as names of files have."""
+    raise RuntimeError("no such file: b\udce4r.txt")

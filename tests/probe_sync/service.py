@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -44,6 +45,14 @@ def hogging(data: dict[str, Any], ctx: Context) -> str:
     until = time.monotonic() + float(data["seconds"])
     while time.monotonic() < until:
         sum(range(10_000))
+    return "done"
+
+
+@service.on("sync.gripping")
+def gripping(data: dict[str, Any], ctx: Context) -> str:
+    """Native code that does not let go of the interpreter."""
+    record(f"gripping {ctx.event.id}")
+    ctypes.PyDLL(None).usleep(round(float(data["seconds"]) * 1e6))
     return "done"
 
 

@@ -27,6 +27,23 @@ def test_a_rejection_is_given_up_at_once_with_its_words():
     assert decision.failure.reason == "negative total"
 
 
+def test_words_that_no_json_can_hold_are_written_out():
+    failure = after_error(OSError("no file b\udce4r.txt"), 1, POLICY, 0.5).failure
+
+    assert failure.reason == "no file b\\udce4r.txt"
+    assert "b\\udce4r.txt" in failure.traceback
+    assert failure.traceback.encode()
+
+
+def test_an_error_that_cannot_say_what_it_is_is_told_by_its_class():
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("not even this")
+
+    assert after_error(Mute(), 1, POLICY, 0.5).failure.reason == "Mute"
+    assert after_error(Reject(404), 1, POLICY, 0.5).failure.reason == "404"
+
+
 def test_a_retry_says_itself_when():
     assert after_error(Retry(after=7), 1, POLICY, 0.5).wait == timedelta(seconds=7)
 

@@ -43,6 +43,10 @@ class TookTooLong(Exception):
     """The handler did not end within its `timeout`."""
 
 
+class WaitedInVain(Exception):
+    """The handler waited for something that was cancelled, and did not catch that."""
+
+
 class DeliveryTask(Task):
     """One subscription as a Celery task. Its outcome is in the ledger, not in the result backend."""
 
@@ -140,17 +144,22 @@ class DeliveryTask(Task):
         binding, timeout = self.kind.binding, self.subscription.timeout
         args, kwargs = binding.arguments(event, context)
         with self.plumbing.running.handler(context.task_id):
-            if timeout is None and binding.is_async:
-                return await binding.handler(*args, **kwargs)
             try:
+                if timeout is None and binding.is_async:
+                    return await binding.handler(*args, **kwargs)
                 async with asyncio.timeout(timeout) as limit:
                     if binding.is_async:
                         return await binding.handler(*args, **kwargs)
                     return await asyncio.to_thread(binding.handler, *args, **kwargs)
             except TimeoutError as error:
-                if not limit.expired():
+                if timeout is None or not limit.expired():
                     raise  # the handler's own
                 raise TookTooLong(f"the handler did not end within {timeout} s") from error
+            except asyncio.CancelledError as error:
+                if _was_cancelled():
+                    raise
+                # Nobody stopped the handler: passed on, this would end the attempt without anybody being told.
+                raise WaitedInVain("something that the handler waited for was cancelled") from error
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         client = self.plumbing.connections.blocking()
@@ -179,6 +188,11 @@ class DeliveryTask(Task):
             return self.kind.binding.handler(*args, **kwargs)
         except SoftTimeLimitExceeded:
             raise TookTooLong(f"the handler did not end within {self.subscription.timeout} s") from None
+
+
+def _was_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def is_workflow(result: Any) -> bool:

@@ -16,12 +16,13 @@ import structlog
 from streammesh import lua
 from streammesh.engine.connections import Connections
 from streammesh.engine.control import active_requests
+from streammesh.engine.lease_guard import LeaseGuard, start_guard
 from streammesh.engine.lease_keeper import RENEWALS_PER_LEASE
 from streammesh.engine.queue_calls import unread_calls
 from streammesh.engine.queue_wire import parse_tag
 from streammesh.engine.request import MeshRequest
 from streammesh.keys import Keys
-from streammesh.redis_client import is_unavailable
+from streammesh.redis_client import is_unavailable, tls_options
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
@@ -35,17 +36,26 @@ class EntryLeases:
         self._keys = Keys(settings.namespace)
         self._stream = self._keys.queue(service)
         self._calls = unread_calls(settings, worker)
+        timeout = settings.redis_timeout.total_seconds()
+        tls = tls_options(settings) if "rediss" in settings.redis_url.partition("://")[0] else {}
+        self._url, self._options = settings.redis_url, {"socket_timeout": timeout, **tls}
+        self._guard: LeaseGuard | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="entry-leases", daemon=True)
 
-    def start(self) -> None:
-        """Begin; harmless when it has begun."""
+    def start(self, *, guarded: bool) -> None:
+        """Begin; harmless when it has begun. `guarded`: handlers run in this process."""
         if not self._thread.is_alive() and not self._over.is_set():
+            if guarded:
+                self._guard = start_guard(self._url, self._options, self._calls, [self._stream])
+                self._give_sign()
             self._thread.start()
 
     def stop(self) -> None:
         """The worker has ended: what it could not finish is given back, to be sent again at once."""
         self._over.set()
+        if self._guard is not None:
+            self._guard.close()
         try:
             given = lua.run_sync(self._connections.sync(), self._calls.leave(self._stream, []))
         except Exception as error:  # then it is sent again when its lease has run out
@@ -56,6 +66,7 @@ class EntryLeases:
 
     def _run(self) -> None:
         while not self._over.wait(self._every):
+            self._give_sign()
             held = self._running()
             if not held:
                 continue
@@ -67,6 +78,10 @@ class EntryLeases:
                     log.exception("lease.broke")
                 else:
                     log.warning("lease.unreachable", consumer=self._calls.consumer, reason=str(error))
+
+    def _give_sign(self) -> None:
+        if self._guard is not None:
+            self._guard.give()
 
     def _running(self) -> dict[str, list[str]]:
         entries: dict[str, list[str]] = defaultdict(list)

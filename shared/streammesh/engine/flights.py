@@ -49,27 +49,33 @@ class Flights:
                     job.limit(hard, request.on_timeout)
 
     async def _fly(self, request: ShortRequest) -> None:
-        becomes_current(request)
-        delivery = request.task
-        ref = task_ref(request.id, delivery.subscription, request.envelope)
-        place = queue_place(request.message.delivery_tag, ref.service)
-        event = ref.event
-        logs.work_on(task_id=ref.task_id, task=ref.name, event_id=event.id, event_type=event.type)
         try:
-            outcome = await delivery.deliver(ref, place, request.worker)
+            outcome = await self._deliver(request)
         except Exception:
             # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
             log.exception("ledger.broke")
             await asyncio.sleep(PAUSE_SECONDS)
             request.give_up()
             return
-        except (SystemExit, KeyboardInterrupt) as error:  # asyncio would end the loop with it
+        except (asyncio.CancelledError, GeneratorExit):
+            raise  # revoked, over its hard limit, or the worker ends: whoever did that ends the request
+        except BaseException as error:  # SystemExit, say, with which asyncio would end the loop
             await asyncio.to_thread(request.broke_off, error)
             return
         if request.ended(outcome):
             if not self._gone:
                 self._loop.call_soon(self._let_go)
             self._gone.append(request)
+
+    async def _deliver(self, request: ShortRequest) -> str:
+        becomes_current(request)
+        delivery = request.task
+        ref = task_ref(request.id, delivery.subscription, request.envelope)
+        place = queue_place(request.message.delivery_tag, ref.service)
+        event = ref.event
+        logs.work_on(task_id=ref.task_id, task=ref.name, event_id=event.id, event_type=event.type)
+        outcome: str = await delivery.deliver(ref, place, request.worker)
+        return outcome
 
     def _let_go(self) -> None:
         gone, self._gone = self._gone, []

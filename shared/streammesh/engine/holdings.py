@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from streammesh.engine.held import Held
+from streammesh.engine.lease_guard import LeaseGuard
 
 ACK_DELAY = 0.02  # seconds an acknowledgement may wait for others to travel with
 
@@ -26,6 +27,7 @@ class Holdings:
         self._streams: set[str] = set()
         self._draining = self._cold = False
         self._ended_since = self._last_ack = self._renewed_at = 0.0
+        self._guard: LeaseGuard | None = None
 
     def __len__(self) -> int:
         return len(self._held)
@@ -52,8 +54,19 @@ class Holdings:
         with self._wake:
             if not self._held and not self._ended:
                 self._renewed_at = time.monotonic()
+                if self._guard is not None:
+                    self._guard.give()  # before anything of it can begin, and keep the thread from its work
             self._held[tag] = held
             self._notify_by(self._renewed_at + self._renew_every)
+
+    def guarded(self, guard: LeaseGuard | None) -> None:
+        """Have `guard` watch over what is held from now on, in place of the one before."""
+        with self._wake:
+            before, self._guard = self._guard, guard
+            if guard is not None and (self._held or self._ended):
+                guard.give()
+        if before is not None:
+            before.close()
 
     def holds(self, tag: str) -> bool:
         """Whether the entry of this tag is being worked on here."""

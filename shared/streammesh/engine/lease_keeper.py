@@ -1,5 +1,8 @@
 """Keeps the leases of one consumer alive, from a thread and a connection of its own.
 
+Native code that keeps the interpreter to itself keeps it from this thread too; where handlers run in this process,
+another one watches over it and renews meanwhile (`lease_guard.py`).
+
 An entry is held for as long as something in this process can still acknowledge it, whatever becomes of
 the channel that it came through: a task that runs on after its connection was cut keeps its lease and
 acknowledges through here. What Celery dropped (its message is garbage) is given back.
@@ -22,6 +25,7 @@ from redis.exceptions import RedisError
 from streammesh import lua
 from streammesh.engine.held import Held
 from streammesh.engine.holdings import ACK_DELAY, Holdings
+from streammesh.engine.lease_watch import SILENT_LEASES
 from streammesh.engine.parking import put_back
 from streammesh.engine.queue_calls import QueueCalls
 
@@ -126,6 +130,8 @@ class LeaseKeeper(Holdings):
         while True:
             with self._wake:
                 now = time.monotonic()
+                if self._guard is not None and not self._held and not self._ended:
+                    self._guard.rest()
                 wait = self._wait(now)
                 if wait is None or wait > 0:
                     if wait is None and self._closing:
@@ -139,6 +145,7 @@ class LeaseKeeper(Holdings):
                 self._round(client)
                 self._unreachable = False
             except (RedisError, OSError) as error:
+                self._give_sign()
                 self._not_before = time.monotonic() + self._retry_after
                 if not self._unreachable and (self._held or self._ended or self._back):
                     log.warning("lease.unreachable", consumer=self.calls.consumer, reason=str(error))
@@ -147,6 +154,7 @@ class LeaseKeeper(Holdings):
                 self._settled.set()
         if client is not None:
             client.close()
+        self.guarded(None)
 
     def _round(self, client: redis.Redis) -> None:
         """Do what is due. What fails stays to be done."""
@@ -199,6 +207,7 @@ class LeaseKeeper(Holdings):
         lost = lua.run_sync(client, self.calls.renew(_by_stream(holding))) if holding or self._cold else {}
         self._cold = False
         self._renewed_at = now
+        self._give_sign()
         with self._wake:
             gone = {(stream, entry) for stream, entries in lost.items() for entry in entries}
             mine = [held for held in self._held.values() if (held.stream, held.entry) in gone]
@@ -206,6 +215,16 @@ class LeaseKeeper(Holdings):
                 held.lost = True
         if mine:
             log.warning("lease.lost", consumer=self.calls.consumer, entries=[held.entry for held in mine])
+
+    def _give_sign(self) -> None:
+        """Tell who watches from outside that this thread is at work."""
+        with self._wake:
+            if self._guard is None or not (self._held or self._ended):
+                return
+            silence = self._guard.silence()
+            self._guard.give()
+        if silence > SILENT_LEASES * self.calls.lease_ms / 1000:
+            log.warning("lease.stood_in", consumer=self.calls.consumer, seconds=round(silence, 1))
 
     def _leave(self, client: redis.Redis) -> None:
         with self._wake:

@@ -42,12 +42,20 @@ def after_error(error: BaseException, attempt: int, policy: RetryPolicy, random:
 
 def describe(error: BaseException) -> Failure:
     """An error as it is told to people: its words, its class, the end of its traceback."""
-    words = error.reason if isinstance(error, Reject) else str(error)
+    try:
+        words = str(error.reason if isinstance(error, Reject) else error)
+    except Exception:  # an error whose own text cannot be made is still told
+        words = ""
     return Failure(
-        reason=(words or type(error).__name__)[:REASON_LENGTH],
+        reason=_told(words or type(error).__name__)[:REASON_LENGTH],
         kind=type(error).__name__,
-        traceback="".join(traceback.format_exception(error))[-TRACEBACK_LENGTH:],
+        traceback=_told("".join(traceback.format_exception(error)))[-TRACEBACK_LENGTH:],
     )
+
+
+def _told(text: str) -> str:
+    """Text that can be stored. Half surrogate pairs, as Python has them in names of files, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def lost_too_often(lost: int) -> GiveUp | None:

@@ -32,9 +32,8 @@ class Outlet:
     def waiting(self) -> int:
         """How many wait in the queue for a worker; it is made where it is missing. Raises BrokerAway."""
         with self._asked():
-            channel = self._open()
-            self._queue(channel).queue_declare()
-            return int(channel.queue_declare(queue=self._name, passive=True).message_count)
+            # Declared, and not asked about passively: to kombu an empty list in Redis is no queue at all.
+            return int(self._queue(self._open()).queue_declare().message_count)
 
     def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Send them, and return when the broker has them all. When this raises, some may have been sent.

@@ -90,8 +90,8 @@ class ShortRequest(MeshRequest):
         self.reject(requeue=True)
 
     def broke_off(self, error: BaseException) -> None:
-        """The handler called for the end of the process, which it may not: the attempt failed, and counts."""
-        self._settle(HardLimit(f"its handler wanted to end the worker: {error!r}"))
+        """The handler raised what would end the worker, which it may not: the attempt failed, and counts."""
+        self._settle(HardLimit(f"its handler raised what would end the worker: {error!r}"))
         worker_state.task_ready(self)
         self.acknowledge()
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from kombu.transport import redis as kombu_redis
 
+from streammesh.engine.lease_guard import LeaseGuard, start_guard
 from streammesh.engine.lease_keeper import LeaseKeeper
 from streammesh.engine.parking import put_back
 from streammesh.engine.queue_calls import QueueCalls
@@ -122,6 +123,8 @@ class StreamChannel(StreamConnections):
             self.reader.consumes(queue, options.get("callback"))
             self._declare(queue, joins=True)
             self.keeper.joined(self._streams_of(queue), warm_up=not no_ack)
+            if self.reader.runs_here:
+                self.keeper.guarded(self._start_guard())
         return super().basic_consume(queue, no_ack, *args, **options)
 
     def _basic_cancel(self, consumer_tag: str) -> None:
@@ -216,6 +219,11 @@ class StreamChannel(StreamConnections):
 
     def _deliver_fanout_message(self, message: dict[str, Any], exchange: str) -> Any:
         return super()._deliver_fanout_message(message, exchange.removeprefix(self.keyprefix_fanout))
+
+    def _start_guard(self) -> LeaseGuard | None:
+        """A process that watches over what this channel holds."""
+        streams = [stream for queue in self.reader.queues for stream in self._streams_of(queue)]
+        return start_guard(self._address, self._options(), self.calls, streams)
 
     def put_back(self, tag: str) -> None:
         """Queue a held entry again, at the end."""

@@ -62,6 +62,17 @@ class StreamReader:
             int(worker.pool.num_processes) for worker in set(self._admission.workers.values()) if worker.pool
         )
 
+    @property
+    def queues(self) -> list[str]:
+        """The queues that are read for a Celery worker."""
+        return list(self._admission.workers)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether a Celery worker runs what is read in this process, and not in children as its prefork pool does."""
+        pools = [worker.pool for worker in self._admission.workers.values()]
+        return any(pool is not None and not pool.uses_semaphore for pool in pools)
+
     def consumes(self, queue: str, callback: Any) -> None:
         """Entries of `queue` go to `callback` from now on."""
         worker = _celery_consumer(callback)

@@ -81,7 +81,7 @@ def run_worker(
     keep_what_is_loaded()
     try:
         if settings.broker_url:
-            leases.start()
+            leases.start(guarded=pool != "prefork")
         worker.start()
     finally:
         if settings.broker_url:
