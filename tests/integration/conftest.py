@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from streammesh.settings import MeshSettings
 from streammesh.streams import Publisher
 from streammesh.testing.waiting import wait_until
 
+from tests.harness import brokers
 from tests.harness.processes import MeshProcess
 
 
@@ -83,13 +85,18 @@ class Asker:
         return [note.type for note in notes]
 
 
-def start_mesh(server: EmbeddedServer, folder: Path, namespace: str, **env: str) -> RunningMesh:
-    settings = MeshSettings(_env_file=None, redis_url=server.url, namespace=namespace, lease="2s")  # type: ignore[call-arg]
+def start_mesh(
+    server: EmbeddedServer, folder: Path, namespace: str, broker_url: str = "", **env: str
+) -> RunningMesh:
+    settings = MeshSettings(
+        _env_file=None, redis_url=server.url, namespace=namespace, lease="2s", broker_url=broker_url
+    )  # type: ignore[call-arg]
     record = folder / "record.txt"
     environment = {
         "MESH_REDIS_URL": server.url,
         "MESH_NAMESPACE": namespace,
         "MESH_LEASE": "2s",
+        "MESH_BROKER_URL": broker_url,
         "MESH_LOG_FORMAT": "json",
         "PROBE_RECORD": str(record),
         **env,
@@ -97,9 +104,39 @@ def start_mesh(server: EmbeddedServer, folder: Path, namespace: str, **env: str)
     return RunningMesh(settings, environment, folder, record, server)
 
 
+Opener = Callable[[str], brokers.Broker]
+
+
+@pytest.fixture(scope="session")
+def open_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
+    """Starts a broker of a kind when the first test asks for it; skips where it cannot be had."""
+    with ExitStack() as stack:
+        started: dict[str, brokers.Broker] = {}
+
+        def open_broker(kind: str) -> brokers.Broker:
+            if reason := brokers.why_not(kind):
+                pytest.skip(reason)
+            if kind not in started:
+                folder = tmp_path_factory.mktemp(kind) / "server"
+                started[kind] = stack.enter_context(brokers.running(kind, folder))
+            return started[kind]
+
+        yield open_broker
+
+
+@pytest.fixture(scope="module")
+def other_broker(open_broker: Opener) -> brokers.Broker | None:
+    """The broker that `STREAMMESH_TEST_BROKER` asks for, None for the mesh's own streams."""
+    kind = brokers.chosen()
+    return open_broker(kind) if kind else None
+
+
 @pytest.fixture(scope="module")
 def mesh(
-    mesh_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    mesh_server: EmbeddedServer,
+    other_broker: brokers.Broker | None,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> Iterator[RunningMesh]:
     """A dispatcher and the services that the module asks for in `SERVICES`."""
     folder = tmp_path_factory.mktemp("mesh")
@@ -108,6 +145,7 @@ def mesh(
         mesh_server,
         folder,
         name,
+        other_broker.address() if other_broker else "",
         MESH_CONCURRENCY=getattr(request.module, "CONCURRENCY", "0"),
         **getattr(request.module, "ENVIRONMENT", {}),
     )

@@ -13,6 +13,7 @@ from tests.probe.record import runs
 
 SERVICES = []
 LEASE = 60  # seconds: whoever is given a task before that was not given it because a lease ran out
+ENVIRONMENT = {"MESH_LEASE": f"{LEASE}s"}
 KINDS = [("tests.probe", "probe.slow", "slow"), ("tests.probe_sync", "sync.slow", "sync-slow")]
 
 
@@ -23,7 +24,7 @@ async def workers(request, ask, tmp_path):
     started = []
 
     async def start(drain):
-        env = {**ask.mesh.env, "MESH_LEASE": f"{LEASE}s", "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2"}
+        env = {**ask.mesh.env, "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2"}
         worker = MeshProcess(f"{module}-{len(started)}", module, env, tmp_path).start()
         started.append(worker)
 

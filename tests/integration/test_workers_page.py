@@ -130,7 +130,7 @@ async def test_a_workflow_ends_the_delivery_with_its_result(ask, joined):
 
 
 async def test_plain_celery_works_beside_it(ask, joined, tree):
-    env = {name: ask.mesh.env[name] for name in ("MESH_REDIS_URL", "MESH_NAMESPACE")}
+    env = {name: ask.mesh.env[name] for name in ("MESH_REDIS_URL", "MESH_NAMESPACE", "MESH_BROKER_URL")}
     handlers = "services.label_worker.handlers"
     code = f"from {handlers} import weigh; print(weigh.delay([500, 250]).get(timeout=20))"
     (tree / "weighing.py").write_text(code + "\n")

@@ -31,6 +31,8 @@ from streammesh.ledger import ANYBODYS, Ledger, QueuePlace, TaskRef, Token
 from streammesh.lua import Call
 from streammesh.retry import RetryPolicy
 
+NOT_HANDED_OVER = "NotHandedOver"
+REASON = "the ledger knows no such task: nobody handed it over, or its record was lost"
 log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
@@ -78,7 +80,8 @@ def attempt_steps(
     worker: str,
     act: Callable[[Call[str]], Any],
 ) -> Steps:
-    """The steps of one attempt; its value is what became of it: a state, or `skipped` or `lost`."""
+    """The steps of one attempt; its value is what became of it: a state, or `skipped`, `lost`, `parked`,
+    or `not handed over` where there is no queue entry to park."""
     ledger = kind.ledger
     claim = yield Ask(ledger.claim(ref, place, worker))
     if claim.verdict == "expired":
@@ -87,10 +90,13 @@ def attempt_steps(
     if claim.verdict == "cancelled":
         return (yield from _cancel(kind, ref, place, ANYBODYS))
     if claim.verdict == "gone" and place.entry:
-        reason = "the ledger knows no such task: nobody handed it over, or its record was lost"
-        yield Ask(park_call(ledger.keys, ledger.settings.dead_letters_kept, place, "NotHandedOver", reason))
-        log.error("task.not_handed_over")
-        return "parked"
+        kept = ledger.settings.dead_letters_kept
+        if (yield Ask(park_call(ledger.keys, kept, place, NOT_HANDED_OVER, REASON))):
+            log.error("task.not_handed_over")
+            return "parked"
+        # Another broker brought a copy of what has long ended: its entry is gone, and its row by now too.
+    if claim.verdict == "gone" and not place.entry:
+        return "not handed over"
     if claim.verdict != "run":
         log.info("task.skipped", verdict=claim.verdict, state=claim.state)
         return "paused" if claim.verdict == "paused" else "skipped"

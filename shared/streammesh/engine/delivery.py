@@ -20,11 +20,22 @@ from celery.exceptions import SoftTimeLimitExceeded
 from streammesh import logs, names
 from streammesh.binding import Binding
 from streammesh.context import Context
-from streammesh.engine import greenlet_bridge, workflow
-from streammesh.engine.attempt import Ask, Delivering, Handle, Step, Steps, attempt_steps
+from streammesh.engine import capture, greenlet_bridge, workflow
+from streammesh.engine.attempt import (
+    NOT_HANDED_OVER,
+    REASON,
+    Ask,
+    Delivering,
+    Handle,
+    Step,
+    Steps,
+    attempt_steps,
+)
 from streammesh.engine.insisting import insist, insist_sync, mention, mention_from_thread, mention_sync
 from streammesh.engine.places import queue_place, task_ref
 from streammesh.engine.plumbing import Plumbing
+from streammesh.engine.queue_calls import park_carried_call
+from streammesh.engine.queue_wire import encode
 from streammesh.envelope import Event
 from streammesh.ledger import QueuePlace, TaskRef
 from streammesh.lua import Call
@@ -90,6 +101,8 @@ class DeliveryTask(Task):
         ):
             try:
                 state = self._attempt(ref, place, worker)
+                if state == "not handed over":
+                    state = self._park_carried(ref, raw)
             except Exception as error:
                 # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
                 log.exception("ledger.broke")
@@ -107,6 +120,25 @@ class DeliveryTask(Task):
         if self.kind.binding.is_async:
             return self.plumbing.connections.run(self.deliver(ref, place, worker))
         return self._run_sync(ref, place, worker)
+
+    def _park_carried(self, ref: TaskRef, raw: Any) -> str:
+        """A delivery that somebody sent past the mesh, over another broker: no queue entry stands for it."""
+        with capture.capturing() as producer:
+            self.apply_async(() if raw is None else (raw,), task_id=ref.task_id)
+            [(_, message)] = producer.take()
+        kept = self.plumbing.settings.dead_letters_kept
+        call = park_carried_call(
+            self.plumbing.ledger.keys,
+            kept,
+            ref.service,
+            ref.task_id,
+            encode(message),
+            NOT_HANDED_OVER,
+            REASON,
+        )
+        insist_sync(self.plumbing.connections.sync(), call)
+        log.error("task.not_handed_over")
+        return "parked"
 
     def _pause(self, seconds: float) -> None:
         if greenlet_bridge.in_greenlet():

@@ -25,10 +25,10 @@ from celery import Celery
 from redis.exceptions import ResponseError
 
 from streammesh import lua
-from streammesh.engine.outlet import BrokerAway, Outlet
+from streammesh.engine.outlet import BrokerAway, Outlet, Refused
 from streammesh.engine.parking import park
 from streammesh.engine.queue_calls import Read, Taken, pairs, unread_calls
-from streammesh.engine.queue_wire import WAKE, decode
+from streammesh.engine.queue_wire import SINCE, WAKE, decode
 from streammesh.errors import Malformed
 from streammesh.keys import FORWARDED, RETURNED, WORKERS, Keys
 from streammesh.redis_client import is_unavailable, open_sync
@@ -39,6 +39,8 @@ BLOCK_SECONDS = 1.0  # how long one read waits
 LOOKS_PER_LEASE = 5  # looks at what others left; the moment a lease runs out is looked at besides
 PATIENCE = 2  # leases after which what was sent and never begun may be taken for lost
 RETRY_SECONDS = 1.0  # after something failed
+TIDY_SECONDS = 60.0  # between looks at consumers that are gone: workers and forwarders that died
+SILENT_MS = 3_600_000  # one that holds nothing and was silent for an hour is
 log = structlog.get_logger(__name__)
 
 
@@ -54,7 +56,9 @@ class Forwarder:
         self._calls = unread_calls(settings, name)
         self._client = open_sync(settings, f"forwarder-{queue}")
         self._stopping = threading.Event()
-        self._look_at = 0.0
+        # A read must end before the client takes Redis for away.
+        self._block = min(BLOCK_SECONDS, settings.redis_timeout.total_seconds() / 2)
+        self._look_at = self._tidied_at = 0.0
 
     def stop(self) -> None:
         """End `run` soon; from any thread."""
@@ -95,6 +99,9 @@ class Forwarder:
 
     def _take(self) -> list[Read]:
         lua.run_sync(self._client, self._calls.declare([self._stream], None, joins=True))
+        if time.monotonic() > self._tidied_at + TIDY_SECONDS:
+            lua.run_sync(self._client, self._calls.tidy([self._stream], SILENT_MS))
+            self._tidied_at = time.monotonic()
         taken = lua.run_sync(self._client, self._take_call(self._outlet.waiting()))
         if len(taken.entries) < BATCH:
             wait = min(self._lease / LOOKS_PER_LEASE, max(0.02, self._lease - taken.oldest))
@@ -113,7 +120,7 @@ class Forwarder:
         return lua.Call(lua.script("forward_take"), [self._stream], args, parse)
 
     def _read(self) -> list[Read]:
-        wait = min(BLOCK_SECONDS, max(0.02, self._look_at - time.monotonic()))
+        wait = min(self._block, max(0.02, self._look_at - time.monotonic()))
         answer = self._client.xreadgroup(
             WORKERS, self._calls.consumer, {self._stream: ">"}, BATCH, round(wait * 1000)
         )
@@ -138,20 +145,48 @@ class Forwarder:
         if bells:
             lua.run_sync(self._client, self._calls.ack({self._stream: bells}))
         if sent:
-            self._outlet.send(messages)
-            lua.run_sync(self._client, self._sent_call(sent, [m["headers"].get("id", "") for m in messages]))
-            log.debug("tasks.forwarded", queue=self._queue, count=len(sent))
+            self._tell_apart(messages)
+            self._send(sent, messages)
         return len(sent)
+
+    def _tell_apart(self, messages: Sequence[dict[str, Any]]) -> None:
+        """Let only what stands for a delivery keep its tag: the entry of anything else goes when it was sent."""
+        pipeline = self._client.pipeline(transaction=False)
+        for message in messages:
+            pipeline.exists(self._keys.task(_id_of(message)))
+        for message, known in zip(messages, pipeline.execute(), strict=True):
+            if not known:
+                del message["properties"]["delivery_tag"]
+
+    def _send(self, reads: Sequence[Read], messages: Sequence[dict[str, Any]]) -> None:
+        try:
+            self._outlet.send(messages)
+        except Refused as error:
+            if len(reads) == 1:
+                reason = f"the broker cannot take it: {error}"
+                park(self._client, self._calls, self._queue, reads[0], "Unsendable", reason)
+                return
+            for read, message in zip(reads, messages, strict=True):  # which one is it?
+                self._send([read], [message])
+        else:
+            lua.run_sync(self._client, self._sent_call(reads, [_id_of(message) for message in messages]))
+            log.debug("tasks.forwarded", queue=self._queue, count=len(reads))
 
     def _message(self, read: Read) -> dict[str, Any] | None:
         """The message of an entry; None when it was parked instead, because Celery would not survive it."""
         try:
-            return decode(read.fields, self._queue, read.entry)
+            message = decode(read.fields, self._queue, read.entry)
         except (Malformed, ValueError) as error:
             park(self._client, self._calls, self._queue, read, "Malformed", str(error))
             return None
+        message["since"] = read.fields.get(SINCE, b"").decode("ascii", "replace")
+        return message
 
     def _sent_call(self, reads: Sequence[Read], task_ids: Sequence[str]) -> lua.Call[int]:
         keys = [self._stream, *(self._keys.task(task_id) for task_id in task_ids)]
         args = [WORKERS, self._calls.consumer, FORWARDED, *(read.entry for read in reads)]
         return lua.Call(lua.script("forwarded"), keys, args, int)
+
+
+def _id_of(message: dict[str, Any]) -> str:
+    return str(message["headers"].get("id", ""))

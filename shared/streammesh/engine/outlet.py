@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from amqp.exceptions import FrameError, FrameSyntaxError, PreconditionFailed
 from celery import Celery
 from kombu import Connection, Producer, Queue
 
-from streammesh.engine.brokers import HIGHEST_PRIORITY
-from streammesh.engine.queue_wire import MESH_TAG
+from streammesh.engine.carried import KEPT, SINCE_HEADER, TAG, knows_confirms, priority_there
 
 CONFIRM_SECONDS = 10.0
 PERSISTENT = 2
+# What cannot be written as AMQP (a number beyond 64 bits, a name beyond 255 bytes), or is too large for the broker.
+UNFIT = (FrameError, FrameSyntaxError, PreconditionFailed, struct.error, ValueError, OverflowError)
 
 
 class BrokerAway(Exception):
     """The broker cannot be reached, or refused something, or did not confirm it: try again later."""
+
+
+class Refused(Exception):
+    """One of these can never be sent: trying again would not change that."""
 
 
 class Outlet:
@@ -25,6 +32,7 @@ class Outlet:
 
     def __init__(self, app: Celery, queue: str) -> None:
         self._app, self._name = app, queue
+        self._highest = app.conf.task_queue_max_priority  # here, since threads must not be the first to ask
         self._connection: Connection | None = None
         self._channel: Any = None
         self._confirms: Confirms | None = None
@@ -38,62 +46,64 @@ class Outlet:
     def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Send them, and return when the broker has them all. When this raises, some may have been sent.
 
-        They are as `queue_wire.decode` makes them. Raises BrokerAway.
+        They are as `queue_wire.decode` makes them, with a tag only where they stand for an entry that stays. Raises
+        BrokerAway and Refused.
         """
         with self._asked():
             channel = self._open()
             producer = Producer(channel, auto_declare=False)
-            if self._confirms:
-                self._confirms.expect(len(messages))
-            with producer.batch(max(1, len(messages))):
-                for message in messages:
-                    self._send(producer, message)
-            if self._confirms:
-                self._confirms.wait()
+            try:
+                with producer.batch(max(1, len(messages))):
+                    for message in messages:
+                        self._send(producer, message)
+                if self._confirms:
+                    self._confirms.wait()
+            except UNFIT as error:
+                raise Refused(f"{type(error).__name__}: {error}") from error
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
         try:
             yield
+        except Refused:
+            self.close()  # half of a message may have been written
+            raise
         except Exception as error:
             self.close()
             raise BrokerAway(f"{type(error).__name__}: {error}") from error
 
     def _send(self, producer: Producer, message: Mapping[str, Any]) -> None:
         properties = message["properties"]
-        kept = {name: properties[name] for name in ("correlation_id", "reply_to") if properties.get(name)}
+        kept = {name: properties[name] for name in KEPT if properties.get(name)}
+        ours = {TAG: properties.get("delivery_tag"), SINCE_HEADER: message.get("since")}
+        if self._confirms:
+            self._confirms.expect()
         producer.publish(
             message["body"],
             exchange="",
             routing_key=self._name,
             content_type=message["content-type"],
             content_encoding=message["content-encoding"],
-            headers={**message["headers"], MESH_TAG: properties["delivery_tag"]},
-            priority=self._priority(properties.get("priority")),
+            headers={**message["headers"], **{name: value for name, value in ours.items() if value}},
+            priority=priority_there(properties.get("priority"), producer.channel),
             delivery_mode=PERSISTENT,
+            mandatory=self._confirms is not None,  # to be told when the queue was deleted meanwhile
             **kept,
         )
 
-    def _priority(self, ours: int | None) -> int:
-        """Ours go from 0 (low) to 9 (high), as RabbitMQ's do; kombu's lists have it the other way round."""
-        level = min(HIGHEST_PRIORITY, max(0, 5 if ours is None else ours))
-        return level if self._confirms else HIGHEST_PRIORITY - level
-
     def _queue(self, channel: Any) -> Any:
         """As Celery itself declares it."""
-        highest = self._app.conf.task_queue_max_priority
-        arguments = {"x-max-priority": highest} if highest else None
+        arguments = {"x-max-priority": self._highest} if self._highest else None
         return Queue(self._name, routing_key=self._name, durable=True, queue_arguments=arguments)(channel)
 
     def _open(self) -> Any:
         if self._channel is None:
             # Confirmed in batches here, and not one by one as tasks that Celery sends.
             options = {"confirm_publish": False}
-            self._connection = self._app.connection_for_write(transport_options=options)
+            # Without heartbeats, which nobody would send while this thread waits for Redis.
+            self._connection = self._app.connection_for_write(transport_options=options, heartbeat=0)
             channel = self._connection.channel()
-            self._confirms = (
-                Confirms(self._connection, channel) if hasattr(channel, "confirm_select") else None
-            )
+            self._confirms = Confirms(self._connection, channel) if knows_confirms(channel) else None
             self._queue(channel).queue_declare()
             self._channel = channel
         return self._channel
@@ -118,17 +128,18 @@ class Confirms:
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
 
-    def expect(self, count: int) -> None:
-        """So many are about to be sent."""
-        self._sent += count
+    def expect(self) -> None:
+        """One more is about to be sent."""
+        self._sent += 1
 
     def wait(self) -> None:
         """Return when all are confirmed. Raises BrokerAway, and TimeoutError when nothing comes."""
         while self._confirmed < self._sent and not self._refused:
             self._connection.drain_events(timeout=CONFIRM_SECONDS)
         if self._refused:
-            raise BrokerAway("the broker refused a task")
+            raise BrokerAway("the broker has refused a task, or its queue is gone")
 
     def _on_ack(self, number: int, multiple: bool) -> None:
         if multiple:
@@ -141,3 +152,6 @@ class Confirms:
 
     def _on_nack(self, number: int, multiple: bool) -> None:
         self._refused = True
+
+    def _on_return(self, *about: Any) -> None:
+        self._refused = True  # its queue is gone; the next connection declares it again

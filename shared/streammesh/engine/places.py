@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from streammesh import envelope
-from streammesh.engine.queue_wire import MESH_TAG
 from streammesh.engine.transport import parse_tag
 from streammesh.envelope import Event
 from streammesh.errors import InvalidEvent
@@ -20,16 +19,6 @@ def task_ref(task_id: str, subscription: Subscription, raw: Any) -> TaskRef:
     except InvalidEvent:
         event = Event(id=task_id, source=subscription.service, type="event.broken", time="")
     return TaskRef(task_id, subscription.task, subscription.service, event)
-
-
-def tag_of(message: Any) -> str | None:
-    """Where the queue entry of a message lies: its delivery tag says so, or a header where another broker brought it.
-
-    None for a task that the mesh did not queue.
-    """
-    if hasattr(message.channel, "keeper"):
-        return str(message.delivery_tag)
-    return (message.headers or {}).get(MESH_TAG)
 
 
 def queue_place(tag: str | None, service: str) -> QueuePlace:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from streammesh import lua, notifications
+from streammesh.engine.queue_calls import Fields
+from streammesh.engine.queue_wire import BODY, HEAD, SINCE
 from streammesh.keys import WORKERS, Keys
 from streammesh.ledger import Failure, QueuePlace
 from streammesh.rows import TaskRow
@@ -33,9 +35,19 @@ def unknown(name: str) -> Failure:
 
 
 def postpone_call(
-    keys: Keys, settings: MeshSettings, place: QueuePlace, task_id: str, name: str, row: TaskRow | None
+    keys: Keys,
+    settings: MeshSettings,
+    place: QueuePlace,
+    task_id: str,
+    name: str,
+    row: TaskRow | None,
+    carried: Fields | None = None,
 ) -> lua.Call[Postponed]:
-    """`postpone.lua` for an entry that this worker holds; `row` is its ledger row, if it has one."""
+    """`postpone.lua` for an entry that this worker holds; `row` is its ledger row, if it has one.
+
+    `carried` are the fields of what has no entry, because another broker carries it alone.
+    """
+    fields = carried or {}
     about: list[lua.Arg] = ["", "", "", "", ""]
     body, event_id = "", ""
     failure = unknown(name)
@@ -54,6 +66,7 @@ def postpone_call(
             *(WORKERS, place.entry, ms(settings.unknown_task_timeout), SHORTEST_MS, LONGEST_MS),
             *(random.uniform(0.5, 1), keys.manifests_changed(), task_id),
             *(orjson.dumps({"error": failure.to_dict()}), settings.notifications_kept, body, *about),
+            *(fields.get(HEAD, ""), fields.get(BODY, ""), fields.get(SINCE, "")),
         ],
         _parse,
     )

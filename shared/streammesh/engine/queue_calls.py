@@ -184,8 +184,23 @@ def park_call(keys: Keys, kept: int, place: QueuePlace, kind: str, reason: str) 
     return _park(keys, kept, place.queue, stream, place.entry, letter)
 
 
+def park_carried_call(
+    keys: Keys, kept: int, queue: str, name: str, fields: Fields, kind: str, reason: str
+) -> lua.Call[bool]:
+    """Park what another broker carries alone, as the entry that it would be; `name` tells such letters apart."""
+    stream = keys.queue(queue)
+    letter = dead_letter(queue, stream, name, 1, kind, reason)
+    return _park(keys, kept, queue, stream, "", letter, fields)
+
+
 def _park(
-    keys: Keys, kept: int, queue: str, stream: str, entry: str, letter: Mapping[str, Any]
+    keys: Keys,
+    kept: int,
+    queue: str,
+    stream: str,
+    entry: str,
+    letter: Mapping[str, Any],
+    fields: Fields | None = None,
 ) -> lua.Call[bool]:
     return lua.Call(
         lua.script("queue_park"),
@@ -193,7 +208,10 @@ def _park(
             *(stream, keys.dead(queue), keys.dead_index(queue), keys.dead_entries(queue)),
             *(keys.dead_services(), keys.counters()),
         ],
-        [WORKERS, entry, letter["id"], orjson.dumps(letter), kept, queue],
+        [
+            *(WORKERS, entry, letter["id"], orjson.dumps(letter), kept, queue),
+            *((fields[b"h"], fields[b"b"]) if fields else ("", "")),
+        ],
         bool,
     )
 

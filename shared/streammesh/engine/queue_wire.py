@@ -4,6 +4,7 @@ Fields of an entry:
   h  JSON: {"headers", "properties", "content-type", "content-encoding"} of the Celery message
   b  the body's bytes: for a task the JSON `[args, kwargs, embed]`
   n  how often it was delivered before it was put back (absent: never)
+  u  since when (ms) no worker was found that knows the task
   w  present on a doorbell, which has no task: it only wakes one of the consumers (see `lua/_queue.lua`)
 
 What can only be known when an entry is read (delivery tag, redelivered) is filled in by `decode`.
@@ -25,10 +26,7 @@ from streammesh.engine.known_heads import KnownHeads
 from streammesh.engine.unpacking import unpack
 from streammesh.errors import Malformed
 
-HEAD, BODY, TIMES, WAKE = b"h", b"b", b"n", b"w"
-MESH_TAG = (
-    "mesh_tag"  # header on other brokers: the delivery tag of the queue entry that a message stands for
-)
+HEAD, BODY, TIMES, SINCE, WAKE = b"h", b"b", b"n", b"u", b"w"
 CONTENT_TYPE = "application/json"
 MAX_DEPTH = 250  # orjson writes 254 levels, Python's json about 900: a task must be able to pass it all on
 MAX_NAME = 256  # characters of a task's id and name

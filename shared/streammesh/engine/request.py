@@ -15,9 +15,10 @@ from celery.worker.request import Request
 from streammesh import names
 from streammesh.cancelling import CANCELLED, EXPIRED
 from streammesh.clock import to_ms
+from streammesh.engine.carried import tag_of
 from streammesh.engine.insisting import insist_sync, until_back
 from streammesh.engine.outcome import GiveUp, after_error
-from streammesh.engine.places import queue_place, tag_of, task_ref
+from streammesh.engine.places import queue_place, task_ref
 from streammesh.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 from streammesh.lua import Call
 

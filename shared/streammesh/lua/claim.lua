@@ -5,7 +5,8 @@
 -- start: the queue gave it to him because the one before did not renew his lease. A task of a paused
 -- subscription is set aside instead: its queue entry moves to where paused ones wait.
 -- Another broker may bring one entry to several workers, and late. Then who claims it takes it over in the queue's
--- pending list, and is refused where it is not pending any more or the one who runs it has renewed its lease.
+-- pending list, and is refused where it is not pending any more or the one who runs it has renewed its lease. (So a
+-- claim that is repeated because its reply was lost is refused too: the entry is sent again after a lease.)
 -- KEYS[1] notifications (STREAM)  KEYS[2] queue (STREAM)  KEYS[3] paused (HASH)  KEYS[4] held (STREAM)
 -- KEYS[5] holding (SET)
 -- then per task: task (HASH), event row (HASH)
@@ -35,9 +36,9 @@ local function claim(task, event_row, a)
   if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
   if ARGV[8] ~= '' and mine ~= '' then
     local owned = redis.call('XPENDING', queue, group, mine, mine, 1)[1]
-    if not owned then return { 'held' } end
+    if not owned then return { 'held', 'elsewhere' } end
     if state == 'started' and entry == mine and owned[3] < tonumber(ARGV[4]) and owned[2] == redis.call('HGET', task, 'worker') then
-      return { 'held', 'live' }
+      return { 'held', 'elsewhere' }
     end
   end
   if state == 'started' then
@@ -45,7 +46,7 @@ local function claim(task, event_row, a)
     if before[2] then return { 'held' } end
     if mine == '' then
       if (tonumber(before[1] or '0') or 0) > now then return { 'held' } end
-    elseif entry ~= mine and entry and #redis.call('XPENDING', queue, group, entry, entry, 1) > 0 then
+    elseif entry ~= mine and entry and entry ~= '' and #redis.call('XPENDING', queue, group, entry, entry, 1) > 0 then
       return { 'held' }
     end
     if before[3] then return { 'cancelled' } end

@@ -9,7 +9,7 @@ local stream, group, stay = KEYS[1], ARGV[1], 0
 for i = 4, #ARGV do
   local entry = ARGV[i]
   if #redis.call('XPENDING', stream, group, entry, entry, 1, ARGV[2]) > 0 then
-    if redis.call('HGET', KEYS[i - 2], 'entry') == entry then
+    if redis.call('EXISTS', KEYS[i - 2]) == 1 then
       redis.call('XCLAIM', stream, group, ARGV[3], 0, entry, 'JUSTID')
       stay = stay + 1
     else

@@ -6,20 +6,28 @@
 -- ARGV[6] jitter (0.5 to 1)  ARGV[7] channel for changes  ARGV[8] task id  ARGV[9] error (JSON)
 -- ARGV[10] notifications kept  ARGV[11] body of the notification ('' when there is no ledger row)
 -- ARGV[12] source  ARGV[13] event id  ARGV[14] event type  ARGV[15] subject  ARGV[16] service
+-- ARGV[17] h, ARGV[18] b, ARGV[19] u of what another broker carries and no entry stands for ('' for none): a repeat
+-- waits in the same place
 -- Returns {'done', wait (ms)} | {'gone'} (not pending any more) | {'enough', since (ms)} (nothing was changed).
 --#include _time.lua
 --#include _notify.lua
-local found = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
-if #found == 0 then
-  redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-  return { 'gone' }
+local f, now = { h = ARGV[17], b = ARGV[18], u = ARGV[19] }, now_ms()
+local queued = f.h == ''
+if queued then
+  local found = redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2])
+  if #found == 0 then
+    redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+    return { 'gone' }
+  end
+  local fields = found[1][2]
+  for i = 1, #fields, 2 do f[fields[i]] = fields[i + 1] end
 end
-local f, fields, now = {}, found[1][2], now_ms()
-for i = 1, #fields, 2 do f[fields[i]] = fields[i + 1] end
 local since = tonumber(f.u or '') or now
 if now - since >= tonumber(ARGV[3]) then return { 'enough', digits(since) } end
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return { 'gone' } end
-redis.call('XDEL', KEYS[1], ARGV[2])
+if queued then
+  if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return { 'gone' } end
+  redis.call('XDEL', KEYS[1], ARGV[2])
+end
 local wait = math.min(math.max(now - since, tonumber(ARGV[4])), tonumber(ARGV[5])) * tonumber(ARGV[6])
 local due = digits(now + wait)
 local row = redis.call('HMGET', KEYS[4], 'state', 'entry')
