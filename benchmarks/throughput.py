@@ -69,6 +69,7 @@ DRAINS: dict[str, Callable[[Results, int], Awaitable[None]]] = {
         Drain("drain.noop.async.1p", async_worker.service, "bench.noop", 1),
         Drain("drain.noop.async.2p", async_worker.service, "bench.noop", 2),
         Drain("drain.io10ms.1p", async_worker.service, "wait.io", 1),
+        Drain("drain.noop.sync.1p", sync_worker.service, "plain.noop", 1, children=1),
         Drain("drain.noop.sync.2p", sync_worker.service, "plain.noop", 1, children=2),
     )
 }

@@ -34,7 +34,12 @@ def _async(rate: int, latency: int = 300) -> dict[str, int]:
 
 
 def _sync(rate: int, waiting: int) -> dict[str, int]:
-    return {"drain.noop.sync.2p": 3 * rate, "drain.io10ms.1p": 3 * waiting, "latency.low": 300}
+    return {
+        "drain.noop.sync.1p": 3 * rate // 2,
+        "drain.noop.sync.2p": 3 * rate,
+        "drain.io10ms.1p": 3 * waiting,
+        "latency.low": 300,
+    }
 
 
 PEERS = {
