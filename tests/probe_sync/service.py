@@ -13,7 +13,11 @@ from streammesh import Context, Service
 
 from tests.probe.record import is_on, record
 
-service = Service("probe_sync", pool=os.environ.get("PROBE_POOL"))  # type: ignore[arg-type]
+service = Service(
+    "probe_sync",
+    pool=os.environ.get("PROBE_POOL"),  # type: ignore[arg-type]
+    prefetch=int(os.environ.get("PROBE_PREFETCH", "1")),
+)
 
 
 @service.on("sync.noop")
