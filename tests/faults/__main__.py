@@ -92,11 +92,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
-        "--quick", action="store_const", const="quick", dest="size", help="small, in about three minutes"
+        "--quick", action="store_const", const="quick", dest="size", help="small, in about four minutes"
     )
     size.add_argument(
         "--long", action="store_true",
-        help="in about 35 minutes: the dispatcher's and the workers' kills with four seeds (at least 1,000 and 300"
+        help="in about half an hour: the dispatcher's and the workers' kills with four seeds (at least 1,000 and 300"
         f" kills), everything else with {OTHERS_LONG_SEEDS}, the controls with one",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="what random choices are made of (default 1)")

@@ -16,12 +16,7 @@ from tests.faults.ticking import add_beats, check_ticks, stop_beats, wait_for_fi
 NAME = "connections to Redis silent, not closed"
 ROLES = ("dispatcher", "fault_async", "fault_sync", "api", "beat")
 SILENCES = (("dispatcher", "api"), ROLES)
-LEASE = (
-    15.0  # seconds, as in production: a shorter one would run out before a silence can be told from a wait
-)
-# An event may wait for a lane that gives its read up after 8 s. Celery's transport gives a worker's read up after 15 to
-# 25 s and what it asks next after 8 s; by then the lease of what its lost answer brought has run out.
-WITHIN = 8 + 25 + 8 + 2
+LEASE = 15.0  # seconds, as in production: a shorter one runs out before a silence can be told from a wait
 
 
 async def run(stage: Stage) -> Row:
@@ -65,7 +60,7 @@ async def run(stage: Stage) -> Row:
         for proxy in proxies.values():
             proxy.cut_all()
         slowest = max(recovery.slowest_end(played.facts), seen.slowest)
-        row = played.row(NAME, silenced, slowest, within=WITHIN)
+        row = played.row(NAME, silenced, slowest)  # no bound is promised: see the page
     for proxy in proxies.values():
         await proxy.__aexit__(None, None, None)
     return row

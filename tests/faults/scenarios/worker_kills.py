@@ -87,7 +87,7 @@ async def _kill_one(arena: Arena, workers: list[Part]) -> None:
             worker, busy = found[0]
             break
         await asyncio.sleep(LOOK)
-    pool = pool_children(worker)
+    pool = pool_children(arena, worker)
     if way == "child" and pool:
         child = arena.rng.choice(busy or pool)
         os.kill(child, signal.SIGKILL)
@@ -99,20 +99,22 @@ async def _kill_one(arena: Arena, workers: list[Part]) -> None:
 
 def at_work(arena: Arena, worker: Part) -> list[int]:
     """Its processes that are in the middle of a handler."""
-    alive = {worker.pid, *pool_children(worker)}
+    alive = {worker.pid, *pool_children(arena, worker)}
     return sorted(
         {run.pid for runs in arena.runs().values() for run in runs if run.broke_off and run.pid in alive}
     )
 
 
-def pool_children(worker: Part) -> list[int]:
-    """The processes of its pool."""
+def pool_children(arena: Arena, worker: Part) -> list[int]:
+    """The processes of its pool, but for those that were killed and are not gone yet."""
+    dying = {kill.pid for kill in arena.children_killed}
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
-        if int(parent) == worker.pid and state != "Z":
-            found.append(int(stat.parent.name))
+        pid = int(stat.parent.name)
+        if int(parent) == worker.pid and state not in "ZX" and pid not in dying:
+            found.append(pid)
     return found
