@@ -52,12 +52,12 @@ async def test_a_task_that_keeps_the_interpreter_for_several_leases_is_not_taken
         ("tests.probe", "probe.gripped", ""),  # on the loop
         ("tests.probe_sync", "sync.gripping", "threads"),
     ]
-    for n, (module, event_type, pool) in enumerate(kinds):
-        await worker(module, f"busy-{n}", pool)
-        ids.append(await ask.publish(event_type, {"seconds": 2.2 * LEASE}))
+    await asyncio.gather(*(worker(kind[0], f"busy-{n}", kind[2]) for n, kind in enumerate(kinds)))
+    for _, event_type, _ in kinds:
+        ids.append(await ask.publish(event_type, {"seconds": 1.8 * LEASE}))
         await begun(ask, ids[-1])
-    for module in ("tests.probe", "tests.probe_sync"):
-        await worker(module, f"idle-{module}", "threads")
+    idle = ("tests.probe", "tests.probe_sync")
+    await asyncio.gather(*(worker(module, f"idle-{module}", "threads") for module in idle))
     tasks = [task for event_id in ids for task in await ask.ended(event_id, seconds=40)]
 
     assert [(task.state, task.attempt) for task in tasks] == [("succeeded", 1)] * 3

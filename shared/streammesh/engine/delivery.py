@@ -150,7 +150,7 @@ class DeliveryTask(Task):
                 async with asyncio.timeout(timeout) as limit:
                     if binding.is_async:
                         return await binding.handler(*args, **kwargs)
-                    return await asyncio.to_thread(binding.handler, *args, **kwargs)
+                    return await self.plumbing.threads.run(binding.handler, *args, **kwargs)
             except TimeoutError as error:
                 if timeout is None or not limit.expired():
                     raise  # the handler's own
