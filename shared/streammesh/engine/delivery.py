@@ -188,6 +188,11 @@ class DeliveryTask(Task):
             return self.kind.binding.handler(*args, **kwargs)
         except SoftTimeLimitExceeded:
             raise TookTooLong(f"the handler did not end within {self.subscription.timeout} s") from None
+        except (Exception, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            # With it the process would end as if nothing had been running there, and nobody would be told.
+            raise RuntimeError(f"the handler raised what would end the worker: {error!r}") from error
 
 
 def _was_cancelled() -> bool:
