@@ -44,7 +44,7 @@ async def ensure_keys(api_keys: ApiKeys, settings: ApiSettings) -> str | None:
 
 async def _ensure(api_keys: ApiKeys, settings: ApiSettings) -> str | None:
     if settings.admin_key:
-        await _bring(api_keys, settings.admin_key.get_secret_value())
+        await bring_operators(api_keys, settings.admin_key.get_secret_value())
     if settings.is_exposed:
         if await api_keys.count() == 0:
             raise CannotStart(
@@ -81,7 +81,8 @@ async def _development_key(api_keys: ApiKeys, how: str) -> str | None:
         return None  # another process of this mesh was quicker
 
 
-async def _bring(api_keys: ApiKeys, secret: str) -> None:
+async def bring_operators(api_keys: ApiKeys, secret: str) -> None:
+    """Make sure that the operator's own key is there. Raises CannotStart when it can be none."""
     if await api_keys.verify(secret):
         return
     try:

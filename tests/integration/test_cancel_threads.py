@@ -18,7 +18,7 @@ ENVIRONMENT = {"PROBE_POOL": "threads"}
 
 
 @pytest.mark.parametrize(
-    ("event_type", "line"), [("probe.unstoppable", "unstoppable"), ("sync.slow", "sync-slow-done")]
+    ("event_type", "line"), [("probe.unstoppable", "unstoppable-done"), ("sync.slow", "sync-slow-done")]
 )
 async def test_it_is_cancelled_at_once_and_its_end_changes_nothing(ask, event_type, line):
     event_id = await ask.publish(event_type, {"seconds": 3})

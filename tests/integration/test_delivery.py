@@ -104,6 +104,20 @@ async def test_a_def_handler_among_async_ones_runs_in_a_thread_and_may_push_prog
     assert "task.progress" in await ask.told(event_id)
 
 
+async def test_many_def_handlers_among_async_ones_begin_at_once(ask):
+    began = time.monotonic()
+    tasks = await asyncio.gather(*(ask.run("probe.crowded") for _ in range(40)))
+
+    assert {task.state for task in tasks} == {"succeeded"}
+    assert time.monotonic() - began < 4
+
+
+async def test_a_def_handler_that_lets_the_end_of_an_iteration_through_has_failed(ask):
+    task = await ask.run("probe.stopped_short")
+
+    assert (task.state, task.error["reason"]) == ("failed", "the handler raised StopIteration")
+
+
 async def test_a_handler_that_overruns_is_stopped_and_its_reason_says_so(ask):
     task = await ask.run("probe.timed")
 

@@ -14,17 +14,21 @@ from tests.probe.record import runs
 SERVICES = []
 LEASE = 60  # seconds: whoever is given a task before that was not given it because a lease ran out
 ENVIRONMENT = {"MESH_LEASE": f"{LEASE}s"}
-KINDS = [("tests.probe", "probe.slow", "slow"), ("tests.probe_sync", "sync.slow", "sync-slow")]
+KINDS = [
+    ("tests.probe", "probe.slow", "slow", ""),
+    ("tests.probe_sync", "sync.slow", "sync-slow", "prefork"),
+]
+IN_A_THREAD = ("tests.probe", "probe.unstoppable", "unstoppable", "")
 
 
 @pytest.fixture(params=KINDS, ids=["async", "prefork"])
 async def workers(request, ask, tmp_path):
     """Start a worker of the kind; all are stopped in the end."""
-    module, event_type, line = request.param
+    module, event_type, line, pool = request.param
     started = []
 
     async def start(drain):
-        env = {**ask.mesh.env, "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2"}
+        env = {**ask.mesh.env, "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2", "PROBE_POOL": pool}
         worker = MeshProcess(f"{module}-{len(started)}", module, env, tmp_path).start()
         started.append(worker)
 
@@ -66,6 +70,7 @@ async def test_a_task_that_ends_within_the_deadline_ends_where_it_runs(ask, work
     assert runs(ask.mesh.record)[f"{line}-done {event_id}"] == 1
 
 
+@pytest.mark.parametrize("workers", [*KINDS, IN_A_THREAD], ids=["async", "prefork", "thread"], indirect=True)
 async def test_a_longer_one_goes_to_another_worker_at_once_and_ends_once(ask, workers):
     start, event_type, line = workers
     first = await start("1s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from contextlib import ExitStack
@@ -45,38 +46,36 @@ async def begun(ask, event_id, times=1):
     await wait_until(f"{event_id} began", there)
 
 
-async def test_a_task_that_keeps_the_interpreter_for_several_leases_is_not_taken(ask, worker):
-    ids = []
+async def test_a_live_workers_task_is_not_taken_and_a_dead_ones_is(ask, worker):
     kinds = [
         ("tests.probe", "probe.gripping", ""),  # in a thread beside the loop
         ("tests.probe", "probe.gripped", ""),  # on the loop
         ("tests.probe_sync", "sync.gripping", "threads"),
+        ("tests.probe", "probe.gripped", ""),  # whose worker is killed
     ]
-    for n, (module, event_type, pool) in enumerate(kinds):
-        await worker(module, f"busy-{n}", pool)
-        ids.append(await ask.publish(event_type, {"seconds": 2.2 * LEASE}))
+    await asyncio.gather(*(worker(kind[0], f"busy-{n}", kind[2]) for n, kind in enumerate(kinds)))
+    ids = []
+    for _, event_type, _ in kinds:
+        ids.append(await ask.publish(event_type, {"seconds": (1.8 if len(ids) < 3 else 9) * LEASE}))
         await begun(ask, ids[-1])
-    for module in ("tests.probe", "tests.probe_sync"):
-        await worker(module, f"idle-{module}", "threads")
+    last_began = time.monotonic()
+    idle = ("tests.probe", "tests.probe_sync")
+    await asyncio.gather(*(worker(module, f"idle-{module}", "threads") for module in idle))
+    await asyncio.sleep(max(0.0, last_began + 0.7 * LEASE - time.monotonic()))  # somebody stands in by now
+    [event] = await ask.rows.events(ids[-1])
+    [doomed] = await ask.rows.tasks(event.task_ids)
+    victim = int(re.search(r"-(\d+)@", doomed.worker)[1])
+    watching = children(victim)
+    os.kill(victim, signal.SIGKILL)
+    died = time.monotonic()
+    await begun(ask, ids[-1], times=2)
+    taken_after = time.monotonic() - died
     tasks = [task for event_id in ids for task in await ask.ended(event_id, seconds=40)]
 
-    assert [(task.state, task.attempt) for task in tasks] == [("succeeded", 1)] * 3
-    assert [runs(ask.mesh.record)[f"gripping {event_id}"] for event_id in ids] == [1, 1, 1]
-
-
-async def test_who_watches_ends_with_its_worker_whose_task_is_taken_over(ask, worker):
-    busy = await worker("tests.probe", "busy")
-    event_id = await ask.publish("probe.gripped", {"seconds": 10 * LEASE})
-    await begun(ask, event_id)
-    await asyncio.sleep(LEASE * 0.8)  # by now somebody stands in for it
-    watching = children(busy.pid)
-    await worker("tests.probe", "heir")
-    died = time.monotonic()
-    os.kill(busy.pid, signal.SIGKILL)
-    await begun(ask, event_id, times=2)
-
-    assert time.monotonic() - died < LEASE + 1.5
-    assert len(watching) == 1
+    assert [(task.state, task.attempt) for task in tasks] == [("succeeded", n) for n in (1, 1, 1, 2)]
+    assert [runs(ask.mesh.record)[f"gripping {event_id}"] for event_id in ids] == [1, 1, 1, 2]
+    assert taken_after < LEASE + 1.5
+    assert len(watching) == 1, "the one that watched"
     assert not any(Path(f"/proc/{pid}").exists() for pid in watching)
 
 

@@ -37,7 +37,7 @@ async def test_what_runs_and_what_ran_is_counted(ask, app):
     before = (await said(inspect.stats))["total"].get("probe.noop", 0)
     for _ in range(5):
         await ask.run("probe.noop")
-    ids = [await ask.publish("probe.slow", {"seconds": 2}) for _ in range(3)]
+    ids = [await ask.publish("probe.slow", {"seconds": 1}) for _ in range(3)]
 
     async def all_run():
         return {note for e in ids for note in await ask.told(e)} >= {"task.started"} and len(

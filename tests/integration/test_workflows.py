@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.probe.record import runs
 
 SERVICES = ["tests.probe_sync"]
@@ -56,6 +58,15 @@ async def test_a_handler_that_kills_its_process_is_tried_again_and_then_given_up
     assert "died" in task.error["reason"]
     assert runs(ask.mesh.record)[f"killer {event_id}"] == 2
     assert (await ask.run("sync.noop")).state == "succeeded"
+
+
+@pytest.mark.parametrize("what", ["exit", "interrupt", "other", "iteration", "memory"])
+async def test_a_handler_that_raises_no_ordinary_error_has_failed_and_the_worker_goes_on(ask, what):
+    task = await ask.run("sync.quitting", {"what": what})
+
+    assert (task.state, task.attempt) == ("failed", 2)
+    assert (await ask.run("sync.noop")).state == "succeeded"
+    assert await ask.letters.get(task.id)
 
 
 async def test_a_handler_that_ignores_its_limit_is_stopped(ask):

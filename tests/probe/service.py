@@ -55,8 +55,9 @@ def threaded(ctx: Context) -> str:
 @service.on("probe.unstoppable")
 def unstoppable(data: dict[str, Any], ctx: Context) -> str:
     """A `def` handler among async ones that takes a while."""
-    time.sleep(float(data["seconds"]))
     record(f"unstoppable {ctx.event.id}")
+    time.sleep(float(data["seconds"]))
+    record(f"unstoppable-done {ctx.event.id}")
     return "done"
 
 
@@ -90,6 +91,18 @@ async def astray(ctx: Context) -> None:
 async def quitting(data: dict[str, Any]) -> None:
     """Raise what Python does not count among errors."""
     raise SystemExit(3) if data["what"] == "exit" else BaseException("neither error nor end")
+
+
+@service.on("probe.crowded", timeout=4, retries=0)
+def crowded() -> None:
+    """A `def` handler that waits, within its time."""
+    time.sleep(1)
+
+
+@service.on("probe.stopped_short", retries=0)
+def stopped_short() -> None:
+    """Let the end of an iteration through."""
+    next(iter([]))
 
 
 @service.on("probe.flaky", retries=3, backoff=0.05)

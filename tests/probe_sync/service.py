@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import time
 from typing import Any
@@ -150,3 +151,18 @@ def report(value: int, ctx: Context) -> dict[str, int]:
 def bad_workflow() -> Any:
     """A workflow that cannot be written down."""
     return square.s(object())
+
+
+@service.on("sync.quitting", retries=1, backoff=0.05)
+def quitting(data: dict[str, Any]) -> None:
+    """Raise what Python does not count among errors."""
+    if data["what"] == "memory":
+        limit = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 28, limit[1]))
+        try:
+            bytearray(1 << 30)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, limit)
+    raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "other": BaseException("odd")}.get(
+        data["what"], StopIteration()
+    )

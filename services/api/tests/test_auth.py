@@ -182,3 +182,22 @@ def test_a_bucket_fills_at_its_rate():
     limit.spend(Key, 1_000)
     with pytest.raises(Problem):
         limit.spend(Key, 1)
+
+
+async def test_the_operators_own_key_works_again_after_redis_lost_its_data(mesh_redis, mesh_keys):
+    settings = ApiSettings(_env_file=None, port=0, admin_key="the-operators-own-key-1234")
+    api_keys = ApiKeys(mesh_redis, mesh_keys)
+    auth = Authenticator(api_keys, settings, Reading(3))
+    other = await api_keys.create("shop", admin=True)
+
+    with pytest.raises(Problem):  # it may have been revoked: there are others
+        await auth.authenticate(b"Bearer the-operators-own-key-1234")
+    await mesh_redis.delete(mesh_keys.api_keys())
+    for header in (f"Bearer {other}".encode(), b"Bearer the-operators-own-key-1235"):
+        with pytest.raises(Problem):
+            await auth.authenticate(header)
+    key = await auth.authenticate(b"Bearer the-operators-own-key-1234")
+
+    assert key.admin
+    assert await api_keys.count() == 1
+    await auth.aclose()

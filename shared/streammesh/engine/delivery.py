@@ -182,7 +182,7 @@ class DeliveryTask(Task):
                 async with asyncio.timeout(timeout) as limit:
                     if binding.is_async:
                         return await binding.handler(*args, **kwargs)
-                    return await asyncio.to_thread(binding.handler, *args, **kwargs)
+                    return await self.plumbing.threads.run(binding.handler, *args, **kwargs)
             except TimeoutError as error:
                 if timeout is None or not limit.expired():
                     raise  # the handler's own
@@ -220,6 +220,11 @@ class DeliveryTask(Task):
             return self.kind.binding.handler(*args, **kwargs)
         except SoftTimeLimitExceeded:
             raise TookTooLong(f"the handler did not end within {self.subscription.timeout} s") from None
+        except (Exception, SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            # With it the process would end as if nothing had been running there, and nobody would be told.
+            raise RuntimeError(f"the handler raised what would end the worker: {error!r}") from error
 
 
 def _was_cancelled() -> bool:

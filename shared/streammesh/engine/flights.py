@@ -60,7 +60,7 @@ class Flights:
         except (asyncio.CancelledError, GeneratorExit):
             raise  # revoked, over its hard limit, or the worker ends: whoever did that ends the request
         except BaseException as error:  # SystemExit, say, with which asyncio would end the loop
-            await asyncio.to_thread(request.broke_off, error)
+            await request.task.plumbing.threads.run(request.broke_off, error)
             return
         if request.ended(outcome):
             if not self._gone:

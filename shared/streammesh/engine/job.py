@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -51,13 +52,14 @@ class Job:
         self.terminated = True
         task.cancel()
         if tell:
-            telling: Any = task.get_loop().run_in_executor(None, tell, False, seconds)
-            telling.add_done_callback(_log_error)
+            threading.Thread(target=_tell, args=(tell, seconds), name="hard-limit", daemon=True).start()
 
     def get(self, *_: Any) -> None:
         """Celery's pools answer results here; ours go to the ledger."""
 
 
-def _log_error(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled() and future.exception():
-        log.error("pool.callback_broke", exc_info=future.exception())
+def _tell(tell: Callable[[bool, float], Any], seconds: float) -> None:
+    try:
+        tell(False, seconds)
+    except Exception:
+        log.exception("pool.callback_broke")

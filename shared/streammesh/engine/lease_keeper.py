@@ -97,7 +97,7 @@ class LeaseKeeper(Holdings):
             self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
             self._sleeps_until = 0.0
             if not _live:
-                atexit.register(_give_all_back)
+                atexit.register(give_all_back)
             _live.add(self)
             self._thread.start()
         elif deadline < self._sleeps_until:
@@ -247,6 +247,7 @@ def held_here(tag: str) -> bool:
     return any(keeper.holds(tag) for keeper in list(_live))
 
 
-def _give_all_back() -> None:
+def give_all_back() -> None:
+    """The process ends: what it holds goes to others now, whatever still runs here."""
     for keeper in list(_live):
         keeper.close(give_up=True)

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from streammesh.clock import Clock, SystemClock
 from streammesh.engine.connections import Connections
+from streammesh.engine.handler_threads import HandlerThreads
 from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.ledger import Ledger
@@ -20,7 +21,7 @@ class Plumbing:
         self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None
     ) -> None:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
-        self.running = Running()
+        self.running, self.threads = Running(), HandlerThreads()
 
     @cached_property
     def settings(self) -> MeshSettings:

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
+from celery.worker.state import task_ready
 
 from streammesh import names
 from streammesh.cancelling import CANCELLED, EXPIRED
@@ -97,8 +98,10 @@ class MeshRequest(Request):
         """A child that died mid-task: the attempt failed, and counts. One that had not begun goes back to its queue."""
         error = exc_info.exception
         error = getattr(error, "exc", error)
-        if isinstance(error, WorkerLostError):
-            if self._settle(HardLimit(f"its worker process died: {error}")):
+        # Of a handler that called for the end of its process the pool may tell before that has ended.
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            task_ready(self)
+            if self._settle(HardLimit(f"its worker process died: {error!r}")):
                 self.acknowledge()
             else:
                 self.reject(requeue=True)

@@ -38,6 +38,7 @@ def shortcut(consumer: Any, usual: Taker) -> Taker:
     deliveries = {name: task for name, task in consumer.app.tasks.items() if isinstance(task, DeliveryTask)}
     know_current_tasks(list(deliveries.values()))
     flights, eventer, buckets = pool.flights, consumer.event_dispatcher, consumer.task_buckets
+    flights.hand_over()  # what was accepted just before a connection broke, if the event loop forgot it over that
 
     def asks_for_more(headers: Mapping[str, Any], name: str) -> bool:
         return bool(

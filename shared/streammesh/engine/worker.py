@@ -20,6 +20,7 @@ from streammesh.engine.async_pool import DEFAULT_CONCURRENCY
 from streammesh.engine.connections import Connections
 from streammesh.engine.control import Control, Stopper, note_drained
 from streammesh.engine.entry_leases import EntryLeases
+from streammesh.engine.lease_keeper import give_all_back
 from streammesh.engine.stopping import Running
 from streammesh.keys import Keys
 from streammesh.manifests import register_call
@@ -87,6 +88,7 @@ def run_worker(
         if settings.broker_url:
             leases.stop()
     heart.stop()
+    give_all_back()  # not only at the very end, for which a thread of a handler's own may keep us waiting
     log.info("worker.stopped")
     return int(worker.exitcode or 0)
 
