@@ -9,7 +9,7 @@ from typing import Any
 
 from amqp.exceptions import FrameError, FrameSyntaxError, PreconditionFailed
 from celery import Celery
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Producer
 
 from streammesh.engine.carried import KEPT, SINCE_HEADER, TAG, knows_confirms, priority_there
 
@@ -40,9 +40,7 @@ class Outlet:
     def waiting(self) -> int:
         """How many wait in the queue for a worker; it is made where it is missing. Raises BrokerAway."""
         with self._asked():
-            channel = self._open()
-            self._queue(channel).queue_declare()
-            return int(channel.queue_declare(queue=self._name, passive=True).message_count)
+            return int(self._declare(self._open()).message_count)
 
     def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Send them, and return when the broker has them all. When this raises, some may have been sent.
@@ -92,10 +90,10 @@ class Outlet:
             **kept,
         )
 
-    def _queue(self, channel: Any) -> Any:
-        """As Celery itself declares it."""
+    def _declare(self, channel: Any) -> Any:
+        """As Celery itself does it."""
         arguments = {"x-max-priority": self._highest} if self._highest else None
-        return Queue(self._name, routing_key=self._name, durable=True, queue_arguments=arguments)(channel)
+        return channel.queue_declare(self._name, durable=True, auto_delete=False, arguments=arguments)
 
     def _open(self) -> Any:
         if self._channel is None:
@@ -105,7 +103,7 @@ class Outlet:
             self._connection = self._app.connection_for_write(transport_options=options, heartbeat=0)
             channel = self._connection.channel()
             self._confirms = Confirms(self._connection, channel) if knows_confirms(channel) else None
-            self._queue(channel).queue_declare()
+            self._declare(channel)
             self._channel = channel
         return self._channel
 
