@@ -21,6 +21,7 @@ MODULES = (
     "test_drain.py", "test_email_worker.py", "test_events_page.py", "test_lost_data.py", "test_new_team.py",
     "test_unknown_tasks.py", "test_vanished.py", "test_workers_page.py", "test_workflows.py",
 )  # fmt: skip
+FAULTS = "tests/faults/test_on_brokers.py"
 LEFT_OUT = {
     "transport": "looks into the stream transport itself",
     "test_transport_workers.py": "the same, with plain Celery workers",
@@ -34,16 +35,16 @@ LEFT_OUT = {
 def main() -> None:
     """The command; its exit code is 0 when every run passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.brokers", description=__doc__)
-    parser.add_argument("--broker", choices=KINDS, action="append", help="this one only")
+    parser.add_argument("--broker", choices=KINDS, help="this one only")
     parser.add_argument("words", nargs="*", help="for pytest, after --")
     chosen = parser.parse_args()
     failed = 0
-    for kind in chosen.broker or KINDS:
+    for kind in (chosen.broker,) if chosen.broker else KINDS:
         if reason := why_not(kind):
             print(f"--- {kind}: skipped, {reason}", flush=True)
             continue
         print(f"--- {kind}", flush=True)
-        failed |= run(kind, chosen.words or [f"{FOLDER}/{name}" for name in MODULES])
+        failed |= run(kind, chosen.words or [*(f"{FOLDER}/{name}" for name in MODULES), FAULTS])
     for name, reason in LEFT_OUT.items():
         print(f"left out: {FOLDER}/{name}: {reason}")
     sys.exit(failed)
