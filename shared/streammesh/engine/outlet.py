@@ -15,8 +15,9 @@ from streammesh.engine.carried import KEPT, SINCE_HEADER, TAG, knows_confirms, p
 
 CONFIRM_SECONDS = 10.0
 PERSISTENT = 2
-# What cannot be written as AMQP (a number beyond 64 bits, a name beyond 255 bytes), or is too large for the broker.
-UNFIT = (FrameError, FrameSyntaxError, PreconditionFailed, struct.error, ValueError, OverflowError)
+# What cannot be written as AMQP (a number beyond 64 bits, a name beyond 255 bytes), and what is too large for the broker.
+UNWRITABLE = (FrameSyntaxError, struct.error, ValueError, OverflowError)
+UNWANTED = (FrameError, PreconditionFailed)
 
 
 class BrokerAway(Exception):
@@ -57,7 +58,7 @@ class Outlet:
                         self._send(producer, message)
                 if self._confirms:
                     self._confirms.wait()
-            except UNFIT as error:
+            except UNWANTED as error:
                 raise Refused(f"{type(error).__name__}: {error}") from error
 
     @contextmanager
@@ -77,18 +78,21 @@ class Outlet:
         ours = {TAG: properties.get("delivery_tag"), SINCE_HEADER: message.get("since")}
         if self._confirms:
             self._confirms.expect()
-        producer.publish(
-            message["body"],
-            exchange="",
-            routing_key=self._name,
-            content_type=message["content-type"],
-            content_encoding=message["content-encoding"],
-            headers={**message["headers"], **{name: value for name, value in ours.items() if value}},
-            priority=priority_there(properties.get("priority"), producer.channel),
-            delivery_mode=PERSISTENT,
-            mandatory=self._confirms is not None,  # to be told when the queue was deleted meanwhile
-            **kept,
-        )
+        try:
+            producer.publish(
+                message["body"],
+                exchange="",
+                routing_key=self._name,
+                content_type=message["content-type"],
+                content_encoding=message["content-encoding"],
+                headers={**message["headers"], **{name: value for name, value in ours.items() if value}},
+                priority=priority_there(properties.get("priority"), producer.channel),
+                delivery_mode=PERSISTENT,
+                mandatory=self._confirms is not None,  # to be told when the queue was deleted meanwhile
+                **kept,
+            )
+        except UNWRITABLE as error:
+            raise Refused(f"{type(error).__name__}: {error}") from error
 
     def _declare(self, channel: Any) -> Any:
         """As Celery itself does it."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from streammesh.dead_letters import DeadLetterFilter
 from streammesh.engine.app import make_app
 from streammesh.engine.capture import CapturingProducer
 from streammesh.engine.queue_wire import encode
 from streammesh.testing.waiting import wait_until
 
+from tests.harness import brokers
 from tests.probe.record import runs
 
 
@@ -86,3 +88,23 @@ async def test_what_a_worker_cannot_take_is_a_dead_letter_and_the_rest_goes_on(s
     if stage.kind == "rabbitmq":  # which has no number as large; lists hold anything
         assert "cannot take it" in (await letter_of(ask, kind="Unsendable")).reason
     assert (await ask.run("probe.noop")).state == "succeeded"
+
+
+@pytest.mark.skipif(not brokers.chosen(), reason="runs with `make test-brokers`")
+async def test_what_is_too_large_for_the_broker_is_a_dead_letter(stage):
+    ask = stage.ask
+    await stage.start("services.dispatcher")
+    await stage.start("tests.probe")
+    for _ in range(3):
+        await queue_plainly(ask, "probe.noop", headers={"long": "x" * 200_000})  # frames have 128 KiB there
+    others = [await ask.publish("probe.recorded") for _ in range(20)]
+
+    for event_id in others:
+        assert [task.state for task in await ask.ended(event_id)] == ["succeeded"]
+    if stage.kind == "rabbitmq":
+
+        async def parked():
+            letters = (await ask.letters.page(DeadLetterFilter(kind="Unsendable"))).letters
+            return len(letters) == 3
+
+        await wait_until("all three are parked", parked)
