@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: help setup demo up test check faults bench compose-test lock format clean
+.PHONY: help setup demo up test check faults bench test-brokers celery-suite compose-test lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -47,6 +47,12 @@ faults: $(STAMP)  ## kill things and count what was lost or doubled
 
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+test-brokers: $(STAMP)  ## the tests of real workers on RabbitMQ and on Celery's own lists
+	@$(BIN)/python -m tests.brokers $(ARGS)
+
+celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transport
+	@$(BIN)/python -m tests.celery_suite $(ARGS)
 
 compose-test: $(STAMP)  ## build the images and run the demo against them (needs a Docker engine)
 	@$(BIN)/python -m tests.compose $(ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -61,8 +62,10 @@ def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Ite
 
 
 def _process(taken: Taken) -> int:
-    """The process id in a consumer's name, `host-pid-random`."""
-    return int(taken.consumer.rsplit("-", 2)[-2])
+    """The process id in a consumer's name: `host-pid-random`, or `service-pid@host` where another broker serves it."""
+    named = re.search(r"-(\d+)(?:-[^-]*$|@)", taken.consumer)
+    assert named is not None, taken.consumer
+    return int(named[1])
 
 
 def interrupted(runs: Mapping[str, Sequence[Run]], kills: Iterable[Killed]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Stage:
     folder: Path
     seed: int
     size: str  # short (in `make test`), quick or normal
+    env: Mapping[str, str] = field(default_factory=dict)  # of every process
 
     def pick(self, **sizes: Any) -> Any:
         """The value for this size."""
@@ -35,7 +36,7 @@ class Stage:
 
     def arena(self, *, fsync: str = "everysec", **env: str) -> Arena:
         """A mesh of this scenario's own."""
-        return Arena(self.forks, self.folder, self.seed, fsync=fsync, **env)
+        return Arena(self.forks, self.folder, self.seed, fsync=fsync, **{**self.env, **env})
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from streammesh.keys import RETURNED, Keys
+from streammesh.keys import FORWARDED, RETURNED, Keys
 
 from tests.faults.append_log import Command, transactions
 
@@ -185,8 +185,8 @@ class _Reader:
     @staticmethod
     def _claimed(taken: dict[tuple[str, str], list[Taken]], key: bytes, command: Command) -> None:
         consumer = command[3].decode()
-        if consumer == RETURNED:
-            return
+        if consumer in (RETURNED, FORWARDED) or consumer.startswith("forwarder-"):
+            return  # no worker
         words = [word.upper() for word in command]
         at = int(command[words.index(b"TIME") + 1]) if b"TIME" in words else 0
         for word in command[5:]:

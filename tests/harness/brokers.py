@@ -17,6 +17,7 @@ from tests.harness import rabbitmq
 from tests.harness.rabbitmq import RabbitServer
 
 KINDS = ("lists", "rabbitmq")
+CHOICE = "STREAMMESH_TEST_BROKER"
 
 
 class ListServer(EmbeddedServer):
@@ -42,8 +43,8 @@ Broker = ListServer | RabbitServer
 
 def chosen() -> str | None:
     """The kind that the tests are run with, None for the mesh's own streams."""
-    kind = os.environ.get("STREAMMESH_TEST_BROKER") or None
-    assert kind in (None, *KINDS), f"STREAMMESH_TEST_BROKER is one of {', '.join(KINDS)}"
+    kind = os.environ.get(CHOICE) or None
+    assert kind in (None, *KINDS), f"{CHOICE} is one of {', '.join(KINDS)}"
     return kind
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 from streammesh.engine.broker_address import broker_url
 from streammesh.keys import Keys
@@ -70,8 +71,9 @@ def other_broker(settings: MeshSettings) -> dict[str, Any]:
 
 
 def _amqp_tls(settings: MeshSettings) -> dict[str, Any]:
-    # `server_hostname` None: kombu fills in the URL's.
-    options: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
+    # kombu would fill the name in after it has made an address of `localhost`.
+    host = urlsplit(settings.broker_url or "").hostname
+    options: dict[str, Any] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": host}
     if settings.broker_tls_ca:
         options["ca_certs"] = str(settings.broker_tls_ca)
     return options

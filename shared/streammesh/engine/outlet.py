@@ -9,14 +9,15 @@ from typing import Any
 
 from amqp.exceptions import FrameError, FrameSyntaxError, PreconditionFailed
 from celery import Celery
-from kombu import Connection, Producer, Queue
+from kombu import Connection, Producer
 
 from streammesh.engine.carried import KEPT, SINCE_HEADER, TAG, knows_confirms, priority_there
 
 CONFIRM_SECONDS = 10.0
 PERSISTENT = 2
-# What cannot be written as AMQP (a number beyond 64 bits, a name beyond 255 bytes), or is too large for the broker.
-UNFIT = (FrameError, FrameSyntaxError, PreconditionFailed, struct.error, ValueError, OverflowError)
+# What cannot be written as AMQP (a number beyond 64 bits, a name beyond 255 bytes), and what is too large for the broker.
+UNWRITABLE = (FrameSyntaxError, struct.error, ValueError, OverflowError)
+UNWANTED = (FrameError, PreconditionFailed)
 
 
 class BrokerAway(Exception):
@@ -41,7 +42,7 @@ class Outlet:
         """How many wait in the queue for a worker; it is made where it is missing. Raises BrokerAway."""
         with self._asked():
             # Declared, and not asked about passively: to kombu an empty list in Redis is no queue at all.
-            return int(self._queue(self._open()).queue_declare().message_count)
+            return int(self._declare(self._open()).message_count)
 
     def send(self, messages: Sequence[Mapping[str, Any]]) -> None:
         """Send them, and return when the broker has them all. When this raises, some may have been sent.
@@ -58,7 +59,7 @@ class Outlet:
                         self._send(producer, message)
                 if self._confirms:
                     self._confirms.wait()
-            except UNFIT as error:
+            except UNWANTED as error:
                 raise Refused(f"{type(error).__name__}: {error}") from error
 
     @contextmanager
@@ -78,23 +79,26 @@ class Outlet:
         ours = {TAG: properties.get("delivery_tag"), SINCE_HEADER: message.get("since")}
         if self._confirms:
             self._confirms.expect()
-        producer.publish(
-            message["body"],
-            exchange="",
-            routing_key=self._name,
-            content_type=message["content-type"],
-            content_encoding=message["content-encoding"],
-            headers={**message["headers"], **{name: value for name, value in ours.items() if value}},
-            priority=priority_there(properties.get("priority"), producer.channel),
-            delivery_mode=PERSISTENT,
-            mandatory=self._confirms is not None,  # to be told when the queue was deleted meanwhile
-            **kept,
-        )
+        try:
+            producer.publish(
+                message["body"],
+                exchange="",
+                routing_key=self._name,
+                content_type=message["content-type"],
+                content_encoding=message["content-encoding"],
+                headers={**message["headers"], **{name: value for name, value in ours.items() if value}},
+                priority=priority_there(properties.get("priority"), producer.channel),
+                delivery_mode=PERSISTENT,
+                mandatory=self._confirms is not None,  # to be told when the queue was deleted meanwhile
+                **kept,
+            )
+        except UNWRITABLE as error:
+            raise Refused(f"{type(error).__name__}: {error}") from error
 
-    def _queue(self, channel: Any) -> Any:
-        """As Celery itself declares it."""
+    def _declare(self, channel: Any) -> Any:
+        """As Celery itself does it."""
         arguments = {"x-max-priority": self._highest} if self._highest else None
-        return Queue(self._name, routing_key=self._name, durable=True, queue_arguments=arguments)(channel)
+        return channel.queue_declare(self._name, durable=True, auto_delete=False, arguments=arguments)
 
     def _open(self) -> Any:
         if self._channel is None:
@@ -104,7 +108,7 @@ class Outlet:
             self._connection = self._app.connection_for_write(transport_options=options, heartbeat=0)
             channel = self._connection.channel()
             self._confirms = Confirms(self._connection, channel) if knows_confirms(channel) else None
-            self._queue(channel).queue_declare()
+            self._declare(channel)
             self._channel = channel
         return self._channel
 
