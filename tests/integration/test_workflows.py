@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from streammesh.testing.waiting import wait_until
 
 from tests.probe.record import runs
 
@@ -48,6 +49,20 @@ async def test_a_part_that_gives_up_fails_the_delivery_with_its_reason(ask):
 
     assert task.state == "failed"
     assert "-2 is negative" in task.error["reason"]
+
+
+@pytest.mark.parametrize("how", ["kill", "exit", "other"])
+async def test_a_part_that_never_comes_to_its_end_fails_the_delivery(ask, how):
+    task = await ask.run("sync.deadly_workflow", {"how": how})
+
+    assert task.state == "failed"
+    assert task.error["reason"].startswith("probe_sync.deadly_part: ")
+    assert (await ask.letters.get(task.id)).kind == ("BaseException" if how == "other" else "Poison")
+
+    async def gone():
+        return await ask.redis.xlen(ask.mesh.keys.queue("probe_sync")) == 0
+
+    await wait_until("the part is gone", gone)
 
 
 async def test_a_handler_that_kills_its_process_is_tried_again_and_then_given_up(ask):

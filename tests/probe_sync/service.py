@@ -166,3 +166,18 @@ def quitting(data: dict[str, Any]) -> None:
     raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "other": BaseException("odd")}.get(
         data["what"], StopIteration()
     )
+
+
+@service.on("sync.deadly_workflow", retries=0)
+def deadly_workflow(data: dict[str, Any]) -> Any:
+    """A workflow of which a part never comes to its end."""
+    return chain(square.si(1), deadly_part.si(data["how"]), square.si(2))
+
+
+@service.part
+def deadly_part(how: str) -> None:
+    """Take the process down, each time."""
+    record(f"deadly {how}")
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise SystemExit(3) if how == "exit" else BaseException("odd")

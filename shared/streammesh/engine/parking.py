@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import orjson
 import redis
@@ -23,9 +24,13 @@ log = structlog.get_logger(__name__)
 
 
 def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: str, reason: str) -> None:
-    """Give one entry up, in one step: its delivery fails, where it stands for one, with all that follows from
-    that; else the entry is moved to the dead letters of the service whose queue it is."""
+    """Give one entry up: its delivery fails, where it stands for one or for a part of its workflow, with all that
+    follows from that; else the entry is moved to the dead letters of the service whose queue it is. One step each."""
     if _end_delivery(client, calls, queue, read, Failure(reason, kind)):
+        return
+    if _end_workflow(client, calls, queue, read, Failure(reason, kind)):
+        # If we die before this, the entry is given up once more, and then as one that nothing waits for.
+        lua.run_sync(client, calls.ack({read.stream: [read.entry]}))
         return
     letter = dead_letter(queue, read.stream, read.entry, read.deliveries, kind, reason)
     if lua.run_sync(client, calls.park(queue, read, letter)):
@@ -55,6 +60,30 @@ def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     return answer == "done"
 
 
+def _end_workflow(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
+    """Fail the delivery whose workflow an entry is a part of; answers whether that was done."""
+    headers = _headers_of(read.fields)
+    root_id, part = headers.get("root_id"), headers.get("task")
+    if not isinstance(root_id, str) or "/" not in root_id:
+        return False
+    task_id = root_id.partition("/")[0]
+    stored = client.hgetall(calls.keys.task(task_id))
+    row = parse_task(task_id, stored) if b"meta" in stored else None
+    if row is None or row.ended or row.workflow != root_id:
+        return False
+    failure = Failure(f"{part}: {failure.reason}", failure.kind)
+    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), queue)
+    ledger = Ledger(calls.keys, mesh_settings())
+    call = ledger.finish(
+        row.ref, QueuePlace(row.ref.service), row.attempt, FAILED, failure=failure, dead_letter=letter
+    )
+    answer = lua.run_sync(client, call)
+    log.error(
+        "task.failed", task_id=task_id, task=row.name, workflow=True, reason=failure.reason, answer=answer
+    )
+    return answer == "done"
+
+
 def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, entry: str) -> None:
     """Queue a held entry again, at the end; park it when it was delivered too often."""
     found = client.xrange(stream, entry, entry)
@@ -67,10 +96,16 @@ def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, en
 
 def _task_of(fields: Mapping[bytes, bytes]) -> str | None:
     """The id in an entry's head, None where there is none to be read."""
+    found = _headers_of(fields).get("id")
+    return None if found is None else str(found)
+
+
+def _headers_of(fields: Mapping[bytes, bytes]) -> Mapping[str, Any]:
     try:
-        return str(orjson.loads(fields[HEAD])["headers"]["id"])
+        headers = orjson.loads(fields[HEAD])["headers"]
     except (KeyError, TypeError, orjson.JSONDecodeError):
-        return None
+        return {}
+    return headers if isinstance(headers, dict) else {}
 
 
 def poison_reason(deliveries: int) -> str:
