@@ -47,7 +47,6 @@ def run(pool: str, transport: str, words: Sequence[str]) -> int:
             "REDIS_PORT": str(server.port),
             "TEST_BACKEND": server.url,
             "TEST_BROKER": broker_url(server.url) if transport == "mesh" else server.url,
-            "WORKER_LOGLEVEL": "INFO",  # as Celery's own runs have it: some tests read the worker's log
             POOL: pool,
         }
         command = [sys.executable, "-m", "pytest", "-q", f"--timeout={TEST_SECONDS}", "--durations=10"]
