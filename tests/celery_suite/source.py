@@ -59,8 +59,9 @@ def plugins() -> Path:
     return place
 
 
-def left_out() -> dict[str, str]:
-    """Node id -> reason."""
+def left_out() -> dict[str, tuple[str, str]]:
+    """Node id -> the pool with which it is left out ('' for each), reason."""
     lines = (Path(__file__).parent / "left_out.txt").read_text().splitlines()
     pairs = (line.split("  ", 1) for line in lines if line and not line.startswith("#"))
-    return {node.strip(): reason.strip() for node, reason in pairs}
+    nodes = ((node.strip().rpartition(" "), reason.strip()) for node, reason in pairs)
+    return {node: (pool, reason) for (pool, _, node), reason in nodes}
