@@ -8,6 +8,9 @@
 -- Returns 1 if this call moved it, 0 if not.
 --#include _time.lua
 local member = ARGV[1]
+-- A script is not rolled back: what could fail fails here.
+local is = redis.call('TYPE', KEYS[3]).ok
+if is ~= 'none' and is ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. KEYS[3] .. ' is a ' .. is) end
 if redis.call('ZREM', KEYS[1], member) == 0 then return 0 end
 if ARGV[2] == 'event' then
   redis.call('HDEL', KEYS[2], member)

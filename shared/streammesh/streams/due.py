@@ -7,9 +7,11 @@ from typing import Any
 import orjson
 import redis.asyncio
 import structlog
+from redis.exceptions import ResponseError
 
 from streammesh import lua
 from streammesh.keys import Keys
+from streammesh.redis_client import is_unavailable
 
 BROKEN_AGAIN_MS = 3_600_000  # when a member that cannot be read is looked at again
 log = structlog.get_logger(__name__)
@@ -39,26 +41,30 @@ class DueSet:
         if not members:
             return 0
         entries = await self._client.hmget(self._keys.due_entries(), members)
-        calls, orphans, broken = [], [], []
+        calls, asked, orphans, broken = [], [], [], []
         for member, entry in zip(members, entries, strict=True):
             if not entry:  # moved by another promoter between the two reads, or half of a restored dump
                 orphans.append(member)
                 continue
             try:
                 calls.append(self._call(member, orjson.loads(entry)))
+                asked.append(member)
             except (ValueError, KeyError, TypeError) as error:
                 log.error("due.broken", member=member.decode("utf-8", "replace"), reason=repr(error))
                 broken.append(member)
         if orphans:
             await self._client.zrem(self._keys.due(), *orphans)
+        answers = await lua.run_many(self._client, calls)
+        for member, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Exception):
+                if is_unavailable(answer) or not isinstance(answer, ResponseError):
+                    raise answer
+                log.error("due.broken", member=member.decode("utf-8", "replace"), reason=repr(answer))
+                broken.append(member)
         if broken:  # nobody else is held up by it; somebody may mend it
             later = dict.fromkeys(broken, now_ms + BROKEN_AGAIN_MS)
             await self._client.zadd(self._keys.due(), later, xx=True)
-        answers = await lua.run_many(self._client, calls)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        return sum(answers)
+        return sum(answer for answer in answers if isinstance(answer, int))
 
     def _call(self, member: bytes, entry: dict[str, Any]) -> lua.Call[int]:
         keys = self._keys

@@ -1,0 +1,34 @@
+"""What is due goes where it was going, and what cannot go there holds up nobody and is not lost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from streammesh import envelope
+from streammesh.clock import rfc3339
+from streammesh.streams import Publisher
+from streammesh.streams.due import BROKEN_AGAIN_MS, DueSet
+
+
+async def test_a_delayed_event_whose_stream_is_something_else_waits_and_the_next_one_goes(
+    mesh_redis, mesh_keys, mesh_settings
+):
+    publisher = Publisher(mesh_redis, mesh_keys, mesh_settings, "tests")
+    at = {"deliverat": rfc3339(datetime.now(UTC) + timedelta(hours=1))}
+    await publisher.publish_events(
+        [envelope.make(f"{domain}.made", {}, source="tests", extensions=at) for domain in ("order", "user")]
+    )
+    await mesh_redis.set(mesh_keys.events("order"), "no stream")
+    due = DueSet(mesh_redis, mesh_keys)
+    later = await due.now_ms() + 2 * 3_600_000
+
+    assert await due.promote(later) == 1
+    assert await mesh_redis.xlen(mesh_keys.events("user")) == 1
+    [(_, score)] = await mesh_redis.zrange(mesh_keys.due(), 0, -1, withscores=True)
+    assert score == later + BROKEN_AGAIN_MS
+
+    await mesh_redis.delete(mesh_keys.events("order"))
+    assert await due.promote(later + BROKEN_AGAIN_MS) == 1
+    [(_, fields)] = await mesh_redis.xrange(mesh_keys.events("order"))
+    assert b'"order.made"' in fields[b"e"]
+    assert await mesh_redis.zcard(mesh_keys.due()) == 0
