@@ -6,9 +6,11 @@ script that is refused when its precondition is gone. This module makes those ca
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -81,6 +83,7 @@ class Ledger:
 
     def __init__(self, keys: Keys, settings: MeshSettings) -> None:
         self.keys, self.settings = keys, settings
+        self._marks = count()  # of claims
         self._commons: dict[tuple[Any, ...], lua.Common] = {}  # bounded by the number of subscriptions
 
     def _rows(self, ref: TaskRef) -> list[str]:
@@ -111,7 +114,7 @@ class Ledger:
         return common
 
     def claim(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Call[Claim]:
-        """`claim.lua`: start an attempt, if this worker may."""
+        """`claim.lua`: start an attempt, if this worker may. Made again, the same call answers the same."""
         common, event = self._claims(ref, place, worker), ref.event
         return lua.Call(
             common.script,
@@ -119,6 +122,7 @@ class Ledger:
             (
                 *(place.entry, event.source, event.id, event.type, event.subject or "", ref.task_id),
                 f'{ref.fragment},"task":{{"id":{_json(ref.task_id)}',
+                f"{os.getpid():x}.{next(self._marks):x}",
             ),
             _parse_claim,
             common,

@@ -45,6 +45,18 @@ async def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"attempt": ctx.attempt}
 
 
+@service.on("probe.perishable", expires=0.3)
+async def perishable(ctx: Context) -> None:
+    """Worth starting for a moment only."""
+    record(f"perishable {ctx.event.id}")
+
+
+@service.on("probe.hopeless", retries=9, backoff=1.0)
+async def hopeless() -> None:
+    """Fail, and try again later than a second."""
+    raise Retry("no luck", after=1.0)
+
+
 @service.on("probe.threaded", timeout=10)
 def threaded(ctx: Context) -> str:
     """A `def` handler among async ones."""

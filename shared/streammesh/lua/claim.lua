@@ -5,8 +5,8 @@
 -- start: the queue gave it to him because the one before did not renew his lease. A task of a paused
 -- subscription is set aside instead: its queue entry moves to where paused ones wait.
 -- Another broker may bring one entry to several workers, and late. Then who claims it takes it over in the queue's
--- pending list, and is refused where it is not pending any more or the one who runs it has renewed its lease. (So a
--- claim that is repeated because its reply was lost is refused too: the entry is sent again after a lease.)
+-- pending list, and is refused where it is not pending any more or the one who runs it has renewed its lease.
+-- A claim that is made again because its reply was lost answers as it did: it has its mark in the row.
 -- KEYS[1] notifications (STREAM)  KEYS[2] queue (STREAM)  KEYS[3] paused (HASH)  KEYS[4] held (STREAM)
 -- KEYS[5] holding (SET)
 -- then per task: task (HASH), event row (HASH)
@@ -15,7 +15,7 @@
 -- ARGV[7] body of the notification between the task's id and the attempt
 -- ARGV[8] '1' where another broker brings the entries, else ''
 -- then per task: queue entry ('' when the queue is no stream), source, event id, event type, subject, task id,
---   body of the notification up to the task's id
+--   body of the notification up to the task's id, mark of this claim, of no other of this worker
 -- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'}
 --   | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
@@ -29,11 +29,19 @@ local is_paused = redis.call('HEXISTS', KEYS[3], name) == 1
 local function claim(task, event_row, a)
   local mine = ARGV[a]
   local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt')
-  local state, entry, changes = row[1], row[2], { 'state', 'started', 'started', stamp, 'worker', ARGV[1] }
+  local state, entry, mark = row[1], row[2], ARGV[a + 7]
+  local changes = { 'state', 'started', 'started', stamp, 'worker', ARGV[1], 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
   if not state then return { 'gone' } end
   if state == 'retrying' or state == 'held' then return { 'held' } end
   if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
+  local before
+  if state == 'started' then
+    before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained', 'mark', 'worker')
+    if before[5] == mark and before[6] == ARGV[1] and not before[2] and not before[3] then
+      return { 'run', attempt, lost }
+    end
+  end
   if ARGV[8] ~= '' and mine ~= '' then
     local owned = redis.call('XPENDING', queue, group, mine, mine, 1)[1]
     if not owned then return { 'held', 'elsewhere' } end
@@ -42,7 +50,6 @@ local function claim(task, event_row, a)
     end
   end
   if state == 'started' then
-    local before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained')
     if before[2] then return { 'held' } end
     if mine == '' then
       if (tonumber(before[1] or '0') or 0) > now then return { 'held' } end
@@ -51,17 +58,17 @@ local function claim(task, event_row, a)
     end
     if before[3] then return { 'cancelled' } end
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
-    changes[7], changes[8] = 'lost', lost
+    changes[9], changes[10] = 'lost', lost
   elseif row[3] and tonumber(row[3]) < now then
     return { 'expired' }
   end
   local note = { stream = KEYS[1], kept = ARGV[3], row = event_row, source = ARGV[a + 1], type = 'task.started',
     event = ARGV[a + 2], event_type = ARGV[a + 3], subject = ARGV[a + 4], task = ARGV[a + 5], service = ARGV[5] }
-  local before, after = ARGV[a + 6] .. ARGV[7], '},"data":{}'
+  local head, tail = ARGV[a + 6] .. ARGV[7], '},"data":{}'
   if is_paused and mine ~= '' then
     if hold({ row = task, queue = queue, held = KEYS[4], holding = KEYS[5], name = name, task = ARGV[a + 5],
       group = group, entry = mine, lost = lost }) then
-      note.type, note.body = 'task.held', before .. attempt .. after
+      note.type, note.body = 'task.held', head .. attempt .. tail
       tell_of_event(note)
       return { 'paused' }
     end
@@ -71,7 +78,7 @@ local function claim(task, event_row, a)
   if mine == '' then changes[#changes + 1], changes[#changes + 2] = 'lease', lease_end end
   redis.call('HSET', task, 'attempt', attempt, unpack(changes))
   if ARGV[8] ~= '' and mine ~= '' then redis.call('XCLAIM', queue, group, ARGV[1], 0, mine, 'JUSTID') end
-  note.body = before .. attempt .. after
+  note.body = head .. attempt .. tail
   tell_of_event(note)
   return { 'run', attempt, lost }
 end
@@ -84,6 +91,6 @@ for k = 6, #KEYS, 2 do
     redis.call('XDEL', queue, ARGV[a])
   end
   answers[#answers + 1] = answer
-  a = a + 7
+  a = a + 8
 end
 return answers

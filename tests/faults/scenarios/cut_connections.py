@@ -65,9 +65,7 @@ async def run(stage: Stage) -> Row:
         )
         idle = _attempts_without_a_run(played.facts, arena.runs())
         if idle:
-            played.remarks.append(
-                f"{idle} attempts were counted in which no handler ran: the reply to a claim was lost"
-            )
+            played.findings.doubled.append(f"{idle} attempts were counted in which no handler ran")
         for proxy in proxies.values():
             proxy.cut_all()
         row = played.row(NAME, cuts + sum(lost.values()), recovery.slowest_end(played.facts))
