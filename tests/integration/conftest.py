@@ -74,6 +74,15 @@ class Asker:
         [tasks] = await wait_until(f"event {event_id} has ended", done, seconds=seconds)
         return tasks
 
+    async def shows_life(self, service: str, pid: int) -> None:
+        """Wait until this process counts as a living worker of the service."""
+
+        async def there() -> bool:
+            alive = await self.redis.zrange(self.mesh.keys.alive(service), 0, -1)
+            return any(name.endswith(b":%d" % pid) for name in alive)
+
+        await wait_until(f"process {pid} shows life", there, seconds=30)
+
     async def run(self, event_type: str, data: Any = None, **attributes: Any) -> TaskRow:
         """Publish and answer its one task, ended."""
         [task] = await self.ended(await self.publish(event_type, data, **attributes))

@@ -31,12 +31,7 @@ async def workers(request, ask, tmp_path):
         env = {**ask.mesh.env, "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2", "PROBE_POOL": pool}
         worker = MeshProcess(f"{module}-{len(started)}", module, env, tmp_path).start()
         started.append(worker)
-
-        async def there():
-            alive = await ask.redis.zrange(ask.mesh.keys.alive(module.rpartition(".")[2]), 0, -1)
-            return [name for name in alive if name.endswith(b":%d" % worker.pid)]
-
-        await wait_until("the worker shows life", there, seconds=30)
+        await ask.shows_life(module.rpartition(".")[2], worker.pid)
         return worker
 
     yield start, event_type, line

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from streammesh.clock import rfc3339
-from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs
@@ -25,12 +24,7 @@ async def worker(ask, tmp_path):
         name = f"probe-{len(started)}"
         process = MeshProcess(name, "tests.probe", ask.mesh.env, tmp_path).start()
         started.append(process)
-
-        async def there():
-            alive = await ask.redis.zrange(ask.mesh.keys.alive("probe"), 0, -1)
-            return any(entry.endswith(b":%d" % process.pid) for entry in alive)
-
-        await wait_until("the worker shows life", there, seconds=30)
+        await ask.shows_life("probe", process.pid)
         return process
 
     yield start

@@ -28,12 +28,7 @@ async def start(ask, tmp_path):
         env = {**ask.mesh.env, "MESH_LEASE": f"{LEASE}s", "MESH_CONCURRENCY": "2", "PROBE_PREFETCH": "16"}
         worker = MeshProcess(f"sync-{len(started)}", "tests.probe_sync", env, tmp_path).start()
         started.append(worker)
-
-        async def there():
-            alive = await ask.redis.zrange(ask.mesh.keys.alive("probe_sync"), 0, -1)
-            return any(name.endswith(b":%d" % worker.pid) for name in alive)
-
-        await wait_until("the worker shows life", there, seconds=30)
+        await ask.shows_life("probe_sync", worker.pid)
         return worker
 
     yield one
