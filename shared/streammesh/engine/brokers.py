@@ -33,7 +33,7 @@ def broker_options(settings: MeshSettings) -> dict[str, Any]:
         "socket_connect_timeout": settings.redis_timeout.total_seconds(),
         "socket_timeout": settings.redis_timeout.total_seconds() + 5,  # longer than a blocking read waits
         "socket_keepalive": True,
-        "health_check_interval": 10,
+        "health_check_interval": 5,
         "client_name": "streammesh-broker",
     }
     if "sentinel" in settings.redis_url.split("://")[0]:
@@ -63,7 +63,7 @@ def other_broker(settings: MeshSettings) -> dict[str, Any]:
             "socket_connect_timeout": settings.redis_timeout.total_seconds(),
             "socket_timeout": settings.redis_timeout.total_seconds() + 5,  # longer than a blocking read waits
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            "health_check_interval": 5,
             "client_name": "streammesh-broker",
         },
         "broker_use_ssl": tls if settings.broker_url.startswith("rediss") else None,

@@ -8,10 +8,13 @@ import signal
 import time
 from pathlib import Path
 
+from streammesh.engine.outcome import MAX_LOST
+
 from tests.faults import recovery
 from tests.faults.arena import LEASE, Arena
 from tests.faults.mix import Kind, kind_of, seconds
 from tests.faults.processes import Killed, Part
+from tests.faults.records import Run
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
 
@@ -19,8 +22,8 @@ NAME = "workers and pool children killed in mid-task"
 LEASE_NAME = "workers killed, with the lease of production"
 PRODUCTION_LEASE = 15.0
 GRACE = 2.0  # seconds after a lease within which a dead worker's task runs again
-# Long enough that most kills find a task half done, and not so long that one task meets five of them: that one
-# is parked by rule, as what kills its workers.
+# Long enough that most kills find a task half done. One that met five of them would be parked by rule, as what
+# kills its workers; so whoever runs one that met four is spared.
 LONGER = (
     Kind("fault.slow", {"fault_async.slow": "succeeded"}, 0.35, seconds(0.1, 1.0)),
     Kind("fault.worked", {"fault_sync.work": "succeeded"}, 0.30, seconds(0.05, 0.5)),
@@ -80,16 +83,19 @@ async def _kill_one(arena: Arena, workers: list[Part]) -> None:
     way = arena.rng.choice(WAYS)
     fitting = [w for w in workers if w.role == ("fault_async" if way == "async" else "fault_sync")]
     arena.rng.shuffle(fitting)
-    worker, busy = fitting[0], list[int]()
     for _ in range(LOOKS):
-        found = [(w, pids) for w in fitting if (pids := at_work(arena, w))]
-        if found:
-            worker, busy = found[0]
+        begun = {w: at_work(arena, w) for w in fitting}
+        may_die = [w for w in fitting if all(run.attempt < MAX_LOST for run in begun[w])]
+        busy = [w for w in may_die if begun[w]]
+        if busy:
             break
         await asyncio.sleep(LOOK)
+    if not may_die:
+        return
+    worker = (busy or may_die)[0]
     pool = pool_children(arena, worker)
     if way == "child" and pool:
-        child = arena.rng.choice(busy or pool)
+        child = arena.rng.choice(sorted({run.pid for run in begun[worker]}) or pool)
         os.kill(child, signal.SIGKILL)
         arena.children_killed.append(Killed(f"a child of {worker.name}", child, time.time(), alone=True))
         return
@@ -97,12 +103,10 @@ async def _kill_one(arena: Arena, workers: list[Part]) -> None:
     await worker.start()
 
 
-def at_work(arena: Arena, worker: Part) -> list[int]:
-    """Its processes that are in the middle of a handler."""
+def at_work(arena: Arena, worker: Part) -> list[Run]:
+    """The handlers that its processes are in the middle of."""
     alive = {worker.pid, *pool_children(arena, worker)}
-    return sorted(
-        {run.pid for runs in arena.runs().values() for run in runs if run.broke_off and run.pid in alive}
-    )
+    return [run for runs in arena.runs().values() for run in runs if run.broke_off and run.pid in alive]
 
 
 def pool_children(arena: Arena, worker: Part) -> list[int]:
