@@ -50,7 +50,7 @@ class StreamChannel(StreamConnections):
     socket_timeout = 5.0
     socket_connect_timeout = 5.0
     socket_keepalive = True
-    health_check_interval = 5  # seconds: one that fell silent is given up after its longest read and two of these
+    health_check_interval = 5  # s; a silent one is given up after its longest read and two of these
     from_transport_options = (
         *kombu_redis.Channel.from_transport_options,
         *("namespace", "lease_seconds", "max_deliveries", "dead_letters_kept"),
