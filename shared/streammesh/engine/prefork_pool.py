@@ -88,6 +88,18 @@ class PromptAsynPool(AsynPool):
         if HEADER + size <= PIPE_BUF:
             waiting._payload = memoryview(bytes(header) + bytes(body)), memoryview(b""), 0
 
+    def flush(self) -> None:
+        """As Celery's, which forgets what no child has begun: but not what lies in a child's pipe, for it will begin."""
+        in_pipes = [
+            job
+            for job in self._cache.values()
+            if not job._accepted and job._write_to is not None and job._write_to._is_alive()
+        ]
+        super().flush()
+        for job in in_pipes:
+            self._cache.setdefault(job._job, job)
+            self._busy_workers.add(job._write_to.inqW_fd)
+
 
 class TaskPool(prefork.TaskPool):
     """The pool. It reads ahead where the service does: with a prefetch multiplier above 1."""
