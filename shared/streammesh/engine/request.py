@@ -26,8 +26,9 @@ from streammesh.lua import Call
 log = structlog.get_logger(__name__)
 
 
-# With these answers of the task its queue entry went in one step; Celery's tracer tells the repr.
-REMOVED = frozenset(repr(state) for state in (*names.ENDED, "workflow", "parked", "paused"))
+# With these answers of an attempt its queue entry went in one step with what became of the task.
+GONE = names.ENDED | {names.RETRYING, "workflow", "parked", "paused"}
+REMOVED = frozenset(map(repr, GONE))  # as Celery's tracer tells them
 
 
 class HardLimit(Exception):

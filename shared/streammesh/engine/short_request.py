@@ -20,13 +20,10 @@ from celery.worker import state as worker_state
 from greenlet import getcurrent
 from vine import promise
 
-from streammesh import names
 from streammesh.engine.job import Job
-from streammesh.engine.request import HardLimit, MeshRequest
+from streammesh.engine.request import GONE, HardLimit, MeshRequest
 from streammesh.engine.stream_message import StreamMessage
 
-# With these answers of an attempt its queue entry went in one step with what became of the task.
-GONE = names.ENDED | {names.RETRYING, "workflow", "parked", "paused"}
 _PID = os.getpid
 _filling = threading.RLock()
 _current: ContextVar[ShortRequest | None] = ContextVar("short_request", default=None)
