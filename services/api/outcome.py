@@ -8,11 +8,11 @@ from typing import Any
 import orjson
 from streammesh import names
 from streammesh.clock import rfc3339_ms
-from streammesh.envelope import Event
+from streammesh.events.envelope import Event
 from streammesh.notifications import COMPLETED, LAST_OF_EVENT, TASK_TYPES, UNROUTED, Notification
-from streammesh.rows import EventRow, TaskRow
+from streammesh.tasks.records import EventRow, TaskRow
 
-from services.api.routes.standing import type_of
+from services.api.documents import type_of
 
 _ENDS = frozenset(TASK_TYPES[state] for state in names.ENDED)
 

@@ -8,23 +8,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
-from streammesh.attributes import MAX_ATTRIBUTE
-from streammesh.envelope import Event
 from streammesh.errors import MeshUnavailable
+from streammesh.events.envelope import Event
+from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
-from streammesh.rows import EventRow, TaskRow
+from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
 from services.api.auth import Caller
-from services.api.describing import READ, answers
-from services.api.event_stream import EventStream, follow, frames, hello, listen, resync
 from services.api.hub import Follower, Hub, Missed, Told
+from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
+from services.api.openapi import READ, answers
 from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes import events
-from services.api.routes.finding import EventId, SourceParameter, find_row, must_read, read_event, whole_id
-from services.api.shapes import EXAMPLE_ID, EXAMPLE_TASK
-from services.api.wiring import Wiring, wiring_of
+from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
+from services.api.sse import EventStream, follow, frames, hello, listen, resync
+from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known_parameters)])
 
