@@ -16,9 +16,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streammesh.redis_url import parse_redis_url
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
-REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -49,7 +50,8 @@ class MeshSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://, unix://.",
+        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://host,host/service, "
+        "redis+cluster://host,host, unix://.",
     )
     redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
     redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
@@ -119,7 +121,8 @@ class MeshSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _checked_url(value, REDIS_SCHEMES)
+        parse_redis_url(value)
+        return value.strip()
 
     @field_validator("broker_url")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -39,6 +40,7 @@ class MeshCelery(Celery):
 
     amqp_cls = MeshAMQP
     task_cls = "streammesh.engine.app:MeshTask"
+    mesh_settings: Callable[[], MeshSettings] = staticmethod(mesh_settings)
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
@@ -54,8 +56,10 @@ def make_app(service: str, settings: MeshSettings | None = None, *, prefetch: in
     """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
     install_transport()
     app = MeshCelery(service, set_as_current=False, strict_typing=False)
+    if settings is not None:
+        app.mesh_settings = lambda: settings
     app.add_defaults(
-        lambda: celery_config(service, settings or mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
+        lambda: celery_config(service, app.mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
     )
     return app
 
