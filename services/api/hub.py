@@ -22,11 +22,11 @@ from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.keys import Keys
 from streammesh.notifications import Notification, NotificationLog, position_key
-from streammesh.redis_client import is_unavailable
+from streammesh.redisio.client import is_unavailable
 
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
-from services.api.wiring import Reading, of_no_request
+from services.api.state import Reading, of_no_request
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
-from streammesh.envelope import Event
+from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 
 TASK_TYPES = {

@@ -68,7 +68,9 @@ class RedisUrl:
         if self.kind == "unix":
             return f"unix://{self.path}"
         hosts = ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in self.hosts)
-        tail = f"/{self.service}" if self.kind == "sentinel" else f"/{self.db}" if self.kind == "fixed" else ""
+        tail = (
+            f"/{self.service}" if self.kind == "sentinel" else f"/{self.db}" if self.kind == "fixed" else ""
+        )
         return f"{scheme}://{hosts}{tail}"
 
 
@@ -127,7 +129,9 @@ def _hosts(authority: str, kind: Kind) -> tuple[Host, ...]:
         else:
             host, _, port = name.partition(":")
         if not _HOST.fullmatch(host):
-            raise ValueError(f"should name a host after the `://` or the `@`, such as redis.example:6379; {ESCAPES}")
+            raise ValueError(
+                f"should name a host after the `://` or the `@`, such as redis.example:6379; {ESCAPES}"
+            )
         if port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
             raise ValueError(f"has a port that is no number from 1 to 65535; {ESCAPES}")
         hosts.append((host, int(port or _PORTS[kind])))
@@ -144,7 +148,9 @@ def _db(text: str) -> int:
 
 def _service(path: str) -> str:
     if not path or "/" in path.strip("/") or not path.strip("/"):
-        raise ValueError("should name Sentinel's service at its end: redis+sentinel://host:26379,host:26379/service")
+        raise ValueError(
+            "should name Sentinel's service at its end: redis+sentinel://host:26379,host:26379/service"
+        )
     return unquote(path.strip("/"))
 
 

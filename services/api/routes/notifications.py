@@ -7,18 +7,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
-from streammesh.attributes import MAX_ATTRIBUTE
+from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
 
 from services.api.auth import Caller
-from services.api.describing import READ, answers
-from services.api.event_stream import EventStream, follow, frames, hello, listen, resync
 from services.api.hub import Follower, Hub, Told
+from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
+from services.api.openapi import READ, answers
 from services.api.problems import Problem
 from services.api.routes import events
-from services.api.routes.finding import EventId, SourceParameter, find_row, must_read, read_event, whole_id
-from services.api.shapes import EXAMPLE_ID, EXAMPLE_TASK
-from services.api.wiring import Wiring, wiring_of
+from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
+from services.api.sse import EventStream, follow, frames, hello, listen, resync
+from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["notifications"])
 

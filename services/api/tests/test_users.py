@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from streammesh import envelope
+from streammesh.events import envelope
 
 from services.api.tests.expecting import assert_problem
 

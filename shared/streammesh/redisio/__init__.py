@@ -1,1 +1,1 @@
-"""Talking to Redis: addresses, connections, clients, and what becomes of what it refuses."""
+"""Talking to Redis: addresses, connections, clients, batching, blocking reads, what becomes of a refusal."""

@@ -64,7 +64,9 @@ class _Judging:
     host: str
     port: int
 
-    def __init__(self, *args: Any, address: Address | None = None, insists: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, address: Address | None = None, insists: bool = False, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.address, self._insists = address, insists
 

@@ -17,7 +17,9 @@ class Refusal(StrEnum):
     AGAIN = "again"  # this server takes the same call in a moment: ask again
     ELSEWHERE = "elsewhere"  # another server is the one to ask: look the address up and connect anew
     FULL = "full"  # no room: refuse the caller, who comes again later
-    DENIED = "denied"  # credentials or rights are missing: a person has to act, at the start at once; later, wait
+    DENIED = (
+        "denied"  # credentials or rights are missing: a person has to act, at the start at once; later, wait
+    )
     UNKNOWN_SCRIPT = "unknown script"  # send it with its whole text
     FAULT = "fault"  # what was asked is wrong: give up
 
