@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
 
 Kind = Literal["fixed", "unix", "sentinel", "cluster"]
 Host = tuple[str, int]
@@ -30,10 +30,10 @@ _SCHEMES: dict[str, tuple[Kind, bool]] = {
 SCHEMES = tuple(_SCHEMES)
 _PORTS: dict[Kind, int] = {"fixed": 6379, "unix": 0, "sentinel": 26379, "cluster": 6379}
 _PARAMETERS: dict[Kind, tuple[str, ...]] = {
-    "fixed": ("db",),
-    "unix": ("db",),
-    "sentinel": ("db", "sentinel_username", "sentinel_password"),
-    "cluster": (),
+    "fixed": ("db", "protocol"),
+    "unix": ("db", "protocol"),
+    "sentinel": ("db", "protocol", "sentinel_username", "sentinel_password"),
+    "cluster": ("protocol",),
 }
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -52,6 +52,7 @@ class RedisUrl:
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
+    protocol: int | None = None  # RESP 2 or 3; None for redis-py's own choice
     service: str = ""  # what Sentinel calls the group of servers
     path: str = ""  # of a socket
     sentinel_username: str | None = None
@@ -62,16 +63,14 @@ class RedisUrl:
         """Whether another server may be the one to write to tomorrow."""
         return self.kind in ("sentinel", "cluster")
 
-    def shown(self) -> str:
-        """The URL for people: without user names and passwords."""
+    def shown(self, mask: str = "**") -> str:
+        """The URL for people: `mask` in the place of passwords."""
         scheme = next(name for name, (kind, tls) in _SCHEMES.items() if (kind, tls) == (self.kind, self.tls))
-        if self.kind == "unix":
-            return f"unix://{self.path}"
         hosts = ",".join(f"{f'[{host}]' if ':' in host else host}:{port}" for host, port in self.hosts)
-        tail = (
-            f"/{self.service}" if self.kind == "sentinel" else f"/{self.db}" if self.kind == "fixed" else ""
-        )
-        return f"{scheme}://{hosts}{tail}"
+        who = quote(self.username or "", safe="") + (f":{mask}" if self.password else "")
+        place = {"sentinel": f"/{self.service}", "fixed": f"/{self.db}", "unix": self.path}.get(self.kind, "")
+        more = f"?db={self.db}" if self.db and self.kind in ("sentinel", "unix") else ""
+        return f"{scheme}://{who}{'@' if who else ''}{hosts}{place}{more}"
 
 
 def parse_redis_url(text: str) -> RedisUrl:
@@ -98,6 +97,7 @@ def parse_redis_url(text: str) -> RedisUrl:
         db=_db(parameters.get("db") or (path if kind == "fixed" else "")),
         username=_decoded(user),
         password=_decoded(password),
+        protocol=int(parameters["protocol"]) if "protocol" in parameters else None,
         service=_service(path) if kind == "sentinel" else "",
         path=_socket(path) if kind == "unix" else "",
         sentinel_username=parameters.get("sentinel_username"),
@@ -112,8 +112,9 @@ def _parameters(query: str, kind: Kind) -> dict[str, str]:
     # As in the rest of a URL, `+` is itself.
     parameters = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
     if any(name not in known for name in parameters):
-        allowed = f"has no other parameters than {', '.join(known)}" if known else "has no parameters"
-        raise ValueError(f"{allowed} after the `?` in a URL of this kind ({ESCAPES})")
+        raise ValueError(f"takes no parameters after its `?` but {', '.join(known)}; {ESCAPES}")
+    if parameters.get("protocol", "3") not in ("2", "3"):
+        raise ValueError("has a `protocol` that is neither 2 nor 3")
     return parameters
 
 
@@ -124,8 +125,8 @@ def _hosts(authority: str, kind: Kind) -> tuple[Host, ...]:
     hosts = []
     for name in names:
         if name.startswith("["):
-            host, _, port = name[1:].partition("]")
-            port = port.removeprefix(":")
+            host, end, port = name[1:].partition("]")
+            host, port = host if end else "", port.removeprefix(":")
         else:
             host, _, port = name.partition(":")
         if not _HOST.fullmatch(host):

@@ -11,12 +11,13 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streammesh.redis_url import parse_redis_url
+from streammesh.redis_url import ESCAPES, parse_redis_url
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
@@ -147,10 +148,17 @@ class MeshSettings(BaseSettings):
 
 
 def _checked_url(value: str, schemes: tuple[str, ...]) -> str:
-    scheme, found, rest = value.partition("://")
-    if not found or scheme not in schemes or not rest:
+    """A URL with a host. Raises ValueError, which holds nothing of it: what is misread may be the password."""
+    try:
+        parts = urlsplit(value.strip())
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"has a host or a port that cannot be read; {ESCAPES}") from None
+    if parts.scheme not in schemes:
         raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
-    return value
+    if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
+        raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
+    return value.strip()
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -33,6 +33,7 @@ class Address(ABC):
     def find(self) -> Host:
         """Its host and port; may ask, and wait for the answer. Raises redis-py's ConnectionError when nobody knows."""
 
+    @abstractmethod
     def forget(self) -> None:
         """What `find` answered was wrong, or led nowhere."""
 
@@ -51,6 +52,9 @@ class FixedAddress(Address):
     def find(self) -> Host:
         """As it was given."""
         return self._host
+
+    def forget(self) -> None:
+        """There is nobody else to ask."""
 
 
 class AskedAddress(Address):

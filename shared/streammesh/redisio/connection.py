@@ -137,27 +137,27 @@ class _Async(_Judging, Written):
             raise instead from error
 
 
-class Connection(_Blocking, redis.Connection):
+class Connection(_Blocking, redis.Connection):  # type: ignore[misc]
     """A blocking TCP connection."""
 
 
-class SSLConnection(_Blocking, redis.SSLConnection):
+class SSLConnection(_Blocking, redis.SSLConnection):  # type: ignore[misc]
     """A blocking TLS connection."""
 
 
-class SocketConnection(_Blocking, redis.UnixDomainSocketConnection):
+class SocketConnection(_Blocking, redis.UnixDomainSocketConnection):  # type: ignore[misc]
     """A blocking connection to a socket."""
 
 
-class AsyncConnection(_Async, redis.asyncio.Connection):
+class AsyncConnection(_Async, redis.asyncio.Connection):  # type: ignore[misc]
     """A TCP connection."""
 
 
-class AsyncSSLConnection(_Async, redis.asyncio.SSLConnection):
+class AsyncSSLConnection(_Async, redis.asyncio.SSLConnection):  # type: ignore[misc]
     """A TLS connection."""
 
 
-class AsyncSocketConnection(_Async, redis.asyncio.UnixDomainSocketConnection):
+class AsyncSocketConnection(_Async, redis.asyncio.UnixDomainSocketConnection):  # type: ignore[misc]
     """A connection to a socket."""
 
 
@@ -171,6 +171,8 @@ def connection_kind(
     tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
     params = {name: value for name, value in options.items() if name not in tls}
     params.update(db=url.db, username=url.username, password=url.password)
+    if url.protocol is not None:
+        params["protocol"] = url.protocol
     if url.kind == "unix":
         for name in ("socket_keepalive", "socket_keepalive_options"):
             params.pop(name, None)

@@ -23,9 +23,7 @@ def broker_url(redis_url: str) -> str:
 
 def shown(url: str, mask: str | None = "**") -> str:
     """A Redis URL without its passwords."""
-    there = parse_redis_url(url)
-    before = f":{mask or ''}@" if there.password else ""
-    return there.shown().replace("://", f"://{before}", 1)
+    return parse_redis_url(url).shown(mask or "")
 
 
 Wrap = Callable[[type[Any]], type[Any]]

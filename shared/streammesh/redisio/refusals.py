@@ -59,7 +59,7 @@ _CODE = re.compile(r"-?([A-Z]{2,})\b")
 _WAIT = (Refusal.LOST, Refusal.AGAIN, Refusal.ELSEWHERE, Refusal.FULL, Refusal.DENIED)
 
 
-class Refused(RedisConnectionError):
+class Refused(RedisConnectionError):  # type: ignore[misc]
     """A connection of ours was told to ask again or elsewhere; whatever mends lost connections mends this."""
 
     def __init__(self, error: RedisError, refusal: Refusal) -> None:
