@@ -19,7 +19,10 @@ SCRIPT = " script: 5f9c, on @user_script:12."
         ("MOVED 3999 127.0.0.1:6381", Refusal.ELSEWHERE),
         ("CLUSTERDOWN The cluster is down", Refusal.ELSEWHERE),
         ("CLUSTERDOWN Hash slot not served", Refusal.ELSEWHERE),
-        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Refusal.ELSEWHERE),
+        (
+            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            Refusal.ELSEWHERE,
+        ),
         (
             "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)",
             Refusal.ELSEWHERE,
@@ -28,12 +31,21 @@ SCRIPT = " script: 5f9c, on @user_script:12."
         ("ASK 3999 127.0.0.1:6381", Refusal.AGAIN),
         ("TRYAGAIN Multiple keys request during rehashing of slot", Refusal.AGAIN),
         ("LOADING Redis is loading the dataset in memory", Refusal.AGAIN),
-        ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", Refusal.AGAIN),
+        (
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+            Refusal.AGAIN,
+        ),
         ("NOREPLICAS Not enough good replicas to write.", Refusal.AGAIN),
-        ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist", Refusal.AGAIN),
+        (
+            "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist",
+            Refusal.AGAIN,
+        ),
         ("ERR max number of clients reached", Refusal.AGAIN),
         ("OOM command not allowed when used memory > 'maxmemory'.", Refusal.FULL),
-        ("OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'", Refusal.FULL),
+        (
+            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+            Refusal.FULL,
+        ),
         ("NOAUTH Authentication required.", Refusal.DENIED),
         ("WRONGPASS invalid username-password pair or user is disabled.", Refusal.DENIED),
         ("NOPERM User w has no permissions to run the 'info' command", Refusal.DENIED),
@@ -53,7 +65,8 @@ def test_each_answer_has_one_meaning(words, meaning):
 
 
 @pytest.mark.parametrize(
-    "error", [redis.ConnectionError("gone"), redis.TimeoutError("silent"), ConnectionRefusedError(), OSError()]
+    "error",
+    [redis.ConnectionError("gone"), redis.TimeoutError("silent"), ConnectionRefusedError(), OSError()],
 )
 def test_no_answer_at_all_is_a_lost_connection(error):
     assert refusal_of(error) is Refusal.LOST and is_unavailable(error)
