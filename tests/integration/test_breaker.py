@@ -123,7 +123,7 @@ async def test_events_that_are_refused_pause_nothing_however_many_come_in_a_row(
 
 
 async def test_refused_events_among_failures_do_not_end_the_row(ask):
-    for n in range(4):
+    for _ in range(4):
         await ask.run("probe.failing_or_refusing", {"refuse": False})
         await ask.run("probe.failing_or_refusing", {"refuse": True})
     assert await read_paused(ask.redis, ask.mesh.keys) == {}
