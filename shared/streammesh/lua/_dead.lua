@@ -1,7 +1,7 @@
---#include _write.lua
 -- Parks what can never be run as it is: a letter for people, and what a replay puts back.
 -- d = {dead, index, entries, services, service, kept, now, id, letter, parts}
 -- parts = {h =, b = (a queue entry), m = (meta of a ledger row), e = (an event)}, each may be missing
+--#include _write.lua
 local function unpark(d, id)
   redis.call('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id)
   redis.call('ZREM', d.index, id)

@@ -1,8 +1,8 @@
---#include _write.lua
 -- Stores one event; the caller has made sure that it is new.
 -- e = {row, stream, id, source, digest, domain, deliver_at ('' for now), json}; `id` is asked of a held one only
 -- c = {domains, due, due_entries, changed (channel), now, retention (ms)}, the same for all events of a call
 -- Returns the entry's position, or 'held' for one that is delivered later.
+--#include _write.lua
 local function store_event(e, c)
   if not c.known then c.known, c.stamp, c.ttl = {}, ' ' .. digits(c.now) .. ' ', digits(c.retention) end
   local entry, ttl, wait = 'held', c.ttl, e.deliver_at ~= '' and tonumber(e.deliver_at) - c.now or 0

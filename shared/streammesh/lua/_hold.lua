@@ -1,7 +1,7 @@
---#include _write.lua
 -- Sets a task of a paused subscription aside: its queue entry moves to the stream where they wait.
 -- h = {row, queue, held, holding, name, task, group, entry, lost}
 -- Answers whether there was an entry to move.
+--#include _write.lua
 local function hold(h)
   local found = redis.call('XRANGE', h.queue, h.entry, h.entry)
   if #found == 0 then return false end

@@ -1,6 +1,6 @@
---#include _write.lua
 -- Tells clients: appends one notification to the capped stream and returns its position.
 -- n = {stream, kept, type, event, task, service, event_type, subject, body}
+--#include _write.lua
 local function tell(n)
   if n.task == '' or n.subject ~= '' then
     return write('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,

@@ -1,6 +1,6 @@
 -- Moves what lies under a key and has another type than the key should have out of the way, so that the mesh makes it
 -- anew; nothing is destroyed. What was set aside before under the same name is replaced.
--- KEYS, in pairs: a key, and where it goes
+-- KEYS[1], KEYS[2] and on, in pairs: a key, and where it goes
 -- ARGV[1] how long it is kept there, ms; then per pair: the type that it should have
 -- Returns what was moved: {key, the type that it had}, ...
 local moved = {}
