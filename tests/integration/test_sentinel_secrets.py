@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socketserver
 import subprocess
 import threading
@@ -30,8 +31,16 @@ def reach_all_ways(settings: MeshSettings) -> list[bytes]:
         return [client.get("x"), broker.default_channel.commands.get("x"), app.backend.client.get("x")]
 
 
+async def get(settings: MeshSettings) -> bytes:
+    """An asyncio client's answer."""
+    client = open_async(settings, "test")
+    found: bytes = await client.get("x")
+    await client.aclose()
+    return found
+
+
 @pytest.mark.parametrize("sentinel_password", [DATA, SENTINEL, ""])
-async def test_sentinel_and_servers_with_passwords_of_odd_characters(tmp_path, sentinel_password):
+def test_sentinel_and_servers_with_passwords_of_odd_characters(tmp_path, sentinel_password):
     quoted = DATA.replace("\\", "\\\\")
     with EmbeddedServer(tmp_path / "one", options=("--requirepass", DATA), password=DATA) as master:
         port = free_port()
@@ -51,9 +60,7 @@ async def test_sentinel_and_servers_with_passwords_of_odd_characters(tmp_path, s
             settings = MeshSettings(_env_file=None, redis_url=url)
             wait_for(port)
             assert reach_all_ways(settings) == [b"found"] * 3
-            client = open_async(settings, "test")
-            assert await client.get("x") == b"found"
-            await client.aclose()
+            assert asyncio.run(get(settings)) == b"found"
         finally:
             process.kill()
             process.wait()
