@@ -7,7 +7,7 @@ describes it through the route in `routes/events.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
@@ -29,7 +29,7 @@ from services.api.auth import Authenticator, must_publish
 from services.api.bodies import Headers
 from services.api.coalescing import Coalescer, OutcomeUnknown
 from services.api.limits import RateLimit
-from services.api.problems import Problem, pointers, unavailable
+from services.api.problems import Problem, unavailable
 from services.api.settings import ApiSettings
 
 ACCEPTED_TYPES = f"{STRUCTURED}, {BATCH}, or application/json"
@@ -56,12 +56,13 @@ class Publishing:
         media = bodies.media_type(headers)
         limit = self._mesh.max_event_bytes
         if media == BATCH:
+            bodies.refuse_charset(headers)
             body = await bodies.read(receive, headers, self._api.max_batch_bytes, "a batch")
             events = self._batch(body)
         else:
             body = await bodies.read(receive, headers, limit, "an event")
-            events = [self._single(media, headers, body, key)]
-        published = await self.publish(key, events, len(body))
+            events = [self._single(media, scope, headers, body, key)]
+        published = await self.publish(key, events, len(body)) if events else []
         answer = ",".join(map(accepted_text, published))
         content = (f'{{"events":[{answer}]}}' if media == BATCH else answer).encode()
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
@@ -86,7 +87,7 @@ class Publishing:
             ) from None
 
     def _batch(self, body: bytes) -> list[Sealed]:
-        events = sealed.from_batch(bodies.parse_json(body, self._api.max_batch_bytes))
+        events = sealed.from_batch(bodies.parse_json(body, self._api.max_batch_bytes, envelope.IN_BATCH))
         limit = self._mesh.max_event_bytes
         if len(body) > limit:
             for i, event in enumerate(events):
@@ -98,14 +99,16 @@ class Publishing:
                     )
         return events
 
-    def _single(self, media: str, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
+    def _single(self, media: str, scope: Scope, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
         limit = self._mesh.max_event_bytes
         if media == STRUCTURED:
+            bodies.refuse_charset(headers)
             return sealed.from_dict(bodies.parse_json(body, limit))
         if not media.startswith("application/cloudevents"):
             if b"ce-type" in headers or b"ce-specversion" in headers or b"ce-id" in headers:
-                return _binary(headers, body, limit)
+                return _binary(scope, body, limit)
             if media and envelope.is_json(media):
+                bodies.refuse_charset(headers)
                 return _plain(bodies.parse_json(body, limit), headers, key)
         raise Problem(
             "unsupported-media-type",
@@ -137,9 +140,14 @@ def accepted_text(event: Published) -> str:
     if len(id) == UUID_LENGTH and id.count("-") == 4:
         query = ""
     return (
-        f'{{"id":"{id}","source":{source},"type":"{event.type}","duplicate":{"true" if event.duplicate else "false"},'
+        f'{{"id":"{id}","source":{source},"type":{_text(event.type)},"duplicate":{"true" if event.duplicate else "false"},'
         f'"links":{{"self":"/v1/events/{id}{query}","notifications":"/v1/events/{id}/notifications{query}"}}}}'
     )
+
+
+@lru_cache(maxsize=1024)
+def _text(value: str) -> str:
+    return orjson.dumps(value).decode()
 
 
 @lru_cache(maxsize=1024)
@@ -150,7 +158,7 @@ def _source_texts(source: str) -> tuple[str, str]:
 def _plain(raw: object, headers: Headers, key: ApiKey) -> Sealed:
     if isinstance(raw, list):
         raise InvalidEvent([FieldError("", f"is an array; send several events with content-type {BATCH}")])
-    if isinstance(raw, dict) and "id" not in raw and b"idempotency-key" in headers:
+    if isinstance(raw, dict) and raw.get("id") is None and b"idempotency-key" in headers:
         raw["id"] = idempotent_id(key.name, headers[b"idempotency-key"])
     return sealed.from_dict(raw, defaults=Defaults(key.name, datetime.now(UTC)))
 
@@ -179,26 +187,18 @@ def idempotent_id(publisher: str, header: bytes) -> str:
     return str(uuid5(names.TASK_NAMESPACE, f"idempotency\0{publisher}\0{value}"))
 
 
-def _binary(headers: Headers, body: bytes, limit: int) -> Sealed:
+def _binary(scope: Scope, body: bytes, limit: int) -> Sealed:
+    attributes = [
+        (name.decode("latin-1"), value)
+        for name, value in scope["headers"]
+        if name.startswith(b"ce-") or name == b"content-type"
+    ]
     try:
-        return seal(envelope.from_binary(_texts(headers), body, limit))
+        return seal(envelope.from_binary(attributes, body, limit))
     except EventTooLarge:
         raise bodies.too_large(limit, "an event") from None
     except InvalidEvent as error:
         if error.errors[0].pointer == "":
-            raise Problem(
-                "malformed-body", f"The body {error.errors[0].detail}.", pointers(error.errors)
-            ) from None
+            raise bodies.of_body(error) from None
         errors = [{"header": f"ce-{e.pointer.removeprefix('/')}", "detail": e.detail} for e in error.errors]
         raise Problem("invalid-event", f"{errors[0]['header']}: {errors[0]['detail']}", errors) from None
-
-
-def _texts(headers: Headers) -> Mapping[str, str]:
-    found = {}
-    for name, value in headers.items():
-        if name.startswith(b"ce-") or name == b"content-type":
-            try:
-                found[name.decode("latin-1")] = value.decode()
-            except UnicodeDecodeError:
-                found[name.decode("latin-1")] = value.decode("latin-1")
-    return found

@@ -72,8 +72,7 @@ class Manifest:
     def domains(self) -> frozenset[str]:
         """The domains it names; `*` among them when a glob leaves the domain open."""
         return frozenset(
-            "*" if names.is_glob(domain) else domain
-            for domain in (names.domain_of(s.type) for s in self.subscriptions)
+            names.domain_of_pattern(subscription.type) or "*" for subscription in self.subscriptions
         )
 
 
@@ -99,8 +98,7 @@ def check(manifest: Manifest) -> None:
         if subscription.task in seen:
             raise InvalidManifest(f"{where}: two handlers have this name")
         seen.add(subscription.task)
-        exact = subscription.type.replace("*", "x").replace("?", "x")
-        if not names.TYPE.match(exact) and subscription.type != "*":
+        if not isinstance(subscription.type, str) or not names.is_type(subscription.type):
             raise InvalidManifest(f"{where}: {subscription.type!r} is not an event type or a glob over types")
         for path, wanted in subscription.where.items():
             if isinstance(wanted, dict) and (not wanted or set(wanted) - set(OPERATORS)):

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 from streammesh.attributes import MAX_ATTRIBUTE
+from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
 
 from services.api.auth import Caller
@@ -69,7 +70,8 @@ async def notifications(
         str | None,
         Query(
             description="Glob over the notification's type (`task.*`) or the event's (`order.*`).",
-            pattern=r"^[a-z0-9._*?-]{1,128}$",
+            min_length=1,
+            max_length=TYPE_LENGTH,
         ),
     ] = None,
     service: Annotated[str | None, Word] = None,
