@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: help setup demo up test check faults bench test-brokers celery-suite compose-test lock format clean
+.PHONY: help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,6 +44,9 @@ format: $(STAMP)  ## put the code in order
 
 faults: $(STAMP)  ## kill things and count what was lost or doubled
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+fuzz: $(STAMP)  ## throw garbage at every door and key, some minutes
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)

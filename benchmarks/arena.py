@@ -11,16 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import redis.asyncio
-from streammesh import envelope
 from streammesh.api_keys import ApiKeys
 from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
 from streammesh.lua import run
-from streammesh.manifests import register_call
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
 from streammesh.service import Service
 from streammesh.settings import MeshSettings
-from streammesh.streams import Publisher
+from streammesh.subscriptions.registry import register_call
 
 from benchmarks.machine import cpu_seconds
 from benchmarks.measuring import Results

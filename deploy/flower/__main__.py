@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from streammesh import logs
-from streammesh.engine.app import make_app
 from streammesh.settings import MeshSettings, load_settings
+from streammesh.worker.app import make_app
 
 import flower.views
 

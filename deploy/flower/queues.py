@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from streammesh.keys import Keys
-from streammesh.manifests import read_manifests
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
+from streammesh.subscriptions.registry import read_manifests
 
 
 class App(Protocol):

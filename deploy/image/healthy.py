@@ -28,7 +28,7 @@ def page(url: str) -> str | None:
 def sign_of_life(role: str) -> str | None:
     """Why no process of this container counts as alive in that role, or None."""
     from streammesh.keys import Keys
-    from streammesh.redis_client import open_sync
+    from streammesh.redisio.client import open_sync
     from streammesh.settings import MeshSettings, load_settings
 
     settings = load_settings(MeshSettings)

@@ -9,11 +9,11 @@ import uvloop
 from streammesh import logs
 from streammesh.api_keys import ApiKeys
 from streammesh.keys import Keys
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app
-from services.api.first_keys import CannotStart, ensure_keys
+from services.api.bootstrap_keys import CannotStart, ensure_keys
 from services.api.server import make_server
 from services.api.settings import ApiSettings, StoreSettings
 

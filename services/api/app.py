@@ -12,23 +12,23 @@ from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.keys import Keys
 from streammesh.notifications import NotificationLog
-from streammesh.redis_client import open_async
-from streammesh.rows import Rows
+from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
+from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
-from services.api.coalescing import Coalescer
-from services.api.describing import describe
-from services.api.door import Door, handle
+from services.api.batching import Coalescer
 from services.api.hub import Hub
+from services.api.middleware import Door, handle
+from services.api.openapi import describe
 from services.api.problems import Problem
 from services.api.publishing import Publishing
 from services.api.report_store import open_report_store
 from services.api.routes import (
+    about,
     cancelling,
     dead_letters,
     events,
-    explaining,
     health,
     notifications,
     reports,
@@ -37,7 +37,7 @@ from services.api.routes import (
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
-from services.api.wiring import Reading, Wiring
+from services.api.state import Reading, Wiring
 
 DESCRIPTION = """
 Services say what happened; the right workers run; whoever waits is told.
@@ -76,7 +76,7 @@ def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Do
         users,
         reports,
         health,
-        explaining,
+        about,
     ):
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):

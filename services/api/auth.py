@@ -17,10 +17,10 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from streammesh.api_keys import LONGEST, ApiKey, ApiKeys
 from streammesh.errors import InvalidApiKey, MeshUnavailable
 
-from services.api.first_keys import bring_operators
+from services.api.bootstrap_keys import bring_operators
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
-from services.api.wiring import Reading, of_no_request, wiring_of
+from services.api.state import Reading, of_no_request, wiring_of
 
 log = structlog.get_logger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from streammesh.api_keys import ApiKey
-from streammesh.envelope import MAX_BATCH
+from streammesh.events.envelope import MAX_BATCH
 
 from services.api.problems import Problem
 

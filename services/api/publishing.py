@@ -15,21 +15,22 @@ from uuid import uuid5
 
 import orjson
 from starlette.types import Receive, Scope, Send
-from streammesh import envelope, names, sealed
+from streammesh import names
 from streammesh.api_keys import ApiKey
-from streammesh.envelope import BATCH, STRUCTURED, Defaults
 from streammesh.errors import EventTooLarge, FieldError, InvalidEvent
+from streammesh.events import encoded, envelope
+from streammesh.events.encoded import Sealed, seal
+from streammesh.events.envelope import BATCH, STRUCTURED, Defaults
+from streammesh.events.publisher import Published, publish_call
 from streammesh.keys import Keys
-from streammesh.sealed import Sealed, seal
 from streammesh.settings import MeshSettings
-from streammesh.streams.publish import Published, publish_call
 
-from services.api import bodies
+from services.api import request_body
 from services.api.auth import Authenticator, must_publish
-from services.api.bodies import Headers
-from services.api.coalescing import Coalescer, OutcomeUnknown
+from services.api.batching import Coalescer, OutcomeUnknown
 from services.api.limits import RateLimit
 from services.api.problems import Problem, unavailable
+from services.api.request_body import Headers
 from services.api.settings import ApiSettings
 
 ACCEPTED_TYPES = f"{STRUCTURED}, {BATCH}, or application/json"
@@ -49,18 +50,18 @@ class Publishing:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v1/events` as an ASGI application. Raises what the door makes problems of."""
-        headers = bodies.headers_of(scope)
+        headers = request_body.headers_of(scope)
         authorization = headers.get(b"authorization")
         key = self._auth.at_once(authorization) or await self._auth.authenticate(authorization)
-        bodies.refuse_encoding(headers)
-        media = bodies.media_type(headers)
+        request_body.refuse_encoding(headers)
+        media = request_body.media_type(headers)
         limit = self._mesh.max_event_bytes
         if media == BATCH:
-            bodies.refuse_charset(headers)
-            body = await bodies.read(receive, headers, self._api.max_batch_bytes, "a batch")
+            request_body.refuse_charset(headers)
+            body = await request_body.read(receive, headers, self._api.max_batch_bytes, "a batch")
             events = self._batch(body)
         else:
-            body = await bodies.read(receive, headers, limit, "an event")
+            body = await request_body.read(receive, headers, limit, "an event")
             events = [self._single(media, scope, headers, body, key)]
         published = await self.publish(key, events, len(body)) if events else []
         answer = ",".join(map(accepted_text, published))
@@ -87,7 +88,9 @@ class Publishing:
             ) from None
 
     def _batch(self, body: bytes) -> list[Sealed]:
-        events = sealed.from_batch(bodies.parse_json(body, self._api.max_batch_bytes, envelope.IN_BATCH))
+        events = encoded.from_batch(
+            request_body.parse_json(body, self._api.max_batch_bytes, envelope.IN_BATCH)
+        )
         limit = self._mesh.max_event_bytes
         if len(body) > limit:
             for i, event in enumerate(events):
@@ -102,14 +105,14 @@ class Publishing:
     def _single(self, media: str, scope: Scope, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
         limit = self._mesh.max_event_bytes
         if media == STRUCTURED:
-            bodies.refuse_charset(headers)
-            return sealed.from_dict(bodies.parse_json(body, limit))
+            request_body.refuse_charset(headers)
+            return encoded.from_dict(request_body.parse_json(body, limit))
         if not media.startswith("application/cloudevents"):
             if b"ce-type" in headers or b"ce-specversion" in headers or b"ce-id" in headers:
                 return _binary(scope, body, limit)
             if media and envelope.is_json(media):
-                bodies.refuse_charset(headers)
-                return _plain(bodies.parse_json(body, limit), headers, key)
+                request_body.refuse_charset(headers)
+                return _plain(request_body.parse_json(body, limit), headers, key)
         raise Problem(
             "unsupported-media-type",
             f"Send {ACCEPTED_TYPES}; anything else may be the data of an event whose attributes are in ce-* headers.",
@@ -160,12 +163,12 @@ def _plain(raw: object, headers: Headers, key: ApiKey) -> Sealed:
         raise InvalidEvent([FieldError("", f"is an array; send several events with content-type {BATCH}")])
     if isinstance(raw, dict) and raw.get("id") is None and b"idempotency-key" in headers:
         raw["id"] = idempotent_id(key.name, headers[b"idempotency-key"])
-    return sealed.from_dict(raw, defaults=Defaults(key.name, datetime.now(UTC)))
+    return encoded.from_dict(raw, defaults=Defaults(key.name, datetime.now(UTC)))
 
 
 def plain_id(scope: Scope, key: ApiKey) -> str | None:
     """The id that an `Idempotency-Key` of this request stands for; None when there is none."""
-    header = bodies.headers_of(scope).get(b"idempotency-key")
+    header = request_body.headers_of(scope).get(b"idempotency-key")
     return None if header is None else idempotent_id(key.name, header)
 
 
@@ -196,9 +199,9 @@ def _binary(scope: Scope, body: bytes, limit: int) -> Sealed:
     try:
         return seal(envelope.from_binary(attributes, body, limit))
     except EventTooLarge:
-        raise bodies.too_large(limit, "an event") from None
+        raise request_body.too_large(limit, "an event") from None
     except InvalidEvent as error:
         if error.errors[0].pointer == "":
-            raise bodies.of_body(error) from None
+            raise request_body.of_body(error) from None
         errors = [{"header": f"ce-{e.pointer.removeprefix('/')}", "detail": e.detail} for e in error.errors]
         raise Problem("invalid-event", f"{errors[0]['header']}: {errors[0]['detail']}", errors) from None

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from streammesh.rows import EventRow, TaskRow
+from streammesh.tasks.records import EventRow, TaskRow
 
-from services.api import bodies, problems
+from services.api import problems, request_body
 from services.api.problems import Problem
 
 REPORT_REQUESTED = "report.requested"
@@ -111,8 +111,8 @@ def checked(raw: Any) -> dict[str, Any]:
 
 async def read_form(request: Request, limit: int) -> tuple[dict[str, Any], str, bytes]:
     """A multipart form: its fields, the file's suffix, its bytes. Raises Problem."""
-    receive = bodies.limited(
-        request.receive, bodies.headers_of(request.scope), limit + FORM_OVERHEAD, "an upload"
+    receive = request_body.limited(
+        request.receive, request_body.headers_of(request.scope), limit + FORM_OVERHEAD, "an upload"
     )
     form_request = Request(request.scope, receive)
     try:
@@ -129,7 +129,7 @@ async def _taken_apart(form: FormData, limit: int) -> tuple[dict[str, Any], str,
         raise Problem("invalid-request", "/file: is missing", wrong)
     body = await file.read(limit + 1)
     if len(body) > limit:
-        raise bodies.too_large(limit, "an upload")
+        raise request_body.too_large(limit, "an upload")
     if not body:
         raise Problem("invalid-request", "/file: is empty", [{"pointer": "/file", "detail": "is empty"}])
     fields: dict[str, Any] = {

@@ -17,10 +17,10 @@ import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from services.api.door import Door
-from services.api.event_stream import ABORT
+from services.api.middleware import Door
 from services.api.problems import MEDIA_TYPE, Problem
 from services.api.settings import ApiSettings
+from services.api.sse import ABORT
 
 log = structlog.get_logger(__name__)
 

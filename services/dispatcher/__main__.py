@@ -7,23 +7,23 @@ from datetime import timedelta
 
 import structlog
 from streammesh import logs
-from streammesh.alive import show_life
+from streammesh.brokers.forwarder import Forwarder
 from streammesh.clock import SystemClock
-from streammesh.engine.app import make_app
-from streammesh.engine.encoder import Encoder
-from streammesh.engine.forwarding import Forwarder
 from streammesh.keys import Keys
-from streammesh.pausing import Holding
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
+from streammesh.redisio.heartbeat import show_life
 from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
-from streammesh.streams.due import DueSet
+from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.paused import Holding
+from streammesh.worker.app import make_app
+from streammesh.worker.message_encoder import Encoder
 
-from services.dispatcher.forwarders import Forwarders
-from services.dispatcher.janitor import Janitor
+from services.dispatcher.broker_forwarders import Forwarders
+from services.dispatcher.delayed import Promoter
 from services.dispatcher.lanes import Lanes, watch
-from services.dispatcher.promoter import Promoter
-from services.dispatcher.releaser import Releaser
+from services.dispatcher.reconciler import Janitor
+from services.dispatcher.resumer import Releaser
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)

@@ -17,13 +17,13 @@ import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
 from streammesh.clock import Clock, to_ms
+from streammesh.events.group_reader import Entry, GroupReader
+from streammesh.events.publisher import most_bytes
 from streammesh.keys import Keys
 from streammesh.running import keep_on
 from streammesh.settings import MeshSettings
-from streammesh.streams.handoff import HandedOver, handoff_call
-from streammesh.streams.publish import most_bytes
-from streammesh.streams.read import Entry, GroupReader
-from streammesh.subscriptions import Routes
+from streammesh.subscriptions.manifest import Routes
+from streammesh.tasks.handoff import HandedOver, handoff_call
 
 from services.dispatcher.planning import Broken, Encode, Plan, plan_batch
 from services.dispatcher.settings import DispatcherSettings

@@ -15,15 +15,15 @@ from typing import NamedTuple
 import redis.asyncio
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from streammesh.alive import process_name
 from streammesh.clock import Clock
+from streammesh.events.group_reader import GroupReader
 from streammesh.keys import UNCLAIMED, Keys
-from streammesh.manifests import Registered, lanes, read_registered
-from streammesh.pausing import read_paused
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
+from streammesh.redisio.heartbeat import process_name
 from streammesh.settings import MeshSettings
-from streammesh.streams.read import GroupReader
-from streammesh.subscriptions import Manifest, Routes
+from streammesh.subscriptions.manifest import Manifest, Routes
+from streammesh.subscriptions.registry import Registered, lanes, read_registered
+from streammesh.tasks.paused import read_paused
 
 from services.dispatcher.lane import Lane
 from services.dispatcher.planning import Encode

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from streammesh import envelope
 from streammesh.errors import InvalidEvent
-from streammesh.streams.handoff import Encoded, Handover
-from streammesh.streams.read import Entry
-from streammesh.subscriptions import Delivery, Routes, delivery
+from streammesh.events import envelope
+from streammesh.events.group_reader import Entry
+from streammesh.subscriptions.manifest import Delivery, Routes, delivery
+from streammesh.tasks.handoff import Encoded, Handover
 
 Encode = Callable[[Delivery, bytes, int], Encoded]
 

@@ -15,7 +15,7 @@ import structlog
 from celery import group
 from streammesh import Context, Keys, LeaseLost, Reject, Service
 from streammesh.clock import SystemClock
-from streammesh.redis_client import open_sync
+from streammesh.redisio.client import open_sync
 from streammesh.settings import load_settings
 
 from services.report_worker import workflow

@@ -10,10 +10,10 @@ import argparse
 import sys
 
 from streammesh import logs
-from streammesh.engine.beat import BeatThread, run_beat
 from streammesh.errors import InvalidSchedule
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
+from streammesh.worker.beat import BeatThread, run_beat
 
 from services.scheduler.alerting import watch_in_a_thread
 from services.scheduler.handlers import alert_settings, celery_app, own_settings, service

@@ -12,10 +12,10 @@ from typing import Any
 import redis.asyncio
 import structlog
 from streammesh import Keys, Service
-from streammesh.engine.beat import FILE_SETTING, SCHEDULER
-from streammesh.redis_client import open_async
+from streammesh.events.retention import trim
+from streammesh.redisio.client import open_async
 from streammesh.settings import load_settings
-from streammesh.streams.trim import trim
+from streammesh.worker.beat import FILE_SETTING, SCHEDULER
 
 from services.scheduler.alerting import ALERT_RAISED
 from services.scheduler.health import report

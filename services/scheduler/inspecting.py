@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import redis.asyncio
-from streammesh.alive import alive
 from streammesh.keys import Keys
-from streammesh.manifests import lanes, read_domains, read_manifests
-from streammesh.schedule_store import BEAT
+from streammesh.redisio.heartbeat import alive
+from streammesh.schedules.store import BEAT
+from streammesh.subscriptions.registry import lanes, read_domains, read_manifests
 
 from services.scheduler.health import RedisState, ServiceState, Snapshot
 

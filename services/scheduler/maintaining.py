@@ -6,12 +6,12 @@ import time
 from datetime import timedelta
 
 import redis.asyncio
-from streammesh.alive import FORGET_MS
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
+from streammesh.events.retention import forget_consumers
 from streammesh.keys import Keys
-from streammesh.manifests import read_domains, read_manifests
-from streammesh.schedule_store import BEAT
-from streammesh.streams.trim import forget_consumers
+from streammesh.redisio.heartbeat import FORGET_MS
+from streammesh.schedules.store import BEAT
+from streammesh.subscriptions.registry import read_domains, read_manifests
 
 from services.scheduler.inspecting import STEPS
 

@@ -6,28 +6,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streammesh.context import Context
-    from streammesh.envelope import Event
     from streammesh.errors import InvalidEvent, LeaseLost, MeshError, MeshUnavailable, Reject, Retry
+    from streammesh.events.envelope import Event
+    from streammesh.events.publisher import Publisher, SyncPublisher
     from streammesh.keys import Keys
     from streammesh.service import Service
     from streammesh.settings import MeshSettings
-    from streammesh.streams import Publisher, SyncPublisher
+    from streammesh.tasks.context import Context
 
 _PUBLIC = {
-    "Context": "context",
-    "Event": "envelope",
+    "Context": "tasks.context",
+    "Event": "events.envelope",
     "InvalidEvent": "errors",
     "Keys": "keys",
     "LeaseLost": "errors",
     "MeshError": "errors",
     "MeshSettings": "settings",
     "MeshUnavailable": "errors",
-    "Publisher": "streams",
+    "Publisher": "events.publisher",
     "Reject": "errors",
     "Retry": "errors",
     "Service": "service",
-    "SyncPublisher": "streams",
+    "SyncPublisher": "events.publisher",
 }
 
 __all__ = [

@@ -94,3 +94,7 @@ class InvalidApiKey(MeshError):
 
 class ApiKeyExists(MeshError):
     """The name of an API key is taken. Nothing was stored."""
+
+
+class Stopped(Exception):
+    """The handler was stopped because its task is wanted cancelled."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 import uvloop
 
-from streammesh.redis_client import is_unavailable
+from streammesh.redisio.client import is_unavailable
 
 log = structlog.get_logger(__name__)
 NEW_OBJECTS = 10_000  # between looks at the youngest; Python's 700 is a look every few tasks

@@ -9,15 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from streammesh import logs
-from streammesh.binding import Binding, bind
-from streammesh.engine.app import MeshCelery, make_app
-from streammesh.engine.delivery import DeliveryTask
-from streammesh.engine.plumbing import Plumbing
-from streammesh.engine.worker import PoolKind, run_worker
-from streammesh.engine.workflow import WorkflowTasks
-from streammesh.retry import RetryPolicy
 from streammesh.settings import MeshSettings, mesh_settings, parse_duration
-from streammesh.subscriptions import Manifest, Subscription, check
+from streammesh.subscriptions.manifest import Manifest, Subscription, check
+from streammesh.tasks.handler import Binding, bind
+from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.worker.app import MeshCelery, make_app
+from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.resources import Plumbing
+from streammesh.worker.run import PoolKind, run_worker
+from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
 Seconds = float | str | timedelta

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from streammesh.embedded import EmbeddedServer
-from streammesh.engine.transport import broker_url
+from streammesh.transport.transport import broker_url
 
 from tests.celery_suite import source
 from tests.celery_suite.pool_plugin import POOL

@@ -16,10 +16,10 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
-from streammesh.alive import FRESH_MS
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
-from streammesh.rows import parse_event
+from streammesh.redisio.heartbeat import FRESH_MS
+from streammesh.tasks.records import parse_event
 from streammesh.testing.waiting import wait_until
 
 from tests.faults.load import History, is_near

@@ -8,17 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
-from streammesh import envelope
 from streammesh.clock import SystemClock
+from streammesh.events import envelope
+from streammesh.events.group_reader import GroupReader
+from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
 from streammesh.lua import run
-from streammesh.manifests import register_call
-from streammesh.redis_client import open_async
-from streammesh.streams import Publisher
-from streammesh.streams.due import DueSet
-from streammesh.streams.handoff import Encoded
-from streammesh.streams.read import GroupReader
-from streammesh.subscriptions import Manifest, Routes, Subscription
+from streammesh.redisio.client import open_async
+from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
+from streammesh.subscriptions.registry import register_call
+from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.handoff import Encoded
 from streammesh.testing.waiting import wait_until
 
 from services.dispatcher.lane import Lane

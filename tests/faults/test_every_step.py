@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 
 import orjson
 import pytest
-from streammesh import Context, Reject, envelope
-from streammesh.binding import bind
+from streammesh import Context, Reject
 from streammesh.clock import SystemClock
-from streammesh.engine.attempt import Ask, Delivering, Handle, attempt_steps
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS, Keys
-from streammesh.ledger import Ledger, QueuePlace, TaskRef
 from streammesh.lua import run
-from streammesh.manifests import register_call
-from streammesh.retry import RetryPolicy
-from streammesh.rows import Rows
-from streammesh.streams import Publisher
-from streammesh.streams.due import DueSet
-from streammesh.streams.handoff import Encoded, Handover, handoff_call
-from streammesh.subscriptions import Manifest, Subscription, plan
+from streammesh.subscriptions.manifest import Manifest, Subscription, plan
+from streammesh.subscriptions.registry import register_call
+from streammesh.tasks.attempt import Ask, Delivering, Handle, attempt_steps
+from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.handler import bind
+from streammesh.tasks.handoff import Encoded, Handover, handoff_call
+from streammesh.tasks.ledger import Ledger, QueuePlace, TaskRef
+from streammesh.tasks.records import Rows
+from streammesh.tasks.retry_policy import RetryPolicy
 
 pytestmark = pytest.mark.faults
 WANTS = Subscription("mail", "mail.welcome", "user.registered")

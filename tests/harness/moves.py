@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis.asyncio
-from streammesh import envelope, lua
+from streammesh import lua
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS, Keys
-from streammesh.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
-from streammesh.manifests import register_call
-from streammesh.rows import Rows, TaskRow
 from streammesh.settings import MeshSettings
-from streammesh.streams import Publisher
-from streammesh.streams.handoff import Encoded, Handover, handoff_call
-from streammesh.subscriptions import Manifest, Subscription, plan
+from streammesh.subscriptions.manifest import Manifest, Subscription, plan
+from streammesh.subscriptions.registry import register_call
+from streammesh.tasks.handoff import Encoded, Handover, handoff_call
+from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
+from streammesh.tasks.records import Rows, TaskRow
 
 SERVICE = "billing"
 BILL = Subscription(SERVICE, "billing.bill", "order.placed")

@@ -13,12 +13,12 @@ import pytest
 import redis.asyncio
 from streammesh.dead_letters import DeadLetters
 from streammesh.embedded import EmbeddedServer
+from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
 from streammesh.notifications import NotificationLog
-from streammesh.redis_client import open_async
-from streammesh.rows import Rows, TaskRow
+from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
-from streammesh.streams import Publisher
+from streammesh.tasks.records import Rows, TaskRow
 from streammesh.testing.waiting import wait_until
 
 from tests.harness import brokers

@@ -10,12 +10,13 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from streammesh import envelope, lua
-from streammesh.blocking import Blocking
+from streammesh import lua
 from streammesh.embedded import EmbeddedServer
-from streammesh.redis_client import open_sync
-from streammesh.sealed import seal
-from streammesh.streams.publish import publish_call
+from streammesh.events import envelope
+from streammesh.events.encoded import seal
+from streammesh.events.publisher import publish_call
+from streammesh.redisio.blocking import Blocking
+from streammesh.redisio.client import open_sync
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 from streammesh import lua
-from streammesh.pausing import Holding, pause_call, read_paused
+from streammesh.tasks.paused import Holding, pause_call, read_paused
 from streammesh.testing.waiting import wait_until
 
 from tests.probe.record import runs, switch

@@ -7,9 +7,9 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.cancelling import cancel_call
-from streammesh.engine.app import make_app
+from streammesh.tasks.cancellation import cancel_call
 from streammesh.testing.waiting import wait_until
+from streammesh.worker.app import make_app
 
 from tests.probe.record import runs
 

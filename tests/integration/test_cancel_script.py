@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 from streammesh import lua, names
-from streammesh.cancelling import CANCELLED, cancel_call
-from streammesh.ledger import ANYBODYS, Failure
+from streammesh.tasks.cancellation import CANCELLED, cancel_call
+from streammesh.tasks.ledger import ANYBODYS, Failure
 
 from tests.harness.moves import SERVICE, Moves
 

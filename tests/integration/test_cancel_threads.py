@@ -6,7 +6,7 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.cancelling import cancel_call
+from streammesh.tasks.cancellation import cancel_call
 from streammesh.testing.waiting import wait_until
 
 from tests.integration.test_cancel import task_of

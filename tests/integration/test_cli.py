@@ -16,7 +16,7 @@ from click.testing import Result
 from streammesh.api_keys import ApiKeys
 from streammesh.cli.commands import app
 from streammesh.embedded import free_port
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
 from streammesh.testing.waiting import wait_until_sync
 from typer.testing import CliRunner
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from streammesh import envelope
 from streammesh.clock import rfc3339
-from streammesh.streams import Publisher
-from streammesh.streams.due import BROKEN_AGAIN_MS, DueSet
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
+from streammesh.tasks.delayed import BROKEN_AGAIN_MS, DueSet
 
 
 async def test_a_delayed_event_whose_stream_is_something_else_waits_and_the_next_one_goes(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from streammesh.errors import InvalidManifest
+from streammesh.events.group_reader import GroupReader
+from streammesh.events.publisher import Publisher
 from streammesh.lua import run
-from streammesh.manifests import lanes, read_domains, read_manifests, register_call
-from streammesh.streams import Publisher
-from streammesh.streams.read import GroupReader
-from streammesh.subscriptions import Manifest, Subscription
+from streammesh.subscriptions.manifest import Manifest, Subscription
+from streammesh.subscriptions.registry import lanes, read_domains, read_manifests, register_call
 
 
 def wanting(*types: str) -> Manifest:

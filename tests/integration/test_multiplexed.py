@@ -9,13 +9,14 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from streammesh import envelope, lua
+from streammesh import lua
 from streammesh.embedded import EmbeddedServer
-from streammesh.ledger import Ledger, QueuePlace, TaskRef
-from streammesh.multiplexed import Multiplexed
-from streammesh.redis_client import open_async
-from streammesh.sealed import seal
-from streammesh.streams.publish import publish_call
+from streammesh.events import envelope
+from streammesh.events.encoded import seal
+from streammesh.events.publisher import publish_call
+from streammesh.redisio.client import open_async
+from streammesh.redisio.pipeline import Multiplexed
+from streammesh.tasks.ledger import Ledger, QueuePlace, TaskRef
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streammesh.alive import alive
 from streammesh.cli.up import find_services
+from streammesh.redisio.heartbeat import alive
 from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess

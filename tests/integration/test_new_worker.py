@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from streammesh.alive import alive
 from streammesh.cli.commands import app
+from streammesh.redisio.heartbeat import alive
 from streammesh.testing.waiting import wait_until
 from typer.testing import CliRunner
 

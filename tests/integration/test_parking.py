@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from streammesh import lua
-from streammesh.cancelling import cancel_call
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
-from streammesh.engine.parking import park, put_back
-from streammesh.engine.queue_calls import QueueCalls, Read
+from streammesh.tasks.cancellation import cancel_call
+from streammesh.transport.dead_lettering import park, put_back
+from streammesh.transport.scripts import QueueCalls, Read
 
 from tests.harness.moves import SERVICE, Moves
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from streammesh import envelope
 from streammesh.errors import EventConflict
-from streammesh.streams import Publisher
-from streammesh.streams.due import DueSet
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
+from streammesh.tasks.delayed import DueSet
 
 
 @pytest.fixture

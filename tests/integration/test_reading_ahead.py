@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from streammesh import envelope
-from streammesh.streams import Publisher
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
 from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import MeshProcess

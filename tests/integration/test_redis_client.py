@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from streammesh.embedded import EmbeddedServer
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 
 

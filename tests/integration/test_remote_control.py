@@ -8,8 +8,8 @@ import time
 
 import pytest
 from streammesh import names
-from streammesh.engine.app import make_app
 from streammesh.testing.waiting import wait_until
+from streammesh.worker.app import make_app
 
 from tests.probe.record import runs
 

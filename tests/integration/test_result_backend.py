@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from streammesh.engine.app import make_app
-from streammesh.engine.result_backend import MeshBackend
+from streammesh.worker.app import make_app
+from streammesh.worker.result_backend import MeshBackend
 
 KEYS = ("j", "t", "s", "d", "g", "c")  # results, difference, size, done parts, group, claim
 SECONDS = 1  # that a claim lasts

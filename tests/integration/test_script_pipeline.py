@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from streammesh import envelope, lua
+from streammesh import lua
 from streammesh.errors import EventConflict
-from streammesh.sealed import seal
-from streammesh.streams.publish import publish_call
+from streammesh.events import envelope
+from streammesh.events.encoded import seal
+from streammesh.events.publisher import publish_call
 
 
 async def test_the_refusal_of_one_call_is_not_the_refusal_of_the_others(mesh_redis, mesh_keys, mesh_settings):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from streammesh.embedded import EmbeddedServer, find_server, free_port
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.testing.waiting import wait_until
 

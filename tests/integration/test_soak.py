@@ -11,11 +11,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from streammesh import envelope
-from streammesh.engine.app import make_app
+from streammesh.events import envelope
+from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS
-from streammesh.streams import Publisher
 from streammesh.testing.waiting import wait_until
+from streammesh.worker.app import make_app
 
 SERVICES = ["tests.probe"]
 MANY = int(os.environ.get("SOAK", "8000"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import redis.exceptions
 import trustme
-from streammesh.redis_client import open_async, open_sync
+from streammesh.redisio.client import open_async, open_sync
 from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import MeshProcess

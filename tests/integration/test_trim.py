@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from streammesh.events import retention as trimming
+from streammesh.events.retention import forget_consumers, trim
 from streammesh.keys import Keys
-from streammesh.redis_client import open_async
-from streammesh.streams import trim as trimming
-from streammesh.streams.trim import forget_consumers, trim
+from streammesh.redisio.client import open_async
 
 HOUR = timedelta(hours=1)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from streammesh import lua
 from streammesh.dead_letters import DeadLetterFilter, Replaying
-from streammesh.engine.app import make_app
-from streammesh.engine.capture import CapturingProducer
-from streammesh.engine.queue_wire import encode
-from streammesh.manifests import read_manifests, register_call
-from streammesh.subscriptions import Manifest, Subscription
+from streammesh.subscriptions.manifest import Manifest, Subscription
+from streammesh.subscriptions.registry import read_manifests, register_call
 from streammesh.testing.waiting import wait_until
+from streammesh.transport.codec import encode
+from streammesh.worker.app import make_app
+from streammesh.worker.message_capture import CapturingProducer
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs

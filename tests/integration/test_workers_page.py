@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streammesh.alive import alive
-from streammesh.envelope import Event
-from streammesh.subscriptions import Manifest, Subscription, check, fits
+from streammesh.events.envelope import Event
+from streammesh.redisio.heartbeat import alive
+from streammesh.subscriptions.manifest import Manifest, Subscription, check, fits
 from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess

@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 from celery import Celery
-from streammesh.engine.transport import broker_url, install
+from streammesh.transport.transport import broker_url, install
 
 from tests.probe.record import record
 
@@ -19,7 +19,7 @@ LEASE_OPTIONS = {"max_deliveries": 3}
 def make_app(redis_url: str, namespace: str, lease: float, prefetch: int = 1) -> Celery:
     """A Celery app with the tasks below, on a mesh of the test's own."""
     install()
-    app = Celery("plain", set_as_current=False, amqp="streammesh.engine.reconnecting:SteadyAMQP")
+    app = Celery("plain", set_as_current=False, amqp="streammesh.worker.reconnection:SteadyAMQP")
     app.conf.update(
         broker_url=broker_url(redis_url),
         result_backend=redis_url,

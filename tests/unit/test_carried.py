@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import orjson
 import pytest
-from streammesh.engine.carried import SINCE_HEADER, TAG, fields_of, priority_here, priority_there, tag_of
+from streammesh.brokers.copies import SINCE_HEADER, TAG, fields_of, priority_here, priority_there, tag_of
 
 RABBITMQ, LISTS = SimpleNamespace(confirm_select=None), SimpleNamespace()
 

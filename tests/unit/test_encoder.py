@@ -6,14 +6,14 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streammesh import envelope
-from streammesh.engine.app import make_app
-from streammesh.engine.capture import CapturingProducer
-from streammesh.engine.encoder import HARD_AFTER_SOFT, Encoder
-from streammesh.engine.queue_wire import decode, encode
+from streammesh.events import envelope
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.subscriptions import Delivery, Subscription
+from streammesh.subscriptions.manifest import Delivery, Subscription
+from streammesh.transport.codec import decode, encode
+from streammesh.worker.app import make_app
+from streammesh.worker.message_capture import CapturingProducer
+from streammesh.worker.message_encoder import HARD_AFTER_SOFT, Encoder
 
 SETTINGS = MeshSettings(_env_file=None)
 APP = make_app("dispatcher", SETTINGS)

@@ -9,8 +9,8 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streammesh import envelope
 from streammesh.errors import EventTooLarge, InvalidEvent, MalformedJson
+from streammesh.events import envelope
 
 GOOD = {
     "specversion": "1.0",

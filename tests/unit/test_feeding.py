@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from streammesh.engine.feeding import SHORT, Feeding
+from streammesh.worker.prefork_feed import SHORT, Feeding
 
 
 class Clock:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
-from streammesh.engine import wire_json
-from streammesh.engine.known_heads import MOST, KnownHeads
-from streammesh.engine.queue_wire import decode
+from streammesh.transport import wire_json
+from streammesh.transport.codec import decode
+from streammesh.transport.codec_cache import MOST, KnownHeads
 
 ONE, OTHER = "fac1ea0a-2d62-59fa-ace3-af31c742d68c", "0a1b2c3d-0000-4000-8000-00000000002a"
 

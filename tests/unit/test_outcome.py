@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streammesh.engine.outcome import MAX_LOST, GiveUp, TryAgain, after_error, lost_too_often
 from streammesh.errors import Reject, Retry
-from streammesh.retry import RetryPolicy
+from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.tasks.verdict import MAX_LOST, GiveUp, TryAgain, after_error, lost_too_often
 
 POLICY = RetryPolicy(retries=3, base=timedelta(seconds=2), cap=timedelta(seconds=60))
 

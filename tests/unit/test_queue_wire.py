@@ -21,11 +21,11 @@ from kombu import Connection
 from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
 from kombu.utils import json as kombu_json
-from streammesh.engine import unpacking, wire_json
-from streammesh.engine.capture import CapturingProducer
-from streammesh.engine.queue_wire import Place, decode, encode, make_tag, parse_tag
-from streammesh.engine.stream_message import StreamMessage
 from streammesh.errors import Malformed
+from streammesh.transport import unpacking, wire_json
+from streammesh.transport.codec import Place, decode, encode, make_tag, parse_tag
+from streammesh.transport.message import StreamMessage
+from streammesh.worker.message_capture import CapturingProducer
 
 ENTRY = "1763790000000-0"
 

@@ -6,10 +6,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streammesh import envelope, sealed
-from streammesh.attributes import MAX_ATTRIBUTE
 from streammesh.errors import InvalidEvent
-from streammesh.sealed import seal
+from streammesh.events import encoded, envelope
+from streammesh.events.encoded import seal
+from streammesh.events.validation import MAX_ATTRIBUTE
 
 GOOD = {
     "specversion": "1.0",
@@ -76,7 +76,7 @@ def the_long_way(raw):
 
 def the_short_way(raw):
     try:
-        return sealed.from_batch([orjson.loads(orjson.dumps(raw))])[0]
+        return encoded.from_batch([orjson.loads(orjson.dumps(raw))])[0]
     except InvalidEvent as error:
         return error.errors
 
@@ -89,9 +89,9 @@ def test_a_batch_is_judged_and_stored_as_single_events_are(changes, without):
 
     long, short = the_long_way(raw), the_short_way(raw)
 
-    if raw["time"] is None and isinstance(long, sealed.Sealed):  # each was given its own time
+    if raw["time"] is None and isinstance(long, encoded.Sealed):  # each was given its own time
         assert (short[:5], envelope.from_json(short.json).digest()) == (long[:5], long.digest)
-    elif isinstance(long, sealed.Sealed):
+    elif isinstance(long, encoded.Sealed):
         assert (short[:5], orjson.loads(short.json)) == (long[:5], orjson.loads(long.json))
     else:
         assert short == long
@@ -100,7 +100,7 @@ def test_a_batch_is_judged_and_stored_as_single_events_are(changes, without):
 def test_what_is_stored_can_be_read_and_has_the_same_digest():
     raw = {**GOOD, "subject": "order/1", "data": {"b": 1, "a": {"d": [], "c": None}}}
 
-    stored = sealed.from_dict(dict(raw))
+    stored = encoded.from_dict(dict(raw))
     event = envelope.from_json(stored.json)
 
     assert event == envelope.from_dict(raw)
@@ -111,13 +111,13 @@ def test_what_is_stored_can_be_read_and_has_the_same_digest():
 def test_events_of_a_batch_without_a_time_are_given_one():
     raw = {name: value for name, value in GOOD.items() if name != "time"}
 
-    for stored in sealed.from_batch([dict(raw), {**raw, "time": None}, {**raw, "priority": 3}]):
+    for stored in encoded.from_batch([dict(raw), {**raw, "time": None}, {**raw, "priority": 3}]):
         assert envelope.from_json(stored.json).time.endswith("Z")
 
 
 def test_every_wrong_event_of_a_batch_is_named_and_none_is_taken():
     with pytest.raises(InvalidEvent) as refused:
-        sealed.from_batch([dict(GOOD), {**GOOD, "type": "x\n"}, 7])
+        encoded.from_batch([dict(GOOD), {**GOOD, "type": "x\n"}, 7])
 
     assert pointers(refused) == ["/1/type", "/2"]
 
@@ -125,10 +125,10 @@ def test_every_wrong_event_of_a_batch_is_named_and_none_is_taken():
 @pytest.mark.parametrize("raw", [{}, None, [dict(GOOD) for _ in range(1001)]])
 def test_a_batch_is_a_list_of_at_most_a_thousand_events(raw):
     with pytest.raises(InvalidEvent):
-        sealed.from_batch(raw)
+        encoded.from_batch(raw)
 
 
 def test_long_texts_are_not_remembered():
     for field in ("type", "time"):
         with pytest.raises(InvalidEvent):
-            sealed.from_dict({**GOOD, field: "x" * (MAX_ATTRIBUTE + 1)})
+            encoded.from_dict({**GOOD, field: "x" * (MAX_ATTRIBUTE + 1)})

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from streammesh import envelope
 from streammesh.errors import InvalidManifest
-from streammesh.subscriptions import Manifest, Routes, Subscription, check, fits, plan
+from streammesh.events import envelope
+from streammesh.subscriptions.manifest import Manifest, Routes, Subscription, check, fits, plan
 
 EVENT = envelope.make(
     "order.line.added",

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from streammesh import lua
-from streammesh.cancelling import cancel_call
+from streammesh.tasks.cancellation import cancel_call
 
 from services.api.auth import Caller
-from services.api.describing import READ, answers, json_answer
+from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
-from services.api.shapes import EXAMPLE_TASK
-from services.api.wiring import wiring_of
+from services.api.schemas import EXAMPLE_TASK
+from services.api.state import wiring_of
 
 router = APIRouter(tags=["tasks"])
 LONGEST_ID = 64

@@ -15,12 +15,10 @@ from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, R
 from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
-from services.api import bodies, problems
+from services.api import problems, request_body
 from services.api.auth import Caller
-from services.api.describing import READ, answers, body, json_answer, schema_of
-from services.api.problems import Problem
-from services.api.routes.answer import as_json
-from services.api.routes.dead_letters_described import (
+from services.api.openapi import READ, answers, body, json_answer, schema_of
+from services.api.openapi_dead_letters import (
     CHOICES,
     EXAMPLE_DROPPED,
     EXAMPLE_LETTER,
@@ -33,7 +31,9 @@ from services.api.routes.dead_letters_described import (
     Replay,
     ReplayDone,
 )
-from services.api.wiring import Reading, Wiring, wiring_of
+from services.api.problems import Problem
+from services.api.routes.answer import as_json
+from services.api.state import Reading, Wiring, wiring_of
 
 C = TypeVar("C", bound=Choice)
 router = APIRouter(tags=["dead letters"])
@@ -188,7 +188,7 @@ async def _chosen(request: Request, key: ApiKey, shape: type[C]) -> tuple[Wiring
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
     wiring = wiring_of(request)
-    raw = await bodies.read_json(request.scope, request.receive, BODY_LIMIT)
+    raw = await request_body.read_json(request.scope, request.receive, BODY_LIMIT)
     try:
         chosen = shape.model_validate(raw)
     except ValidationError as error:

@@ -9,18 +9,18 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
-from streammesh.manifests import read_manifests
 from streammesh.names import TYPE_LENGTH
+from streammesh.subscriptions.registry import read_manifests
 
 from services.api.auth import Caller
-from services.api.describing import READ, WRITTEN, answers, json_answer
+from services.api.documents import event_document
+from services.api.event_pages import MOST, Cursor, list_recent
+from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
+from services.api.openapi import READ, WRITTEN, answers, json_answer
+from services.api.openapi_events import DESCRIPTION, OPENAPI
 from services.api.problems import Problem
-from services.api.recent import MOST, Cursor, list_recent
 from services.api.routes.answer import as_json
-from services.api.routes.finding import EventId, SourceParameter, find_row, must_read, read_event
-from services.api.routes.publishing_described import DESCRIPTION, OPENAPI
-from services.api.routes.standing import event_document
-from services.api.shapes import (
+from services.api.schemas import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
     EXAMPLE_ID,
@@ -31,7 +31,7 @@ from services.api.shapes import (
     EventPage,
     EventState,
 )
-from services.api.wiring import wiring_of
+from services.api.state import wiring_of
 
 router = APIRouter(tags=["events"])
 

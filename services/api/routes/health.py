@@ -6,14 +6,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
-from streammesh.alive import FRESH_MS, alive
 from streammesh.errors import MeshUnavailable
+from streammesh.redisio.heartbeat import FRESH_MS, alive
 
-from services.api.describing import ALWAYS, answers, json_answer
+from services.api.openapi import ALWAYS, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
-from services.api.shapes import Alive, Ready
-from services.api.wiring import Wiring, wiring_of
+from services.api.schemas import Alive, Ready
+from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["health"])
 

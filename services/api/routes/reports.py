@@ -9,13 +9,14 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 from streammesh import names
 from streammesh.api_keys import ApiKey
-from streammesh.rows import EventRow, TaskRow
-from streammesh.sealed import seal
-from streammesh.streams.publish import build
+from streammesh.events.encoded import seal
+from streammesh.events.publisher import build
+from streammesh.tasks.records import EventRow, TaskRow
 
-from services.api import bodies, ranges
+from services.api import ranges, request_body
 from services.api.auth import Caller, must_publish
-from services.api.describing import READ, WRITTEN, answers, body, json_answer, schema_of
+from services.api.documents import event_links
+from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
 from services.api.problems import Problem
 from services.api.publishing import accepted, plain_id
 from services.api.reports import (
@@ -30,9 +31,8 @@ from services.api.reports import (
     state_of,
 )
 from services.api.routes.answer import as_json
-from services.api.routes.standing import event_links
-from services.api.shapes import EXAMPLE_ACCEPTED, EXAMPLE_ID, ReportAccepted, ReportState
-from services.api.wiring import Wiring, wiring_of
+from services.api.schemas import EXAMPLE_ACCEPTED, EXAMPLE_ID, ReportAccepted, ReportState
+from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["reports"])
 
@@ -88,9 +88,9 @@ async def ask(request: Request, key: Caller) -> Response:
     """Publishes `report.requested`; the report's id is the event's id."""
     wiring = wiring_of(request)
     must_publish(key, REPORT_REQUESTED)  # before anything is uploaded
-    headers = bodies.headers_of(request.scope)
-    bodies.refuse_encoding(headers)
-    if bodies.media_type(headers) == "multipart/form-data":
+    headers = request_body.headers_of(request.scope)
+    request_body.refuse_encoding(headers)
+    if request_body.media_type(headers) == "multipart/form-data":
         fields, suffix, file = await read_form(request, wiring.api.max_upload_bytes)
         report_id = _report_id(fields, request, key)
         path = f"uploads/{report_id}.{suffix}"
@@ -99,7 +99,7 @@ async def ask(request: Request, key: Caller) -> Response:
         await wiring.reports.upload(report_id, suffix, file)
     else:
         limit = wiring.mesh.max_event_bytes
-        raw = await bodies.read_json(request.scope, request.receive, limit)
+        raw = await request_body.read_json(request.scope, request.receive, limit)
         data = checked(raw)
         report_id = data["report_id"] = _report_id(data, request, key)
     event = build(key.name, REPORT_REQUESTED, data, id=report_id, subject=f"report/{report_id}")

@@ -10,16 +10,16 @@ from starlette.responses import Response
 from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
-from streammesh.manifests import read_manifests
-from streammesh.pausing import Holding, Pause, pause_call, read_paused
-from streammesh.subscriptions import Subscription
+from streammesh.subscriptions.manifest import Subscription
+from streammesh.subscriptions.registry import read_manifests
+from streammesh.tasks.paused import Holding, Pause, pause_call, read_paused
 
-from services.api import bodies, problems
+from services.api import problems, request_body
 from services.api.auth import Caller
-from services.api.describing import READ, answers, body, json_answer, schema_of
+from services.api.openapi import READ, answers, body, json_answer, schema_of
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
-from services.api.wiring import Wiring, wiring_of
+from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["subscriptions"])
 BODY_LIMIT = 16_384
@@ -119,7 +119,7 @@ async def subscriptions(
 async def pause(request: Request, key: Caller, task: Task) -> Response:
     """Needs an admin key. What runs runs on; what has not begun is set aside until it is resumed."""
     _must_be_admin(key)
-    raw = await bodies.read_json(request.scope, request.receive, BODY_LIMIT)
+    raw = await request_body.read_json(request.scope, request.receive, BODY_LIMIT)
     try:
         reason = PauseRequest.model_validate(raw).reason
     except ValidationError as error:

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from services.api.auth import Caller
-from services.api.describing import READ, answers, json_answer
+from services.api.documents import task_document
+from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
-from services.api.routes.standing import task_document
-from services.api.shapes import EXAMPLE_TASK, TASK_DOCUMENT, Task
-from services.api.wiring import wiring_of
+from services.api.schemas import EXAMPLE_TASK, TASK_DOCUMENT, Task
+from services.api.state import wiring_of
 
 router = APIRouter(tags=["tasks"])
 LONGEST_ID = 64

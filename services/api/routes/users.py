@@ -8,16 +8,16 @@ from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Path, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
-from streammesh.sealed import seal
-from streammesh.streams.publish import build
+from streammesh.events.encoded import seal
+from streammesh.events.publisher import build
 
-from services.api import bodies, problems
+from services.api import problems, request_body
 from services.api.auth import Caller
-from services.api.describing import WRITTEN, answers, body, json_answer, schema_of
+from services.api.openapi import WRITTEN, answers, body, json_answer, schema_of
 from services.api.publishing import accepted, plain_id
 from services.api.routes.answer import as_json
-from services.api.shapes import EXAMPLE_ACCEPTED, Accepted
-from services.api.wiring import wiring_of
+from services.api.schemas import EXAMPLE_ACCEPTED, Accepted
+from services.api.state import wiring_of
 
 router = APIRouter(tags=["users"])
 USER_REGISTERED = "user.registered"
@@ -68,7 +68,7 @@ async def welcome_email(
 ) -> Response:
     """Publishes `user.registered` with subject `user/<user_id>`; the e-mail worker sends it."""
     wiring = wiring_of(request)
-    raw = await bodies.read_json(request.scope, request.receive, wiring.mesh.max_event_bytes)
+    raw = await request_body.read_json(request.scope, request.receive, wiring.mesh.max_event_bytes)
     try:
         wanted = WelcomeEmail.model_validate(raw)
     except ValidationError as error:

@@ -8,14 +8,15 @@ from typing import Any
 
 import redis.asyncio
 from redis.exceptions import ResponseError
-from streammesh import envelope, lua
-from streammesh.envelope import Event
+from streammesh import lua
+from streammesh.events import envelope
+from streammesh.events.envelope import Event
 from streammesh.keys import WORKERS, Keys
-from streammesh.ledger import Failure, Ledger, QueuePlace, TaskRef
-from streammesh.manifests import read_manifests, register_call
 from streammesh.settings import MeshSettings
-from streammesh.streams.handoff import Encoded, Handover, handoff_call
-from streammesh.subscriptions import Manifest, Subscription, plan
+from streammesh.subscriptions.manifest import Manifest, Subscription, plan
+from streammesh.subscriptions.registry import read_manifests, register_call
+from streammesh.tasks.handoff import Encoded, Handover, handoff_call
+from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef
 
 
 @dataclass

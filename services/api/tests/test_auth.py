@@ -12,8 +12,8 @@ from services.api.auth import Authenticator
 from services.api.limits import RateLimit
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
+from services.api.state import Reading
 from services.api.tests.expecting import assert_problem
-from services.api.wiring import Reading
 
 EVENT = {"type": "order.placed"}
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from streammesh import lua
-from streammesh.ledger import Failure, dead_letter
+from streammesh.tasks.ledger import Failure, dead_letter
 
-from services.api.routes.dead_letters_described import (
+from services.api.openapi_dead_letters import (
     DeadLetterDocument,
     DeadLetterPage,
     Dropped,

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from streammesh import envelope, plain_json
-from streammesh.envelope import BATCH, STRUCTURED
+from streammesh import plain_json
+from streammesh.events import envelope
+from streammesh.events.envelope import BATCH, STRUCTURED
 
 from services.api.tests.expecting import assert_problem
 

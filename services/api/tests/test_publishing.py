@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from streammesh import envelope
-from streammesh.envelope import BATCH, STRUCTURED
-from streammesh.streams import Published
+from streammesh.events import envelope
+from streammesh.events.envelope import BATCH, STRUCTURED
+from streammesh.events.publisher import Published
 
 from services.api.publishing import accepted, accepted_text
 from services.api.tests.expecting import assert_problem

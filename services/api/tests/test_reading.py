@@ -6,10 +6,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from streammesh import envelope
-from streammesh.envelope import BATCH
+from streammesh.events import envelope
+from streammesh.events.envelope import BATCH
 
-from services.api.shapes import EventPage, EventState, Task
+from services.api.schemas import EventPage, EventState, Task
 from services.api.tests.expecting import assert_problem
 
 
@@ -216,7 +216,7 @@ class TestRecent:
             {"limit": 0},
             {"limit": 201},
             {"limit": "x"},
-            {"type": "A B"},
+            {"type": "x" * 257},
             {"since": "yesterday"},
             {"since": "2026-01-01T00:00:00"},
             {"cursor": "x"},

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from streammesh import envelope
+from streammesh.events import envelope
 
-from services.api.shapes import ReportState
+from services.api.schemas import ReportState
 from services.api.tests.expecting import assert_problem
 
 FORM = {"title": "Sales", "group_by": "country", "measure": "total"}

@@ -7,7 +7,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from streammesh.envelope import BATCH
+from streammesh.events.envelope import BATCH
 
 from services.api.settings import ApiSettings
 

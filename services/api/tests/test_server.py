@@ -7,7 +7,7 @@ import json
 import re
 
 import pytest
-from streammesh.envelope import BATCH
+from streammesh.events.envelope import BATCH
 
 from services.api.server import HEAD_BYTES
 
@@ -106,7 +106,7 @@ async def test_who_never_finishes_a_head_is_disconnected(live, monkeypatch, begu
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(live, monkeypatch, admin, talk):
-    monkeypatch.setattr("services.api.bodies.BODY_SECONDS", 0.2)
+    monkeypatch.setattr("services.api.request_body.BODY_SECONDS", 0.2)
     head = POST + b"authorization: Bearer " + admin.encode() + b"\r\ncontent-type: application/json\r\n"
 
     assert_problem(await talk(head + b"content-length: 100\r\n\r\n{"), 408)

@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from streammesh.api_keys import ApiKeys
 from streammesh.embedded import free_port
 
-from services.api.first_keys import CannotStart, ensure_keys
+from services.api.bootstrap_keys import CannotStart, ensure_keys
 from services.api.settings import ApiSettings
 
 

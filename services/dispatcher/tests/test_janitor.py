@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 from streammesh import lua
 from streammesh.clock import SystemClock
-from streammesh.ledger import Failure
-from streammesh.streams.handoff import Encoded
+from streammesh.tasks.handoff import Encoded
+from streammesh.tasks.ledger import Failure
 
-from services.dispatcher.janitor import Janitor
+from services.dispatcher.reconciler import Janitor
 from services.dispatcher.settings import DispatcherSettings
 from tests.harness.moves import SERVICE, Moved, Moves
 

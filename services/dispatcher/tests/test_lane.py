@@ -7,16 +7,16 @@ from datetime import timedelta
 
 import orjson
 import pytest
-from streammesh import envelope
 from streammesh.clock import SystemClock
+from streammesh.events import envelope
+from streammesh.events.group_reader import GroupReader
+from streammesh.events.publisher import Publisher
 from streammesh.lua import run
-from streammesh.manifests import read_registered, register_call
-from streammesh.redis_client import open_async
-from streammesh.rows import Rows
-from streammesh.streams import Publisher
-from streammesh.streams.handoff import Encoded
-from streammesh.streams.read import GroupReader
-from streammesh.subscriptions import Manifest, Routes, Subscription
+from streammesh.redisio.client import open_async
+from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
+from streammesh.subscriptions.registry import read_registered, register_call
+from streammesh.tasks.handoff import Encoded
+from streammesh.tasks.records import Rows
 from streammesh.testing.waiting import wait_until
 
 from services.dispatcher import lanes

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from streammesh import envelope
-from streammesh.streams.handoff import Encoded
-from streammesh.streams.read import Entry
-from streammesh.subscriptions import Manifest, Routes, Subscription
+from streammesh.events import envelope
+from streammesh.events.group_reader import Entry
+from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
+from streammesh.tasks.handoff import Encoded
 
 from services.dispatcher.planning import plan_batch
 

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from streammesh import SyncPublisher, envelope, lua, names
+from streammesh import SyncPublisher, lua, names
+from streammesh.events import envelope
 from streammesh.keys import Keys
-from streammesh.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
 from streammesh.settings import MeshSettings
+from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
 
 from services.report_worker import operations_reading
 from services.report_worker.operations import summarise_operations

@@ -8,9 +8,10 @@ from datetime import timedelta
 import orjson
 import pytest
 from aiohttp import web
-from streammesh import Reject, Retry, envelope, lua
+from streammesh import Reject, Retry, lua
 from streammesh.dead_letters import DeadLetter
-from streammesh.pausing import Pause, pause_call
+from streammesh.events import envelope
+from streammesh.tasks.paused import Pause, pause_call
 
 from services.scheduler.alerting import AlertWatch
 from services.scheduler.alerts import Found, document

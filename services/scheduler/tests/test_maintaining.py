@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 from streammesh import lua
-from streammesh.manifests import register_call
-from streammesh.subscriptions import Manifest, Subscription
+from streammesh.subscriptions.manifest import Manifest, Subscription
+from streammesh.subscriptions.registry import register_call
 
 from services.scheduler.inspecting import inspect
 from services.scheduler.maintaining import expire

@@ -14,7 +14,7 @@ from rich.table import Table
 from streammesh.api_keys import ApiKey, ApiKeys
 from streammesh.errors import MeshError
 from streammesh.keys import Keys
-from streammesh.redis_client import is_unavailable, open_async
+from streammesh.redisio.client import is_unavailable, open_async
 from streammesh.settings import MeshSettings, load_settings
 
 T = TypeVar("T")

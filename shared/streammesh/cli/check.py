@@ -75,7 +75,7 @@ def _look_at_service(found: Checked, root: Path) -> None:
         found.problems.append(
             f"handlers.py: Service({service.name!r}) stands in the folder {found.service!r}; call both the same"
         )
-    from streammesh.subscriptions import Manifest
+    from streammesh.subscriptions.manifest import Manifest
 
     manifest = service.manifest()
     try:

@@ -16,11 +16,11 @@ import aiohttp
 import orjson
 from redis.exceptions import RedisError
 
-from streammesh.alive import alive
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
-from streammesh.redis_client import open_async
+from streammesh.redisio.client import open_async
+from streammesh.redisio.heartbeat import alive
 from streammesh.running import run_until_stopped
 from streammesh.settings import MeshSettings
 

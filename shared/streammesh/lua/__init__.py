@@ -94,7 +94,7 @@ def command(calls: Sequence[Call[Any]], *, text: bool = False) -> tuple[Any, ...
 
 
 class BlockingClient(Protocol):
-    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.blocking.Blocking`."""
+    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.redisio.blocking.Blocking`."""
 
     def execute_command(self, *command: Any) -> Any:
         """The answer to one command. Raises redis-py's errors."""

@@ -2,7 +2,7 @@
 
 A tick is an event whose id is made of the schedule's name and its due time, so it is the same event
 whoever publishes it. `file.py` reads them, `schedule_store.py` keeps them in Redis, and
-`engine/beat.py` fires them.
+`worker/beat.py` fires them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from streammesh import envelope, names, plain_json
+from streammesh import names, plain_json
 from streammesh.clock import from_ms, rfc3339_ms
-from streammesh.envelope import Event
 from streammesh.errors import InvalidEvent, InvalidSchedule
+from streammesh.events import envelope
+from streammesh.events.envelope import Event
 from streammesh.schedules.cron import LONGEST_MS, SHORTEST_MS, Every, Rule, Unit, parse_cron, period_before
 from streammesh.settings import Duration
 

@@ -14,7 +14,7 @@ import redis.asyncio
 
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
-from streammesh.redis_client import open_async, open_sync
+from streammesh.redisio.client import open_async, open_sync
 from streammesh.settings import MeshSettings
 from streammesh.testing.programs import Programs
 

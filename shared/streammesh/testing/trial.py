@@ -8,11 +8,11 @@ from typing import Any
 import structlog
 
 from streammesh import names
-from streammesh.context import Context
+from streammesh.events.publisher import build
 from streammesh.keys import Keys
-from streammesh.ledger import Ledger, TaskRef
 from streammesh.settings import MeshSettings
-from streammesh.streams.publish import build
+from streammesh.tasks.context import Context
+from streammesh.tasks.ledger import Ledger, TaskRef
 
 
 class TrialContext(Context):

@@ -6,7 +6,7 @@ import asyncio
 import struct
 import time
 
-from streammesh.alive import alive
+from streammesh.redisio.heartbeat import alive
 
 from tests.faults import recovery
 from tests.faults.arena import LEASE, ROLES

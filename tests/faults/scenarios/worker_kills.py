@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from streammesh.engine.outcome import MAX_LOST
+from streammesh.tasks.verdict import MAX_LOST
 
 from tests.faults import recovery
 from tests.faults.arena import LEASE, Arena

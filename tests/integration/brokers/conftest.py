@@ -9,10 +9,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from streammesh.brokers.publisher import Outlet
 from streammesh.embedded import EmbeddedServer
-from streammesh.engine.app import make_app
-from streammesh.engine.outlet import Outlet
 from streammesh.testing.waiting import wait_until
+from streammesh.worker.app import make_app
 
 from tests.harness import brokers
 from tests.harness.processes import MeshProcess

@@ -9,10 +9,10 @@ import asyncio
 
 import pytest
 from streammesh.dead_letters import DeadLetterFilter
-from streammesh.engine.app import make_app
-from streammesh.engine.capture import CapturingProducer
-from streammesh.engine.queue_wire import encode
 from streammesh.testing.waiting import wait_until
+from streammesh.transport.codec import encode
+from streammesh.worker.app import make_app
+from streammesh.worker.message_capture import CapturingProducer
 
 from tests.harness import brokers
 from tests.probe.record import runs

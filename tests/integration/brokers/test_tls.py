@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import trustme
-from streammesh.engine.app import make_app
-from streammesh.engine.outlet import BrokerAway, Outlet
+from streammesh.brokers.publisher import BrokerAway, Outlet
+from streammesh.worker.app import make_app
 
 from tests.harness.tls_proxy import TlsProxy
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from streammesh import envelope, lua
-from streammesh.engine.ticker import Ticker
-from streammesh.schedule_store import read_call, store_call
+from streammesh import lua
+from streammesh.events import envelope
 from streammesh.schedules import Change, next_due, parse_entry
+from streammesh.schedules.store import read_call, store_call
+from streammesh.schedules.ticker import Ticker
 
 
 class Mesh:

@@ -16,11 +16,11 @@ import pytest
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from streammesh import envelope
 from streammesh.embedded import EmbeddedServer
-from streammesh.engine.beat import SCHEDULER
+from streammesh.events import envelope
 from streammesh.keys import Keys
 from streammesh.testing.waiting import wait_until_sync
+from streammesh.worker.beat import SCHEDULER
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "beats"

@@ -6,9 +6,9 @@ import os
 import signal
 
 import pytest
-from streammesh.engine import beat
-from streammesh.engine.app import make_app
 from streammesh.testing.waiting import wait_until_sync
+from streammesh.worker import beat
+from streammesh.worker.app import make_app
 
 
 @pytest.fixture

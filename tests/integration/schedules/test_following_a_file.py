@@ -9,9 +9,9 @@ import time
 import orjson
 import pytest
 from streammesh import lua
-from streammesh.engine.file_watch import FileWatch
-from streammesh.schedule_store import read_call
 from streammesh.schedules import parse_entry, plan_sync
+from streammesh.schedules.file_watch import FileWatch
+from streammesh.schedules.store import read_call
 from streammesh.testing.waiting import wait_until_sync
 
 FILE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from streammesh.engine.file_watch import FileWatch
+from streammesh.schedules.file_watch import FileWatch
 
 FILE = """
 [schedules.kept]

@@ -12,10 +12,10 @@ from collections import Counter
 
 import pytest
 from streammesh import lua, names
-from streammesh.engine.ticker import Ticker
-from streammesh.redis_client import open_sync
-from streammesh.schedule_store import store_call
+from streammesh.redisio.client import open_sync
 from streammesh.schedules import Change
+from streammesh.schedules.store import store_call
+from streammesh.schedules.ticker import Ticker
 
 # --- one Beat ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from kombu import Connection, Exchange, Queue
-from streammesh.engine.transport import broker_url, install
+from streammesh.transport.transport import broker_url, install
 
 from tests.integration.transport.talking import LEASE, Connect
 

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 import pytest
-from streammesh.engine.queue_wire import parse_tag
 from streammesh.keys import RETURNED, WORKERS
 from streammesh.testing.waiting import wait_until_sync
+from streammesh.transport.codec import parse_tag
 
 from tests.integration.transport.talking import (
     LEASE,

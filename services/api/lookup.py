@@ -1,0 +1,78 @@
+"""Finds events and tasks for a caller. What a key may not read is, to its holder, not there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Path, Query, Request
+from streammesh.api_keys import ApiKey
+from streammesh.events.envelope import Event
+from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.tasks.records import EventRow, TaskRow
+
+from services.api.documents import type_of
+from services.api.problems import Problem
+from services.api.schemas import EXAMPLE_ID
+from services.api.state import Wiring
+
+SourceParameter = Annotated[
+    str | None,
+    Query(
+        description="The event's source, where several sources used this id.",
+        max_length=MAX_ATTRIBUTE,
+        examples=["shop"],
+    ),
+]
+
+
+EventId = Annotated[str, Path(description="A slash in it is sent as %2F.", examples=[EXAMPLE_ID])]
+
+
+def no_event(event_id: str) -> Problem:
+    """404."""
+    shown = event_id if len(event_id) <= 100 else f"{event_id[:100]}…"
+    return Problem(
+        "not-found", f"There is no event {shown!r}; it was never published, or its retention is over."
+    )
+
+
+async def find_row(wiring: Wiring, event_id: str, source: str | None) -> EventRow:
+    """Where an event is. Raises Problem: 404, or 409 when several sources used its id and none is named."""
+    if len(event_id) > MAX_ATTRIBUTE:
+        raise no_event(event_id)
+    async with wiring.reading():
+        rows = await wiring.rows.events(event_id)
+    if source is not None:
+        rows = [row for row in rows if row.source == source]
+    if not rows:
+        raise no_event(event_id)
+    if len(rows) > 1:
+        raise Problem(
+            "ambiguous-event",
+            "Several sources published an event with this id; pass the one you mean as `?source=`.",
+            members={"sources": sorted(row.source for row in rows)[:100]},
+        )
+    return rows[0]
+
+
+async def read_event(wiring: Wiring, row: EventRow) -> tuple[Event | None, list[TaskRow]]:
+    """The envelope, while it is kept, and the tasks that it became."""
+    async with wiring.reading():
+        return await wiring.rows.envelope(row), await wiring.rows.tasks(row.task_ids)
+
+
+def must_read(key: ApiKey, event_id: str, event: Event | None, tasks: list[TaskRow]) -> None:
+    """Raises Problem (404) unless the key may read events of this type."""
+    event_type = type_of(event, tasks)
+    allowed = key.may_subscribe_to_all if event_type is None else key.may_subscribe(event_type)
+    if not allowed:
+        raise no_event(event_id)
+
+
+def whole_id(request: Request, event_id: str, suffix: str) -> str | None:
+    """The id of a path that ends in `suffix`; None when the suffix is a part of the id.
+
+    Ids may hold a slash, sent as %2F; the framework routes by the decoded path, where it looks like any other.
+    """
+    raw: bytes = request.scope.get("raw_path") or b""
+    return event_id if not raw or raw.endswith(suffix.encode()) else None

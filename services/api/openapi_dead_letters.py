@@ -1,0 +1,173 @@
+"""The shapes of `/v1/dead-letters`, with examples, for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from streammesh.clock import to_ms
+from streammesh.dead_letters import DeadLetterFilter
+
+from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_ID, EXAMPLE_TASK, EventRef
+
+MOST_AT_ONCE = 10_000
+
+
+EXAMPLE_LETTER: dict[str, Any] = {
+    "id": EXAMPLE_TASK,
+    "service": "email_worker",
+    "form": "task",
+    "task": "email_worker.send_welcome",
+    "event": {"id": EXAMPLE_ID, "source": "shop", "type": "user.registered", "subject": "user/42"},
+    "reason": "mail.example.com refused ann@example.com at RCPT TO: 550 5.1.1 no such user here",
+    "kind": "Reject",
+    "attempts": 1,
+    "at": "2026-11-22T06:00:00.091Z",
+    "links": {"self": f"/v1/dead-letters/{EXAMPLE_TASK}", "task": f"/v1/tasks/{EXAMPLE_TASK}"},
+}
+EXAMPLE_WHOLE: dict[str, Any] = {
+    **EXAMPLE_LETTER,
+    "detail": "Traceback (most recent call last):\n  …",
+    "envelope": EXAMPLE_EVENT,
+}
+EXAMPLE_REPLAYED: dict[str, Any] = {
+    "dry_run": False,
+    "matched": 120,
+    "replayed": 119,
+    "left": {"it is not there any more": 1},
+    "more": False,
+    "seconds": 2.38,
+    "by": [{"service": "email_worker", "task": "email_worker.send_welcome", "kind": "Reject", "count": 120}],
+}
+EXAMPLE_DROPPED: dict[str, Any] = {
+    name: value for name, value in EXAMPLE_REPLAYED.items() if name not in ("replayed", "left", "seconds")
+} | {"dropped": 120}
+CHOICES: dict[str, Any] = {
+    "ids": {"value": {"ids": [EXAMPLE_TASK]}},
+    "filter": {
+        "value": {
+            "filter": {"service": "email_worker", "reason": "refused", "since": "2026-11-22T00:00:00Z"},
+            "dry_run": True,
+        }
+    },
+    "all": {"summary": "Everything", "value": {"filter": {}}},
+}
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class DeadLetterDocument(_Shape):
+    """One piece of work that was given up.
+
+    `form`: a `task` that ended without success; a queue `entry` that could not be read; a stream entry that is no
+    `event`. One letter by itself also has `detail` (a traceback), and `envelope` (the whole event) or `raw`.
+    """
+
+    id: str
+    service: str
+    form: Literal["task", "entry", "event"]
+    task: str | None
+    event: EventRef | None
+    reason: str
+    kind: str
+    attempts: int
+    at: str
+    links: dict[str, str]
+    detail: str | None = None
+    envelope: dict[str, Any] | None = None
+    raw: dict[str, str] | None = None
+
+
+class DeadLetterPage(_Shape):
+    """Dead letters, newest first; `next` is the cursor of the next page, null at the end."""
+
+    dead_letters: list[DeadLetterDocument]
+    next: str | None
+
+
+class Which(BaseModel):
+    """Which letters are meant; what is not said is not asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    service: str | None = Field(None, max_length=256)
+    task: str | None = Field(None, description="Glob over the handler's name.", max_length=256)
+    type: str | None = Field(None, description="Glob over the event's type.", max_length=256)
+    kind: str | None = Field(None, description="Class of the error.", max_length=256)
+    reason: str | None = Field(
+        None, description="Part of the reason, in small or capital letters.", max_length=256
+    )
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+
+
+class Choice(BaseModel):
+    """Letters by their ids, or by a filter; an empty filter is all of them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=1_000)
+    filter: Which | None = None
+    dry_run: bool = Field(False, description="Only say what would be done.")
+    limit: int = Field(1_000, ge=1, le=MOST_AT_ONCE, description="Most letters, the oldest first.")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Choice:
+        if (self.ids is None) == (self.filter is None):
+            raise ValueError("say either `ids` or `filter`")
+        return self
+
+    def wanted(self) -> DeadLetterFilter:
+        """As the kit asks."""
+        which = self.filter or Which()
+        return DeadLetterFilter(
+            service=which.service,
+            task=which.task,
+            type=which.type,
+            kind=which.kind,
+            reason=which.reason,
+            since_ms=to_ms(which.since) if which.since else None,
+            until_ms=to_ms(which.until) if which.until else None,
+            ids=frozenset(self.ids or ()),
+        )
+
+
+class Replay(Choice):
+    """Which letters are replayed, and how fast."""
+
+    rate: float | None = Field(
+        None, gt=0, le=100_000, description="Tasks started in a second; all at once else."
+    )
+
+
+class Group(_Shape):
+    """How many of one handler failed in one way."""
+
+    service: str
+    task: str | None
+    kind: str
+    count: int
+
+
+class ReplayDone(_Shape):
+    """What was replayed; `left` says why others were not; `seconds` until the last one starts at this rate."""
+
+    dry_run: bool
+    matched: int
+    replayed: int
+    left: dict[str, int]
+    more: bool
+    seconds: float
+    by: list[Group]
+
+
+class Dropped(_Shape):
+    """What was dropped."""
+
+    dry_run: bool
+    matched: int
+    dropped: int
+    more: bool
+    by: list[Group]

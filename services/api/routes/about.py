@@ -1,0 +1,50 @@
+"""`/`, `/problems/{name}`: where to look, and what the `type` of a problem means."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from starlette.responses import RedirectResponse, Response
+
+from services.api.openapi import ALWAYS, answers, json_answer
+from services.api.problems import CATALOGUE, Problem
+from services.api.routes.answer import as_json
+from services.api.schemas import ProblemKind
+
+router = APIRouter(tags=["about"])
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> Response:
+    """The documentation is the front page."""
+    return RedirectResponse("/docs")
+
+
+@router.get(
+    "/problems/{name}",
+    summary="What a problem means",
+    response_class=Response,
+    responses=answers(
+        "not-found",
+        *ALWAYS,
+        _200=json_answer(
+            ProblemKind,
+            "The kind of problem.",
+            {
+                "type": "/problems/event-conflict",
+                "title": "Another event has this identity",
+                "status": 409,
+                "advice": "Publish new facts under a new id.",
+            },
+        ),
+    ),
+)
+async def problem(name: Annotated[str, Path(examples=["event-conflict"])]) -> Response:
+    """The `type` of a problem document leads here."""
+    kind = CATALOGUE.get(name)
+    if kind is None:
+        raise Problem("not-found", f"There is no kind of problem {name[:64]!r}.")
+    return as_json(
+        {"type": f"/problems/{kind.name}", "title": kind.title, "status": kind.status, "advice": kind.advice}
+    )

@@ -1,0 +1,101 @@
+"""Queues tasks again that have not ended and lie nowhere. Any number may run."""
+
+from __future__ import annotations
+
+import asyncio
+
+import redis.asyncio
+import structlog
+from streammesh import lua
+from streammesh.clock import Clock, to_ms
+from streammesh.errors import InvalidEvent
+from streammesh.events import envelope
+from streammesh.events.envelope import Event
+from streammesh.keys import Keys
+from streammesh.names import FAILED
+from streammesh.settings import MeshSettings
+from streammesh.subscriptions.manifest import Delivery, Subscription
+from streammesh.subscriptions.registry import read_manifests
+from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.ledger import ANYBODYS, Failure, Ledger, QueuePlace, dead_letter
+from streammesh.tasks.reconciliation import FIRST, Cursor, OpenTasks, Vanished
+from streammesh.tasks.records import TaskRow
+
+from services.dispatcher.planning import Encode
+from services.dispatcher.settings import DispatcherSettings
+
+log = structlog.get_logger(__name__)
+PAGES = 10  # of one service's tasks in one look, so that a long backlog costs no more than a short one
+NOT_KEPT = Failure("its queue entry vanished, and its event is not kept any more", "Vanished")
+
+
+class Janitor:
+    """Compares the open tasks with the queues now and then."""
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        settings: MeshSettings,
+        own: DispatcherSettings,
+        encode: Encode,
+        clock: Clock,
+    ) -> None:
+        self._client, self._keys, self._own = client, keys, own
+        self._ledger, self._open = Ledger(keys, settings), OpenTasks(client, keys, settings)
+        self._encode, self._clock = encode, clock
+        self._cursors: dict[str, Cursor] = {}
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await asyncio.sleep(self._own.janitor_every.total_seconds())
+            await self.look()
+
+    async def look(self) -> int:
+        """Look at some tasks of every service, going on where it stopped; answers how many were queued again."""
+        before = await DueSet(self._client, self._keys).now_ms()
+        before -= round(self._own.janitor_after.total_seconds() * 1000)
+        queued = 0
+        for manifest in await read_manifests(self._client, self._keys):
+            wants = {one.task: one for one in manifest.subscriptions}
+            service = manifest.service
+            for _ in range(PAGES):
+                lost, cursor = await self._open.look(service, before, self._cursors.get(service, FIRST))
+                for found in lost:
+                    queued += await self._queue_again(found, wants.get(found.row.name))
+                self._cursors[service] = cursor or FIRST
+                if cursor is None:
+                    break
+        return queued
+
+    async def _queue_again(self, found: Vanished, wants: Subscription | None) -> bool:
+        row = found.row
+        event = await self._event(row)
+        if event is None:
+            return await self._give_up(row)
+        known = wants or Subscription(row.service, row.name, event.type)
+        encoded = self._encode(Delivery(known, row.id), event.to_json(), event.priority)
+        call = self._open.queue_again_call(found, encoded.header, encoded.body)
+        done = await lua.run(self._client, call)
+        if done:
+            log.warning("task.queued_again", task_id=row.id, task=row.name, state=row.state)
+        return done
+
+    async def _event(self, row: TaskRow) -> Event | None:
+        about = row.event
+        stored = await self._client.xrange(self._keys.events(about["domain"]), about["entry"], about["entry"])
+        try:
+            return envelope.from_json(stored[0][1][b"e"]) if stored else None
+        except (InvalidEvent, KeyError):
+            return None
+
+    async def _give_up(self, row: TaskRow) -> bool:
+        now = to_ms(self._clock.now())
+        letter = dead_letter(row.ref, NOT_KEPT, row.attempt, now, row.service)
+        call = self._ledger.finish(
+            row.ref, QueuePlace(row.service), ANYBODYS, FAILED, failure=NOT_KEPT, dead_letter=letter
+        )
+        answer = await lua.run(self._client, call)
+        log.error("task.failed", task_id=row.id, task=row.name, reason=NOT_KEPT.reason, answer=answer)
+        return False

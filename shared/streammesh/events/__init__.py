@@ -1,0 +1,1 @@
+"""Events: envelope, validation, publishing once, reading in groups, retention."""

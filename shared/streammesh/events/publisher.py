@@ -1,0 +1,203 @@
+"""Publishes events: once per (source, id), all of a batch or nothing, in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import redis
+import redis.asyncio
+
+from streammesh import lua
+from streammesh.clock import rfc3339
+from streammesh.errors import EventConflict, EventTooLarge, MeshUnavailable
+from streammesh.events import envelope
+from streammesh.events.encoded import Sealed, seal
+from streammesh.events.envelope import Event
+from streammesh.keys import Keys
+from streammesh.names import domain_of
+from streammesh.redisio.client import is_unavailable
+from streammesh.settings import MeshSettings
+
+
+class Published(NamedTuple):
+    """What became of one event: stored, or known already. `entry` is its place in the stream, or `held`."""
+
+    id: str
+    source: str
+    type: str
+    duplicate: bool
+    entry: str
+
+
+AGAIN = ord("=")  # before the position of an event that was known already
+
+
+def ms(span: timedelta) -> int:
+    """A timedelta in whole milliseconds."""
+    return round(span.total_seconds() * 1000)
+
+
+def most_bytes(settings: MeshSettings) -> int:
+    """How large the envelope of an event in a stream may be; a lane parks what is larger.
+
+    Well above what comes in by the door, whose limit is on the body: base64, attributes and what the API
+    fills in come on top.
+    """
+    return 2 * settings.max_event_bytes + 131_072
+
+
+def check_size(size: int, settings: MeshSettings) -> None:
+    """Raises EventTooLarge for an envelope of a size that no lane would hand over."""
+    most = most_bytes(settings)
+    if size > most:
+        raise EventTooLarge(f"the event has {size:,} bytes where at most {most:,} are allowed")
+
+
+def stored_form(keys: Keys, event: Event) -> tuple[list[str], list[lua.Arg]]:
+    """The keys and arguments by which every script stores one event; see `_event.lua`."""
+    deliver_at = event.deliver_at_ms
+    return (
+        [keys.event(event.id), keys.events(event.domain)],
+        [
+            event.source,
+            event.id,
+            event.digest(),
+            event.domain,
+            "" if deliver_at is None else deliver_at,
+            event.to_json(),
+        ],
+    )
+
+
+def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -> lua.Call[list[Published]]:
+    """`publish_once.lua`. Its answer raises EventConflict when an identity has another content already.
+
+    Raises EventTooLarge at once.
+    """
+    most = most_bytes(settings)
+    # What events have in common is sent once: most of a batch has one source and one stream.
+    kinds: dict[tuple[str, str, int | None], int] = {}
+    rows: list[str] = []
+    facts: list[lua.Arg] = []
+    row_prefix = keys.event("")
+    for id, source, event_type, digest, deliver_at, json in events:
+        if len(json) > most:
+            check_size(len(json), settings)
+        kind = kinds.get((source, event_type, deliver_at))
+        if kind is None:
+            kind = kinds[source, event_type, deliver_at] = len(kinds) + 1
+        rows.append(row_prefix + id)
+        facts += (kind, digest, json)
+    names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters()]
+    args: list[lua.Arg] = [
+        # An event is a duplicate for as long as its row says what became of it: if it were taken for new
+        # while its tasks are known, it would be stored and never handed over.
+        ms(max(settings.retention, settings.dedup_window)),
+        keys.manifests_changed(),
+        len(kinds),
+        len(row_prefix),
+    ]
+    for source, event_type, deliver_at in kinds:
+        domain = domain_of(event_type)
+        names.append(keys.events(domain))
+        args += (source, domain, "" if deliver_at is None else deliver_at)
+
+    def parse(answer: list[Any]) -> list[Published]:
+        if answer[0] == b"conflict":
+            at = events[answer[1]]
+            raise EventConflict(answer[1], at.source, at.id)
+        return [
+            Published(event.id, event.source, event.type, entry[0] == AGAIN, entry[1:].decode())
+            for event, entry in zip(events, answer, strict=True)
+        ]
+
+    return lua.Call(lua.script("publish_once"), names + rows, args + facts, parse)
+
+
+@contextmanager
+def unavailable() -> Any:
+    """Turns errors that mean "Redis is away or full" into MeshUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        if is_unavailable(error):
+            raise MeshUnavailable(str(error)) from error
+        raise
+
+
+def build(
+    source: str,
+    event_type: str,
+    data: Any,
+    *,
+    id: str | None = None,
+    subject: str | None = None,
+    deliver_at: datetime | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    priority: int | None = None,
+    extensions: Mapping[str, str | int | bool] | None = None,
+) -> Event:
+    """An event from keyword arguments, as `Publisher.publish` and `Context.publish` take them.
+
+    Raises InvalidEvent.
+    """
+    more: dict[str, str | int | bool] = dict(extensions or {})
+    if deliver_at is not None:
+        more["deliverat"] = rfc3339(deliver_at)
+    if correlation_id is not None:
+        more["correlationid"] = correlation_id
+    if causation_id is not None:
+        more["causationid"] = causation_id
+    if priority is not None:
+        more["priority"] = priority
+    return envelope.make(event_type, data, source=source, id=id, subject=subject, extensions=more)
+
+
+class Publisher:
+    """Publishes straight into the streams, for services inside the mesh.
+
+    `publish` and `publish_events` are one round trip each and return when Redis has the events. They
+    raise InvalidEvent, EventTooLarge, EventConflict, and MeshUnavailable when Redis is away or full; after any of
+    these nothing of the call was stored, or, when a reply was lost, all of it: the same call with
+    the same ids may be made again.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings, source: str) -> None:
+        self._client, self._keys, self._settings, self.source = client, keys, settings, source
+
+    async def publish(self, event_type: str, data: Any, **attributes: Any) -> Published:
+        """Publish one event; `attributes` as in `build`."""
+        return (await self.publish_events([build(self.source, event_type, data, **attributes)]))[0]
+
+    async def publish_events(self, events: Sequence[Event]) -> list[Published]:
+        """Publish a batch, all or nothing, in order."""
+        if not events:
+            return []
+        with unavailable():
+            return await lua.run(
+                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
+            )
+
+
+class SyncPublisher:
+    """As `Publisher`, blocking; for code without an event loop."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, settings: MeshSettings, source: str) -> None:
+        self._client, self._keys, self._settings, self.source = client, keys, settings, source
+
+    def publish(self, event_type: str, data: Any, **attributes: Any) -> Published:
+        """Publish one event; `attributes` as in `build`."""
+        return self.publish_events([build(self.source, event_type, data, **attributes)])[0]
+
+    def publish_events(self, events: Sequence[Event]) -> list[Published]:
+        """Publish a batch, all or nothing, in order."""
+        if not events:
+            return []
+        with unavailable():
+            return lua.run_sync(
+                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
+            )

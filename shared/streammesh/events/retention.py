@@ -1,0 +1,77 @@
+"""Keeps streams small: removes old events that everybody has had, and consumers that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import redis.asyncio
+
+from streammesh import lua
+from streammesh.events.publisher import ms
+from streammesh.keys import Keys
+
+AT_ONCE = 10_000  # entries removed in one call; a call stays well below a millisecond per thousand
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What became of one domain's stream. `kept_by` names a group that keeps events older than the retention."""
+
+    domain: str
+    removed: int
+    left: int
+    kept_by: str | None
+
+
+def trim_call(keys: Keys, domain: str, retention: timedelta) -> lua.Call[tuple[Trimmed, bool]]:
+    """`trim_events.lua`, one portion; answers also whether there may be more to remove."""
+
+    def parse(answer: list[Any]) -> tuple[Trimmed, bool]:
+        removed, more, left, keeper = answer
+        return Trimmed(domain, removed, left, keeper.decode() or None), bool(more)
+
+    return lua.Call(lua.script("trim_events"), [keys.events(domain)], [ms(retention), AT_ONCE], parse)
+
+
+async def trim(client: redis.asyncio.Redis, keys: Keys, retention: timedelta) -> list[Trimmed]:
+    """Remove events older than `retention` that every group was given and has acknowledged, domain by domain.
+
+    An event that a group has not been given, or that is pending in one, stays however old it is. May be
+    stopped at any moment and run by several at once.
+    """
+    found = []
+    for domain in sorted(name.decode() for name in await client.smembers(keys.domains())):
+        removed, more = 0, True
+        while more:
+            portion, more = await lua.run(client, trim_call(keys, domain, retention))
+            removed += portion.removed
+        found.append(Trimmed(domain, removed, portion.left, portion.kept_by))
+    return found
+
+
+async def forget_consumers(client: redis.asyncio.Redis, streams: Sequence[str], idle: timedelta) -> int:
+    """Remove consumers that hold nothing and were not seen for `idle` from every group of these streams.
+
+    Every process reads under a name of its own, so groups would otherwise remember each one for ever.
+    Answers how many were removed.
+    """
+    kinds = client.pipeline(transaction=False)
+    for stream in streams:
+        kinds.exists(stream)
+    there = [stream for stream, exists in zip(streams, await kinds.execute(), strict=True) if exists]
+    groups = client.pipeline(transaction=False)
+    for stream in there:
+        groups.xinfo_groups(stream)
+    calls = [
+        lua.Call(lua.script("forget_consumers"), [stream], [group["name"], ms(idle)], int)
+        for stream, found in zip(there, await groups.execute(), strict=True)
+        for group in found
+    ]
+    answers = await lua.run_many(client, calls)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return sum(answers)

@@ -1,0 +1,1 @@
+"""Redis connections: opening, batching, blocking reads, retrying, signs of life."""

@@ -1,0 +1,114 @@
+"""Schedules in Redis: the callers of the schedule scripts, each one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streammesh import lua
+from streammesh.events.publisher import ms, stored_form
+from streammesh.keys import Keys
+from streammesh.schedules import Change, Plan, ScheduleEntry, Stored, tick_event
+from streammesh.settings import MeshSettings
+
+BEAT = "beat"  # the role under which Beats say that they are alive
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A schedule that is due: its name, the due time it stands at in ms, and its entry as stored."""
+
+    name: str
+    stands_at: int
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DueSchedules:
+    """What a Beat is told: the server's time, the schedules that are due, and when it should ask again.
+
+    `next_ms` is None when no other schedule stands anywhere, and not after `now_ms` when more are due
+    than were answered.
+    """
+
+    now_ms: int
+    next_ms: int | None
+    due: tuple[Standing, ...]
+
+
+def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
+    """`read_due_schedules.lua`: what is due by the server's clock; says that the Beat called `beat` is alive."""
+
+    def parse(answer: list[bytes]) -> DueSchedules:
+        return DueSchedules(
+            now_ms=int(answer[0]),
+            next_ms=int(float(answer[1])) if answer[1] else None,
+            due=tuple(
+                Standing(answer[i].decode(), int(float(answer[i + 1])), answer[i + 2])
+                for i in range(2, len(answer), 3)
+            ),
+        )
+
+    return lua.Call(
+        lua.script("read_due_schedules"),
+        [keys.schedules(), keys.schedules_due(), keys.alive(BEAT)],
+        [beat, limit],
+        parse,
+    )
+
+
+def tick_call(
+    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: Plan
+) -> lua.Call[int]:
+    """`tick.lua`: publish the plan's ticks and move the schedule, if it still stands where it was read.
+
+    Answers how many events were stored, -1 when another Beat or a change came first. May be repeated
+    after a lost reply.
+    """
+    rows: list[str] = []
+    args: list[lua.Arg] = []
+    for due_ms in plan.ticks:
+        event_keys, event_args = stored_form(keys, tick_event(entry, due_ms))
+        rows += event_keys
+        args += event_args
+    return lua.Call(
+        lua.script("tick"),
+        [
+            *(keys.schedules(), keys.schedules_due(), keys.domains()),
+            *(keys.due(), keys.due_entries(), keys.counters()),
+            *rows,
+        ],
+        [
+            *(standing.name, standing.raw, standing.stands_at, plan.next_ms),
+            *(ms(max(settings.retention, settings.dedup_window)), keys.manifests_changed()),
+            *args,
+        ],
+        int,
+    )
+
+
+def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:
+    """`read_schedules.lua`: the server's time in ms, and every schedule by name."""
+
+    def parse(answer: list[bytes]) -> tuple[int, dict[str, Stored]]:
+        return int(answer[0]), {
+            answer[i].decode(): Stored(answer[i + 1], int(float(answer[i + 2])) if answer[i + 2] else None)
+            for i in range(1, len(answer), 3)
+        }
+
+    return lua.Call(lua.script("read_schedules"), [keys.schedules(), keys.schedules_due()], [], parse)
+
+
+def store_call(keys: Keys, changes: Sequence[Change]) -> lua.Call[list[bool]]:
+    """`store_schedules.lua`: make changes; answers for each whether it was made, which it is not when the
+    schedule had changed since it was read."""
+    args: list[Any] = []
+    for change in changes:
+        args += [change.name, change.expected, change.entry, change.position]
+    return lua.Call(
+        lua.script("store_schedules"),
+        [keys.schedules(), keys.schedules_due()],
+        args,
+        lambda answer: [bool(made) for made in answer],
+    )

@@ -1,0 +1,173 @@
+"""Fires what is due: asks Redis, decides by the pure plan, and lets one script do it.
+
+What if SIGKILL here? Before `tick.lua`: the schedule still stands at its due time, and the next Beat, or
+another one, fires it. After it: the tick is published and the schedule has moved. There is no between.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import redis
+import structlog
+
+from streammesh import lua
+from streammesh.clock import rfc3339_ms
+from streammesh.errors import InvalidSchedule
+from streammesh.keys import Keys
+from streammesh.redisio.client import is_unavailable
+from streammesh.schedules import (
+    Change,
+    ScheduleEntry,
+    due_ticks,
+    from_json,
+    parse_file,
+    plan_sync,
+    tick_event,
+)
+from streammesh.schedules.file_watch import FileWatch
+from streammesh.schedules.store import Standing, read_call, read_due_call, store_call, tick_call
+from streammesh.settings import MeshSettings
+
+log = structlog.get_logger(__name__)
+
+MAX_DUE = 100  # schedules fired before Redis is asked again
+SYNC_TRIES = 5  # another Beat may be following the same file
+LATE = timedelta(seconds=5)  # a later tick is worth a warning
+EARLY_SECONDS = 0.001  # Redis counts whole milliseconds; waking within the one before would ask twice
+
+
+class Ticker:
+    """One Beat's work. `tick` never raises an error: whatever fails is logged and tried again."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        keys: Keys,
+        settings: MeshSettings,
+        name: str,
+        file: FileWatch | None = None,
+    ) -> None:
+        self._client, self._keys, self._settings, self.name = client, keys, settings, name
+        self._file, self._wanted = file, None if file is None else _Wanted(file, settings.timezone)
+        self._away = False
+        self._broken: dict[str, bytes] = {}  # what was said about broken schedules, to say it once
+
+    def tick(self, most_seconds: float) -> float:
+        """Follow the file, fire what is due; answers after how many seconds to be called again."""
+        began = time.monotonic()
+        try:
+            if self._wanted is not None and (entries := self._wanted.changed()) is not None:
+                self._sync(entries)
+                self._wanted.applied()
+            upcoming = self._fire_due()
+            if upcoming is None and self._wanted is not None:
+                self._wanted.again()  # nothing is stored: there is nothing, or Redis has lost its data
+        except Exception as error:
+            if not is_unavailable(error):
+                log.exception("beat.failed")
+                return most_seconds
+            if not self._away:
+                log.warning("redis.away", reason=str(error))
+            self._away = True
+            return min(0.5, most_seconds)
+        if self._away:
+            log.info("redis.back")
+        self._away = False
+        if upcoming is None:
+            return most_seconds
+        return min(max(0.0, upcoming - (time.monotonic() - began)), most_seconds)
+
+    def _fire_due(self) -> float | None:
+        """Fire what is due; answers in how many seconds the next schedule is, None if there is none."""
+        found = lua.run_sync(self._client, read_due_call(self._keys, self.name, MAX_DUE))
+        times = [] if found.next_ms is None else [found.next_ms]
+        fired = False
+        for standing in found.due:
+            next_ms = self._fire(standing, found.now_ms)
+            if next_ms is not None:
+                times.append(next_ms)
+                fired = True
+        if found.due and not fired:
+            times = [ms for ms in times if ms > found.now_ms]  # nothing but broken ones: do not spin on them
+        return (min(times) - found.now_ms) / 1000 + EARLY_SECONDS if times else None
+
+    def _fire(self, standing: Standing, now_ms: int) -> int | None:
+        """Fire one schedule; answers where it stands then, None when it could not be done."""
+        bound = log.bind(schedule=standing.name)
+        if not standing.raw:
+            gone = Change(standing.name, b"", b"", "none")
+            lua.run_sync(self._client, store_call(self._keys, [gone]))
+            bound.warning("schedule.missing")
+            return None
+        try:
+            entry = from_json(standing.raw)
+            plan = due_ticks(entry, standing.stands_at, now_ms)
+            call = tick_call(self._keys, self._settings, standing, entry, plan)
+        except Exception as error:
+            if self._broken.get(standing.name) != standing.raw:
+                self._broken[standing.name] = standing.raw
+                bound.error("schedule.broken", reason=str(error), kind=type(error).__name__)
+            return None
+        self._broken.pop(standing.name, None)
+        published = lua.run_sync(self._client, call)
+        if published < 0:
+            bound.debug("schedule.moved")  # by another Beat, or by a change
+            return plan.next_ms
+        if plan.skipped:
+            bound.warning(
+                "schedule.skipped", since=rfc3339_ms(standing.stands_at), made_up_for=len(plan.ticks)
+            )
+        for due_ms in plan.ticks:
+            late = now_ms - due_ms
+            say = bound.warning if late > LATE / timedelta(milliseconds=1) else bound.info
+            say(
+                "schedule.ticked",
+                event_id=tick_event(entry, due_ms).id,
+                due_at=rfc3339_ms(due_ms),
+                late_ms=late,
+            )
+        return plan.next_ms
+
+    def _sync(self, entries: list[ScheduleEntry]) -> None:
+        for _ in range(SYNC_TRIES):
+            now_ms, stored = lua.run_sync(self._client, read_call(self._keys))
+            changes = plan_sync(stored, entries, now_ms)
+            if not changes:
+                return
+            made = lua.run_sync(self._client, store_call(self._keys, changes))
+            for change, done in zip(changes, made, strict=True):
+                if done:
+                    what = "added" if not change.expected else "changed" if change.entry else "removed"
+                    log.info(f"schedule.{what}", schedule=change.name)
+            if all(made):
+                return
+        log.warning("schedules.contended")
+
+
+class _Wanted:
+    """The schedules of a file, whenever it changed to something that can be read."""
+
+    def __init__(self, file: FileWatch, timezone: str) -> None:
+        self._file, self._timezone = file, timezone
+        self._entries: list[ScheduleEntry] | None = None
+        self._last: list[ScheduleEntry] | None = None
+
+    def changed(self) -> list[ScheduleEntry] | None:
+        """What the file says, until it is `applied`; None when there is nothing new."""
+        try:
+            text = self._file.changed()
+            if text is not None:
+                self._entries = self._last = parse_file(text, self._timezone)
+        except (InvalidSchedule, OSError, UnicodeDecodeError) as error:
+            log.error("schedules.file_refused", file=str(self._file.path), reason=str(error))
+        return self._entries
+
+    def applied(self) -> None:
+        """Redis has them."""
+        self._entries = None
+
+    def again(self) -> None:
+        """Redis may have lost them."""
+        self._entries = self._last

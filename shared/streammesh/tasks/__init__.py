@@ -1,0 +1,1 @@
+"""Tasks: the ledger of what is to be done, from the hand-off to the outcome."""

@@ -1,0 +1,107 @@
+"""What a handler is given beside its payload."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from datetime import datetime
+from typing import Any
+
+from structlog.typing import FilteringBoundLogger
+
+from streammesh import names
+from streammesh.errors import LeaseLost
+from streammesh.events.envelope import Event
+from streammesh.events.publisher import build, check_size
+from streammesh.lua import Call
+from streammesh.tasks.ledger import Ledger, TaskRef
+
+
+class _Done:
+    """Awaiting it answers at once; what it stands for was done by a synchronous handler already."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return
+        yield
+
+
+class Context:
+    """One attempt of one delivery.
+
+    `event` is the whole envelope, `task_id` the delivery's id (the same at every attempt, so it may be
+    handed to the outside world as an idempotency key), `attempt` counts from 1.
+    """
+
+    def __init__(
+        self,
+        ref: TaskRef,
+        attempt: int,
+        ledger: Ledger,
+        act: Callable[[Call[str]], str | Awaitable[str]],
+        log: FilteringBoundLogger,
+    ) -> None:
+        self.event: Event = ref.event
+        self.task_id, self.attempt, self.log = ref.task_id, attempt, log
+        self.follow_ups: list[Event] = []
+        self._ref, self._ledger, self._act = ref, ledger, act
+
+    def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
+        """Push how far this attempt is: `fraction` from 0 to 1, and a word about it.
+
+        In an `async def` handler it must be awaited; in a `def` handler calling it is enough. While Redis is
+        away it is not told at all. Raises LeaseLost when this attempt is no longer the current one, which
+        ends the handler.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
+        answer = self._act(self._ledger.progress(self._ref, self.attempt, fraction, text))
+        if isinstance(answer, str):
+            _still_ours(answer)
+            return _Done()
+        return _checked(answer)
+
+    def publish(
+        self,
+        event_type: str,
+        data: Any,
+        *,
+        id: str | None = None,
+        subject: str | None = None,
+        deliver_at: datetime | None = None,
+        priority: int | None = None,
+        **extensions: str | int | bool,
+    ) -> Event:
+        """Publish an event together with this handler's result: both are stored in one step, or neither.
+
+        It carries `causationid` (this event), `correlationid` and the trace of this event. Its id is
+        made of the task and its number, so a repeated attempt publishes the same event. Raises
+        InvalidEvent and EventTooLarge at once.
+        """
+        trace = {
+            name: value
+            for name, value in self.event.extensions.items()
+            if name in ("traceparent", "tracestate", "partitionkey")
+        }
+        event = build(
+            self._ref.service,
+            event_type,
+            data,
+            id=id or names.task_id(self._ref.service, self.task_id, str(len(self.follow_ups))),
+            subject=self.event.subject if subject is None else subject,
+            deliver_at=deliver_at,
+            correlation_id=self.event.correlation_id,
+            causation_id=self.event.id,
+            priority=priority,
+            extensions={**trace, **extensions},
+        )
+        check_size(len(event.to_json()), self._ledger.settings)
+        self.follow_ups.append(event)
+        return event
+
+
+def _still_ours(answer: str) -> None:
+    if answer != "done":
+        raise LeaseLost("another attempt of this task is the current one")
+
+
+async def _checked(answer: Awaitable[str]) -> None:
+    _still_ours(await answer)

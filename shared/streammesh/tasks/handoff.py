@@ -1,0 +1,151 @@
+"""Hands a batch of events over to queues, exactly once, in one round trip: the caller of `handoff.lua`."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from streammesh import lua, notifications
+from streammesh import names as words
+from streammesh.events.envelope import Event
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.subscriptions.manifest import Delivery, Subscription
+
+
+class Encoded(NamedTuple):
+    """One delivery, ready to be queued: the queue's key and the two fields of its entry, `h` cut where the task
+    id stands, since the rest of it is the same for all of a subscription."""
+
+    delivery: Delivery
+    queue: str
+    around_id: tuple[bytes, ...]
+    body: bytes
+
+    @property
+    def header(self) -> bytes:
+        """`h` as it will be queued."""
+        return self.delivery.task_id.encode().join(self.around_id)
+
+
+class Handover(NamedTuple):
+    """One stream entry and what it becomes; `wanted` counts its deliveries in all services."""
+
+    entry: str
+    event: Event
+    wanted: int | None
+    deliveries: Sequence[Encoded]
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """What one call did, and afterwards the length of the service's queue and of its longest paused subscription.
+
+    Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
+    that have changed since.
+    """
+
+    tasks: int = 0
+    skipped: int = 0
+    queued: int | None = None
+    held: int | None = None
+    stale: bool = False
+
+
+def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
+    """After when a delivery is not worth starting: the event's own expiry or the subscription's, the earlier one."""
+    own = event.expires_at_ms
+    ours = None if seconds is None else published_ms + round(seconds * 1000)
+    return min(own, ours) if own is not None and ours is not None else own if ours is None else ours
+
+
+def handoff_call(
+    keys: Keys,
+    settings: MeshSettings,
+    domain: str,
+    group: str,
+    batch: Sequence[Handover],
+    paused: Container[str] = (),
+    version: str = "*",
+) -> lua.Call[HandedOver]:
+    """`handoff.lua` for entries of one domain's stream that `group` was given.
+
+    Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed. `version`: of
+    the manifests that the batch was planned by, "*" where it was planned without them.
+    """
+    # What entries have in common is sent once: a batch has a few subscriptions and a few kinds of event.
+    said = _Said(keys, paused)
+    events, tasks = [], []
+    facts: list[lua.Arg] = []
+    event_row, task_row = keys.event(""), keys.task("")
+    for entry, event, wanted, deliveries in batch:
+        events.append(event_row + event.id)
+        wants = ""
+        queued: list[lua.Arg] = []
+        for (subscription, task_id), queue, around_id, body in deliveries:
+            wants += said.subscription(subscription, queue, around_id)
+            tasks.append(task_row + task_id)
+            expires: int | None = None
+            if event.extensions or subscription.expires is not None:
+                expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
+            queued += ("" if expires is None else expires, body)
+        facts += [said.kind(event, wanted, wants), entry, event.subject or ""]
+        facts += [notifications.event_fragment(event), orjson.dumps(event.correlation_id), *queued]
+
+    def parse(answer: list[Any]) -> HandedOver:
+        if answer == [b"stale"]:
+            return HandedOver(stale=True)
+        tasks, skipped, queued, held = map(int, answer)
+        return HandedOver(tasks, skipped, None if queued < 0 else queued, None if held < 0 else held)
+
+    names = [keys.events(domain), keys.notifications(), keys.counters()]
+    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version()]
+    args: list[lua.Arg] = [
+        *(group, settings.notifications_kept, version),
+        *(len(said.queues), len(said.kinds), len(batch), len(event_row), len(task_row)),
+    ]
+    return lua.Call(
+        lua.script("handoff"),
+        [*names, *said.queues, *events, *tasks],
+        [*args, *said.about_subscriptions, *said.about_kinds, *facts],
+        parse,
+    )
+
+
+class _Said:
+    """What the entries of one call have in common, by the numbers that they name it by."""
+
+    def __init__(self, keys: Keys, paused: Container[str]) -> None:
+        self._keys, self._paused = keys, paused
+        self._wants: dict[tuple[str, tuple[bytes, ...]], str] = {}  # -> ` <number>`
+        self.kinds: dict[tuple[str, str, int | None, str], int] = {}
+        self.queues: list[str] = []
+        self.about_subscriptions: list[lua.Arg] = []
+        self.about_kinds: list[lua.Arg] = []
+
+    def subscription(self, wants: Subscription, queue: str, around_id: tuple[bytes, ...]) -> str:
+        """The number of a subscription with one priority, after a space."""
+        number = self._wants.get((wants.task, around_id))
+        if number is None:
+            is_held = wants.task in self._paused
+            self.queues.append(self._keys.held(wants.task) if is_held else queue)
+            number = self._wants[wants.task, around_id] = f" {len(self.queues)}"
+            task = orjson.dumps({"name": wants.task, "service": wants.service})
+            _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
+            state = words.HELD if is_held else words.QUEUED
+            self.about_subscriptions += [wants.task, wants.service, state, b',"task":%b}' % task, rest]
+            self.about_subscriptions += [len(around_id), *around_id]
+        return number
+
+    def kind(self, event: Event, wanted: int | None, wants: str) -> int:
+        """The number of a kind of event."""
+        what = (event.source, event.type, wanted, wants)
+        number = self.kinds.get(what)
+        if number is None:
+            number = self.kinds[what] = len(self.kinds) + 1
+            meta = b',"domain":%b}' % orjson.dumps(event.domain)
+            self.about_kinds += (event.source, event.type, "" if wanted is None else wanted, meta, wants)
+        return number

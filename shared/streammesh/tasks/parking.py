@@ -1,0 +1,72 @@
+"""Parking: what lies in a queue and can never run becomes a dead letter, in one script."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from streammesh import lua
+from streammesh.keys import WORKERS, Keys
+from streammesh.tasks.ledger import QueuePlace
+
+Fields = dict[bytes, bytes]
+
+
+def dead_letter(
+    queue: str, stream: str, entry: str, deliveries: int, kind: str, reason: str
+) -> dict[str, Any]:
+    """What is parked: why, and how often it was tried. `queue_park.lua` keeps the entry's fields beside it."""
+    return {
+        "form": "entry",
+        "id": f"parked-{queue}-{entry}",
+        "service": queue,
+        "queue": queue,
+        "reason": reason,
+        "kind": kind,
+        "detail": f"entry {entry} of {stream}",
+        "attempts": deliveries,
+        "at": round(time.time() * 1000),
+    }
+
+
+def park_call(keys: Keys, kept: int, place: QueuePlace, kind: str, reason: str) -> lua.Call[bool]:
+    """Park the entry at `place`; answers whether this call did."""
+    stream = keys.queue(place.queue, place.step)
+    letter = dead_letter(place.queue, stream, place.entry, 1, kind, reason)
+    return park_entry_call(keys, kept, place.queue, stream, place.entry, letter)
+
+
+def park_carried_call(
+    keys: Keys, kept: int, queue: str, name: str, fields: Fields, kind: str, reason: str
+) -> lua.Call[bool]:
+    """Park what another broker carries alone, as the entry that it would be; `name` tells such letters apart."""
+    stream = keys.queue(queue)
+    letter = dead_letter(queue, stream, name, 1, kind, reason)
+    return park_entry_call(keys, kept, queue, stream, "", letter, fields)
+
+
+def park_entry_call(
+    keys: Keys,
+    kept: int,
+    queue: str,
+    stream: str,
+    entry: str,
+    letter: Mapping[str, Any],
+    fields: Fields | None = None,
+) -> lua.Call[bool]:
+    """Park the entry `entry` of `stream` with `letter`; `fields` stand for an entry that no stream holds."""
+    return lua.Call(
+        lua.script("queue_park"),
+        [
+            *(stream, keys.dead(queue), keys.dead_index(queue), keys.dead_entries(queue)),
+            *(keys.dead_services(), keys.counters()),
+        ],
+        [
+            *(WORKERS, entry, letter["id"], orjson.dumps(letter), kept, queue),
+            *((fields[b"h"], fields[b"b"]) if fields else ("", "")),
+        ],
+        bool,
+    )

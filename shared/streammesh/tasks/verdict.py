@@ -1,0 +1,65 @@
+"""Decides what becomes of an attempt. Pure."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+
+from streammesh.errors import Reject, Retry
+from streammesh.tasks.ledger import Failure
+from streammesh.tasks.retry_policy import RetryPolicy
+
+MAX_LOST = 5  # a task that took this many workers down with it is not given to another one
+TRACEBACK_LENGTH = 8_000  # characters; the end of a traceback says most
+REASON_LENGTH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The attempt failed; the next one starts after `wait`."""
+
+    wait: timedelta
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The delivery failed for good and becomes a dead letter."""
+
+    failure: Failure
+
+
+def after_error(error: BaseException, attempt: int, policy: RetryPolicy, random: float) -> TryAgain | GiveUp:
+    """What follows when attempt number `attempt` (from 1) ended with `error`; `random` is in [0, 1)."""
+    failure = describe(error)
+    if isinstance(error, Reject) or policy.gives_up(attempt):
+        return GiveUp(failure)
+    if isinstance(error, Retry) and error.after is not None:
+        return TryAgain(error.after, failure)
+    return TryAgain(policy.delay(attempt, random), failure)
+
+
+def describe(error: BaseException) -> Failure:
+    """An error as it is told to people: its words, its class, the end of its traceback."""
+    try:
+        words = str(error.reason if isinstance(error, Reject) else error)
+    except Exception:  # an error whose own text cannot be made is still told
+        words = ""
+    return Failure(
+        reason=_told(words or type(error).__name__)[:REASON_LENGTH],
+        kind=type(error).__name__,
+        traceback=_told("".join(traceback.format_exception(error)))[-TRACEBACK_LENGTH:],
+    )
+
+
+def _told(text: str) -> str:
+    """Text that can be stored. Half surrogate pairs, as Python has them in names of files, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def lost_too_often(lost: int) -> GiveUp | None:
+    """Give up on a task whose workers keep dying, so that it does not take the next one down."""
+    if lost < MAX_LOST:
+        return None
+    return GiveUp(Failure(f"its worker died {lost} times while running it", "WorkerLost"))

@@ -1,0 +1,1 @@
+"""Celery's queues as Redis Streams: a kombu transport. Knows kombu, not Celery."""

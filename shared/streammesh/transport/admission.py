@@ -1,0 +1,82 @@
+"""Decides about each entry that was read: it is held and delivered, or parked, or it is only a doorbell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from streammesh.errors import Malformed
+from streammesh.transport.codec import TIMES, WAKE, decode, make_tag
+from streammesh.transport.dead_lettering import park, poison_reason
+from streammesh.transport.scripts import Read
+from streammesh.transport.unacked_entry import Held
+
+log = structlog.get_logger(__name__)
+
+
+class Admission:
+    """The door of one channel. `places` has the queue and step of each stream it may read."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel, self._calls, self._keeper = channel, channel.calls, channel.keeper
+        self.places: dict[str, tuple[str, int]] = {}
+        self.workers: dict[str, Any] = {}  # queue -> the Celery consumer that reads it now
+
+    def tag(self, read: Read) -> str:
+        """The delivery tag of an entry."""
+        queue, step = self.places[read.stream]
+        return make_tag(queue, step, read.entry)
+
+    def admit(self, reads: Iterable[Read]) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
+        """Hold what can be delivered, park what never may be, drop doorbells.
+
+        Answers (queue, message) of each to be delivered, and whether a doorbell was among them.
+        """
+        admitted, rung = [], False
+        ended: dict[str, list[str]] = defaultdict(list)
+        for read in reads:
+            queue, _ = self.places[read.stream]
+            self._channel._queue_cycle.rotate(queue)  # the next read begins with another queue
+            if WAKE in read.fields:
+                rung = True
+                ended[read.stream].append(read.entry)
+                continue
+            message = self.message(read)
+            if message is None:
+                continue
+            if queue in self._channel.no_ack_queues:
+                ended[read.stream].append(read.entry)
+            else:
+                held = Held(queue, read.stream, read.entry, weakly=queue in self.workers)
+                self._keeper.hold(message["properties"]["delivery_tag"], held)
+            admitted.append((queue, message))
+        if ended:
+            self._channel.run(self._calls.ack(ended))
+        return admitted, rung
+
+    def message(self, read: Read) -> dict[str, Any] | None:
+        """The message of an entry; None when it was parked instead."""
+        queue, step = self.places[read.stream]
+        try:
+            times = int(read.fields.get(TIMES, 0)) + read.deliveries
+            if times > self._calls.max_deliveries:
+                self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
+                return None
+            again, is_task = times > 1, queue in self.workers
+            return decode(read.fields, queue, read.entry, step=step, redelivered=again, task=is_task)
+        except (Malformed, ValueError) as error:
+            self._park(queue, read, "Malformed", str(error))
+            return None
+
+    def _park(self, queue: str, read: Read, kind: str, reason: str) -> None:
+        try:
+            park(self._channel.commands, self._calls, queue, read, kind, reason)
+        except RedisError as error:
+            if isinstance(error, self._channel.connection_errors):
+                raise
+            # Out of memory, say. It stays pending without a lease, and whoever takes it over tries again.
+            log.error("queue.cannot_park", queue=queue, entry=read.entry, reason=str(error))

@@ -1,0 +1,262 @@
+"""A kombu channel whose queues are Redis Streams: declaring, publishing, counting, purging."""
+
+from __future__ import annotations
+
+import os
+import socket
+from bisect import bisect
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+from kombu.transport import redis as kombu_redis
+
+from streammesh.keys import Keys
+from streammesh.transport.codec import BODY, HEAD, encode
+from streammesh.transport.connections import StreamConnections
+from streammesh.transport.dead_lettering import put_back
+from streammesh.transport.lease_renewer import LeaseKeeper
+from streammesh.transport.lease_watchdog import LeaseGuard, start_guard
+from streammesh.transport.message import StreamMessage
+from streammesh.transport.qos import StreamQoS
+from streammesh.transport.reader import StreamReader
+from streammesh.transport.scripts import QueueCalls
+
+AUTO_DELETE_MS = 3_600_000  # an auto-delete queue without `x-expires` that nobody reads is gone after an hour
+PURGE_BATCH = 10_000  # entries that one script call removes, so that others get their turn
+TRANSIENT = 1  # AMQP's delivery_mode of what is worth nothing once its reader is gone
+
+
+class StreamChannel(StreamConnections):
+    """Direct and topic queues are streams with one consumer group; fanout is pub/sub, as in kombu.
+
+    Priorities go from 0 (low) to 9 (high), as in AMQP and in the mesh, and the other way round from
+    kombu's own Redis transport. With `priority_steps` [0, 3, 6, 9] an entry of priority 5 waits in step 3,
+    and higher steps are read first. Default: [0], one stream. Without a priority an entry has 5.
+
+    Transport options of its own: `namespace`, `lease_seconds`, `max_deliveries`, `dead_letters_kept`,
+    `priority_steps`.
+    """
+
+    QoS = StreamQoS
+    Message = StreamMessage
+    body_encoding = None
+    default_priority = 5
+    priority_steps = (0,)
+    namespace = "mesh"
+    lease_seconds = 15.0
+    max_deliveries = 10
+    dead_letters_kept = 100_000
+    socket_timeout = 5.0
+    socket_connect_timeout = 5.0
+    socket_keepalive = True
+    health_check_interval = 5  # s; a silent one is given up after its longest read and two of these
+    from_transport_options = (
+        *kombu_redis.Channel.from_transport_options,
+        *("namespace", "lease_seconds", "max_deliveries", "dead_letters_kept"),
+    )
+
+    def __init__(self, connection: Any, **options: Any) -> None:
+        topts = connection.client.transport_options
+        wanted = {name: topts.get(name, getattr(type(self), name)) for name in ("namespace", "lease_seconds")}
+        self.keys = Keys(wanted["namespace"])
+        self.no_ack_queues: set[str] = set()
+        self._kept_alive_at = 0.0
+        self.calls = QueueCalls(
+            self.keys,
+            f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}",
+            max(100, round(float(wanted["lease_seconds"]) * 1000)),
+            int(topts.get("max_deliveries", self.max_deliveries)),
+            int(topts.get("dead_letters_kept", self.dead_letters_kept)),
+        )
+        self.keeper = LeaseKeeper(self.calls, self.client_of_keeper)
+        self.steps = sorted({0, *topts.get("priority_steps", self.priority_steps)})
+        self.reader = StreamReader(self)
+        self.keyprefix_queue = self.keys.binding("%s")
+        self.keyprefix_binding_permanent = self.keys.binding_permanent("%s")
+        self.keyprefix_binding_deadlines = self.keys.binding_deadlines()
+        self.use_address(connection.client.hostname, connection.client.ssl)
+        super().__init__(connection, **options)
+        database = int(self.pool.connection_kwargs.get("db") or 0)
+        self.keyprefix_fanout = self.keys.fanout(database)
+
+    # --- queues -------------------------------------------------------------------------------
+
+    def _streams_of(self, queue: str) -> list[str]:
+        return [self.keys.queue(queue, step) for step in self.steps]
+
+    def _declare(self, queue: str, *, joins: bool = False) -> None:
+        self.run(self.calls.declare(self._streams_of(queue), self._expires.get(queue), joins=joins))
+
+    def keep_alive(self, now: float) -> float | None:
+        """Renew the lifetimes of what is being read; answers the shortest in seconds, None for no lifetime."""
+        lifetimes = {queue: ms for queue in self.active_queues if (ms := self._expires.get(queue))}
+        if not lifetimes:
+            return None
+        shortest = min(lifetimes.values()) / 1000
+        if now >= self._kept_alive_at + shortest / 3:
+            for queue in lifetimes:
+                self._declare(queue, joins=True)
+            self._kept_alive_at = now
+        return shortest
+
+    def declare_active(self) -> None:
+        """Make the groups of what is being read, where they are missing."""
+        for queue in self.active_queues:
+            self._declare(queue, joins=True)
+
+    def _new_queue(self, queue: str, auto_delete: bool = False, **options: Any) -> None:
+        super()._new_queue(queue, auto_delete=auto_delete, **options)
+        if auto_delete:
+            self._expires.setdefault(queue, AUTO_DELETE_MS)
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        super()._queue_bind(exchange, routing_key, pattern, queue)
+        if queue not in self._fanout_queues:
+            self._declare(queue)
+
+    def basic_consume(self, queue: str, no_ack: bool = False, *args: Any, **options: Any) -> Any:
+        """Read `queue` from now on; its group is made where it is missing."""
+        if queue not in self._fanout_queues:
+            if no_ack:
+                self.no_ack_queues.add(queue)
+            self.reader.consumes(queue, options.get("callback"))
+            self._declare(queue, joins=True)
+            self.keeper.joined(self._streams_of(queue), warm_up=not no_ack)
+            if self.reader.runs_here:
+                self.keeper.guarded(self._start_guard())
+        return super().basic_consume(queue, no_ack, *args, **options)
+
+    def _basic_cancel(self, consumer_tag: str) -> None:
+        queue = self._tag_to_queue.get(consumer_tag)
+        super()._basic_cancel(consumer_tag)
+        if queue is None or queue in self._fanout_queues or queue in self._active_queues:
+            return
+        self.no_ack_queues.discard(queue)
+        self.reader.interrupt()
+        self.reader.hand_back(queue)
+        if not self.active_queues:
+            self.keeper.drain()
+
+    def basic_get(self, queue: str, no_ack: bool = False, **options: Any) -> Any:
+        """One entry, or None."""
+        return self.reader.get(queue, no_ack)
+
+    def _size(self, queue: str) -> int:
+        pipeline = self.commands.pipeline(transaction=False)
+        for stream in self._streams_of(queue):
+            pipeline.xlen(stream)
+        return sum(pipeline.execute())
+
+    def _has_queue(self, queue: str, **_: Any) -> bool:
+        return bool(self.commands.exists(*self._streams_of(queue)))
+
+    def _purge(self, queue: str) -> int:
+        removed = 0
+        for stream in self._streams_of(queue):
+            gone = PURGE_BATCH
+            while gone == PURGE_BATCH:
+                gone, bells = self.run(self.calls.purge(stream, PURGE_BATCH))
+                removed += gone - bells
+        return removed
+
+    def _delete(self, queue: str, exchange: str, routing_key: str, pattern: str, *_: Any, **__: Any) -> None:
+        member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+        with self.commands.pipeline(transaction=False) as pipeline:
+            pipeline.srem(self.keys.binding(exchange), member)
+            pipeline.srem(self.keys.binding_permanent(exchange), member)
+            pipeline.execute()
+
+    def queue_delete(
+        self, queue: str, if_unused: bool = False, if_empty: bool = False, **options: Any
+    ) -> None:
+        """Remove the queue with all that lies in it, bound or not."""
+        if if_empty and self._size(queue):
+            return
+        super().queue_delete(queue, if_unused, if_empty, **options)
+        self.auto_delete_queues.discard(queue)
+        self.commands.delete(*self._streams_of(queue))
+
+    # --- publishing ---------------------------------------------------------------------------
+
+    def prepare_message(
+        self, body: Any, priority: int | None = None, *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        """As kombu's, where priority 0 is a priority and not the lack of one."""
+        message: dict[str, Any] = super().prepare_message(body, priority, *args, **options)
+        if priority is not None:
+            message["properties"]["priority"] = priority
+        return message
+
+    def _inplace_augment_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
+        """Only what is known now; the tag and the encoding are made when the entry is read."""
+        message["properties"]["delivery_info"].update(exchange=exchange, routing_key=routing_key)
+
+    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+        step = self.steps[bisect(self.steps, self._get_message_priority(message)) - 1]
+        fields = encode(message)
+        stream = self.keys.queue(queue, step)
+        # A reply whose reader is gone must not bring its queue back to life.
+        made = () if message["properties"].get("delivery_mode") != TRANSIENT else ("NOMKSTREAM",)
+        add = ("XADD", stream, *made, "*", HEAD, fields[HEAD], BODY, fields[BODY])
+        lifetime = self._expires.get(queue)
+        batch = options.get("_publish_batch")
+        if batch is not None:
+            batch.add("execute_command", *add)
+            if lifetime is not None:
+                batch.add("pexpire", stream, lifetime)
+        elif lifetime is None:
+            self.commands.execute_command(*add)
+        else:
+            with self.commands.pipeline(transaction=False) as pipeline:
+                pipeline.execute_command(*add)
+                pipeline.pexpire(stream, lifetime)
+                pipeline.execute()
+
+    def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **options: Any) -> None:
+        message["properties"].update(delivery_tag=uuid4().hex, body_encoding=self.body_encoding)
+        super()._put_fanout(exchange, message, routing_key, **options)
+
+    def _deliver_fanout_message(self, message: dict[str, Any], exchange: str) -> Any:
+        return super()._deliver_fanout_message(message, exchange.removeprefix(self.keyprefix_fanout))
+
+    def _start_guard(self) -> LeaseGuard | None:
+        """A process that watches over what this channel holds."""
+        streams = [stream for queue in self.reader.queues for stream in self._streams_of(queue)]
+        return start_guard(self._address, self._options(), self.calls, streams)
+
+    def put_back(self, tag: str) -> None:
+        """Queue a held entry again, at the end."""
+        held = None if self.closed else self.keeper.release(tag)
+        if held is None:
+            self.keeper.requeue(tag)
+            return
+        put_back(self.commands, self.calls, held.queue, held.stream, held.entry)
+
+    # --- kombu's hooks ------------------------------------------------------------------------
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        self.reader.start()
+
+    def _brpop_read(self, **_: Any) -> bool:
+        return self.reader.read()
+
+    def _poll_error(self, type: str, **options: Any) -> None:
+        if type == "BRPOP":
+            self.reader.read()
+        else:
+            super()._poll_error(type, **options)
+
+    def close(self) -> None:
+        """End reading, give back what was not begun; what runs on keeps its lease until it has ended."""
+        if not self.closed:
+            self._closing = True
+            errors = (*self.connection.connection_errors, *self.connection.channel_errors)
+            try:
+                self.reader.interrupt()
+            except errors:
+                self._in_poll = None
+            self.reader.hand_back()
+            with suppress(*errors):  # Redis is away: what we held is taken over when its lease has run out
+                self.keeper.close(self.commands)
+        super().close()

@@ -1,0 +1,95 @@
+"""Celery Beat whose ticks are events: `celery beat --scheduler streammesh.worker.beat:MeshScheduler`.
+
+Any number of Beats may run: there is no lock, no leader and no local state.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import structlog
+from celery import Celery
+from celery.beat import Scheduler, Service
+
+from streammesh.keys import Keys
+from streammesh.redisio.client import open_sync
+from streammesh.redisio.heartbeat import process_name
+from streammesh.schedules.file_watch import FileWatch
+from streammesh.schedules.store import BEAT
+from streammesh.schedules.ticker import Ticker
+from streammesh.settings import mesh_settings
+
+log = structlog.get_logger(__name__)
+
+SCHEDULER = "streammesh.worker.beat:MeshScheduler"
+FILE_SETTING = "mesh_schedules_file"  # in the app's configuration: the TOML file that is followed
+
+
+class MeshScheduler(Scheduler):
+    """Celery's scheduler over the mesh's schedules: one round trip each time it wakes with nothing due."""
+
+    max_interval = 5  # seconds; how late a changed schedule or file may be noticed
+
+    def setup_schedule(self) -> None:
+        """Open the client; nothing is connected yet, so Redis may still be away."""
+        settings = mesh_settings()
+        path = self.app.conf.get(FILE_SETTING)
+        if self.app.conf.beat_schedule:
+            log.warning("beat.entries_ignored", reason="beat_schedule is not used; write schedules instead")
+        self._client = open_sync(settings, BEAT)
+        self._ticker = Ticker(
+            self._client,
+            Keys(settings.namespace),
+            settings,
+            process_name(BEAT),
+            FileWatch(Path(path)) if path else None,
+        )
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Fire what is due; answers after how many seconds to be called again."""
+        return self._ticker.tick(self.max_interval)
+
+    def close(self) -> None:
+        """Close the client. May be called twice."""
+        super().close()
+        self._client.close()
+
+    @property
+    def info(self) -> str:
+        """A line of Beat's banner."""
+        return f"    . schedules -> {self.app.conf.get(FILE_SETTING) or 'in Redis'}"
+
+
+def run_beat(app: Celery) -> None:
+    """Run nothing but Beat until SIGTERM or SIGINT."""
+    app.Beat(scheduler=SCHEDULER, quiet=True).run()
+
+
+class BeatThread(threading.Thread):
+    """Beat in a thread beside a worker, for a process that is both. Should it ever end by itself, so does the process."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(name="beat", daemon=True)
+        # It sleeps without listening, so short sleeps are what makes it stop soon.
+        self._service = Service(app, max_interval=1, scheduler_cls=SCHEDULER, remote_control=False)
+        self._stopping = False
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._service.start()
+        except Exception:
+            log.exception("beat.broke")
+        if not self._stopping:  # a worker without its Beat would look alive and schedule nothing
+            log.critical("beat.ended")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self) -> None:
+        """End it and wait until it has ended."""
+        self._stopping = True
+        self._service.stop()
+        self.join(5)

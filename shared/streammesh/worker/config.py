@@ -1,0 +1,79 @@
+"""The shared Celery configuration: what every service's app is set to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streammesh.brokers.connection import other_broker, stream_broker
+from streammesh.keys import Keys
+from streammesh.redisio.client import parse_sentinel_url, tls_options
+from streammesh.settings import MeshSettings
+from streammesh.transport import wire_json
+
+BACKENDS = "streammesh.worker.result_backend"
+
+
+def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
+    """Every setting that differs from Celery's own defaults, with its reason."""
+    wire_json.install()
+    redis_tls = tls_options(settings) if settings.redis_url.startswith("rediss") else None
+    return {
+        # Where it runs
+        **(other_broker(settings) if settings.broker_url else stream_broker(settings)),
+        # How long Redis may be away while a workflow goes from part to part: about 18 s
+        "broker_connection_timeout": 2,
+        "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.1, "interval_max": 1.0},
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
+        "result_backend": result_backend(settings.redis_url),
+        "result_backend_transport_options": result_options(settings),
+        "redis_backend_use_ssl": redis_tls,
+        "result_backend_always_retry": True,
+        "result_expires": settings.result_ttl,
+        "redis_socket_timeout": settings.redis_timeout.total_seconds(),
+        # Nothing but JSON
+        "task_serializer": wire_json.NAME,
+        "result_serializer": wire_json.NAME,
+        "event_serializer": wire_json.NAME,
+        "accept_content": [wire_json.NAME, "json"],
+        # One queue, the service's own
+        "task_default_queue": service,
+        "task_default_exchange": "",
+        "task_default_routing_key": service,
+        "task_create_missing_queues": True,
+        # A task belongs to Redis until it has ended
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_acks_on_failure_or_timeout": True,  # the ledger decides what follows, not the broker
+        "worker_cancel_long_running_tasks_on_connection_loss": False,  # leases hold; True loses tasks
+        "worker_deduplicate_successful_tasks": False,  # the ledger does
+        "task_track_started": False,  # so does the ledger
+        "task_allow_error_cb_on_chord_header": True,  # a chord fails with the reason of its part
+        # The worker's manners
+        "worker_consumer": "streammesh.worker.consumer:MeshConsumer",  # drops nothing that it does not know
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "worker_send_task_events": False,  # half the throughput; Flower can turn them on
+        "task_send_sent_event": False,
+        "worker_proc_alive_timeout": 30,
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def result_backend(redis_url: str) -> str:
+    """The result backend's URL for plain Celery tasks and workflows: the same Redis."""
+    if "sentinel" not in redis_url.split("://")[0]:
+        return f"{BACKENDS}:MeshBackend+{redis_url}"
+    where = parse_sentinel_url(redis_url)
+    credentials = f"{where.username or ''}:{where.password}@" if where.password else ""
+    hosts = ";".join(f"sentinel://{credentials}{host}:{port}/{where.db}" for host, port in where.hosts)
+    return f"{BACKENDS}:MeshSentinelBackend+{hosts}"
+
+
+def result_options(settings: MeshSettings) -> dict[str, Any]:
+    """Options of the result backend: every key below the mesh's own prefix."""
+    options: dict[str, Any] = {"global_keyprefix": f"{Keys(settings.namespace).prefix}result:"}
+    if "sentinel" in settings.redis_url.split("://")[0]:
+        options["master_name"] = parse_sentinel_url(settings.redis_url).service
+    return options

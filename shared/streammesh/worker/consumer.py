@@ -1,0 +1,126 @@
+"""Celery's consumer, where nothing that it cannot run is dropped.
+
+Stock Celery acknowledges, and so loses, what it does not know or cannot read. Here a task that this
+worker does not know goes back for later, and what can never be run becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+import structlog
+from celery.worker.consumer import Consumer
+from redis.exceptions import RedisError
+
+from streammesh import lua
+from streammesh.brokers.copies import fields_of, name_of, tag_of
+from streammesh.tasks.ledger import QueuePlace
+from streammesh.tasks.parking import park_carried_call
+from streammesh.tasks.records import parse_task
+from streammesh.transport.dead_lettering import park
+from streammesh.transport.scripts import QueueCalls, Read, unread_calls
+from streammesh.worker.postponement import postpone_call, unknown
+from streammesh.worker.refs import queue_place
+from streammesh.worker.shortcut import shortcut
+
+log = structlog.get_logger(__name__)
+RETURN_SECONDS = 1.0  # after which another broker is given back what could not be dealt with
+
+
+class MeshConsumer(Consumer):
+    """The consumer of a service's worker."""
+
+    def create_task_handler(self, **options: Any) -> Any:
+        """As Celery's, with a short way for deliveries."""
+        return shortcut(self, super().create_task_handler(**options))
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """While a service is deployed step by step, other workers of it may know the task."""
+        task_id, name = message.headers["id"], message.headers["task"]
+        if not self._is_ours():
+            super().on_unknown_task(body, message, exc)
+            return
+        try:
+            self._postpone(message, task_id, name)
+        except (*self.connection_errors, RedisError) as error:
+            log.warning("redis.away", asked="postpone", reason=str(error))
+            self._give_back(message)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Not a task at all."""
+        if self._is_ours():
+            self._park(message, "Malformed", "it is no task")
+        else:
+            super().on_unknown_message(body, message)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A task that Celery cannot take as it is."""
+        if self._is_ours():
+            self._park(message, type(exc).__name__, f"Celery refuses it: {exc}")
+        else:
+            super().on_invalid_task(body, message, exc)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """A body that cannot be read."""
+        if self._is_ours():
+            self._park(message, type(exc).__name__, f"its body cannot be read: {type(exc).__name__}")
+        else:
+            super().on_decode_error(message, exc)
+
+    def _is_ours(self) -> bool:
+        """Whether this is a service's worker."""
+        return self.app.plumbing is not None
+
+    def _give_back(self, message: Any) -> None:
+        """Nobody holds the entry then: our own transport's keeper gives it back. Another broker has to be told."""
+        if not hasattr(message.channel, "keeper"):
+            give_back = message.reject_log_error
+            self.timer.call_after(RETURN_SECONDS, give_back, (log, self.connection_errors, True))
+
+    def _reach(self, message: Any) -> tuple[QueuePlace, redis.Redis, QueueCalls]:
+        """Where its entry lies, and how to get there: through its channel, where that is the mesh's own."""
+        plumbing, channel = self.app.plumbing, message.channel
+        place = queue_place(tag_of(message), plumbing.service)
+        if hasattr(channel, "keeper"):
+            return place, channel.commands, channel.calls
+        return place, plumbing.connections.sync(), unread_calls(plumbing.settings, self.hostname)
+
+    def _postpone(self, message: Any, task_id: str, name: str) -> None:
+        plumbing = self.app.plumbing
+        place, client, _ = self._reach(message)
+        keys = plumbing.ledger.keys
+        stored = client.hgetall(keys.task(task_id))
+        row = parse_task(task_id, stored) if b"meta" in stored else None
+        carried = None if place.entry else fields_of(message)
+        call = postpone_call(keys, plumbing.settings, place, task_id, name, row, carried)
+        answer = lua.run_sync(client, call)
+        if answer.verdict == "enough":
+            failure = unknown(name)
+            self._park(message, failure.kind, failure.reason)
+            return
+        log.warning("task.unknown", task_id=task_id, task=name, answer=answer.verdict, wait=answer.ms / 1000)
+        message.ack()
+
+    def _park(self, message: Any, kind: str, reason: str) -> None:
+        place, client, calls = self._reach(message)
+        try:
+            if place.entry:
+                self._park_entry(place, client, calls, kind, reason)
+            else:
+                queue, fields, kept = place.queue, fields_of(message), calls.dead_letters_kept
+                call = park_carried_call(calls.keys, kept, queue, name_of(message), fields, kind, reason)
+                lua.run_sync(client, call)
+                log.error("queue.parked", queue=queue, entry=name_of(message), kind=kind, reason=reason)
+            message.ack()
+        except (*self.connection_errors, RedisError) as error:
+            log.warning("redis.away", asked="park", reason=str(error))
+            self._give_back(message)
+
+    def _park_entry(
+        self, place: QueuePlace, client: redis.Redis, calls: QueueCalls, kind: str, reason: str
+    ) -> None:
+        stream = calls.keys.queue(place.queue, place.step)
+        found = client.xrange(stream, place.entry, place.entry)
+        if found:
+            park(client, calls, place.queue, Read(stream, place.entry, 1, dict(found[0][1])), kind, reason)

@@ -1,0 +1,86 @@
+"""Deliveries under way on the async pool's loop: each an asyncio task from hand-over to outcome.
+
+They come over from Celery's consumer a batch at a time, so what a read brought is claimed in one call, and what
+ends in one turn of the loop is finished in one call and let go of together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import Any
+
+import structlog
+
+from streammesh import logs
+from streammesh.worker.delivery_task import PAUSE_SECONDS
+from streammesh.worker.fast_request import ShortRequest, becomes_current
+from streammesh.worker.refs import queue_place, task_ref
+
+log = structlog.get_logger(__name__)
+
+
+class Flights:
+    """Runs requests on one loop. `running` has the pool's asyncio tasks."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, running: set[asyncio.Task[Any]]) -> None:
+        self._loop, self._running = loop, running
+        self._coming: list[ShortRequest] = []
+        self._gone: list[ShortRequest] = []
+
+    def accept(self, request: ShortRequest) -> bool:
+        """Take a request in, from Celery's thread; answers whether it is the first since the last hand-over."""
+        self._coming.append(request)
+        return len(self._coming) == 1
+
+    def hand_over(self) -> None:
+        """Begin what was accepted."""
+        coming, self._coming = self._coming, []
+        if coming:
+            self._loop.call_soon_threadsafe(self._begin, coming)
+
+    def _begin(self, requests: list[ShortRequest]) -> None:
+        for request in requests:
+            job = request.job
+            if not job.terminated:
+                job.run(self._loop, self._fly(request), self._running)
+                hard = request.time_limits[0] or request.task.time_limit
+                if hard:
+                    job.limit(hard, request.on_timeout)
+
+    async def _fly(self, request: ShortRequest) -> None:
+        try:
+            outcome = await self._deliver(request)
+        except Exception:
+            # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
+            log.exception("ledger.broke")
+            await asyncio.sleep(PAUSE_SECONDS)
+            request.give_up()
+            return
+        except (asyncio.CancelledError, GeneratorExit):
+            raise  # revoked, over its hard limit, or the worker ends: whoever did that ends the request
+        except BaseException as error:  # SystemExit, say, with which asyncio would end the loop
+            await request.task.plumbing.threads.run(request.broke_off, error)
+            return
+        if request.ended(outcome):
+            if not self._gone:
+                self._loop.call_soon(self._let_go)
+            self._gone.append(request)
+
+    async def _deliver(self, request: ShortRequest) -> str:
+        becomes_current(request)
+        delivery = request.task
+        ref = task_ref(request.id, delivery.subscription, request.envelope)
+        place = queue_place(request.message.delivery_tag, ref.service)
+        event = ref.event
+        logs.work_on(task_id=ref.task_id, task=ref.name, event_id=event.id, event_type=event.type)
+        outcome: str = await delivery.deliver(ref, place, request.worker)
+        return outcome
+
+    def _let_go(self) -> None:
+        gone, self._gone = self._gone, []
+        by_qos: dict[Any, list[str]] = defaultdict(list)
+        for request in gone:
+            by_qos[request.message.channel.qos].append(request.message.delivery_tag)
+        for qos, tags in by_qos.items():
+            qos.settled_all(tags)

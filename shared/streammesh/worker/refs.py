@@ -1,0 +1,29 @@
+"""What a queue entry is about and where it lies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streammesh.errors import InvalidEvent
+from streammesh.events import envelope
+from streammesh.events.envelope import Event
+from streammesh.subscriptions.manifest import Subscription
+from streammesh.tasks.ledger import QueuePlace, TaskRef
+from streammesh.transport.transport import parse_tag
+
+
+def task_ref(task_id: str, subscription: Subscription, raw: Any) -> TaskRef:
+    """Who a queue entry is about. An envelope that is broken still gets a name, so that it can be told."""
+    try:
+        event = envelope.from_checked(raw)
+    except InvalidEvent:
+        event = Event(id=task_id, source=subscription.service, type="event.broken", time="")
+    return TaskRef(task_id, subscription.task, subscription.service, event)
+
+
+def queue_place(tag: str | None, service: str) -> QueuePlace:
+    """Where the queue entry of a request lies; without a stream's tag, nowhere."""
+    if not tag:
+        return QueuePlace(service)
+    queue, step, entry = parse_tag(tag)
+    return QueuePlace(queue, step, entry)

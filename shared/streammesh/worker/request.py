@@ -1,0 +1,173 @@
+"""Celery's view of one queue entry in the worker, with what the mesh adds.
+
+It tells the task where its queue entry lies, and it tells the ledger of ends that no handler sees: a
+hard time limit, a worker child that died, a task that was revoked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from billiard.exceptions import WorkerLostError
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+
+from streammesh import names
+from streammesh.brokers.copies import tag_of
+from streammesh.clock import to_ms
+from streammesh.lua import Call
+from streammesh.redisio.retrying import insist_sync, until_back
+from streammesh.tasks.cancellation import CANCELLED, EXPIRED
+from streammesh.tasks.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
+from streammesh.tasks.verdict import GiveUp, after_error
+from streammesh.worker.refs import queue_place, task_ref
+
+log = structlog.get_logger(__name__)
+
+
+# With these answers of an attempt its queue entry went in one step with what became of the task.
+GONE = names.ENDED | {names.RETRYING, "workflow", "parked", "paused"}
+REMOVED = frozenset(map(repr, GONE))  # as Celery's tracer tells them
+
+
+class HardLimit(Exception):
+    """The handler went on after its time limit and was stopped."""
+
+
+class PlainRequest(Request):
+    """A request for any task that is no delivery."""
+
+    def _success_was_stored(self) -> Any:
+        """Not when something follows from the success.
+
+        Celery stores a result and then sends what follows: the next of a chain, the body of a chord. A child that
+        died in between had not sent it, so its task runs again; what was counted or stored already counts once.
+        """
+        headers = self._request_dict
+        if headers.get("group") or any(
+            self._payload[2].get(name) for name in ("chain", "chord", "callbacks")
+        ):
+            return False
+        return super()._success_was_stored()
+
+
+class MeshRequest(Request):
+    """A request for a delivery."""
+
+    shares_memory = False  # whether the pool runs tasks in this process; it says so when it starts
+    _removed = False
+    acknowledged: bool
+    _decoded: bool
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        self._request_dict["mesh_tag"] = tag_of(message)
+        if self.shares_memory and not self._decoded:
+            # The pool runs in this process: it is given the body as it was decoded when it was checked.
+            self._body, self._decoded = message.payload, True
+            self._content_type = self._content_encoding = None
+
+    def acknowledge(self) -> None:
+        """What a ledger script has removed from its queue is only let go of; anything else as Celery does it."""
+        if self._removed and not self.acknowledged:
+            self._message.channel.qos.settled(self._message.delivery_tag)
+            self._message._state = "ACK"
+            self.acknowledged = True
+        else:
+            super().acknowledge()
+
+    def __init_subclass__(cls) -> None:
+        """Celery makes a class of this one for each task; `on_success` stays what it is here."""
+        made = cls.__dict__.get("on_success")
+        if made is not None and made.__module__ == Request.__module__:
+            del cls.on_success
+
+    def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
+        """The task says what became of the delivery, and so whether its queue entry is still there."""
+        failed, state, _ = failed__retval__runtime
+        self._removed = not failed and state in REMOVED and hasattr(self._message.channel, "keeper")
+        return super().on_success(failed__retval__runtime, **options)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
+        if not soft and not self._settle(HardLimit(f"it ran longer than {timeout} s and was stopped")):
+            self.reject(requeue=True)
+        super().on_timeout(soft, timeout)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """A child that died mid-task: the attempt failed, and counts. One that had not begun goes back to its queue."""
+        error = exc_info.exception
+        error = getattr(error, "exc", error)
+        # Of a handler that called for the end of its process the pool may tell before that has ended.
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
+            task_ready(self)
+            if self._settle(HardLimit(f"its worker process died: {error!r}")):
+                self.acknowledge()
+            else:
+                self.reject(requeue=True)
+            return None
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Revoked, by whomever: the delivery ends in the ledger before its queue entry goes."""
+        self._end(names.EXPIRED if expired else names.CANCELLED, EXPIRED if expired else CANCELLED)
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def cancel_delivery(self) -> None:
+        """End the delivery in the ledger, where its handler cannot be stopped: what that comes to is refused."""
+        self._end(names.CANCELLED, CANCELLED)
+
+    def drain_call(self) -> Call[bool]:
+        """Says in the ledger that this worker gives the task back."""
+        ref, place = self._about()
+        call: Call[bool] = self.task.kind.ledger.drain(ref.task_id, place)
+        return call
+
+    def _end(self, state: str, failure: Failure) -> None:
+        ref, place = self._about()
+        ledger = self.task.kind.ledger
+        call = ledger.finish(ref, place, THIS_ENTRYS, state, failure=failure, keep=self.task.kind.keep)
+        answer = insist_sync(self.task.plumbing.connections.sync(), call)
+        log.info(f"task.{state}", task_id=ref.task_id, task=ref.name, answer=answer)
+
+    def _about(self) -> tuple[TaskRef, QueuePlace]:
+        ref = task_ref(self.id, self.task.subscription, self.args[0] if self.args else None)
+        return ref, queue_place(self._request_dict["mesh_tag"], ref.service)
+
+    def _settle(self, error: Exception) -> bool:
+        """End the current attempt in the ledger: another one later, or a dead letter.
+
+        Answers whether there was one through this queue entry. If not, it has ended, or its process had not come to
+        the claim: its queue entry must not be acknowledged then, and putting back one that is gone does no harm.
+        """
+        kind, client = self.task.kind, self.task.plumbing.connections.sync()
+        ref, place = self._about()
+        ledger = kind.ledger
+        key = ledger.keys.task(ref.task_id)
+        stored = until_back("task", lambda: client.hmget(key, "attempt", "state", "entry"))
+        attempt, state, entry = (value.decode() if value else "" for value in stored)
+        if state != names.STARTED or entry != place.entry:
+            return False
+        token = int(attempt)
+        decision = after_error(error, token, kind.policy, kind.random())
+        if isinstance(decision, GiveUp):
+            letter = dead_letter(ref, decision.failure, token, to_ms(kind.clock.now()), place.queue)
+            call = ledger.finish(
+                ref,
+                place,
+                token,
+                names.FAILED,
+                failure=decision.failure,
+                keep=kind.keep,
+                dead_letter=letter,
+                breaker=kind.breaker,
+            )
+        else:
+            call = ledger.retry_later(ref, place, token, decision.wait, decision.failure)
+        answer = insist_sync(client, call)
+        if answer == "cancelled":
+            call = ledger.finish(ref, place, token, names.CANCELLED, failure=CANCELLED, keep=kind.keep)
+            answer = insist_sync(client, call)
+        log.error("task.stopped", task_id=ref.task_id, task=ref.name, reason=str(error), answer=answer)
+        return True

@@ -1,0 +1,39 @@
+"""What handlers' bookkeeping needs, made from the settings at first use and never at import time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from streammesh.clock import Clock, SystemClock
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.tasks.ledger import Ledger
+from streammesh.worker.connections import Connections
+from streammesh.worker.handler_threads import HandlerThreads
+from streammesh.worker.running_handlers import Running
+
+
+class Plumbing:
+    """One service's ledger, connections and running handlers."""
+
+    def __init__(
+        self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None
+    ) -> None:
+        self.service, self._settings, self.clock = service, settings, clock or SystemClock()
+        self.running, self.threads = Running(), HandlerThreads()
+
+    @cached_property
+    def settings(self) -> MeshSettings:
+        """The mesh's settings."""
+        return self._settings()
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Builds the ledger's calls."""
+        return Ledger(Keys(self.settings.namespace), self.settings)
+
+    @cached_property
+    def connections(self) -> Connections:
+        """The clients."""
+        return Connections(self.settings, f"{self.service}-handlers")

@@ -1,0 +1,88 @@
+"""Celery's result backend, which outlasts lost connections: what the parts of a workflow leave there counts once.
+
+Celery's own gives up at the first lost connection, and with it fails the chord. Here every command is repeated:
+in a worker for as long as Redis is away, elsewhere for about a minute. All that Celery sends may be repeated but
+the script that counts a chord's part and claims the right to go on with its body; see `PartReturn`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from celery.backends import redis as celery_redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from streammesh.worker import greenlets
+
+FOR_EVER = -1
+A_MINUTE = 60  # tries of at most a second each
+LOOK_SECONDS = 0.2  # between looks at a claim that somebody else holds
+
+
+class PartReturn:
+    """Celery's script that counts a part of a chord and, for the last one, claims to send the chord's body.
+
+    Two ways to lose a chord are closed. When the reply to the call that got the claim is lost, the repeated
+    call does not get it again; but the claim holds this call's own token. And when the worker that got the
+    claim was killed, its part is delivered again while the claim still stands: whoever runs it then waits
+    until the claim is settled or has run out.
+    """
+
+    def __init__(self, script: Any) -> None:
+        self._script = script
+
+    def __call__(self, *, keys: Sequence[str], args: Sequence[Any], client: Any) -> list[Any]:
+        """[parts counted, difference to the size, size (None once the body was sent), 1 if it is ours to send]"""
+        claim, token = keys[5], str(args[7]).encode()
+        while True:
+            counted, difference, size, claimed = answer = self._script(keys=keys, args=args, client=client)
+            if claimed or not size or counted != int(size) + int(difference or 0):
+                return list(answer)
+            holder = client.get(claim)
+            if holder == token:
+                return [counted, difference, size, 1]
+            _pause(LOOK_SECONDS)
+
+
+def _pause(seconds: float) -> None:
+    if greenlets.in_greenlet():
+        greenlets.wait_for(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)
+
+
+class _Outlasting:
+    """What both backends have in common."""
+
+    connparams: dict[str, Any]
+    app: Any
+    _part_return: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        tries = FOR_EVER if getattr(self.app, "is_worker", False) else A_MINUTE
+        self.connparams["retry"] = Retry(ExponentialBackoff(cap=1.0, base=0.05), tries)
+
+    def _chord_publish_claim_expires(self, initial_expires: int, callback: Any) -> int:
+        """How long the claim of a killed worker holds up a chord: seconds, as at first, where Celery makes it a minute.
+
+        Should sending the body take longer, because Redis is away, it may be sent twice; whatever runs twice ends once.
+        """
+        return initial_expires
+
+    @cached_property
+    def _chord_part_return_script(self) -> PartReturn:
+        return PartReturn(super()._chord_part_return_script)  # type: ignore[misc]
+
+
+class MeshBackend(_Outlasting, celery_redis.RedisBackend):
+    """Results in Redis."""
+
+
+class MeshSentinelBackend(_Outlasting, celery_redis.SentinelBackend):
+    """Results in the Redis that Sentinel names."""
