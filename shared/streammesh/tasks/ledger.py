@@ -213,16 +213,16 @@ class Ledger:
         )
 
     def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[str]:
-        """`progress.lua`: say how far an attempt is. Answers `done` or `lost`."""
-        data = {"progress": round(fraction, 4), "text": text}
+        """`progress.lua`: say how far a delivery is, which never goes back. Answers `done` or `lost`."""
         fragment = ref.fragment
         return lua.Call(
             lua.script("progress"),
             self._rows(ref),
             [
-                *(attempt, orjson.dumps(data), self.settings.notifications_kept),
-                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
+                *(attempt, orjson.dumps(round(fraction, 4)), self.settings.notifications_kept),
+                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, {})[: -len("{}")],
                 *self._told(ref),
+                orjson.dumps(text),
             ],
             lambda answer: str(answer[0].decode()),
         )
