@@ -10,7 +10,6 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
-from streammesh import logs
 from streammesh.errors import InvalidManifest
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
@@ -26,10 +25,11 @@ from streammesh.subscriptions.declaration import (
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
 from streammesh.tasks.retry_policy import RetryPolicy
-from streammesh.worker.app import MeshCelery, make_app
+from streammesh.worker.app import MeshCelery, make_app, set_current_app
+from streammesh.worker.config import PoolKind, pool_config
 from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
-from streammesh.worker.run import PoolKind, run_worker
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -66,6 +66,9 @@ class Service:
         self._bindings: dict[str, Binding] = {}
         self._places: dict[str, Place] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
+        self.celery_app.manifest = self.manifest
+        self.celery_app.add_defaults(lambda: pool_config(self.pool, self.settings))
+        set_current_app(self.celery_app)
 
     @property
     def settings(self) -> MeshSettings:
@@ -190,9 +193,7 @@ class Service:
 
     def run(self) -> None:
         """Run the worker until it is told to stop; ends the process with the worker's exit code."""
-        settings = self.settings
-        logs.configure(settings, self.name)
-        sys.exit(run_worker(self.celery_app, self.manifest(), settings, self.pool, self._plumbing.running))
+        sys.exit(run_worker(self.celery_app))
 
 
 @contextmanager
