@@ -7,7 +7,6 @@ the script that counts a chord's part and claims the right to go on with its bod
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -21,7 +20,6 @@ from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.client import tls_options
 from streammesh.redisio.connection import connection_kind
 from streammesh.settings import mesh_settings
-from streammesh.worker import greenlets
 
 PARAMETERS = (
     "socket_timeout",
@@ -57,14 +55,7 @@ class PartReturn:
             holder = client.get(claim)
             if holder == token:
                 return [counted, difference, size, 1]
-            _pause(LOOK_SECONDS)
-
-
-def _pause(seconds: float) -> None:
-    if greenlets.in_greenlet():
-        greenlets.wait_for(asyncio.sleep(seconds))
-    else:
-        time.sleep(seconds)
+            time.sleep(LOOK_SECONDS)
 
 
 class MeshBackend(celery_redis.RedisBackend):
