@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
 from streammesh import logs
+from streammesh.health import Health
 from streammesh.settings import MeshSettings, mesh_settings, parse_duration
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
@@ -46,6 +47,9 @@ class Service:
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
+        self.health = (
+            Health()
+        )  # what `/livez` and `/readyz` of its worker say; a team may add parts of its own
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
@@ -156,7 +160,8 @@ class Service:
         """Run the worker until it is told to stop; ends the process with the worker's exit code."""
         settings = self.settings
         logs.configure(settings, self.name)
-        sys.exit(run_worker(self.celery_app, self.manifest(), settings, self.pool, self._plumbing.running))
+        running, health = self._plumbing.running, self.health
+        sys.exit(run_worker(self.celery_app, self.manifest(), settings, self.pool, running, health))
 
 
 def _span(value: Seconds) -> timedelta:

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import Celery, Task, signals
 
+from streammesh.health import Pulse
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.transport.transport import install as install_transport
 from streammesh.worker import message_capture
@@ -39,6 +40,8 @@ class MeshCelery(Celery):
 
     amqp_cls = MeshAMQP
     task_cls = "streammesh.worker.app:MeshTask"
+    turning: Pulse  # of the consumer, where the app runs as a worker; see `consumer.py`
+    ticking: Pulse  # of Beat
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
@@ -54,6 +57,7 @@ def make_app(service: str, settings: MeshSettings | None = None, *, prefetch: in
     """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
     install_transport()
     app = MeshCelery(service, set_as_current=False, strict_typing=False)
+    app.turning, app.ticking = Pulse(), Pulse()
     app.add_defaults(
         lambda: celery_config(service, settings or mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
     )

@@ -18,6 +18,7 @@ import uvloop
 from celery.concurrency.base import BasePool, apply_target
 from greenlet import GreenletExit
 
+from streammesh.health import Echo
 from streammesh.worker.async_job import Job
 from streammesh.worker.flights import Flights
 from streammesh.worker.greenlets import run_in_greenlet
@@ -53,13 +54,20 @@ class TaskPool(BasePool):
         self._running: set[asyncio.Task[Any]] = set()
         self.flights = Flights(self.loop, self._running)
         self._coming: deque[tuple[Job, Callable[[], Any], float | None, Any]] = deque()
-        self._called = False
+        self._called = self._stopped = False
+        self._echo = Echo(self.loop)
         self._thread = threading.Thread(target=self._run_loop, name="async-pool", daemon=True)
         self._thread.start()
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+
+    def dead_for(self, seconds: float) -> str | None:
+        """Return what to say when its loop's thread has ended, or the loop did not turn for so long."""
+        if not self._thread.is_alive():
+            return None if self._stopped else "the thread of its event loop has ended"
+        return None if self._stopped else self._echo.silent_for(seconds)
 
     def on_apply(
         self,
@@ -109,6 +117,7 @@ class TaskPool(BasePool):
         self._end_loop()
 
     def _end_loop(self) -> None:
+        self._stopped = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(STOP_SECONDS)
 

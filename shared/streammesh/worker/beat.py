@@ -15,17 +15,20 @@ import structlog
 from celery import Celery
 from celery.beat import Scheduler, Service
 
+from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_sync
 from streammesh.redisio.heartbeat import process_name
 from streammesh.schedules.file_watch import FileWatch
 from streammesh.schedules.store import BEAT
 from streammesh.schedules.ticker import Ticker
-from streammesh.settings import mesh_settings
+from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.worker.app import MeshCelery
 
 log = structlog.get_logger(__name__)
 
 SCHEDULER = "streammesh.worker.beat:MeshScheduler"
+SILENT_SECONDS = 30.0  # it wakes every five seconds at least
 FILE_SETTING = "mesh_schedules_file"  # in the app's configuration: the TOML file that is followed
 
 
@@ -51,7 +54,12 @@ class MeshScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Fire what is due; answers after how many seconds to be called again."""
-        return self._ticker.tick(self.max_interval)
+        wait = self._ticker.tick(self.max_interval)
+        if self._ticker.away:
+            self.app.ticking.rest("Redis does not answer")
+        else:
+            self.app.ticking.beat()
+        return wait
 
     def close(self) -> None:
         """Close the client. May be called twice."""
@@ -64,8 +72,17 @@ class MeshScheduler(Scheduler):
         return f"    . schedules -> {self.app.conf.get(FILE_SETTING) or 'in Redis'}"
 
 
-def run_beat(app: Celery) -> None:
+def watch_over_beat(health: Health, app: MeshCelery, stuck_seconds: float) -> None:
+    """Have `/livez` and `/readyz` look at the Beat of this process."""
+    health.lives_while("beat", lambda: app.ticking.silent_for(stuck_seconds))
+    health.works_while("beat", lambda: app.ticking.waits(SILENT_SECONDS))
+
+
+def run_beat(app: MeshCelery, settings: MeshSettings) -> None:
     """Run nothing but Beat until SIGTERM or SIGINT."""
+    health = Health()
+    watch_over_beat(health, app, settings.stuck_after.total_seconds())
+    serve_health(health, settings.health_host, settings.health_port)
     app.Beat(scheduler=SCHEDULER, quiet=True).run()
 
 
