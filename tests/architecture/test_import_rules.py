@@ -27,7 +27,8 @@ RANKS: list[set[str]] = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "keys"),
-    *("events.validation", "events.envelope", "events.encoded", "subscriptions.manifest"),
+    *("events.validation", "events.envelope", "events.encoded"),
+    *("subscriptions.manifest", "subscriptions.matching"),
     *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
     "services.dispatcher.planning",
     "services.report_worker.aggregating",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import redis
 import redis.asyncio
@@ -15,6 +17,8 @@ from streammesh.keys import Keys
 from streammesh.subscriptions.manifest import Manifest, check
 
 log = structlog.get_logger(__name__)
+POSITION = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+DOMAIN = re.compile(rb"[^\x00-\x20\x7f]{1,256}")
 
 
 def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) -> lua.Call[bool]:
@@ -63,26 +67,51 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
     stored, domains, version, joined = await pipe.execute()
     places = {}
     for place, position in joined.items():
-        domain, _, service = place.decode().partition(" ")
-        places[domain, service] = position.decode()
-    return Registered(
-        _parsed(stored), frozenset(domain.decode() for domain in domains), (version or b"").decode(), places
-    )
+        domain, _, service = place.decode("utf-8", "replace").partition(" ")
+        if POSITION.fullmatch(position):
+            places[domain, service] = position.decode()
+        else:
+            _say_broken("joined", f"{domain} {service}", "it is no position of a stream")
+    return Registered(_parsed(stored), _named(domains), (version or b"").decode("latin-1"), places)
 
 
 def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
     found = []
-    for service, raw in sorted(stored.items()):
+    for name, raw in sorted(stored.items()):
+        service = name.decode("utf-8", "replace")
         try:
-            found.append(Manifest.from_json(raw))
+            manifest = Manifest.from_json(raw)
         except InvalidManifest as error:
-            log.error("manifest.broken", service=service.decode("utf-8", "replace"), reason=str(error))
+            _say_broken("manifest", service, str(error))
+            continue
+        if manifest.service == service:
+            found.append(manifest)
+        else:
+            _say_broken("manifest", service, f"it is the manifest of {manifest.service}")
     return found
+
+
+def _named(domains: Iterable[bytes]) -> frozenset[str]:
+    """Domains as they are written; what cannot be one is left out, since there is no such stream."""
+    return frozenset(domain.decode() for domain in domains if DOMAIN.fullmatch(domain) and _is_text(domain))
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _say_broken(what: str, name: str, reason: str) -> None:
+    """Say it once, not at every look."""
+    log.error(f"{what}.broken", service=name, reason=reason)
 
 
 async def read_domains(client: redis.asyncio.Redis, keys: Keys) -> frozenset[str]:
     """Every domain that has a stream."""
-    return frozenset(domain.decode() for domain in await client.smembers(keys.domains()))
+    return _named(await client.smembers(keys.domains()))
 
 
 def lanes(manifests: Sequence[Manifest], domains: frozenset[str]) -> dict[str, frozenset[str]]:

@@ -14,7 +14,7 @@ from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
-from streammesh.subscriptions.manifest import Manifest, fits
+from streammesh.subscriptions.manifest import Manifest, wants
 from streammesh.tasks.ledger import TaskRef
 
 
@@ -189,7 +189,7 @@ def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
         for subscription in manifest.subscriptions:
             if not names.matches(subscription.type, event.type):
                 continue
-            if not fits(event, subscription.where):
+            if not wants(event, subscription):
                 reasons.append(
                     {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
                 )
