@@ -13,7 +13,7 @@ from streammesh import logs
 from streammesh.errors import InvalidSchedule
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
-from streammesh.worker.beat import BeatThread, run_beat, watch_over_beat
+from streammesh.worker.beat import BeatThread, run_beat
 
 from services.scheduler.alerting import watch_in_a_thread
 from services.scheduler.handlers import alert_settings, celery_app, own_settings, service
@@ -45,9 +45,8 @@ def main() -> None:
         service.run()
     check_file(settings)
     if chosen.beat_only:
-        run_beat(celery_app, settings)
+        run_beat(celery_app)
         return
-    watch_over_beat(service.health, celery_app, settings.stuck_after.total_seconds())
     beat = BeatThread(celery_app)
     beat.start()
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import redis.asyncio
 
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
@@ -85,7 +85,7 @@ class EventRow:
 def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
     """A ledger row as stored."""
     meta = orjson.loads(row[b"meta"])
-    outcome = orjson.loads(row[b"outcome"]) if b"outcome" in row else {}
+    outcome = plain_json.loads(row[b"outcome"]) if b"outcome" in row else {}
     times_ms = {
         name: int(value)
         for name in ("queued", "started", "ended", "due")

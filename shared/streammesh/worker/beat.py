@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from celery import Celery
+from celery import Celery, signals
 from celery.beat import Scheduler, Service
 
-from streammesh.health import Health, serve_health
+from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_sync
 from streammesh.redisio.heartbeat import process_name
 from streammesh.schedules.file_watch import FileWatch
 from streammesh.schedules.store import BEAT
 from streammesh.schedules.ticker import Ticker
-from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.settings import mesh_settings
 from streammesh.worker.app import MeshCelery
+from streammesh.worker.config import SCHEDULER
 
 log = structlog.get_logger(__name__)
 
-SCHEDULER = "streammesh.worker.beat:MeshScheduler"
 SILENT_SECONDS = 30.0  # it wakes every five seconds at least
 FILE_SETTING = "mesh_schedules_file"  # in the app's configuration: the TOML file that is followed
 
@@ -55,10 +55,9 @@ class MeshScheduler(Scheduler):
     def tick(self, *_: Any, **__: Any) -> float:
         """Fire what is due; answers after how many seconds to be called again."""
         wait = self._ticker.tick(self.max_interval)
-        if self._ticker.away:
-            self.app.ticking.rest("Redis does not answer")
-        else:
-            self.app.ticking.beat()
+        ticking: Pulse | None = getattr(self.app, "ticking", None)  # no app of ours has none
+        if ticking is not None:
+            ticking.rest("Redis does not answer") if self._ticker.away else ticking.beat()
         return wait
 
     def close(self) -> None:
@@ -72,17 +71,20 @@ class MeshScheduler(Scheduler):
         return f"    . schedules -> {self.app.conf.get(FILE_SETTING) or 'in Redis'}"
 
 
-def watch_over_beat(health: Health, app: MeshCelery, stuck_seconds: float) -> None:
-    """Have `/livez` and `/readyz` look at the Beat of this process."""
-    health.lives_while("beat", lambda: app.ticking.silent_for(stuck_seconds))
+@signals.beat_init.connect
+def _watch_over_beat(sender: Any = None, **_: Any) -> None:
+    """Have `/livez` and `/readyz` of a service's process look at its Beat, however that was started."""
+    app = getattr(sender, "app", None)
+    if not isinstance(app, MeshCelery) or app.plumbing is None:
+        return
+    health, stuck = app.plumbing.health, app.plumbing.settings.stuck_after.total_seconds()
+    health.lives_while("beat", lambda: app.ticking.silent_for(stuck))
     health.works_while("beat", lambda: app.ticking.waits(SILENT_SECONDS))
+    app.plumbing.serve_health()
 
 
-def run_beat(app: MeshCelery, settings: MeshSettings) -> None:
+def run_beat(app: Celery) -> None:
     """Run nothing but Beat until SIGTERM or SIGINT."""
-    health = Health()
-    watch_over_beat(health, app, settings.stuck_after.total_seconds())
-    serve_health(health, settings.health_host, settings.health_port)
     app.Beat(scheduler=SCHEDULER, quiet=True).run()
 
 
