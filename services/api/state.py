@@ -13,6 +13,7 @@ import redis.asyncio
 import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
+from streammesh.health import Health
 from streammesh.keys import Keys
 from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import is_unavailable
@@ -59,6 +60,7 @@ class Wiring:
 
     mesh: MeshSettings
     api: ApiSettings
+    health: Health
     keys: Keys
     redis: redis.asyncio.Redis
     reading: Reading
