@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import redis.asyncio
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.keys import Keys
 from streammesh.notifications import position_key
 from streammesh.redisio.turns import Turns
@@ -92,8 +91,8 @@ async def list_recent(
 
 
 async def _domains(client: redis.asyncio.Redis, keys: Keys, pattern: str) -> list[str]:
-    domain = names.domain_of(pattern)
-    if not names.is_glob(domain):
+    domain = names.domain_of_pattern(pattern)
+    if domain is not None:
         return [domain]
     return sorted(await read_domains(client, keys))
 
@@ -130,7 +129,7 @@ async def _scan(
 
 def _event(raw: bytes) -> dict[str, Any] | None:
     try:
-        event = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        event = plain_json.loads(raw)
+    except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

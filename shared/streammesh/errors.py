@@ -30,6 +30,10 @@ class InvalidEvent(MeshError):
         super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors))
 
 
+class MalformedJson(InvalidEvent):
+    """What should be JSON is none."""
+
+
 class EventTooLarge(MeshError):
     """The event is larger than `MESH_MAX_EVENT_BYTES`. Nothing was stored."""
 

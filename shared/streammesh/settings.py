@@ -107,6 +107,11 @@ class MeshSettings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )
+    max_memory_per_child: int = Field(
+        1024,
+        ge=0,
+        description="MiB that a process of a prefork pool may hold after a task; a larger one is replaced. 0: no bound.",
+    )
     drain: Duration = Field(
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
     )

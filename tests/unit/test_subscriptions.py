@@ -215,7 +215,7 @@ def test_routes_answer_as_the_plain_plan_does():
         Manifest("audit", subscriptions=(Subscription("audit", "billing.charge", "order.*"),)),
         Manifest("audit", subscriptions=(Subscription("billing", "audit.record", "order.*"),)),
         Manifest("audit", subscriptions=(wants("order.*"), wants("user.*"))),
-        Manifest("audit", subscriptions=(wants("Order"),)),
+        Manifest("audit", subscriptions=(wants("or\nder"),)),
         Manifest("audit", subscriptions=(wants("order.*", where={"data.x": {"like": 1}}),)),
     ],
 )

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
+from streammesh.names import TYPE_LENGTH
 from streammesh.subscriptions.registry import read_manifests
 
 from services.api.auth import Caller
@@ -90,7 +91,7 @@ async def recent(
     request: Request,
     key: Caller,
     type: Annotated[
-        str, Query(description="Type or glob.", pattern=r"^[a-z0-9._*?-]{1,128}$", examples=["order.*"])
+        str, Query(description="Type or glob.", min_length=1, max_length=TYPE_LENGTH, examples=["order.*"])
     ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
@@ -85,7 +86,8 @@ async def notifications(
         str | None,
         Query(
             description="Glob over the notification's type (`task.*`) or the event's (`order.*`).",
-            pattern=r"^[a-z0-9._*?-]{1,128}$",
+            min_length=1,
+            max_length=TYPE_LENGTH,
         ),
     ] = None,
     service: Annotated[str | None, Word] = None,

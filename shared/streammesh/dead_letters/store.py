@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import redis.asyncio
 
-from streammesh import lua
+from streammesh import lua, plain_json
 from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, Place, parse
 from streammesh.keys import Keys
 from streammesh.redisio.turns import Turns
@@ -178,7 +177,7 @@ class DeadLetters:
 def _content(letter: DeadLetter, h: bytes | None, b: bytes | None, e: bytes | None) -> dict[str, Any]:
     try:
         if letter.form == "task":
-            return {"envelope": orjson.loads(b)[0][0] if b else orjson.loads(e) if e else None}
+            return {"envelope": plain_json.loads(b)[0][0] if b else plain_json.loads(e) if e else None}
     except (ValueError, LookupError, TypeError):
         pass
     raw = {"h": h, "b": b, "e": e}

@@ -79,8 +79,7 @@ class Manifest:
     def domains(self) -> frozenset[str]:
         """The domains it names; `*` among them when a glob leaves the domain open."""
         return frozenset(
-            "*" if names.is_glob(domain) else domain
-            for domain in (names.domain_of(s.type) for s in self.subscriptions)
+            names.domain_of_pattern(subscription.type) or "*" for subscription in self.subscriptions
         )
 
 
@@ -118,10 +117,7 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
         yield f"a service may only run its own tasks, named {service}.<handler>"
     elif len(task) > TEXT_LENGTH:
         yield f"its name is longer than {TEXT_LENGTH} characters"
-    is_type = isinstance(wanted.type, str) and (
-        wanted.type == "*" or names.TYPE.match(wanted.type.replace("*", "x").replace("?", "x"))
-    )
-    if not is_type:
+    if not isinstance(wanted.type, str) or not names.is_type(wanted.type):
         yield f"{wanted.type!r} is not an event type or a glob over types"
     yield from problems(wanted.where)
     for name in ("timeout", "expires", "keep"):

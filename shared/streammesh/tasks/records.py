@@ -14,7 +14,7 @@ import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 
-from streammesh import lua, names
+from streammesh import lua, names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
@@ -124,7 +124,7 @@ def read_task_sync(client: redis.Redis, keys: Keys, task_id: str) -> TaskRow | N
 def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
     """A ledger row as stored. Raises what reading broken content raises; `read_task` does not."""
     meta = orjson.loads(row[b"meta"])
-    outcome = orjson.loads(row[b"outcome"]) if b"outcome" in row else {}
+    outcome = plain_json.loads(row[b"outcome"]) if b"outcome" in row else {}
     event, task = meta["event"], meta["task"]
     _texts(event, "id", "source", "type")
     _texts(task, "name", "service")

@@ -22,10 +22,10 @@ from streammesh.schedules.file_watch import FileWatch
 from streammesh.schedules.store import BEAT
 from streammesh.schedules.ticker import Ticker
 from streammesh.settings import mesh_settings
+from streammesh.worker.config import SCHEDULER
 
 log = structlog.get_logger(__name__)
 
-SCHEDULER = "streammesh.worker.beat:MeshScheduler"
 FILE_SETTING = "mesh_schedules_file"  # in the app's configuration: the TOML file that is followed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from streammesh.brokers.connection import other_broker, stream_broker
 from streammesh.keys import Keys
@@ -10,6 +10,13 @@ from streammesh.redisio.client import parse_sentinel_url, tls_options
 from streammesh.settings import MeshSettings
 from streammesh.transport import wire_json
 
+PoolKind = Literal["async", "prefork", "threads", "solo"]
+POOLS = {
+    "async": "streammesh.worker.async_pool:TaskPool",
+    "prefork": "streammesh.worker.prefork_pool:TaskPool",
+}
+ASYNC_CONCURRENCY = 200
+SCHEDULER = "streammesh.worker.beat:MeshScheduler"
 BACKENDS = "streammesh.worker.result_backend"
 
 
@@ -53,11 +60,22 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "worker_consumer": "streammesh.worker.consumer:MeshConsumer",  # drops nothing that it does not know
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
+        "beat_scheduler": SCHEDULER,
         "worker_send_task_events": False,  # half the throughput; Flower can turn them on
         "task_send_sent_event": False,
         "worker_proc_alive_timeout": 30,
         "enable_utc": True,
         "timezone": "UTC",
+    }
+
+
+def pool_config(pool: PoolKind, settings: MeshSettings) -> dict[str, Any]:
+    """What a service's worker runs its tasks with, also where `celery worker` starts it."""
+    return {
+        "worker_pool": POOLS.get(pool, pool),
+        "worker_concurrency": settings.concurrency or (ASYNC_CONCURRENCY if pool == "async" else None),
+        # KiB; a pool's child that is larger after a task is replaced by a new one
+        "worker_max_memory_per_child": settings.max_memory_per_child * 1024 or None,
     }
 
 

@@ -7,7 +7,6 @@ the script that counts a chord's part and claims the right to go on with its bod
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,8 +15,6 @@ from typing import Any
 from celery.backends import redis as celery_redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
-
-from streammesh.worker import greenlets
 
 FOR_EVER = -1
 A_MINUTE = 60  # tries of at most a second each
@@ -46,14 +43,7 @@ class PartReturn:
             holder = client.get(claim)
             if holder == token:
                 return [counted, difference, size, 1]
-            _pause(LOOK_SECONDS)
-
-
-def _pause(seconds: float) -> None:
-    if greenlets.in_greenlet():
-        greenlets.wait_for(asyncio.sleep(seconds))
-    else:
-        time.sleep(seconds)
+            time.sleep(LOOK_SECONDS)
 
 
 class _Outlasting:
