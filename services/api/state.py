@@ -13,6 +13,7 @@ import redis.asyncio
 import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
+from streammesh.health import Health
 from streammesh.keys import Keys
 from streammesh.lua import is_wrong_type
 from streammesh.notifications import NotificationLog
@@ -60,6 +61,7 @@ class Wiring:
 
     mesh: MeshSettings
     api: ApiSettings
+    health: Health
     keys: Keys
     redis: redis.asyncio.Redis
     reading: Reading

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh.errors import InvalidManifest
+from streammesh.health import Health
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
@@ -69,6 +70,11 @@ class Service:
         self.celery_app.manifest = self.manifest
         self.celery_app.add_defaults(lambda: pool_config(self.pool, self.settings))
         set_current_app(self.celery_app)
+
+    @property
+    def health(self) -> Health:
+        """What `/livez` and `/readyz` of its process say. A team may add parts of its own."""
+        return self._plumbing.health
 
     @property
     def settings(self) -> MeshSettings:

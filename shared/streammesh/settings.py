@@ -115,6 +115,16 @@ class MeshSettings(BaseSettings):
     drain: Duration = Field(
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
     )
+    health_host: str = Field(
+        "127.0.0.1", description="Address on which each process answers /livez, /readyz."
+    )
+    health_port: int = Field(
+        0, ge=0, le=65_535, description="Port of /livez and /readyz; 0 takes a free one, which the log names."
+    )
+    stuck_after: Duration = Field(
+        timedelta(minutes=5),
+        description="An event loop or consumer that did not turn for this long is dead: /livez says so.",
+    )
     timezone: str = Field("UTC", description="IANA time zone of schedules that name none.")
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -140,7 +150,7 @@ class MeshSettings(BaseSettings):
             raise ValueError("should be an IANA time zone such as Europe/Berlin or Asia/Tokyo") from None
         return value
 
-    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout")
+    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout", "stuck_after")
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=100):

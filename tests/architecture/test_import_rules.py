@@ -11,7 +11,7 @@ from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sour
 RANKS: list[set[str]] = [
     {"errors", "clock", "names", "plain_json"},
     {"settings", "keys"},
-    {"logs", "lua", "embedded"},
+    {"logs", "lua", "embedded", "health"},
     {"redisio"},
     {"running", "events", "api_keys"},
     {"subscriptions", "notifications", "schedules"},

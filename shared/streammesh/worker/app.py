@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery, Task, _state, signals
 
 from streammesh import logs
+from streammesh.health import Pulse
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.transport.transport import install as install_transport
@@ -50,6 +51,8 @@ class MeshCelery(Celery):
 
     amqp_cls = MeshAMQP
     task_cls = "streammesh.worker.app:MeshTask"
+    turning: Pulse  # of the consumer, where the app runs as a worker; see `consumer.py`
+    ticking: Pulse  # of Beat
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
 
     @cached_property
@@ -70,6 +73,7 @@ def make_app(service: str, settings: MeshSettings | None = None, *, prefetch: in
     """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
     install_transport()
     app = MeshCelery(service, set_as_current=False, strict_typing=False)
+    app.turning, app.ticking = Pulse(), Pulse()
     app.add_defaults(
         lambda: celery_config(service, settings or mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
     )

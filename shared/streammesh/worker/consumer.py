@@ -25,11 +25,33 @@ from streammesh.worker.refs import queue_place
 from streammesh.worker.shortcut import shortcut
 
 log = structlog.get_logger(__name__)
+TURN_SECONDS = 1.0  # between two signs that the loop turns
 RETURN_SECONDS = 1.0  # after which another broker is given back what could not be dealt with
 
 
 class MeshConsumer(Consumer):
-    """The consumer of a service's worker."""
+    """The consumer of a service's worker. It tells `app.turning` that it turns, so that its end is seen from outside."""
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """As Celery's; where there is an event loop, a timer of that loop shows that it turns."""
+        super().register_with_event_loop(hub)
+        self._turned()
+        hub.call_repeatedly(TURN_SECONDS, self._turned)
+
+    def perform_pending_operations(self) -> None:
+        """As Celery's, which calls it in every turn where there is no event loop."""
+        self._turned()
+        super().perform_pending_operations()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """As Celery's, which waits for the broker as long as it takes."""
+        if self._is_ours():
+            self.app.turning.rest("its broker cannot be reached, or was not yet")
+        return super().ensure_connected(conn)
+
+    def _turned(self) -> None:
+        if self._is_ours():
+            self.app.turning.beat()
 
     def create_task_handler(self, **options: Any) -> Any:
         """As Celery's, with a short way for deliveries."""
