@@ -17,7 +17,7 @@ from streammesh import lua
 from streammesh.brokers.copies import fields_of, name_of, tag_of
 from streammesh.tasks.ledger import QueuePlace
 from streammesh.tasks.parking import park_carried_call
-from streammesh.tasks.records import parse_task
+from streammesh.tasks.records import read_task_sync
 from streammesh.transport.dead_lettering import park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.postponement import postpone_call, unknown
@@ -112,8 +112,7 @@ class MeshConsumer(Consumer):
         plumbing = self.app.plumbing
         place, client, _ = self._reach(message)
         keys = plumbing.ledger.keys
-        stored = client.hgetall(keys.task(task_id))
-        row = parse_task(task_id, stored) if b"meta" in stored else None
+        row = read_task_sync(client, keys, task_id)
         carried = None if place.entry else fields_of(message)
         call = postpone_call(keys, plumbing.settings, place, task_id, name, row, carried)
         answer = lua.run_sync(client, call)
