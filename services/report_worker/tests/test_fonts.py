@@ -84,8 +84,9 @@ def test_a_text_in_any_of_them_is_set_and_typst_finds_each_letter(text: str) -> 
     assert reader.metadata is not None and reader.metadata.title == text
 
 
-def test_a_sequence_whose_letters_are_there_but_not_in_one_font_is_refused_as_well() -> None:
-    content = document(summary=["q\u20e3"])
-    check_letters(content)
+def test_a_sequence_that_typst_cannot_set_after_all_is_a_refusal_and_no_box() -> None:
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><text y="9">1\ufe0f\u20e3</text></svg>'
+    )
     with pytest.raises(SourceError, match="no font here can set the sequence"):
-        typeset(content, [None], made=MADE)
+        typeset(document(), [svg], made=MADE)
