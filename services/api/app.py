@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -24,6 +25,7 @@ from services.api.openapi import describe
 from services.api.problems import Problem
 from services.api.publishing import Publishing
 from services.api.report_store import open_report_store
+from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
     cancelling,
@@ -37,6 +39,7 @@ from services.api.routes import (
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
+from services.api.source_rules import SourceRules
 from services.api.state import Reading, Wiring
 
 DESCRIPTION = """
@@ -96,8 +99,10 @@ async def _wired(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> 
         NotificationLog(client, keys),
         Coalescer(publisher, timeout),
     )
-    auth = Authenticator(ApiKeys(client, keys), api, reading)
+    api_keys = ApiKeys(client, keys)
+    auth, sources = Authenticator(api_keys, api, reading), SourceRules(client, keys, reading)
     hub = Hub(notification_log, reader, keys, api, reading, timeout)
+    watch = asyncio.create_task(RevocationWatch(api_keys, hub, reading, api).run())
     try:
         yield Wiring(
             mesh=mesh,
@@ -109,12 +114,15 @@ async def _wired(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> 
             log=notification_log,
             auth=auth,
             hub=hub,
-            publishing=Publishing(mesh, api, keys, auth, calls),
+            publishing=Publishing(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )
     finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
         await hub.stop()
         await auth.aclose()
+        await sources.aclose()
         await calls.aclose()
         for opened in (client, publisher, reader):
             await opened.aclose()

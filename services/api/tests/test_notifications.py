@@ -142,6 +142,30 @@ async def test_a_key_is_told_only_of_events_that_it_may_read(live, mesh, make_ke
     assert heard.last_event_id == told[1]
 
 
+async def test_a_stream_in_the_midst_of_the_past_ends_soon_after_its_key_is_revoked(
+    live, mesh, make_key, mesh_redis, mesh_keys, monkeypatch
+):
+    monkeypatch.setattr("services.api.sse.HURRY_SECONDS", 0.1)
+    secret = await make_key("slow-reader", subscribe=["*"])
+    await mesh.tell(n=6_000)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    sock.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, ("127.0.0.1", live.base_url.port))
+    head = f"GET /v1/notifications?after=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n\r\n"
+    await loop.sock_sendall(sock, head.encode())
+    await asyncio.sleep(0.2)
+    await ApiKeys(mesh_redis, mesh_keys).revoke("slow-reader")
+
+    async with asyncio.timeout(4):  # it takes nothing, and is dropped all the same
+        with suppress(ConnectionError):
+            while True:
+                await loop.sock_sendall(sock, b"\r\n")
+                await asyncio.sleep(0.05)
+    sock.close()
+
+
 async def test_a_stream_ends_soon_after_its_key_is_revoked(live, mesh, make_key, mesh_redis, mesh_keys):
     key = await make_key("gone", admin=True)
 
