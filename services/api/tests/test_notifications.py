@@ -10,8 +10,10 @@ from datetime import timedelta
 import pytest
 from streammesh.api_keys import ApiKey, ApiKeys
 
-from services.api.hub import BUFFER
+from services.api.hub import BUFFER, PAGE, Follower
+from services.api.revocation_watch import RevocationWatch
 from services.api.settings import ApiSettings
+from services.api.sse import ABORT, EventStream, closed, follow
 from services.api.tests.expecting import assert_problem
 from services.api.tests.sse import listening
 
@@ -142,28 +144,50 @@ async def test_a_key_is_told_only_of_events_that_it_may_read(live, mesh, make_ke
     assert heard.last_event_id == told[1]
 
 
-async def test_a_stream_in_the_midst_of_the_past_ends_soon_after_its_key_is_revoked(
-    live, mesh, make_key, mesh_redis, mesh_keys, monkeypatch
+async def test_a_stream_in_the_midst_of_the_past_ends_when_its_key_is_revoked(
+    door, api, mesh, make_key, mesh_redis, mesh_keys
 ):
-    monkeypatch.setattr("services.api.sse.HURRY_SECONDS", 0.1)
-    secret = await make_key("slow-reader", subscribe=["*"])
-    await mesh.tell(n=6_000)
-    sock = socket.socket()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    sock.setblocking(False)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, ("127.0.0.1", live.base_url.port))
-    head = f"GET /v1/notifications?after=0 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\n\r\n"
-    await loop.sock_sendall(sock, head.encode())
-    await asyncio.sleep(0.2)
-    await ApiKeys(mesh_redis, mesh_keys).revoke("slow-reader")
+    await mesh.tell(n=PAGE * 3)
+    wiring = door.app.state.wiring
+    key = await ApiKeys(mesh_redis, mesh_keys).verify(await make_key("reader", subscribe=["*"]))
+    follower = wiring.hub.open(key, lambda _: True)
+    blocks = follow(wiring.hub, follower, "0-0", wiring.api)
+    await anext(blocks)
+    first = await anext(blocks)
+    await ApiKeys(mesh_redis, mesh_keys).revoke("reader")
+    await RevocationWatch(ApiKeys(mesh_redis, mesh_keys), wiring.hub, wiring.reading, wiring.api).run_once()
 
-    async with asyncio.timeout(4):  # it takes nothing, and is dropped all the same
-        with suppress(ConnectionError):
-            while True:
-                await loop.sock_sendall(sock, b"\r\n")
-                await asyncio.sleep(0.05)
-    sock.close()
+    rest = [block async for block in blocks]
+    wiring.hub.close(follower)
+
+    assert first.count(b"data: ") == PAGE
+    assert rest == [closed("revoked")]
+
+
+async def test_a_client_that_takes_nothing_is_dropped_when_its_key_is_revoked(monkeypatch):
+    monkeypatch.setattr("services.api.sse.HURRY_SECONDS", 0.05)
+    follower = Follower(ApiKey("reader"), lambda _: True)
+    dropped = asyncio.Event()
+
+    async def blocks():
+        yield b"a block"
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def receive():
+        await dropped.wait()
+        return {"type": "http.disconnect"}
+
+    stream = EventStream(blocks(), follower, lambda: None, stall=30)
+    sending = asyncio.create_task(stream({"extensions": {ABORT: {"call": dropped.set}}}, receive, send))
+    await asyncio.sleep(0.01)
+    follower.revoke()
+
+    async with asyncio.timeout(2):
+        await sending
+    assert dropped.is_set()
 
 
 async def test_a_stream_ends_soon_after_its_key_is_revoked(live, mesh, make_key, mesh_redis, mesh_keys):

@@ -18,6 +18,7 @@ import uvloop
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
 
+from streammesh.health import Echo
 from streammesh.worker.fast_request import current_task_id
 from streammesh.worker.flights import Flights
 from streammesh.worker.process_end import end_process
@@ -48,6 +49,7 @@ class TaskPool(BasePool):
         self.flights = Flights(self.loop, self._running)
         self.threads = TaskThreads()
         self._ending = False
+        self._echo = Echo(self.loop)
         self._thread = threading.Thread(target=self._run_loop, name="async-pool", daemon=True)
         self._thread.start()
 
@@ -86,6 +88,14 @@ class TaskPool(BasePool):
             told = EndOfWorker(f"what the handler had started raised what would end the worker: {raised!r}")
             told.__cause__ = raised
             self.app.plumbing.running.fail(owner, told)
+
+    def dead_for(self, seconds: float) -> str | None:
+        """Return what to say when its loop's thread has ended, or the loop did not turn for so long."""
+        if self._ending:
+            return None
+        if not self._thread.is_alive():
+            return "the thread of its event loop has ended"
+        return self._echo.silent_for(seconds)
 
     def on_apply(
         self,

@@ -21,13 +21,14 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
 from streammesh import logs, lua
+from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
-from streammesh.redisio.heartbeat import BEAT_SECONDS, life_call, process_name
+from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
 from streammesh.running import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import register_call
-from streammesh.transport.lease_renewer import give_all_back
+from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
 from streammesh.worker.broker_leases import EntryLeases
 from streammesh.worker.cancellation import Control, Stopper, note_drained
@@ -49,6 +50,8 @@ class MeshWorker(Worker):
             service, settings = app.plumbing.service, app.plumbing.settings
             logs.configure(settings, service)
             app.is_worker = True
+            app.plumbing.health.works_while("consumer", lambda: "it is starting")
+            app.plumbing.serve_health()
             app.steps["worker"].add(Member)
             hostname = worker_name(service, hostname)
             options["queues"] = options.get("queues") or [service]
@@ -79,7 +82,8 @@ class Member(bootsteps.StartStopStep):
         self._connections = Connections(self._settings, f"{self._service}-worker")
         keys = Keys(self._settings.namespace)
         self._keys = keys
-        self._heart = Heartbeat(self._connections, keys, self._manifest)
+        self._redis_answers, self._is_stopping = Pulse(), threading.Event()
+        self._heart = Heartbeat(self._connections, keys, self._manifest, self._redis_answers)
         self._control = Control(
             self._connections, keys, self._service, Stopper(lambda: worker.pool, plumbing.running)
         )
@@ -88,12 +92,31 @@ class Member(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Join: the manifest is stored before the first task is taken, however long Redis is away."""
         end_within(self._settings.drain.total_seconds(), self._connections)
-        register_when_possible(self._connections, self._keys, self._manifest)
+        self._be_watched(worker)
+        register_when_possible(self._connections, self._keys, self._manifest, self._redis_answers)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._stopping, weak=False)
         if self._settings.broker_url:
             self._leases.start(guarded=not isinstance(worker.pool, prefork_pool.TaskPool))
         keep_what_is_loaded()
+
+    def _be_watched(self, worker: Any) -> None:
+        """Have `/livez` and `/readyz` look at the consumer, the pool and the threads beside them."""
+        health, turning, stopping = worker.app.plumbing.health, worker.app.turning, self._is_stopping
+        stuck = self._settings.stuck_after.total_seconds()
+        solo = type(worker.pool).__module__.endswith(".solo")  # there the consumer runs the tasks
+        dead_for = getattr(worker.pool, "dead_for", None)
+        if dead_for:
+            health.lives_while("pool", lambda: dead_for(stuck))
+        health.lives_while(
+            "consumer", lambda: None if solo or stopping.is_set() else turning.silent_for(stuck)
+        )
+        health.lives_while("heartbeat", self._heart.dead)
+        health.lives_while("leases", dead_renewer)
+        health.works_while(
+            "consumer", lambda: "it is stopping" if stopping.is_set() else turning.waits(stuck)
+        )
+        health.works_while("redis", lambda: self._redis_answers.waits(FRESH_MS / 1000))
 
     def _ready(self, sender: Any = None, **_: Any) -> None:
         self._heart.start()
@@ -104,6 +127,7 @@ class Member(bootsteps.StartStopStep):
         )
 
     def _stopping(self, **_: Any) -> None:
+        self._is_stopping.set()
         self._heart.stop()
 
     def stop(self, worker: Any) -> None:
@@ -120,7 +144,7 @@ class Member(bootsteps.StartStopStep):
             self._leases.stop()
 
 
-def register_when_possible(connections: Connections, keys: Keys, manifest: Manifest) -> None:
+def register_when_possible(connections: Connections, keys: Keys, manifest: Manifest, answers: Pulse) -> None:
     """Store the manifest, waiting for Redis as long as it takes, or until the worker is told to end.
 
     Raises InvalidManifest.
@@ -133,10 +157,12 @@ def register_when_possible(connections: Connections, keys: Keys, manifest: Manif
             if not is_unavailable(error):
                 raise
             log.warning("redis.away", reason=str(error))
+            answers.rest(f"does not answer: {type(error).__name__}")
             time.sleep(1)
             if state.should_stop is not None or state.should_terminate is not None:
                 raise WorkerShutdown(0) from None
         else:
+            answers.beat()
             log.info("manifest.registered", changed=changed, subscriptions=len(manifest.subscriptions))
             return
 
@@ -144,8 +170,9 @@ def register_when_possible(connections: Connections, keys: Keys, manifest: Manif
 class Heartbeat:
     """Shows that this worker lives, and registers the manifest anew when Redis has forgotten it."""
 
-    def __init__(self, connections: Connections, keys: Keys, manifest: Manifest) -> None:
+    def __init__(self, connections: Connections, keys: Keys, manifest: Manifest, answers: Pulse) -> None:
         self._connections, self._keys, self._manifest = connections, keys, manifest
+        self._answers = answers
         self._role = manifest.service
         self._name = process_name(self._role)
         self._over = threading.Event()
@@ -166,16 +193,23 @@ class Heartbeat:
         except Exception as error:
             log.debug("heartbeat.not_removed", reason=str(error))
 
+    def dead(self) -> str | None:
+        """Return what to say when the thread has ended by itself."""
+        began, over = self._thread.ident is not None, self._over.is_set()
+        return "its thread has ended" if began and not over and not self._thread.is_alive() else None
+
     def _beat(self) -> None:
         call = life_call(self._keys, self._role, self._name)
         while not self._over.is_set():
             try:
                 client = self._connections.sync()
                 lua.run_sync(client, call)
+                self._answers.beat()
                 if not client.hexists(self._keys.manifests(), self._role):
                     lua.run_sync(client, register_call(self._keys, self._manifest, forgotten=True))
                     log.error("manifest.was_lost", subscriptions=len(self._manifest.subscriptions))
             except Exception as error:
+                self._answers.rest(f"does not answer: {type(error).__name__}")
                 if not is_unavailable(error):
                     log.exception("heartbeat.broke")
             self._over.wait(BEAT_SECONDS)
