@@ -195,6 +195,10 @@ class Keys:
         """ZSET. Ids of one service's tasks that have not ended, by the time in ms when they were handed over."""
         return f"{self.prefix}open:{service}"
 
+    def memory(self) -> str:
+        """STRING. The last reading of Redis's memory: when (ms), bytes used, maxmemory. Overwritten at each."""
+        return f"{self.prefix}memory"
+
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
