@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends API keys, and remembers them, so that none of them is stored again.
 -- KEYS[1] api_keys (HASH)  KEYS[2] revoked keys (ZSET)  KEYS[3] their last uses (HASH)
 -- ARGV[1] now, ms  ARGV[2] how many are remembered  then the hashes of the keys

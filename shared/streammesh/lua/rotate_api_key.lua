@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives a key's name another key, and the old ones a time to end, if they still are what was read.
 -- KEYS[1] api_keys (HASH)  KEYS[2] revoked keys (ZSET)
 -- ARGV[1] hash of the new key  ARGV[2] its record (JSON)  ARGV[3] now, ms  ARGV[4] how many revoked keys are remembered
