@@ -35,6 +35,7 @@ from services.api.routes import (
     health,
     notifications,
     reports,
+    status,
     subscriptions,
     tasks,
     users,
@@ -82,6 +83,7 @@ def create_app(
         users,
         reports,
         health,
+        status,
         about,
     ):
         app.include_router(room.router)
@@ -117,6 +119,7 @@ async def _wired(
             mesh=mesh,
             api=api,
             health=health,
+            looks=status.Looks(),
             keys=keys,
             redis=client,
             reading=reading,

@@ -11,9 +11,8 @@ from streammesh.events.retention import forget_consumers
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FORGET_MS
 from streammesh.schedules.store import BEAT
+from streammesh.status.snapshot import STEPS
 from streammesh.subscriptions.registry import read_domains, read_manifests
-
-from services.scheduler.inspecting import STEPS
 
 AT_ONCE = 1_000
 GONE_AFTER = timedelta(hours=1)  # a consumer that lives reads every few seconds
