@@ -13,8 +13,10 @@ import redis.asyncio
 import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
+from streammesh.events.publisher import unavailable_for
 from streammesh.health import Health
 from streammesh.keys import Keys
+from streammesh.lua import is_wrong_type
 from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import is_unavailable
 from streammesh.settings import MeshSettings
@@ -50,8 +52,8 @@ class Reading:
         except TimeoutError as error:
             raise MeshUnavailable(f"Redis did not answer within {self._seconds:g} s") from error
         except Exception as error:
-            if is_unavailable(error):
-                raise MeshUnavailable(str(error)) from error
+            if is_unavailable(error) or is_wrong_type(error):  # the dispatcher sets aside what lies there
+                raise unavailable_for(error) from error
             raise
 
 

@@ -199,6 +199,10 @@ class Keys:
         """ZSET. Ids of one service's tasks that have not ended, by the time in ms when they were handed over."""
         return f"{self.prefix}open:{service}"
 
+    def memory(self) -> str:
+        """STRING. The last reading of Redis's memory: when (ms), bytes used, maxmemory. Overwritten at each."""
+        return f"{self.prefix}memory"
+
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
@@ -228,3 +232,15 @@ class Keys:
     def api_keys(self) -> str:
         """HASH. SHA-256 of an API key -> its name and scopes as JSON. Bounded by the number of keys."""
         return f"{self.prefix}api-keys"
+
+    def api_keys_revoked(self) -> str:
+        """ZSET. SHA-256 of API keys that were revoked or replaced, by time in ms; the last 10,000."""
+        return f"{self.prefix}api-keys-revoked"
+
+    def api_keys_used(self) -> str:
+        """HASH. SHA-256 of an API key -> about when it was last used, ms. Bounded by the number of keys."""
+        return f"{self.prefix}api-keys-used"
+
+    def cursor_secret(self) -> str:
+        """STRING. What the API seals its cursors with: 32 random bytes, the same for all its processes."""
+        return f"{self.prefix}cursor-secret"

@@ -73,7 +73,13 @@ def test_a_mesh_that_is_well_has_no_problems():
 @pytest.mark.parametrize(
     ("found", "code", "severity", "says"),
     [
-        (with_redis(memory=95_000_000), "redis-full", "error", "95% of its memory limit"),
+        (
+            with_redis(memory=95_000_000),
+            "redis-full",
+            "error",
+            "95% of its memory limit; publishing is refused",
+        ),
+        (with_redis(memory=80_000_000), "redis-full", "warning", "publishing will be refused from 85% on"),
         (with_redis(persistent=False), "redis-not-persistent", "warning", "no append-only file"),
         (with_redis(last_write_ok=False), "redis-cannot-write", "error", "could not write"),
         (replace(WELL, dispatchers=0), "no-dispatcher", "error", "no dispatcher is alive"),

@@ -128,7 +128,7 @@ async def event_state(
 ) -> Response:
     """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
     wiring = wiring_of(request)
-    row = await find_row(wiring, event_id, source)
+    row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     async with wiring.reading():

@@ -103,7 +103,7 @@ async def notifications(
     except BaseException:
         wiring.hub.close(follower)
         raise
-    blocks = follow(wiring.hub, follower, begin or newest, wiring.auth, wiring.api)
+    blocks = follow(wiring.hub, follower, begin or newest, wiring.api)
     return _stream(wiring, follower, blocks)
 
 
@@ -128,14 +128,14 @@ async def of_event(
     if whole_id(request, event_id, "/notifications") is None:
         return await events.event_state(request, key, f"{event_id}/notifications", source)
     wiring = wiring_of(request)
-    row = await find_row(wiring, event_id, source)
+    row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
     try:
         await _attach(wiring.hub, follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
-        row = await find_row(wiring, row.id, row.source)
+        row = await find_row(wiring, key, row.id, row.source)
         async with wiring.reading():
             past = await wiring.log.history(row.id, row.source, begin or "0-0")
         if not past.whole or not past.notes:
@@ -190,7 +190,7 @@ class OneEvent:
         if any(note.type in LAST_OF_EVENT for note in past.notes):
             return
         seen = position_key(past.notes[-1].id if past.notes else begin or "0-0")
-        async for told in listen(self.wiring.hub, self.follower, self.wiring.auth, self.wiring.api):
+        async for told in listen(self.wiring.hub, self.follower, self.wiring.api):
             if isinstance(told, bytes):
                 yield told
                 continue
@@ -206,7 +206,7 @@ class OneEvent:
     async def _missed(self) -> bytes | None:
         """What became of the event, where it ended in a moment of which nothing is kept; None where it has not."""
         try:
-            self.row = await find_row(self.wiring, self.row.id, self.row.source)
+            self.row = await find_row(self.wiring, self.follower.key, self.row.id, self.row.source)
             if not self.row.completed:
                 return None
             self.tasks = await _tasks(self.wiring, self.row)
@@ -218,4 +218,4 @@ class OneEvent:
 
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:
-    return EventStream(blocks, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())
+    return EventStream(blocks, follower, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())

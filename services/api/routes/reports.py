@@ -14,8 +14,9 @@ from streammesh.events.publisher import build
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import ranges, request_body
-from services.api.auth import Caller, must_publish
+from services.api.auth import Caller
 from services.api.documents import event_links
+from services.api.lookup import LOOKED_AT
 from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
 from services.api.problems import Problem
 from services.api.publishing import accepted, plain_id
@@ -87,7 +88,7 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
 async def ask(request: Request, key: Caller) -> Response:
     """Publishes `report.requested`; the report's id is the event's id."""
     wiring = wiring_of(request)
-    must_publish(key, REPORT_REQUESTED)  # before anything is uploaded
+    await wiring.publishing.admit(key, {REPORT_REQUESTED}, {key.name}, 1)  # before anything is uploaded
     headers = request_body.headers_of(request.scope)
     request_body.refuse_encoding(headers)
     if request_body.media_type(headers) == "multipart/form-data":
@@ -103,7 +104,7 @@ async def ask(request: Request, key: Caller) -> Response:
         data = checked(raw)
         report_id = data["report_id"] = _report_id(data, request, key)
     event = build(key.name, REPORT_REQUESTED, data, id=report_id, subject=f"report/{report_id}")
-    published = (await wiring.publishing.publish(key, [seal(event)], size_of(data)))[0]
+    published = (await wiring.publishing.store([seal(event)], size_of(data)))[0]
     links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
     return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
 
@@ -198,7 +199,7 @@ def _must_read(key: ApiKey, report_id: str) -> None:
 async def _asked_for(wiring: Wiring, report_id: str) -> tuple[EventRow, list[TaskRow]]:
     """The event that asked for a report, which has its id. Raises Problem (404)."""
     async with wiring.reading():
-        for row in await wiring.rows.events(report_id):
+        for row in (await wiring.rows.events(report_id))[:LOOKED_AT]:
             tasks = await wiring.rows.tasks(row.task_ids)
             event = await wiring.rows.envelope(row)
             types = {str(task.event.get("type")) for task in tasks} | ({event.type} if event else set())

@@ -11,6 +11,7 @@ import redis.asyncio
 from streammesh import lua, plain_json
 from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, Place, parse
 from streammesh.keys import Keys
+from streammesh.redisio.turns import Turns
 
 CHUNK = 200  # letters read in one round trip
 MOST_LOOKED_AT = 5_000  # letters of one service that one page looks through for those that fit
@@ -136,7 +137,7 @@ class DeadLetters:
         highest = [ms for ms in (wanted.until_ms, before and before[0]) if ms is not None]
         high = str(min(highest)) if highest else "+inf"
         ends = (high, low) if newest_first else (low, high)
-        offset = 0
+        offset, turns = 0, Turns()
         while True:
             found = await self.client.zrange(
                 *(self.keys.dead_index(service), *ends),
@@ -156,6 +157,7 @@ class DeadLetters:
             ids = [letter_id.decode() for letter_id, _ in found]
             stored = await self.client.hmget(self.keys.dead(service), ids)
             for (_, score), letter_id, raw in zip(found, ids, stored, strict=True):
+                await turns.give()
                 if raw and (before is None or (int(score), letter_id, service) < before):
                     yield parse(service, letter_id, int(score), raw)
 

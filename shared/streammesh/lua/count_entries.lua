@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Counts entries of a stream between two positions, some at a time: it stops at a number of entries and at a number
 -- of bytes, so that a long stream or large entries hold the server for a few milliseconds only.
 -- KEYS[1] stream (STREAM)

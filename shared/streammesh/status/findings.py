@@ -11,7 +11,7 @@ from streammesh.clock import rfc3339_ms
 from streammesh.settings import MeshSettings
 from streammesh.status.snapshot import ServiceState, Snapshot
 
-MEMORY_MARK = 0.9  # of maxmemory; publishing is refused when it is full
+NEAR_MARK = 0.9  # of MESH_MEMORY_MARK, where publishing is refused
 STALLED_MS = (
     30_000  # an event that waits so long, while its queue has room, waits for a lane that stands still
 )
@@ -47,7 +47,7 @@ class Finding:
 
 def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     """All that a person should look at, errors first; empty when all is well."""
-    said = [*_redis(found), *_roles(found)]
+    said = [*_redis(found, settings), *_roles(found)]
     for state in found.services:
         said += _service(state, found, settings)
     said += _paused(found)
@@ -65,12 +65,14 @@ def standing(said: list[Finding]) -> str:
     return "degraded" if said else "ok"
 
 
-def _redis(found: Snapshot) -> Iterator[Finding]:
+def _redis(found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
     redis, about = found.redis, "redis"
-    if redis.memory_limit and redis.memory > MEMORY_MARK * redis.memory_limit:
-        share = redis.memory / redis.memory_limit
-        text = f"Redis uses {share:.0%} of its memory limit; when it is full, publishing is refused"
-        yield Finding("redis-full", about, Severity.ERROR, text, "raise maxmemory, or shorten MESH_RETENTION")
+    share = 100 * redis.memory / redis.memory_limit if redis.memory_limit else 0
+    if share > NEAR_MARK * settings.memory_mark:
+        refused = "publishing is refused" if share >= settings.memory_mark else "publishing will be refused"
+        text = f"Redis uses {share:.0f}% of its memory limit; {refused} from {settings.memory_mark}% on"
+        how = Severity.ERROR if share >= settings.memory_mark else Severity.WARNING
+        yield Finding("redis-full", about, how, text, "raise maxmemory, or shorten MESH_RETENTION")
     if not redis.persistent:
         text = "Redis writes no append-only file: a restart loses everything"
         yield Finding("redis-not-persistent", about, Severity.WARNING, text, "set `appendonly yes`")

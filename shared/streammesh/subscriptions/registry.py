@@ -14,6 +14,7 @@ import structlog
 from streammesh import lua
 from streammesh.errors import InvalidManifest
 from streammesh.keys import Keys
+from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Manifest, check
 
 log = structlog.get_logger(__name__)
@@ -56,7 +57,7 @@ class Registered:
 
 async def read_manifests(client: redis.asyncio.Redis, keys: Keys) -> list[Manifest]:
     """Every service's manifest, by name. A broken one is logged and left out; it must not stop the others."""
-    return _parsed(await client.hgetall(keys.manifests()))
+    return await _parsed(await client.hgetall(keys.manifests()))
 
 
 async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered:
@@ -72,15 +73,16 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
             places[domain, service] = position.decode()
         else:
             _say_broken("joined", f"{domain} {service}", "it is no position of a stream")
-    return Registered(_parsed(stored), _named(domains), (version or b"").decode("latin-1"), places)
+    return Registered(await _parsed(stored), _named(domains), (version or b"").decode("latin-1"), places)
 
 
-def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
-    found = []
+async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
+    found, turns = [], Turns()
     for name, raw in sorted(stored.items()):
         service = name.decode("utf-8", "replace")
         try:
-            manifest = Manifest.from_json(raw)
+            await turns.give()
+            manifest = _read(raw)
         except InvalidManifest as error:
             _say_broken("manifest", service, str(error))
             continue
@@ -89,6 +91,12 @@ def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
         else:
             _say_broken("manifest", service, f"it is the manifest of {manifest.service}")
     return found
+
+
+@lru_cache(maxsize=512)
+def _read(raw: bytes) -> Manifest:
+    """A stored manifest. They are read often and change seldom. Raises InvalidManifest."""
+    return Manifest.from_json(raw)
 
 
 def _named(domains: Iterable[bytes]) -> frozenset[str]:
