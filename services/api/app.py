@@ -36,6 +36,7 @@ from services.api.routes import (
     health,
     notifications,
     reports,
+    status,
     subscriptions,
     tasks,
     users,
@@ -84,6 +85,7 @@ def create_app(
         users,
         reports,
         health,
+        status,
         about,
     ):
         app.include_router(room.router)
@@ -121,6 +123,7 @@ async def _wired(
             mesh=mesh,
             api=api,
             health=health,
+            looks=status.Looks(),
             keys=keys,
             redis=client,
             reading=reading,

@@ -20,7 +20,7 @@ TYPES = {
     **dict.fromkeys(
         ("event", "due-entries", "manifests", "joined", "failures", "paused", "task", "dead"), "hash"
     ),
-    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys"), "hash"),
+    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys", "last-seen"), "hash"),
     **dict.fromkeys(("due", "alive", "binding-deadlines", "dead-index", "open", "schedules-due"), "zset"),
     **dict.fromkeys(("domains", "holding", "binding", "binding-permanent", "dead-services"), "set"),
     **dict.fromkeys(("manifests-version", "alerted"), "string"),
@@ -111,6 +111,10 @@ class Keys:
         Entries older than a minute are removed by whoever writes next.
         """
         return f"{self.prefix}alive:{role}"
+
+    def last_seen(self) -> str:
+        """HASH. Role or service -> time in ms when a process of it last showed life. Leaves with the service."""
+        return f"{self.prefix}last-seen"
 
     # --- paused subscriptions -----------------------------------------------------------------
 
