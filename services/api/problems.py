@@ -42,7 +42,12 @@ _KINDS = (
     Kind(
         "unauthenticated", 401, "An API key is needed", "Send `Authorization: Bearer <key>` with a valid key."
     ),
-    Kind("forbidden", 403, "The API key does not allow this", "Use a key whose scopes cover the event type."),
+    Kind(
+        "forbidden",
+        403,
+        "The API key does not allow this",
+        "Use a key whose scopes cover the type and the source.",
+    ),
     Kind(
         "not-found", 404, "There is no such thing", "Check the id; records are dropped after their retention."
     ),

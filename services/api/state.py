@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.api.hub import Hub
     from services.api.publishing import Publishing
     from services.api.report_store import ReportStore
+    from services.api.routes.status import Looks
 
 READS_AT_ONCE = 32  # connections to Redis that reading requests of one process use at most
 
@@ -63,6 +64,7 @@ class Wiring:
     mesh: MeshSettings
     api: ApiSettings
     health: Health
+    looks: Looks
     keys: Keys
     redis: redis.asyncio.Redis
     reading: Reading

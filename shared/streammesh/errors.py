@@ -117,6 +117,10 @@ class InvalidApiKey(MeshError):
     """An API key cannot be what was asked for. Nothing was stored."""
 
 
+class ApiKeyRevoked(MeshError):
+    """This secret was revoked, and is not stored again. Nothing was changed."""
+
+
 class ApiKeyExists(MeshError):
     """The name of an API key is taken. Nothing was stored."""
 
