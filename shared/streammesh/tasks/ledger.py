@@ -144,7 +144,7 @@ class Ledger:
                 ],
                 [
                     *(WORKERS, settings.notifications_kept, service, ref.name),
-                    *(ms(keep or settings.result_ttl), ms(settings.retention), settings.dead_letters_kept),
+                    *(ms(keep or settings.result_ttl), ms(settings.remembered), settings.dead_letters_kept),
                     *(keys.manifests_changed(), settings.breaker_failures if breaker else 0),
                     notifications.task_rest(ref.name, service),
                 ],
