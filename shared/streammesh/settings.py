@@ -159,6 +159,11 @@ class MeshSettings(BaseSettings):
         "info", description="Lowest level logged."
     )
 
+    @property
+    def remembered(self) -> timedelta:
+        """How long what became of an event is known, and its identity with it."""
+        return max(self.retention, self.dedup_window)
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
