@@ -97,11 +97,13 @@ class ReportRequest(BaseModel):
             raise ValueError(
                 f"the title goes into a mail, where {link[0][:60]!r} would become a link; write it without"
             )
-        if self.kind == "operations":
-            return self
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if self.source is not None:
             given += [name for name in SOURCES if self.source.get(name) is not None]
+        if self.kind == "operations":
+            if given:
+                raise ValueError(f"a report of kind operations takes no {' and '.join(given)}")
+            return self
         if len(given) != 1:
             found = f"got {' and '.join(given)}" if given else "got none of them"
             raise ValueError(f"give exactly one of {', '.join(SOURCES)}; {found}")

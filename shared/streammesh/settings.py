@@ -5,6 +5,7 @@ A service adds its own class with its own prefix and loads it with `load_setting
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from datetime import timedelta
@@ -14,11 +15,14 @@ from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from streammesh.local_mesh import PLACE, running_here
 from streammesh.redis_url import ESCAPES, parse_redis_url
 
+SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
@@ -37,6 +41,11 @@ def parse_duration(value: object) -> object:
             raise ValueError("should be a duration such as 15s, 30m, 24h or 7d")
         return timedelta(seconds=float(found[1]) * _UNITS[found[2] or "s"])
     return value
+
+
+def _percent(value: object) -> object:
+    """`"85%"` as 85; anything else unchanged."""
+    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -59,6 +68,17 @@ class MeshSettings(BaseSettings):
     redis_tls_key: Path | None = Field(None, description="Key of the client certificate.")
     redis_timeout: Duration = Field(
         timedelta(seconds=3), description="How long one Redis command may take before it counts as away."
+    )
+    memory_mark: Annotated[int, BeforeValidator(_percent)] = Field(
+        85,
+        ge=10,
+        le=100,
+        description="Percent of Redis's maxmemory at which publishing is refused, so that what was accepted has room "
+        "to be worked off; 100 leaves it to Redis itself.",
+    )
+    allow_eviction: bool = Field(
+        False,
+        description="Go on though Redis is set to evict keys when it is full (maxmemory-policy): accepted events vanish then.",
     )
     broker_url: str | None = Field(
         None,
@@ -128,11 +148,21 @@ class MeshSettings(BaseSettings):
         timedelta(minutes=5),
         description="An event loop or consumer that did not turn for this long is dead: /livez says so.",
     )
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder with a file for each secret, named as its variable (mesh_redis_url, api_admin_key); else "
+        "/run/secrets where it is there. A variable goes before its file. Not read from .env.",
+    )
     timezone: str = Field("UTC", description="IANA time zone of schedules that name none.")
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
     )
+
+    @property
+    def remembered(self) -> timedelta:
+        """How long what became of an event is known, and its identity with it."""
+        return max(self.retention, self.dedup_window)
 
     @field_validator("redis_url")
     @classmethod
@@ -187,16 +217,48 @@ def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
     return f"{name}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def load_settings(settings: type[S]) -> S:
-    """Read one settings class from the environment and `.env`.
+def load_settings(settings: type[S], *, join: bool = True) -> S:
+    """Read one settings class: environment, then `.env`, then files named like the variables in `MESH_SECRETS_DIR`.
 
+    With `join`, where no Redis is named and `streammesh up` runs in this folder, what it gives its services counts.
     Raises SystemExit(2), after one line on standard error that names the variable and what it should be.
     """
     try:
-        return settings()
+        if join:
+            _join_mesh_here()
+        folder = _secrets_folder()
+        return settings(_secrets_dir=folder) if folder else settings()
     except ValidationError as error:
-        sys.stderr.write(f"{explain(error, settings)}\n")
-        raise SystemExit(2) from None
+        reason = explain(error, settings)
+    except SettingsError as error:  # a list or table that is not JSON; it names the field and no value
+        reason = str(error)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"the settings cannot be read: {error}"
+    sys.stderr.write(f"{reason}\n")
+    raise SystemExit(2)
+
+
+def _secrets_folder() -> Path | None:
+    """Return the folder with a file for each secret, as Docker and Kubernetes mount them, or None."""
+    named = os.environ.get("MESH_SECRETS_DIR")
+    folder = Path(named) if named else SECRETS
+    if named and not folder.is_dir():
+        sys.stderr.write("MESH_SECRETS_DIR: should be a folder\n")
+        raise SystemExit(2)
+    return folder if folder.is_dir() else None
+
+
+def _join_mesh_here() -> None:
+    """Set the variables of a mesh that `streammesh up` runs in this folder, unless a Redis is named."""
+    chosen = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    folder = _secrets_folder()
+    if "MESH_REDIS_URL" in chosen or (folder and (folder / "mesh_redis_url").exists()):
+        return
+    if found := running_here():
+        for name, value in found["environment"].items():
+            if name not in chosen:
+                os.environ[name] = str(value)
+        sys.stderr.write(f"joining the mesh that runs here, see {PLACE}\n")
 
 
 @lru_cache(maxsize=1)

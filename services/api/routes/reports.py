@@ -93,8 +93,9 @@ async def ask(request: Request, key: Caller) -> Response:
     The report's id is the event's id.
     """
     wiring = wiring_of(request)
-    if not key.may_publish(OPERATIONS_REQUESTED):
-        must_publish(key, REPORT_REQUESTED)  # before anything is uploaded
+    # Before anything is uploaded; which of the two it is stands in the body.
+    admitted = REPORT_REQUESTED if key.may_publish(REPORT_REQUESTED) else OPERATIONS_REQUESTED
+    await wiring.publishing.admit(key, {admitted}, {key.name}, 1)
     headers = request_body.headers_of(request.scope)
     request_body.refuse_encoding(headers)
     if request_body.media_type(headers) == "multipart/form-data":
@@ -103,6 +104,8 @@ async def ask(request: Request, key: Caller) -> Response:
         path = upload_path(key.name, report_id, suffix)
         fields["source"] = {**fields["source"], "object": path}
         data = checked({**fields, "report_id": report_id}, wiring.api)
+        event_type = REPORT_REQUESTED
+        must_publish(key, event_type)
         await wiring.reports.upload(
             key.name,
             report_id,
@@ -111,15 +114,15 @@ async def ask(request: Request, key: Caller) -> Response:
             most_bytes=wiring.api.upload_quota_bytes,
             most_files=wiring.api.upload_quota_files,
         )
-        event_type = REPORT_REQUESTED
     else:
         limit = wiring.mesh.max_event_bytes
         raw = await request_body.read_json(request.scope, request.receive, limit)
         data = checked(raw, wiring.api)
         report_id = data["report_id"] = _report_id(data, request, key)
         event_type = OPERATIONS_REQUESTED if data.get("kind") == "operations" else REPORT_REQUESTED
+        must_publish(key, event_type)
     event = build(key.name, event_type, data, id=report_id, subject=f"report/{report_id}")
-    published = (await wiring.publishing.publish(key, [seal(event)], size_of(data)))[0]
+    published = (await wiring.publishing.store([seal(event)], size_of(data)))[0]
     links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
     return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
 
@@ -227,7 +230,7 @@ def _must_read(key: ApiKey, report_id: str) -> None:
 
 def _may_read(key: ApiKey, owner: str | None) -> bool:
     """Whether a report is the key's own, or the key may read everything there is."""
-    return key.may_subscribe_to_all or owner == key.name
+    return key.may_subscribe_to_all or (owner is not None and key.may_publish_as(owner))
 
 
 async def _asked_for(wiring: Wiring, report_id: str, key: ApiKey) -> tuple[EventRow, list[TaskRow]]:
