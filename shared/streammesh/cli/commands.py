@@ -13,6 +13,7 @@ from streammesh.cli.dead import app as dead
 from streammesh.cli.events import event, task, tasks
 from streammesh.cli.new_worker import new_worker
 from streammesh.cli.publish import publish
+from streammesh.cli.status import services, status
 from streammesh.cli.subscriptions import app as subscriptions
 from streammesh.cli.watch import watch
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.add_typer(keys, name="keys")
 app.add_typer(dead, name="dead")
 app.add_typer(subscriptions, name="subscriptions")
+app.add_typer(services, name="services")
 Folder = Annotated[Path, typer.Option(help="Where data, mails and reports are kept.")]
 
 
@@ -55,5 +57,5 @@ def demo(
     raise typer.Exit(run(Path.cwd(), folder.resolve(), url, key))
 
 
-for command in (publish, watch, event, tasks, task, new_worker, check):
+for command in (publish, watch, event, tasks, task, status, new_worker, check):
     app.command()(command)
