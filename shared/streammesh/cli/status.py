@@ -13,7 +13,9 @@ from streammesh.cli.showing import console, plain
 
 DEGRADED, FAILING = 4, 5  # exit codes
 STYLES = {"ok": "bold green", "degraded": "bold yellow", "failing": "bold red"}
-services = typer.Typer(help="Services: list them, take one away.", no_args_is_help=True)
+services = typer.Typer(
+    help="Services: list them, take one away.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def status(json: Json = False, url: Url = None, key: Key = None) -> None:
@@ -46,6 +48,11 @@ def _show(found: dict[str, Any]) -> None:
         out.print(said)
     if found["services"]:
         out.print(_table(found["services"]))
+
+
+@services.callback()
+def _group() -> None:
+    """Services: list them, take one away."""
 
 
 @services.command("list")
