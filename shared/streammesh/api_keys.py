@@ -68,6 +68,15 @@ def parse(digest: str, record: bytes) -> ApiKey:
     """A stored record. Raises InvalidApiKey when it is broken."""
     try:
         value: dict[str, Any] = orjson.loads(record)
+        for field_name in ("publish", "subscribe"):
+            globs = value.get(field_name, [])
+            if not isinstance(globs, list) or not all(isinstance(glob, str) for glob in globs):
+                raise TypeError(f"{field_name} is no list of globs")
+        rate = value.get("rate")
+        if not isinstance(value["name"], str) or not isinstance(value.get("created", ""), str):
+            raise TypeError("its name is no text")
+        if rate is not None and (not isinstance(rate, int) or isinstance(rate, bool) or rate < 1):
+            raise TypeError("its rate is no number of events a second")
         return ApiKey(
             name=value["name"],
             publish=tuple(value.get("publish", ())),
@@ -77,7 +86,7 @@ def parse(digest: str, record: bytes) -> ApiKey:
             created=value.get("created", ""),
             digest=digest,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidApiKey(f"the record of an API key is broken: {error!r}") from None
 
 
@@ -135,9 +144,9 @@ class ApiKeys:
         found = []
         for digest, record in stored.items():
             try:
-                found.append(parse(digest.decode(), record))
+                found.append(parse(digest.decode("utf-8", "replace"), record))
             except InvalidApiKey:
-                found.append(ApiKey(name="(broken record)", digest=digest.decode()))
+                found.append(ApiKey(name="(broken record)", digest=digest.decode("utf-8", "replace")))
         return sorted(found, key=lambda key: (key.name, key.created))
 
     async def count(self) -> int:

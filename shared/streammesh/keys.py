@@ -49,6 +49,30 @@ class Keys:
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", f"{{{self.namespace}}}:")
 
+    def of_the_mesh(self) -> list[str]:
+        """All keys of which a mesh has one."""
+        return [
+            *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
+            *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
+            *(
+                self.tasks_recent(),
+                self.dead_services(),
+                self.counters(),
+                self.alerted(),
+                self.notifications(),
+            ),
+            *(self.schedules(), self.schedules_due(), self.api_keys()),
+            *(self.alive(role) for role in ("dispatcher", "api", "beat")),
+        ]
+
+    def of_a_service(self, service: str) -> list[str]:
+        """All keys of which each service has one; of the queue the streams of all priorities."""
+        return [
+            *(self.queue(service, step) for step in range(10)),
+            *(self.dead(service), self.dead_index(service), self.dead_entries(service)),
+            *(self.open_tasks(service), self.alive(service)),
+        ]
+
     # --- events -------------------------------------------------------------------------------
 
     def events(self, domain: str) -> str:
