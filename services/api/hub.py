@@ -38,6 +38,7 @@ BLOCK_MS = 2_000  # also how long the reader goes on after the last follower lef
 SLOW = "slow"
 STOPPING = "stopping"
 GONE = "gone"
+REVOKED = "revoked"
 Wants = Callable[[Notification], bool]
 
 
@@ -78,6 +79,7 @@ class Follower:
         self.position = "0-0"  # all up to here was taken, or was not wanted
         self.attached_at: tuple[int, int] = (0, 0)
         self.ended: str | None = None  # why nothing more comes
+        self.hurry: Callable[[], None] | None = None  # has what is being sent given up soon
 
     def wants(self, note: Notification) -> bool:
         """Whether this notification is for it."""
@@ -97,6 +99,15 @@ class Follower:
         """Nothing more will come; what waits is still taken."""
         self.ended = self.ended or why
         self._woken.set()
+
+    def revoke(self) -> None:
+        """Its key is worth nothing any more: what waits is dropped, and what is being sent has a second."""
+        if self.ended != REVOKED:
+            self.ended = REVOKED
+            self._waiting.clear()
+            self._woken.set()
+            if self.hurry:
+                self.hurry()
 
     @property
     def is_empty(self) -> bool:
@@ -159,6 +170,10 @@ class Hub:
         self._open.add(follower)
         return follower
 
+    def followers(self) -> list[Follower]:
+        """Everybody who has a stream open, whether it has caught up or not."""
+        return list(self._open)
+
     def close(self, follower: Follower) -> None:
         """Give its slot back; whatever still holds it gets nothing more."""
         follower.end(GONE)
@@ -196,7 +211,7 @@ class Hub:
                     told, size = [], 0
             if told:
                 yield told
-            if self.attach_at_end(follower):
+            if follower.ended or self.attach_at_end(follower):
                 return
 
     def attach_at_end(self, follower: Follower) -> bool:

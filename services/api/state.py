@@ -13,6 +13,7 @@ import redis.asyncio
 import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
+from streammesh.events.publisher import unavailable_for
 from streammesh.health import Health
 from streammesh.keys import Keys
 from streammesh.lua import is_wrong_type
@@ -51,7 +52,7 @@ class Reading:
             raise MeshUnavailable(f"Redis did not answer within {self._seconds:g} s") from error
         except Exception as error:
             if is_unavailable(error) or is_wrong_type(error):  # the dispatcher sets aside what lies there
-                raise MeshUnavailable(str(error)) from error
+                raise unavailable_for(error) from error
             raise
 
 

@@ -32,6 +32,7 @@ from services.dispatcher.settings import DispatcherSettings
 log = structlog.get_logger(__name__)
 FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is full
 MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds before it gives its events up
+MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
 
@@ -173,7 +174,10 @@ class Lane:
     async def _hand_off(self, domain: str, handovers: Sequence[Handover], version: str) -> HandedOver:
         """Hand over in one step. Where Redis refuses that for what one entry meets, the others go all the same."""
         try:
-            done = await lua.run(self._client, self._call(domain, handovers, version))
+            call = self._call(domain, handovers, version)
+            done = await lua.run(self._client, call)
+            if done.full:
+                done = await self._when_there_is_memory(call)
         except ResponseError as error:
             if is_unavailable(error):
                 raise
@@ -189,7 +193,9 @@ class Lane:
         done, refused = [], []
         for one in handovers:
             try:
-                done.append(await lua.run(self._client, self._call(domain, [one], version)))
+                call = self._call(domain, [one], version)
+                answer = await lua.run(self._client, call)
+                done.append(await self._when_there_is_memory(call) if answer.full else answer)
             except ResponseError as why:
                 if is_unavailable(why):
                     raise
@@ -209,6 +215,14 @@ class Lane:
             max((held for _, held in lengths if held is not None), default=None),
             any(one.stale for one in done),
         )
+
+    async def _when_there_is_memory(self, call: lua.Call[HandedOver]) -> HandedOver:
+        """Ask until Redis has room for more tasks: nothing of the batch is acknowledged before."""
+        log.warning("lane.waits_for_memory", service=self.service)
+        while (done := await lua.run(self._client, call)).full:
+            await asyncio.sleep(MEMORY_WAIT.total_seconds())
+        log.info("lane.goes_on", service=self.service)
+        return done
 
     async def _park(self, broken: Broken) -> None:
         entry, keys = broken.entry, self._keys

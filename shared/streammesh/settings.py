@@ -11,14 +11,16 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streammesh.redis_url import ESCAPES, parse_redis_url
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
-REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -37,6 +39,11 @@ def parse_duration(value: object) -> object:
     return value
 
 
+def _percent(value: object) -> object:
+    """`"85%"` as 85; anything else unchanged."""
+    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
@@ -49,13 +56,25 @@ class MeshSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://, unix://.",
+        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://host,host/service, "
+        "redis+cluster://host,host, unix://.",
     )
     redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
     redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
     redis_tls_key: Path | None = Field(None, description="Key of the client certificate.")
     redis_timeout: Duration = Field(
         timedelta(seconds=3), description="How long one Redis command may take before it counts as away."
+    )
+    memory_mark: Annotated[int, BeforeValidator(_percent)] = Field(
+        85,
+        ge=10,
+        le=100,
+        description="Percent of Redis's maxmemory at which publishing is refused, so that what was accepted has room "
+        "to be worked off; 100 leaves it to Redis itself.",
+    )
+    allow_eviction: bool = Field(
+        False,
+        description="Go on though Redis is set to evict keys when it is full (maxmemory-policy): accepted events vanish then.",
     )
     broker_url: str | None = Field(
         None,
@@ -134,7 +153,8 @@ class MeshSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _checked_url(value, REDIS_SCHEMES)
+        parse_redis_url(value)
+        return value.strip()
 
     @field_validator("broker_url")
     @classmethod
@@ -159,10 +179,17 @@ class MeshSettings(BaseSettings):
 
 
 def _checked_url(value: str, schemes: tuple[str, ...]) -> str:
-    scheme, found, rest = value.partition("://")
-    if not found or scheme not in schemes or not rest:
+    """A URL with a host. Raises ValueError, which holds nothing of it: what is misread may be the password."""
+    try:
+        parts = urlsplit(value.strip())
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"has a host or a port that cannot be read; {ESCAPES}") from None
+    if parts.scheme not in schemes:
         raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
-    return value
+    if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
+        raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
+    return value.strip()
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -35,6 +35,12 @@ async def recorded(event: Event, ctx: Context) -> dict[str, Any]:
     return {"attempt": ctx.attempt}
 
 
+@service.on("probe.echo", retries=0)
+async def echo(data: Any) -> Any:
+    """Answer with the data, if it is what this process would send itself."""
+    return data
+
+
 @service.on("probe.slow", backoff=0.1)
 async def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Take a while, and say so."""

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Stores a service's manifest and makes its consumer groups, so that from this moment nothing is
 -- missed and nothing older comes unasked: at the end of streams that exist, at the start of new ones.
 -- A service that begins to want every domain (a glob leaves the domain open) joins each that exists at its

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that a process is alive, by the server's clock, and forgets those that have not been seen for a while.
 -- KEYS[1] alive (ZSET)
 -- ARGV[1] name of the process  ARGV[2] forgotten after, ms

@@ -119,6 +119,8 @@ class Multiplexed:
                 while (reply := parser.gets()) is not _NOTHING:
                     if not isinstance(reply, hiredis.PushNotification):
                         self._answer(self._sent.popleft()[0], reply)
+        except RedisConnectionError as refused:
+            error = refused
         except (OSError, IndexError, hiredis.ProtocolError) as broken:
             error = RedisConnectionError(f"the connection broke: {broken}")
         finally:
@@ -137,6 +139,8 @@ class Multiplexed:
                     answer.set_exception(error)
         else:
             self._refuse(asked, reply)
+            if self._connection is not None and self._connection.follow(reply):
+                raise RedisConnectionError(f"this server is not the one to ask now: {reply}")
 
     def _refuse(self, asked: list[Asked], error: Exception) -> None:
         if len(asked) > 1:

@@ -51,6 +51,7 @@ class MeshCelery(Celery):
 
     amqp_cls = MeshAMQP
     task_cls = "streammesh.worker.app:MeshTask"
+    mesh_settings: Callable[[], MeshSettings] = staticmethod(mesh_settings)
     turning: Pulse  # of the consumer, where the app runs as a worker; see `consumer.py`
     ticking: Pulse  # of Beat
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
@@ -73,9 +74,11 @@ def make_app(service: str, settings: MeshSettings | None = None, *, prefetch: in
     """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
     install_transport()
     app = MeshCelery(service, set_as_current=False, strict_typing=False)
+    if settings is not None:
+        app.mesh_settings = lambda: settings
     app.turning, app.ticking = Pulse(), Pulse()
     app.add_defaults(
-        lambda: celery_config(service, settings or mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
+        lambda: celery_config(service, app.mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
     )
     return app
 

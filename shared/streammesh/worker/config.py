@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from streammesh.brokers.connection import other_broker, stream_broker
 from streammesh.keys import Keys
-from streammesh.redisio.client import parse_sentinel_url, tls_options
 from streammesh.settings import MeshSettings
 from streammesh.transport import wire_json
 
@@ -23,7 +22,6 @@ BACKENDS = "streammesh.worker.result_backend"
 def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
     """Every setting that differs from Celery's own defaults, with its reason."""
     wire_json.install()
-    redis_tls = tls_options(settings) if settings.redis_url.startswith("rediss") else None
     return {
         # Where it runs
         **(other_broker(settings) if settings.broker_url else stream_broker(settings)),
@@ -32,9 +30,9 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.1, "interval_max": 1.0},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
-        "result_backend": result_backend(settings.redis_url),
+        "broker_channel_error_retry": True,  # nothing that Redis may answer ends a worker
+        "result_backend": f"{BACKENDS}:MeshBackend",  # no URL: Celery would take its password apart anew
         "result_backend_transport_options": result_options(settings),
-        "redis_backend_use_ssl": redis_tls,
         "result_backend_always_retry": True,
         "result_expires": settings.result_ttl,
         "redis_socket_timeout": settings.redis_timeout.total_seconds(),
@@ -42,7 +40,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_serializer": wire_json.NAME,
         "result_serializer": wire_json.NAME,
         "event_serializer": wire_json.NAME,
-        "accept_content": [wire_json.NAME, "json"],
+        "accept_content": [wire_json.NAME, "json", wire_json.EVENT_NAME],
         # One queue, the service's own
         "task_default_queue": service,
         "task_default_exchange": "",
@@ -79,19 +77,6 @@ def pool_config(pool: PoolKind, settings: MeshSettings) -> dict[str, Any]:
     }
 
 
-def result_backend(redis_url: str) -> str:
-    """The result backend's URL for plain Celery tasks and workflows: the same Redis."""
-    if "sentinel" not in redis_url.split("://")[0]:
-        return f"{BACKENDS}:MeshBackend+{redis_url}"
-    where = parse_sentinel_url(redis_url)
-    credentials = f"{where.username or ''}:{where.password}@" if where.password else ""
-    hosts = ";".join(f"sentinel://{credentials}{host}:{port}/{where.db}" for host, port in where.hosts)
-    return f"{BACKENDS}:MeshSentinelBackend+{hosts}"
-
-
 def result_options(settings: MeshSettings) -> dict[str, Any]:
     """Options of the result backend: every key below the mesh's own prefix."""
-    options: dict[str, Any] = {"global_keyprefix": f"{Keys(settings.namespace).prefix}result:"}
-    if "sentinel" in settings.redis_url.split("://")[0]:
-        options["master_name"] = parse_sentinel_url(settings.redis_url).service
-    return options
+    return {"global_keyprefix": f"{Keys(settings.namespace).prefix}result:"}
