@@ -20,6 +20,7 @@ from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
 from services.api.batching import Coalescer
+from services.api.cursors import Cursors
 from services.api.hub import Hub
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
@@ -36,6 +37,7 @@ from services.api.routes import (
     health,
     notifications,
     reports,
+    status,
     subscriptions,
     tasks,
     users,
@@ -84,6 +86,7 @@ def create_app(
         users,
         reports,
         health,
+        status,
         about,
     ):
         app.include_router(room.router)
@@ -121,6 +124,7 @@ async def _wired(
             mesh=mesh,
             api=api,
             health=health,
+            looks=status.Looks(),
             keys=keys,
             redis=client,
             reading=reading,
@@ -128,6 +132,7 @@ async def _wired(
             log=notification_log,
             auth=auth,
             hub=hub,
+            cursors=Cursors(client, keys),
             publishing=Publishing(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )

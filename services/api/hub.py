@@ -152,6 +152,12 @@ class Hub:
         self._starting = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self.stopping = False
+        self._fails_since: tuple[float, str] | None = None  # when the reader began to fail, and why
+
+    def stands_still(self) -> tuple[float, str] | None:
+        """For how many seconds nothing was read for those who listen, and why; None while all is well."""
+        since = self._fails_since
+        return (asyncio.get_running_loop().time() - since[0], since[1]) if since else None
 
     def open(self, key: ApiKey, wants: Wants, event: str | None = None) -> Follower:
         """A follower that is not attached yet. Raises Problem (429, 503) when there are too many."""
@@ -246,9 +252,12 @@ class Hub:
                         await self._check_for_loss()
                         interrupted = False
                     await self._read_once()
-                    pause = 0.05
+                    pause, self._fails_since = 0.05, None
                 except Exception as error:
                     interrupted = True
+                    if self._fails_since is None:
+                        reason = str(error) or type(error).__name__
+                        self._fails_since = asyncio.get_running_loop().time(), reason
                     if is_unavailable(error) or isinstance(error, MeshUnavailable | TimeoutError):
                         log.warning(
                             "notifications.reader_waits", reason=str(error) or "no answer", seconds=pause
@@ -258,7 +267,7 @@ class Hub:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 1.0)
         finally:
-            self._position = None
+            self._position = self._fails_since = None
 
     async def _read_once(self) -> None:
         # Without the limit a connection whose other end vanished would be waited on for ever.

@@ -26,9 +26,11 @@ from services.api.settings import ApiSettings
 
 if TYPE_CHECKING:
     from services.api.auth import Authenticator
+    from services.api.cursors import Cursors
     from services.api.hub import Hub
     from services.api.publishing import Publishing
     from services.api.report_store import ReportStore
+    from services.api.routes.status import Looks
 
 READS_AT_ONCE = 32  # connections to Redis that reading requests of one process use at most
 
@@ -63,12 +65,14 @@ class Wiring:
     mesh: MeshSettings
     api: ApiSettings
     health: Health
+    looks: Looks
     keys: Keys
     redis: redis.asyncio.Redis
     reading: Reading
     rows: Rows
     log: NotificationLog
     auth: Authenticator
+    cursors: Cursors
     hub: Hub
     publishing: Publishing
     reports: ReportStore

@@ -19,6 +19,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FORGET_MS
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
+from streammesh.status.snapshot import STEPS
 from streammesh.subscriptions.registry import read_domains, read_manifests
 
 from services.dispatcher.settings import DispatcherSettings
@@ -27,7 +28,6 @@ log = structlog.get_logger(__name__)
 AT_ONCE = 1_000
 GONE_AFTER = timedelta(hours=1)  # a consumer that lives reads every few seconds
 TIDY_EVERY = 3600.0  # seconds between removals of what grows slowly
-STEPS = range(10)  # priority steps that a queue may have
 
 
 class Trimmer:

@@ -13,12 +13,12 @@ import structlog
 from streammesh import Keys, Service
 from streammesh.redisio.client import open_async
 from streammesh.settings import load_settings
+from streammesh.status.findings import report
+from streammesh.status.snapshot import read_snapshot
 from streammesh.worker.beat import FILE_SETTING
 from streammesh.worker.config import SCHEDULER
 
 from services.scheduler.alerting import ALERT_RAISED
-from services.scheduler.health import report
-from services.scheduler.inspecting import inspect
 from services.scheduler.settings import AlertSettings, SchedulerSettings
 from services.scheduler.webhook import tell
 
@@ -57,7 +57,8 @@ async def mesh() -> AsyncIterator[tuple[redis.asyncio.Redis, Keys]]:
 async def check_health() -> dict[str, Any]:
     """Look at Redis, the dispatchers, the workers and the queues; the result is pushed to whoever listens."""
     async with mesh() as (client, keys):
-        found = report(await inspect(client, keys), service.settings.max_queued)
+        settings = service.settings
+        found = report(await read_snapshot(client, keys, settings), settings)
     if found["problems"]:
         log.warning("health.degraded", problems=found["problems"])
     return found

@@ -71,6 +71,11 @@ class ApiKey:
         return self.expires_ms is not None and self.expires_ms <= now_ms
 
     @property
+    def may_subscribe_to_any(self) -> bool:
+        """Whether there can be an event that it may read."""
+        return self.admin or bool(self.subscribe)
+
+    @property
     def may_subscribe_to_all(self) -> bool:
         """Whether no event is hidden from it."""
         return self.admin or "*" in self.subscribe

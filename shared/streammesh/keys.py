@@ -16,17 +16,41 @@ UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service 
 
 # What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
 TYPES = {
-    **dict.fromkeys(("events", "held", "queue", "tasks-recent", "notifications"), "stream"),
-    **dict.fromkeys(
-        ("event", "due-entries", "manifests", "joined", "failures", "paused", "task", "dead"), "hash"
-    ),
-    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys", "api-keys-used"), "hash"),
-    **dict.fromkeys(
-        ("due", "alive", "binding-deadlines", "api-keys-revoked", "dead-index", "open", "schedules-due"),
-        "zset",
-    ),
-    **dict.fromkeys(("domains", "holding", "binding", "binding-permanent", "dead-services"), "set"),
-    **dict.fromkeys(("manifests-version", "alerted", "cursor-secret", "memory"), "string"),
+    "events": "stream",
+    "held": "stream",
+    "queue": "stream",
+    "tasks-recent": "stream",
+    "notifications": "stream",
+    "event": "hash",
+    "due-entries": "hash",
+    "manifests": "hash",
+    "joined": "hash",
+    "last-seen": "hash",
+    "failures": "hash",
+    "paused": "hash",
+    "task": "hash",
+    "dead": "hash",
+    "dead-entries": "hash",
+    "counters": "hash",
+    "schedules": "hash",
+    "api-keys": "hash",
+    "api-keys-used": "hash",
+    "due": "zset",
+    "alive": "zset",
+    "binding-deadlines": "zset",
+    "dead-index": "zset",
+    "open": "zset",
+    "schedules-due": "zset",
+    "api-keys-revoked": "zset",
+    "domains": "set",
+    "holding": "set",
+    "binding": "set",
+    "binding-permanent": "set",
+    "dead-services": "set",
+    "manifests-version": "string",
+    "alerted": "string",
+    "cursor-secret": "string",
+    "memory": "string",
 }
 
 
@@ -65,7 +89,7 @@ class Keys:
                 self.notifications(),
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
-            *(self.api_keys_used(), self.cursor_secret(), self.memory()),
+            *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen()),
             *(self.alive(role) for role in ("dispatcher", "api", "beat")),
         ]
 
@@ -139,6 +163,10 @@ class Keys:
         Entries older than a minute are removed by whoever writes next.
         """
         return f"{self.prefix}alive:{role}"
+
+    def last_seen(self) -> str:
+        """HASH. Role or service -> time in ms when a process of it last showed life. Leaves with the service."""
+        return f"{self.prefix}last-seen"
 
     # --- paused subscriptions -----------------------------------------------------------------
 
