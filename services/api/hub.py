@@ -48,9 +48,12 @@ class Told:
 
     @classmethod
     def of(cls, note: Notification) -> Told:
-        """`id` is the position to resume from, `event` the type, `data` the JSON that clients get."""
+        """`id` is the position to resume from, `event` the type, `data` the JSON that clients get.
+
+        The `id` comes last: some clients take it over as they read it, and would miss what is cut off after it.
+        """
         return cls(
-            note, b"id: %b\nevent: %b\ndata: %b\n\n" % (note.id.encode(), note.type.encode(), note.to_json())
+            note, b"event: %b\ndata: %b\nid: %b\n\n" % (note.type.encode(), note.to_json(), note.id.encode())
         )
 
 

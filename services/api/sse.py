@@ -7,6 +7,7 @@ Ids are positions in the stream of notifications. A block with an `id` and no `d
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from time import monotonic
@@ -20,7 +21,10 @@ from services.api.auth import Authenticator
 from services.api.hub import SLOW, STOPPING, Follower, Hub, Missed, Told
 from services.api.settings import ApiSettings
 
-RETRY_MS = 1_000  # how long a browser waits before it comes back
+RETRY_MS = (
+    500,
+    3_000,
+)  # a browser waits for so long before it comes back; not all of them at the same moment
 ABORT = "streammesh.abort"  # extension of the ASGI scope: drops the connection, whatever waits to be sent
 _REASONS = {
     SLOW: "you take notifications slower than they come; come back with Last-Event-ID",
@@ -56,7 +60,7 @@ def frames(told: list[Told | Missed]) -> bytes:
 def hello(position: str | None) -> bytes:
     """The first block: how soon to come back, and from where."""
     place = b"" if position is None else b"id: %b\n" % position.encode()
-    return b": connected\nretry: %d\n%b\n" % (RETRY_MS, place)
+    return b": connected\nretry: %d\n%b\n" % (random.randint(*RETRY_MS), place)
 
 
 def heartbeat(position: str) -> bytes:

@@ -26,6 +26,7 @@ class Forwarders:
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, make: Callable[[str], Forwarder]) -> None:
         self._client, self._keys, self._make = client, keys, make
         self._running: dict[str, tuple[Forwarder, threading.Thread]] = {}
+        self._stopped = False
         self.changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -46,8 +47,14 @@ class Forwarders:
         self._running[service] = (forwarder, thread)
         thread.start()
 
+    def dead(self) -> str | None:
+        """Return what to say when a forwarder's thread has ended by itself."""
+        dead = [name for name, (_, thread) in self._running.items() if not thread.is_alive()]
+        return f"the forwarder of {', '.join(sorted(dead))} has ended" if dead and not self._stopped else None
+
     async def stop(self) -> None:
         """Stop them all; what was read and not sent is given back."""
+        self._stopped = True
         for forwarder, _ in self._running.values():
             forwarder.stop()
         for _, thread in self._running.values():

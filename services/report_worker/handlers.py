@@ -20,9 +20,9 @@ from streammesh.settings import load_settings
 
 from services.report_worker import workflow
 from services.report_worker.operations_reading import read_operations
-from services.report_worker.reading import SourceError
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
+from services.report_worker.source_table import SourceError
 from services.report_worker.storing import Store, open_store
 from services.report_worker.workflow import Origin, WorkLost
 
@@ -113,7 +113,7 @@ def measure(work: str, index: int, parts: int, ctx: Context) -> dict[str, Any]:
 def merge(measured: list[dict[str, Any]] | dict[str, Any], work: str, ctx: Context) -> str:
     """Put the chunks' aggregates together and say what they mean."""
     several = measured if isinstance(measured, list) else [measured]  # a group of one may come as it is
-    work = workflow.merge(work, several, store(), settings())
+    work = _refusing(workflow.merge, work, several, store(), settings())
     ctx.progress(MERGED, "all parts merged")
     return work
 

@@ -35,6 +35,7 @@ COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"
 LAST_OF_EVENT = frozenset((COMPLETED, UNROUTED))
 REMEMBERED_BYTES = 8192  # of positions in an event's row; see `_notify.lua`
+LAST_POSITION = 2**64 - 2  # of either number; Redis can read after these, and after no greater ones
 _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
@@ -147,7 +148,7 @@ def position_key(position: str) -> tuple[int, int]:
     """Positions compare as pairs of numbers. Raises ValueError for what is not a position."""
     found = _POSITION.fullmatch(position)
     key = (int(found[1]), int(found[2] or 0)) if found else None
-    if key is None or max(key) >= 2**64:
+    if key is None or max(key) > LAST_POSITION:
         raise ValueError("a position looks like 1763790000000-0")
     return key
 

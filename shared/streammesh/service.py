@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from streammesh import logs
-from streammesh.settings import MeshSettings, mesh_settings, parse_duration
+from streammesh.errors import InvalidManifest
+from streammesh.health import Health
+from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.subscriptions.declaration import (
+    InvalidHandler,
+    Place,
+    calling_place,
+    duration,
+    never_matching,
+    place_of,
+    task_part,
+    whole_number,
+)
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
 from streammesh.tasks.retry_policy import RetryPolicy
-from streammesh.worker.app import MeshCelery, make_app
+from streammesh.worker.app import MeshCelery, make_app, set_current_app
+from streammesh.worker.config import PoolKind, pool_config
 from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
-from streammesh.worker.run import PoolKind, run_worker
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,8 +54,10 @@ class Service:
         prefetch: int = 1,
         settings: MeshSettings | None = None,
     ) -> None:
-        if prefetch < 1:
-            raise ValueError(f"prefetch is a whole number from 1, not {prefetch}")
+        with _said_at(calling_place()):
+            whole_number("prefetch", prefetch, 1, 100_000)
+            if pool is not None and pool not in get_args(PoolKind):
+                raise InvalidManifest(f"pool={pool!r}: should be one of {', '.join(get_args(PoolKind))}")
         check(Manifest(name))
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
@@ -49,7 +65,16 @@ class Service:
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
+        self._places: dict[str, Place] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
+        self.celery_app.manifest = self.manifest
+        self.celery_app.add_defaults(lambda: pool_config(self.pool, self.settings))
+        set_current_app(self.celery_app)
+
+    @property
+    def health(self) -> Health:
+        """What `/livez` and `/readyz` of its process say. A team may add parts of its own."""
+        return self._plumbing.health
 
     @property
     def settings(self) -> MeshSettings:
@@ -73,34 +98,54 @@ class Service:
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
-        `where`: paths and conditions that must fit (see `subscriptions.fits`). `retries`: how often a
+        `where`: paths and conditions that must fit (see `subscriptions/matching.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high). `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
-        Raises InvalidManifest or TypeError when the handler or the options cannot be taken.
+        Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
 
-        def decorate(handler: F) -> F:
-            task_name = f"{self.name}.{name or handler.__name__}"
-            binding = bind(handler)
+        here = calling_place()
+        if not isinstance(event_type, str):  # `@service.on`, which is given the function itself
+            raise InvalidHandler(
+                f"{place_of(event_type, here)}: write @{self.name}.on(TYPE) with the type of the events it wants"
+                if callable(event_type)
+                else f"{here}: {event_type!r:.80} is not an event type"
+            )
+        with _said_at(here):
+            policy = RetryPolicy(
+                whole_number("retries", retries, 0, 1_000_000),
+                duration("backoff", backoff, least=-1e-6),
+                duration("backoff_cap", backoff_cap, least=-1e-6),
+            )
+            if not isinstance(breaker, bool):
+                raise InvalidManifest(f"breaker={breaker!r}: should be True or False")
             subscription = Subscription(
                 service=self.name,
-                task=task_name,
+                task=f"{self.name}.",
                 type=event_type,
-                where=dict(where or {}),
-                timeout=_seconds(timeout),
+                where=_filter(where, event_type),
+                timeout=_seconds("timeout", timeout),
                 retries=retries,
-                expires=_seconds(expires),
-                priority=priority,
-                keep=_seconds(keep),
+                expires=_seconds("expires", expires),
+                priority=None if priority is None else whole_number("priority", priority, 0, 9),
+                keep=_seconds("keep", keep),
             )
-            check(Manifest(self.name, subscriptions=(*self._subscriptions, subscription)))
-            self._subscriptions.append(subscription)
-            self._bindings[task_name] = binding
-            policy = RetryPolicy(retries, _span(backoff), _span(backoff_cap))
-            self._add_task(subscription, binding, policy, breaker)
+
+        def decorate(handler: F) -> F:
+            with _said_at(here, handler):
+                binding = bind(handler)
+                named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
+                if first := self._places.get(named.task):
+                    raise InvalidManifest(
+                        f"two handlers have the name {named.task!r}; the first is at {first}"
+                    )
+                check(Manifest(self.name, subscriptions=(*self._subscriptions, named)))
+            self._subscriptions.append(named)
+            self._bindings[named.task], self._places[named.task] = binding, here
+            self._add_task(named, binding, policy, breaker)
             return handler
 
         return decorate
@@ -154,17 +199,26 @@ class Service:
 
     def run(self) -> None:
         """Run the worker until it is told to stop; ends the process with the worker's exit code."""
-        settings = self.settings
-        logs.configure(settings, self.name)
-        sys.exit(run_worker(self.celery_app, self.manifest(), settings, self.pool, self._plumbing.running))
+        sys.exit(run_worker(self.celery_app))
 
 
-def _span(value: Seconds) -> timedelta:
-    span = parse_duration(value)
-    if not isinstance(span, timedelta):
-        raise TypeError(f"{value!r} is not a duration")
-    return span
+@contextmanager
+def _said_at(here: Place, handler: Callable[..., Any] | None = None) -> Iterator[None]:
+    """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
+    try:
+        yield
+    except (InvalidManifest, TypeError) as error:
+        whose = f"{name}: " if (name := getattr(handler, "__qualname__", "")) else ""
+        raise InvalidHandler(f"{here}: {whose}{error}") from None
 
 
-def _seconds(value: Seconds | None) -> float | None:
-    return None if value is None else _span(value).total_seconds()
+def _filter(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
+    if where is not None and not isinstance(where, Mapping):
+        raise InvalidManifest(f"where={where!r:.80}: should be a dict of paths and conditions")
+    for problem in never_matching(where or {}, event_type):
+        raise InvalidManifest(problem)
+    return dict(where or {})
+
+
+def _seconds(name: str, value: Seconds | None) -> float | None:
+    return None if value is None else duration(name, value).total_seconds()

@@ -35,6 +35,24 @@ def recorded(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"pid": os.getpid(), "attempt": ctx.attempt}
 
 
+@service.on("sync.echo", retries=0)
+def echo(data: Any) -> Any:
+    """Answer with the data."""
+    return data
+
+
+@service.on("sync.echo_part", retries=0)
+def echo_in_part(data: Any) -> Any:
+    """Have a part of a workflow answer with the data, and another one after it."""
+    return chain(echoed.s(data), echoed.s())
+
+
+@service.part
+def echoed(value: Any) -> Any:
+    """A part that answers with what it is given."""
+    return value
+
+
 @service.on("sync.slow", backoff=0.1)
 def slow(data: dict[str, Any], ctx: Context) -> None:
     """Take a while, and say so."""

@@ -3,47 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
+from streammesh.errors import MeshUnavailable
+from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
+from streammesh.tasks.records import EventRow, TaskRow
 
+from services.api import outcome
 from services.api.auth import Caller
-from services.api.hub import Follower, Hub, Told
+from services.api.hub import Follower, Hub, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import READ, answers
+from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.sse import EventStream, follow, frames, hello, listen, resync
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["notifications"])
+router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known_parameters)])
 
 _EXAMPLE = (
     ": connected\nretry: 1000\nid: 1763790000000-0\n\n"
-    "id: 1763790000123-0\nevent: task.succeeded\n"
+    "event: task.succeeded\n"
     'data: {"id":"1763790000123-0","type":"task.succeeded","time":"2026-11-22T06:00:00.123Z",'
     f'"event":{{"id":"{EXAMPLE_ID}","type":"user.registered","source":"shop","subject":"user/42"}},'
     f'"task":{{"id":"{EXAMPLE_TASK}","name":"email_worker.send_welcome","service":"email_worker","attempt":1}},'
-    '"data":{"result":{"status":"sent"}}}\n\n'
+    '"data":{"result":{"status":"sent"}}}\nid: 1763790000123-0\n\n'
 )
 _STREAM = {
     "description": "A stream of server-sent events: `event` is the type, `data` the notification, `id` the position.",
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
 After = Annotated[str | None, Query(description="Resume after this position; `0` for all that is kept.")]
-LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="As `after`, and goes before it; browsers send it.")
-]
-Word = Query(max_length=MAX_ATTRIBUTE)
+_SAME = "As the header, from clients that cannot send one; goes before `after`."
+Word = Query(min_length=1, max_length=MAX_ATTRIBUTE)
 
 
-def _position(after: str | None, last_event_id: str | None) -> str | None:
+def _position(
+    after: After = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", description="As `after`, and goes before it; browsers send it."),
+    ] = None,
+    camel: Annotated[str | None, Query(alias="lastEventId", description=_SAME)] = None,
+    capital: Annotated[str | None, Query(alias="lastEventID", description=_SAME)] = None,
+) -> str | None:
     """The position to resume after, written in full. Raises Problem (400)."""
-    for name, text in (("Last-Event-ID", last_event_id), ("after", after)):
+    named = {"Last-Event-ID": last_event_id, "lastEventId": camel, "lastEventID": capital, "after": after}
+    for name, text in named.items():
         if text:
             try:
                 ms, number = position_key(text)
@@ -52,6 +66,9 @@ def _position(after: str | None, last_event_id: str | None) -> str | None:
                 raise Problem("malformed-request", f"{name}: {error}.", wrong) from None
             return f"{ms}-{number}"
     return None
+
+
+Begin = Annotated[str | None, Depends(_position)]
 
 
 @router.get(
@@ -69,17 +86,16 @@ async def notifications(
         str | None,
         Query(
             description="Glob over the notification's type (`task.*`) or the event's (`order.*`).",
-            pattern=r"^[a-z0-9._*?-]{1,128}$",
+            min_length=1,
+            max_length=TYPE_LENGTH,
         ),
     ] = None,
     service: Annotated[str | None, Word] = None,
     subject: Annotated[str | None, Word] = None,
-    after: After = None,
-    last_event_id: LastEventId = None,
+    begin: Begin = None,
 ) -> Response:
     """Without a position it begins now. A `resync` event says that a part of what was asked for is gone."""
     wiring = wiring_of(request)
-    begin = _position(after, last_event_id)
     wanted = Filter(event=event, task=task, type=type, service=service, subject=subject)
     follower = wiring.hub.open(key, wanted.fits, event)
     try:
@@ -106,31 +122,37 @@ async def of_event(
     key: Caller,
     event_id: EventId,
     source: SourceParameter = None,
-    after: After = None,
-    last_event_id: LastEventId = None,
+    begin: Begin = None,
 ) -> Response:
     """What happened already comes first; the stream ends after every task has ended."""
     if whole_id(request, event_id, "/notifications") is None:
         return await events.event_state(request, key, f"{event_id}/notifications", source)
     wiring = wiring_of(request)
-    begin = _position(after, last_event_id)
-    row = await find_row(wiring, event_id, source)
+    row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
     try:
         await _attach(wiring.hub, follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
-        row = await find_row(wiring, row.id, row.source)
+        row = await find_row(wiring, key, row.id, row.source)
         async with wiring.reading():
             past = await wiring.log.history(row.id, row.source, begin or "0-0")
+        if not past.whole or not past.notes:
+            tasks = await _tasks(wiring, row)
         if row.completed and begin and not past.notes and past.whole:
             wiring.hub.close(follower)
             return Response(status_code=204, headers={"cache-control": "no-store"})
     except BaseException:
         wiring.hub.close(follower)
         raise
-    return _stream(wiring, follower, _to_the_end(wiring, follower, past, begin, row.completed))
+    about = OneEvent(wiring, follower, row, event, tasks)
+    return _stream(wiring, follower, about.blocks(past, begin))
+
+
+async def _tasks(wiring: Wiring, row: EventRow) -> list[TaskRow]:
+    async with wiring.reading():
+        return await wiring.rows.tasks(row.task_ids)
 
 
 async def _attach(hub: Hub, follower: Follower) -> None:
@@ -140,26 +162,59 @@ async def _attach(hub: Hub, follower: Follower) -> None:
             return
 
 
-async def _to_the_end(
-    wiring: Wiring, follower: Follower, past: Page, begin: str | None, completed: bool
-) -> AsyncIterator[bytes]:
-    yield hello(begin)
-    if not past.whole:
-        yield resync(begin or "0-0")
-    if past.notes:
-        yield frames([Told.of(note) for note in past.notes])
-    if completed or any(note.type in LAST_OF_EVENT for note in past.notes):
-        return
-    seen = position_key(past.notes[-1].id if past.notes else begin or "0-0")
-    async for told in listen(wiring.hub, follower, wiring.auth, wiring.api):
-        if isinstance(told, bytes):
-            yield told
-            continue
-        new = [one for one in told if not isinstance(one, Told) or position_key(one.note.id) > seen]
-        if new:
-            yield frames(new)
-        if any(isinstance(one, Told) and one.note.type in LAST_OF_EVENT for one in new):
+@dataclass(slots=True)
+class OneEvent:
+    """The stream of one event: its past, then what comes, until it has ended."""
+
+    wiring: Wiring
+    follower: Follower
+    row: EventRow
+    event: Event | None
+    tasks: list[TaskRow]
+
+    async def blocks(self, past: Page, begin: str | None) -> AsyncIterator[bytes]:
+        """The blocks after `begin`. Where notifications are not kept any more, the records say what became of it."""
+        place = max(past.last, begin or "0-0", key=position_key)
+        if position_key(place) == (0, 0):  # nothing was ever noted of it
+            place = self.follower.position
+        yield hello(begin)
+        if not past.whole:
+            yield resync(begin or "0-0")
+        if not past.whole or not past.notes:
+            yield outcome.endings(self.row, self.event, self.tasks, past.notes, place)
+        if past.notes:
+            yield frames([Told.of(note) for note in past.notes])
+        if self.row.completed:
+            yield outcome.end(self.row, self.event, self.tasks, past.notes, place)
             return
+        if any(note.type in LAST_OF_EVENT for note in past.notes):
+            return
+        seen = position_key(past.notes[-1].id if past.notes else begin or "0-0")
+        async for told in listen(self.wiring.hub, self.follower, self.wiring.auth, self.wiring.api):
+            if isinstance(told, bytes):
+                yield told
+                continue
+            new = [one for one in told if not isinstance(one, Told) or position_key(one.note.id) > seen]
+            if new:
+                yield frames(new)
+            if any(isinstance(one, Told) and one.note.type in LAST_OF_EVENT for one in new):
+                return
+            if any(isinstance(one, Missed) for one in new) and (missed := await self._missed()) is not None:
+                yield missed
+                return
+
+    async def _missed(self) -> bytes | None:
+        """What became of the event, where it ended in a moment of which nothing is kept; None where it has not."""
+        try:
+            self.row = await find_row(self.wiring, self.follower.key, self.row.id, self.row.source)
+            if not self.row.completed:
+                return None
+            self.tasks = await _tasks(self.wiring, self.row)
+        except (MeshUnavailable, Problem):
+            return None  # the stream goes on; a client that comes back is told
+        place = self.follower.position
+        told = outcome.endings(self.row, self.event, self.tasks, (), place)
+        return told + outcome.end(self.row, self.event, self.tasks, (), place)
 
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:

@@ -137,16 +137,80 @@ async def test_the_same_id_from_several_sources_is_told_apart(live, mesh):
     assert types(heard)[-1] == "event.completed"
 
 
-async def test_a_trimmed_history_of_an_ended_event_is_told_as_resync(live, mesh, sent, mesh_redis, mesh_keys):
+async def test_of_an_ended_event_without_its_history_the_outcome_is_told_and_the_stream_ends(
+    live, mesh, sent, mesh_redis, mesh_keys
+):
     (task,) = await mesh.dispatch("order", "worker")
     await mesh.start(task)
-    await mesh.succeed(task)
+    await mesh.fail(task, "no")
     await mesh_redis.xtrim(mesh_keys.notifications(), maxlen=0, approximate=False)
 
     async with listening(live, sent["links"]["notifications"]) as stream:
         heard = await stream.rest()
+    again = await live.get(sent["links"]["notifications"], headers={"last-event-id": stream.position})
 
-    assert types(heard) == ["resync"]
+    assert types(heard) == ["resync", "task.failed", "event.completed"]
+    assert heard[1].data["task"]["id"] == task.ref.task_id and heard[1].data["task"]["attempt"] == 1
+    assert heard[1].data["data"]["error"] == {"reason": "no", "kind": "Reject"}
+    assert heard[1].data["event"] == {
+        "id": sent["id"], "type": "order.placed", "source": sent["source"], "subject": None
+    }  # fmt: skip
+    assert heard[2].data["data"] == {"tasks": 1, "failed": 1} and heard[2].data["time"].endswith("Z")
+    assert (stream.position, again.status_code) == (heard[2].data["id"], 204)
+
+
+async def test_what_is_left_of_an_ended_event_is_told_with_the_endings_that_are_missing(
+    live, mesh, sent, mesh_redis, mesh_keys
+):
+    (task,) = await mesh.dispatch("order", "worker")
+    await mesh.start(task)
+    await mesh.succeed(task, {"ok": True})
+    await mesh_redis.xtrim(mesh_keys.notifications(), maxlen=1, approximate=False)
+
+    async with listening(live, sent["links"]["notifications"]) as stream:
+        heard = await stream.rest()
+
+    assert types(heard) == ["resync", "task.succeeded", "event.completed"]
+    assert heard[1].data["data"] == {"result": {"ok": True}}
+    assert heard[2].last_event_id == heard[2].data["id"]
+
+
+async def test_an_unrouted_event_without_its_history_ends_as_unrouted(live, mesh, mesh_redis, mesh_keys):
+    await mesh.subscribe("worker", "order.placed")
+    sent = (await live.post("/v1/events", json={"type": "order.lost"})).json()
+    await mesh.dispatch("order", "worker")
+    await mesh_redis.delete(mesh_keys.notifications())
+
+    async with listening(live, sent["links"]["notifications"]) as stream:
+        heard = await stream.rest()
+
+    assert types(heard) == ["resync", "event.unrouted"]
+
+
+async def test_an_event_whose_end_was_trimmed_before_it_was_read_ends_all_the_same(
+    live, door, mesh, sent, mesh_redis, mesh_keys
+):
+    (task,) = await mesh.dispatch("order", "worker")
+    await mesh.start(task)
+    async with listening(live, sent["links"]["notifications"]) as stream:
+        await stream.take(2)
+        hub = door.app.state.wiring.hub
+        read, gate = hub._read_once, asyncio.Event()
+
+        async def held() -> None:
+            await gate.wait()
+            hub._read_once = read
+            raise TimeoutError
+
+        hub._read_once = held
+        await mesh.tell()  # wakes the reader, which then waits at the gate
+        await mesh.succeed(task, {"ok": True})
+        await mesh.tell(n=5)
+        await mesh_redis.xtrim(mesh_keys.notifications(), maxlen=1, approximate=False)
+        gate.set()
+        heard = await stream.rest()
+
+    assert types(heard) == ["resync", "task.succeeded", "event.completed"]
 
 
 async def test_an_unknown_event_has_no_notifications(api):

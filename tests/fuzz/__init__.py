@@ -1,0 +1,1 @@
+"""Content nobody would write on purpose, thrown at the mesh; the long form runs with `make fuzz`."""
