@@ -80,6 +80,15 @@ async def stored_once(client: redis.asyncio.Redis, world: World, domain: str) ->
     assert set(count) <= world.told.tried | set(world.told.accepted)
 
 
+async def followed_up_once(
+    client: redis.asyncio.Redis, world: World, event_type: str, causes: list[str]
+) -> None:
+    """Each cause led to one follow-up event: it left together with the one result, and never twice."""
+    found = await client.xrange(world.keys.events(event_type.partition(".")[0]))
+    of = Counter(orjson.loads(fields[b"e"])["data"]["of"] for _, fields in found)
+    assert of == Counter(causes), f"follow-up events: {of}"
+
+
 async def gapless(client: redis.asyncio.Redis, world: World) -> None:
     """What each follower got is the record from its beginning on, in order, without a gap, nothing twice."""
     record = [at for at, _, _ in await notes(client, world)]

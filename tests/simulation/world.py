@@ -27,6 +27,8 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable, open_async
 from streammesh.service import Service
 from streammesh.settings import MeshSettings
+from streammesh.subscriptions.manifest import Manifest
+from streammesh.subscriptions.registry import register_call
 from tests.simulation.faults import Striker
 from tests.simulation.server import HOST, SimulatedServer
 
@@ -149,9 +151,11 @@ class World:
 
     async def register(self, service: Service) -> None:
         """Tell the mesh what a service wants, before anything is published."""
-        from streammesh.subscriptions.registry import register_call
+        await self.register_manifest(service.manifest())
 
-        await self.plain(lambda client: lua.run(client, register_call(self.keys, service.manifest())))
+    async def register_manifest(self, manifest: Manifest) -> None:
+        """Register a manifest as an outsider."""
+        await self.plain(lambda client: lua.run(client, register_call(self.keys, manifest)))
 
     async def settle(
         self, done: Callable[[redis.asyncio.Redis], Awaitable[str]], seconds: float = 120
