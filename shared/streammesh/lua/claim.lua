@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Starts an attempt of each of some tasks of one subscription, for the worker that holds their queue entries,
 -- and gives each a fencing token. Every task is decided about on its own.
 -- A task is refused when it has ended, waits for its retry, or is held by another worker through

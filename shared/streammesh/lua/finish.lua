@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends some tasks of one subscription: outcome, follow-up events, dead letter, notification and the queue entry's
 -- acknowledgement, all in one step. Every task is decided about on its own: refused when its token is no longer
 -- the current one. A repeat of a call that was made (lost reply) answers as the first one did and changes nothing.
