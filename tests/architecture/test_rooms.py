@@ -12,10 +12,10 @@ import pytest
 from tests.architecture.source_tree import KIT, SERVICES, Source, sources
 
 CORE = (
-    *("errors.py", "names.py", "clock.py", "plain_json.py", "settings.py", "keys.py"),
+    *("errors.py", "names.py", "clock.py", "settings.py", "keys.py"),
     *("events", "subscriptions", "tasks", "notifications.py", "service.py"),
 )
-CORE_LINES = 4500
+CORE_LINES = 4700
 PURE = (
     *("errors", "clock", "names", "plain_json", "keys"),
     *(

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import redis.asyncio
+
 from tests.simulation.world import World
 
 ENDS = {"task.succeeded", "task.failed", "task.cancelled", "task.expired"}

@@ -10,6 +10,7 @@ from typing import Any
 
 import detangle
 from streammesh import lua
+
 from tests.simulation.determinism import skew
 from tests.simulation.server import Command
 from tests.simulation.sometimes import declare, sometimes
@@ -123,7 +124,7 @@ class Striker:
             return b"-NOSCRIPT No matching script.\r\n" if command[0].upper() == b"EVALSHA" else await act()
         if kind in REFUSALS:
             return REFUSALS[kind] if name not in READS or kind == "LOADING" else await act()
-        answer = await act()
+        await act()
         if kind == "die after":
             self.crash(host)
         return None  # and "reply lost"

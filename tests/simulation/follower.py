@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from services.api.hub import Hub, Missed
-from services.api.settings import ApiSettings
-from services.api.state import Reading
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import open_async
+
+from services.api.hub import Hub, Missed
+from services.api.settings import ApiSettings
+from services.api.state import Reading
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.world import World
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from streammesh import Context, Reject, Service
+
 from tests.simulation import checkers
 from tests.simulation.determinism import seeded
 from tests.simulation.faults import KINDS, know_scripts
@@ -90,7 +91,7 @@ def whole_mesh(*, budget: int = 4, events: int = 6, kinds: tuple[str, ...] = KIN
             world.start("publisher a", world.publisher(ids[::2], "user.registered", data))
             world.start("publisher b", world.publisher(ids[1::2], "user.registered", data))
             sent = sum(not data(id_)["hopeless"] for id_ in ids)
-            wanted = {id_: 2 for id_ in ids}
+            wanted = dict.fromkeys(ids, 2)
             await world.settle(
                 lambda client: checkers.all_told(client, world, ["mail", "audit"], len(ids), len(ids) + sent)
             )

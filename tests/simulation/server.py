@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import deepcopy
+from hashlib import sha1
 from typing import Any
 
 import detangle
@@ -73,6 +74,7 @@ class SimulatedServer:
         self.state.dbs[0]._change_callbacks = _InOrder()
         self.log: list[Command] = []
         self._strike = strike
+        self._plain: dict[bytes, bytes] = {}  # SHA-1 with flags -> without
         self._synced: Any = None
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
@@ -85,8 +87,7 @@ class SimulatedServer:
         """Close every connection and listen no more, as a killed server does."""
         if self._listener:
             self._listener.close()
-        for writer in list(self._connections):
-            writer.transport.abort()
+            self._listener.abort_clients()  # type: ignore[attr-defined]
         self._connections.clear()
 
     def fsync(self) -> None:
@@ -127,5 +128,16 @@ class SimulatedServer:
     async def _execute(self, socket: _Socket, command: Command) -> bytes:
         detangle.note(f"{command[0].decode()} {command[1][:40] if len(command) > 1 else ''!r}")
         self.log.append(command)
-        socket.sendall(hiredis.pack_command(tuple(command)))
+        socket.sendall(hiredis.pack_command(tuple(self._without_flags(command))))
         return encoded(await socket.responses.get())
+
+    def _without_flags(self, command: Command) -> Command:
+        """Return the command with its script's first line, `#!lua flags=…`, taken out: fakeredis knows none."""
+        verb = command[0].upper()
+        if verb == b"EVAL" and command[1].startswith(b"#!"):
+            text = command[1].partition(b"\n")[2]
+            self._plain[sha1(command[1]).hexdigest().encode()] = sha1(text).hexdigest().encode()
+            return [command[0], text, *command[2:]]
+        if verb == b"EVALSHA":
+            return [command[0], self._plain.get(command[1], command[1]), *command[2:]]
+        return command

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from typing import Any
 
 import orjson
 import redis.asyncio
-from services.dispatcher.lane import Lane
 from streammesh import Context, Service, lua
 from streammesh.clock import SystemClock
 from streammesh.errors import MeshError
@@ -22,6 +22,8 @@ from streammesh.schedules.store import store_call
 from streammesh.schedules.ticker import Ticker
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.tasks.handoff import Encoded
+
+from services.dispatcher.lane import Lane
 from tests.simulation import checkers
 from tests.simulation.blocking import BlockingClient, on_this_loop
 from tests.simulation.determinism import seeded
@@ -83,10 +85,13 @@ def two_dispatchers(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] 
 
             async def check(client: redis.asyncio.Redis) -> None:
                 queued = Counter(
-                    envelope.from_json(fields[b"b"]).id for _, fields in await client.xrange(world.keys.queue("mail"))
+                    envelope.from_json(fields[b"b"]).id
+                    for _, fields in await client.xrange(world.keys.queue("mail"))
                 )
                 wanted = Counter(ids)
-                assert queued == wanted, f"too often: {queued - wanted}, lost: {wanted - queued}; {world.striker.history}"
+                assert queued == wanted, (
+                    f"too often: {queued - wanted}, lost: {wanted - queued}; {world.striker.history}"
+                )
 
             await world.plain(check)
             await world.plain(lambda client: checkers.stored_once(client, world, "user"))
@@ -126,7 +131,9 @@ def two_workers(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KI
             world.start("dispatcher", world.dispatcher)
             for name in ("mail a", "mail b"):
                 world.start(name, worker(world, make))
-            world.start("publisher", world.publisher(ids, "user.registered", lambda id_: {"fails": id_ == "e1"}))
+            world.start(
+                "publisher", world.publisher(ids, "user.registered", lambda id_: {"fails": id_ == "e1"})
+            )
             await world.settle(lambda client: checkers.all_told(client, world, ["mail"], events, events), 90)
             await world.plain(lambda client: checkers.exactly_once(client, world, dict.fromkeys(ids, 1)))
             await world.plain(lambda client: checkers.followed_up_once(client, world, "mail.sent", ids))
@@ -170,7 +177,12 @@ def two_beats(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
             world = World(budget, kinds=kinds, spared=frozenset({"checker"}), one_in=6)
             await world.open()
             entry = parse_entry(
-                {"name": "often", "every": "1s", "misfire": "all", "event": {"type": "clock.ticked", "data": {}}}
+                {
+                    "name": "often",
+                    "every": "1s",
+                    "misfire": "all",
+                    "event": {"type": "clock.ticked", "data": {}},
+                }
             )
 
             async def store(client: redis.asyncio.Redis) -> int:
@@ -196,7 +208,7 @@ def two_beats(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
                 due = [orjson.loads(fields[b"e"])["data"]["due_at"] for _, fields in found]
                 assert len(due) == len(set(due)), f"published twice: {due}; {world.striker.history}"
                 seconds = [at[11:19] for at in sorted(due)]
-                whole = all(int(b[6:]) - int(a[6:]) in {1, -59} for a, b in zip(seconds, seconds[1:], strict=False))
+                whole = all(int(b[6:]) - int(a[6:]) in {1, -59} for a, b in itertools.pairwise(seconds))
                 assert whole, f"a due time was passed over: {seconds}; {world.striker.history}"
                 sometimes("a tick was published by the other Beat", len(due) > 1)
                 return "" if len(due) >= 3 else f"{len(due)} ticks"
@@ -233,7 +245,9 @@ def publishing_again(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scen
                                     await asyncio.sleep(0.1)
                             answers[id_].add(stored.entry)
                             world.told.accepted[id_] = stored.entry
-                            sometimes("a publisher was told that its event was stored before", stored.duplicate)
+                            sometimes(
+                                "a publisher was told that its event was stored before", stored.duplicate
+                            )
                     done.add(name)
 
                 return publish

@@ -16,6 +16,7 @@ from streammesh.transport.codec import WAKE, decode
 from streammesh.transport.scripts import QueueCalls, Read, read_answer
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.request import GONE
+
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.world import World
 

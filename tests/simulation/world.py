@@ -18,8 +18,6 @@ import detangle
 import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
-from services.dispatcher.__main__ import dispatch
-from services.dispatcher.settings import DispatcherSettings
 from streammesh import lua
 from streammesh.errors import MeshError
 from streammesh.events.publisher import Publisher
@@ -29,6 +27,9 @@ from streammesh.service import Service
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import register_call
+
+from services.dispatcher.__main__ import dispatch
+from services.dispatcher.settings import DispatcherSettings
 from tests.simulation.faults import Striker
 from tests.simulation.server import HOST, SimulatedServer
 
