@@ -15,6 +15,7 @@ from streammesh import Context, Event, Fail, Reject, Retry, Service
 from tests.probe.record import is_on, record
 
 service = Service("probe")
+celery_app = service.celery_app
 
 
 class Numbered(BaseModel):

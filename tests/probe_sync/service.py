@@ -53,6 +53,14 @@ def echoed(value: Any) -> Any:
     return value
 
 
+@service.on("sync.flaky", retries=3, backoff=0.05)
+def flaky(data: dict[str, Any], ctx: Context) -> int:
+    """Fail until the attempt that the event names."""
+    if ctx.attempt < int(data["succeeds_at"]):
+        raise RuntimeError(f"attempt {ctx.attempt} fails")
+    return ctx.attempt
+
+
 @service.on("sync.slow", backoff=0.1)
 def slow(data: dict[str, Any], ctx: Context) -> None:
     """Take a while, and say so."""
@@ -184,6 +192,12 @@ def quitting(data: dict[str, Any]) -> None:
     raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "other": BaseException("odd")}.get(
         data["what"], StopIteration()
     )
+
+
+@service.celery_app.task(name="probe_sync.die")
+def die() -> None:
+    """A plain task that takes its process down."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @service.on("sync.deadly_workflow", retries=0)

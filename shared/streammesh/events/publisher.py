@@ -95,7 +95,7 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
     args: list[lua.Arg] = [
         # An event is a duplicate for as long as its row says what became of it: if it were taken for new
         # while its tasks are known, it would be stored and never handed over.
-        ms(max(settings.retention, settings.dedup_window)),
+        ms(settings.remembered),
         keys.manifests_changed(),
         len(kinds),
         len(row_prefix),

@@ -14,12 +14,15 @@ from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import orjson
+import structlog
 
 from streammesh import lua, notifications, plain_json
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
+
+log = structlog.get_logger(__name__)
 
 Token = int | Literal["*", "@"]
 ANYBODYS: Literal["*"] = "*"  # ends a task whoever holds it
@@ -58,7 +61,7 @@ class Claim(NamedTuple):
     verdict: Literal["run", "ended", "held", "expired", "gone", "cancelled", "paused"]
     attempt: int = 0
     lost: int = 0  # attempts that ended because their worker died
-    state: str = ""  # how it ended
+    state: str = ""  # how it ended; of what expired, why its last attempt failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ class Ledger:
                 ],
                 [
                     *(WORKERS, settings.notifications_kept, service, ref.name),
-                    *(ms(keep or settings.result_ttl), ms(settings.retention), settings.dead_letters_kept),
+                    *(ms(keep or settings.result_ttl), ms(settings.remembered), settings.dead_letters_kept),
                     *(keys.manifests_changed(), settings.breaker_failures if breaker else 0),
                     notifications.task_rest(ref.name, service),
                 ],
@@ -282,10 +285,18 @@ def _parse_claim(answer: list[Any]) -> Claim:
     verdict = answer[0].decode()
     if verdict == "run":
         return Claim("run", int(answer[1]), int(answer[2]))
+    if verdict == "expired":
+        outcome = orjson.loads(answer[2]) if answer[2] else {}
+        return Claim("expired", int(answer[1]), state=(outcome.get("error") or {}).get("reason", ""))
     return Claim(verdict, state=answer[1].decode() if len(answer) > 1 else "")
 
 
 def _parse_finish(answer: bytes) -> str:
+    if answer == b"conflict":
+        log.error(
+            "event.conflict", reason="an event with the identity of a follow-up but other content exists"
+        )
+        return "done"
     return answer.decode()
 
 
