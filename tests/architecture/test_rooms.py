@@ -15,14 +15,14 @@ CORE = (
     *("errors.py", "names.py", "clock.py", "settings.py", "keys.py"),
     *("events", "subscriptions", "tasks", "notifications.py", "service.py"),
 )
-CORE_LINES = 4700
+CORE_LINES = 4900
 PURE = (
     *("errors", "clock", "names", "plain_json", "keys"),
     *(
         "events.validation",
         "events.envelope",
         "events.encoded",
-        "subscriptions.manifest",
+        "subscriptions.matching",
         "tasks.retry_policy",
     ),
 )
