@@ -353,5 +353,9 @@ def _note(data: str, kind: str) -> Note | None:
 
 def _waiting(event: dict[str, Any]) -> list[str]:
     tasks = [delivery["task"] for delivery in event["deliveries"] if delivery["task"]]
-    left = [f"{task['name']} is {task['state']}" for task in tasks if not task["ended_at"]]
+    not_run = {one["subscription"]: one["detail"] for one in event.get("not_run", ())}
+    left = [f"{name} {detail}" for name, detail in not_run.items()]
+    for task in tasks:
+        if not task["ended_at"] and task["name"] not in not_run:
+            left.append(f"{task['name']} is {task['state']}")
     return left or [str(event["detail"])]
