@@ -11,6 +11,7 @@ import sys
 
 from streammesh import logs
 from streammesh.errors import InvalidSchedule
+from streammesh.redisio.inspector import start_inspecting
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
 from streammesh.worker.beat import BeatThread, run_beat
@@ -38,6 +39,7 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = service.settings
     logs.configure(settings, service.name)
+    start_inspecting(settings)
     alerts = alert_settings()
     if alerts.webhook_url and not chosen.beat_only:
         watch_in_a_thread(settings, alerts.every)
