@@ -13,6 +13,7 @@ from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
+from streammesh.redisio.inspector import start_inspecting
 from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.delayed import DueSet
@@ -22,6 +23,7 @@ from streammesh.worker.message_encoder import Encoder
 
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.delayed import Promoter
+from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes, watch
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
@@ -71,6 +73,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     roles = [
         keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY, settings.redis_timeout)),
         keep_on("lanes", follow_changes),
+        keep_on("key guard", KeyGuard(client, keys).run),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("janitor", janitor.run),
@@ -106,6 +109,7 @@ def main() -> None:
     """The process."""
     settings, own = load_settings(MeshSettings), load_settings(DispatcherSettings)
     logs.configure(settings, "dispatcher")
+    start_inspecting(settings)
     run_until_stopped(lambda stop: dispatch(settings, own, stop))
 
 
