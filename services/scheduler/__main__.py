@@ -16,6 +16,7 @@ from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
 from streammesh.worker.beat import BeatThread, run_beat
 
+from services.scheduler import status_watch
 from services.scheduler.alerting import watch_in_a_thread
 from services.scheduler.handlers import alert_settings, celery_app, own_settings, service
 
@@ -43,6 +44,9 @@ def main() -> None:
     alerts = alert_settings()
     if alerts.webhook_url and not chosen.beat_only:
         watch_in_a_thread(settings, alerts.every)
+    status_watch.watch_in_a_thread(
+        settings, alerts.webhook_url.get_secret_value() if alerts.webhook_url else None
+    )
     if chosen.worker_only:
         service.run()
     check_file(settings)
