@@ -52,6 +52,7 @@ class Registered:
     manifests: list[Manifest]
     domains: frozenset[str] = frozenset()
     version: str = ""
+    broken: frozenset[str] = frozenset()  # services whose manifests cannot be read
     joined: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -73,7 +74,11 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
             places[domain, service] = position.decode()
         else:
             _say_broken("joined", f"{domain} {service}", "it is no position of a stream")
-    return Registered(await _parsed(stored), _named(domains), (version or b"").decode("latin-1"), places)
+    manifests = await _parsed(stored)
+    broken = {name.decode("utf-8", "replace") for name in stored} - {one.service for one in manifests}
+    return Registered(
+        manifests, _named(domains), (version or b"").decode("latin-1"), frozenset(broken), places
+    )
 
 
 async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
@@ -97,6 +102,14 @@ async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
 def _read(raw: bytes) -> Manifest:
     """A stored manifest. They are read often and change seldom. Raises InvalidManifest."""
     return Manifest.from_json(raw)
+
+
+def is_readable(raw: bytes | None) -> bool:
+    """Whether this is a stored manifest that can be read."""
+    try:
+        return raw is not None and bool(_read(raw))
+    except InvalidManifest:
+        return False
 
 
 def _named(domains: Iterable[bytes]) -> frozenset[str]:
