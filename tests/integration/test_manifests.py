@@ -120,3 +120,17 @@ async def test_a_broken_manifest_is_named_and_the_others_are_read(mesh_redis, me
     assert found.broken == {"billing", "mail", "\ufffd"}
     assert found.domains == {"order"} or found.domains == frozenset()
     assert set(found.joined) == {("order", "audit")}
+
+
+@pytest.mark.parametrize("garbage", [b"\xff", b"", b"9" * 30, b"-1", b"soon"])
+async def test_a_version_that_is_no_number_stops_neither_the_hand_off_nor_the_next_to_join(
+    garbage, mesh_redis, mesh_keys
+):
+    await run(mesh_redis, register_call(mesh_keys, wanting("order.placed")))
+    await mesh_redis.set(mesh_keys.manifests_version(), garbage)
+
+    found = await read_registered(mesh_redis, mesh_keys)
+    assert found.version == ((await mesh_redis.get(mesh_keys.manifests_version())) or b"").decode()
+
+    assert await run(mesh_redis, register_call(mesh_keys, wanting("order.placed", "order.paid")))
+    assert (await read_registered(mesh_redis, mesh_keys)).version.isdigit()

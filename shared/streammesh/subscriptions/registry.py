@@ -19,6 +19,7 @@ from streammesh.subscriptions.manifest import Manifest, check
 
 log = structlog.get_logger(__name__)
 POSITION = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+VERSION = re.compile(rb"[0-9]{1,18}")
 DOMAIN = re.compile(rb"[^\x00-\x20\x7f]{1,256}")
 
 
@@ -67,6 +68,12 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
     pipe.hgetall(keys.manifests()).smembers(keys.domains())
     pipe.get(keys.manifests_version()).hgetall(keys.joined())
     stored, domains, version, joined = await pipe.execute()
+    if version is not None and not VERSION.fullmatch(
+        version
+    ):  # no script can count on from it; the next change makes it anew
+        _say_broken("manifests_version", "", "it is no number")
+        await client.delete(keys.manifests_version())
+        version = None
     places = {}
     for place, position in joined.items():
         domain, _, service = place.decode("utf-8", "replace").partition(" ")
