@@ -296,3 +296,23 @@ def test_a_watch_goes_on_when_the_api_was_away_and_ends_with_ctrl_c(command, api
         watching.wait()
         if watching.stderr:
             watching.stderr.close()
+
+
+def test_status_says_what_is_wrong_and_its_exit_code_how_bad_it_is(command):
+    told = command("status", "--json")
+    shown = command("status")
+
+    [found] = documents(told)
+    assert (found["status"], told.exit_code, shown.exit_code) == ("degraded", 4, 4)
+    assert "no-beat" in {one["code"] for one in found["findings"]}
+    assert "no Beat is alive: nothing is scheduled" in shown.stdout and "probe" in shown.stdout
+    assert command("status", "--url", "http://127.0.0.1:9", "--key", "smk_x").exit_code == 3
+
+
+def test_services_are_listed_with_their_workers(command):
+    [found] = documents(command("services", "list", "--json"))
+    shown = command("services", "list")
+
+    [probe] = [one for one in found if one["service"] == "probe"]
+    assert probe["workers"] == 1 and probe["last_seen"] and probe["lag"] == 0
+    assert shown.exit_code == 0 and shown.stdout.splitlines()[0].startswith("service")

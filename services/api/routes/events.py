@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
 from streammesh.names import TYPE_LENGTH
-from streammesh.subscriptions.registry import read_manifests
+from streammesh.status.waiting import Waiting
+from streammesh.subscriptions.registry import read_registered
 
 from services.api.auth import Caller
 from services.api.cursors import LONGEST_CURSOR
@@ -54,6 +55,7 @@ _EXAMPLE = {
     "event": EXAMPLE_EVENT,
     "deliveries": [{"task_id": TASK_DOCUMENT["id"], "task": TASK_DOCUMENT}],
     "not_delivered": [],
+    "not_run": [],
     "links": EXAMPLE_LINKS,
 }
 
@@ -134,5 +136,7 @@ async def event_state(
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     async with wiring.reading():
-        manifests = await read_manifests(wiring.redis, wiring.keys)
-    return as_json(event_document(row, event, tasks, manifests))
+        registered = await read_registered(wiring.redis, wiring.keys)
+        waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
+        not_run = await waiting.of_event(row, event, tasks, registered)
+    return as_json(event_document(row, event, tasks, registered.manifests, not_run))

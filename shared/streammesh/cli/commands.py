@@ -36,6 +36,12 @@ COMMANDS = {
     ),
     "tasks": Place("events", "tasks", "List the tasks that an event became."),
     "task": Place("events", "task", "Show one task: state, attempt, result or error, times, worker."),
+    "status": Place(
+        "status",
+        "status",
+        "Say what is wrong in the mesh. Exit code 0: nothing, 4: warnings, 5: errors, 3: the API or Redis is away.",
+    ),
+    "services": Place("status", "services", "Services: list them, take one away."),
     "dead": Place("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": Place("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": Place("api_keys", "app", "API keys: who may publish what and be told what."),
