@@ -16,6 +16,7 @@ import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
 from streammesh.clock import Clock
+from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.events.publisher import most_bytes
 from streammesh.keys import UNCLAIMED, Keys
@@ -24,7 +25,6 @@ from streammesh.running import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Routes
 from streammesh.tasks.handoff import HandedOver, Handover, handoff_call
-from streammesh.tasks.parking import park_event_call
 
 from services.dispatcher.planning import Broken, Encode, Plan, plan_batch
 from services.dispatcher.settings import DispatcherSettings

@@ -23,6 +23,7 @@ import structlog
 from redis.exceptions import ResponseError
 
 from streammesh import lua, names, notifications
+from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.errors import InvalidEvent, InvalidManifest, MeshError
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
@@ -35,7 +36,7 @@ from streammesh.subscriptions.manifest import Manifest, Routes, delivery
 from streammesh.subscriptions.registry import read_domains, read_registered
 from streammesh.tasks.cancellation import cancel_call
 from streammesh.tasks.ledger import ANYBODYS, Failure, Ledger, QueuePlace, dead_letter
-from streammesh.tasks.parking import park_call, park_event_call
+from streammesh.tasks.parking import park_call
 from streammesh.tasks.records import Rows, TaskRow
 
 log = structlog.get_logger(__name__)

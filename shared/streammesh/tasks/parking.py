@@ -39,36 +39,6 @@ def park_call(keys: Keys, kept: int, place: QueuePlace, kind: str, reason: str) 
     return park_entry_call(keys, kept, place.queue, stream, place.entry, letter)
 
 
-def park_event_call(
-    keys: Keys, kept: int, service: str, domain: str, position: str, raw: bytes | None, kind: str, reason: str
-) -> lua.Call[bool]:
-    """`park_event.lua`: park an event that a service's group was given and that is not handed over to it.
-
-    Answers whether this call did. A replay puts the event into its stream again.
-    """
-    letter_id = f"event-{service}-{domain}-{position}"
-    letter = {
-        "form": "event",
-        "id": letter_id,
-        "service": service,
-        "reason": reason,
-        "kind": kind,
-        "detail": f"entry {position} of the events of {domain}",
-        "attempts": 0,
-        "at": round(time.time() * 1000),
-        "domain": domain,
-    }
-    return lua.Call(
-        lua.script("park_event"),
-        [
-            *(keys.events(domain), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
-            *(keys.dead_services(), keys.counters()),
-        ],
-        [service, position, letter_id, orjson.dumps(letter), kept, raw or b""],
-        bool,
-    )
-
-
 def park_carried_call(
     keys: Keys, kept: int, queue: str, name: str, fields: Fields, kind: str, reason: str
 ) -> lua.Call[bool]:
