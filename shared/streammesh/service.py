@@ -43,7 +43,7 @@ class Service:
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
     takes from the queue for each that it can run at once. 1 keeps every task free for whichever worker is
     idle first; handlers that take milliseconds run several times faster with 8 or 16, since their worker
-    then need not ask for each, and a worker process is given its next task while it is at work.
+    then need not ask for each.
     """
 
     def __init__(
