@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from services.api.hub import Follower, Hub
 from streammesh import lua
+
+from services.api.hub import Follower, Hub
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES
 from tests.simulation import small
