@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,15 +40,29 @@ def explore(name: str, scenario: Scenario, runs: int, seed: int, *, shrink: bool
     """Try `runs` schedules that follow from `seed`."""
     gc.disable()  # a collection runs finalizers in the middle of a schedule, at a moment that no seed knows
     try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            return _explore(name, scenario, runs, seed, shrink)
+    finally:
+        sweep()
+
+
+def _explore(name: str, scenario: Scenario, runs: int, seed: int, shrink: bool) -> Finding | Nothing:
+    try:
         stats = detangle.explore(scenario, runs=runs, seed=seed, shrink=shrink, **OPTIONS)
     except detangle.BugFound as bug:
         report = bug.report
         again = f"make simulate ARGS='--only \"{name}\" --replay {report.token}'"
         return Finding(report.runs, str(report.failure.headline()), again)
-    finally:
-        gc.enable()
-        gc.collect()
     return Nothing(stats.runs)
+
+
+def sweep() -> None:
+    """Collect what schedules left. Connections of killed processes are nobody's to close, and say so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    gc.enable()
 
 
 def replay(scenario: Scenario, token: str) -> str:
@@ -60,5 +75,5 @@ def replay(scenario: Scenario, token: str) -> str:
     except detangle.BugFound as bug:
         return str(bug)
     finally:
-        gc.enable()
+        sweep()
     return "nothing was found"
