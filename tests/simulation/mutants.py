@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant(
         "publishing once",
         small.publishing_again(budget=4, kinds=FREEZES),
-        {"publish_once": {b"if at then first[i], old = string.match(at, '^(%S+) %d+ (%x+)') end": b""}},
+        {"publish_once": {b"local at = known and redis.call('HGET', row, kind.field)": b"local at = false"}},
     ),
     Mutant(
         "the gate of a tick",
@@ -95,7 +95,7 @@ MUTANTS = (
         {
             "tick": {
                 b"if math.floor(stands_at) ~= tonumber(ARGV[3]) then return { 'moved' } end": b"",
-                b"if redis.call('HEXISTS', row, 'at:' .. ARGV[a + 1]) == 0 then": b"if true then",
+                b"answers[i] = is_stored(row, ARGV[a + 1], ARGV[a + 3]) or 'stored'": b"answers[i] = 'stored'",
             }
         },
     ),
@@ -107,11 +107,11 @@ MUTANTS = (
     Mutant(
         "the waking of a retry",
         small.two_workers(budget=0),
-        {"promote": {}},
+        {"retry_later": {b"write('ZADD', KEYS[5], due, member)": b""}},
     ),
     Mutant(
         "follow-up events within the outcome",
         small.two_workers(budget=4, kinds=FREEZES),
-        {"finish": {b"if redis.call('HEXISTS', row, 'at:' .. ARGV[at]) == 0 then": b"if false then"}},
+        {"finish": {b"local conflict = store_follow_ups(k + 2, f, count)": b"local conflict = false"}},
     ),
 )
