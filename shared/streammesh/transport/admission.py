@@ -19,7 +19,7 @@ LONGEST_COUNT = 9  # digits
 log = structlog.get_logger(__name__)
 
 
-def _count(raw: bytes) -> int:
+def count(raw: bytes) -> int:
     """How often an entry was delivered before it was put back. Raises Malformed for what no script wrote there."""
     if not raw.isdigit() or len(raw) > LONGEST_COUNT:
         raise Malformed(f"field n is no count: {raw[:20]!r}")
@@ -70,7 +70,7 @@ class Admission:
         """The message of an entry; None when it was parked instead."""
         queue, step = self.places[read.stream]
         try:
-            times = _count(read.fields.get(TIMES, b"0")) + read.deliveries
+            times = count(read.fields.get(TIMES, b"0")) + read.deliveries
             if times > self._calls.max_deliveries:
                 self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
                 return None
