@@ -133,7 +133,7 @@ def test_a_worker_reaches_no_other_team_s_queue_and_no_keys(server, admin, api):
             "ACL LIST",
             "SHUTDOWN",
             "FUNCTION FLUSH",
-            "DEBUG SLEEP 0",
+            "SCRIPT FLUSH",
         ):
             with pytest.raises(redis.exceptions.NoPermissionError):
                 worker.execute_command(*command.split())
