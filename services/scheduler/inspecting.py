@@ -13,8 +13,6 @@ from streammesh.subscriptions.registry import lanes, read_domains, read_manifest
 
 from services.scheduler.health import RedisState, ServiceState, Snapshot
 
-STEPS = range(10)  # priority steps that a queue may have
-
 
 async def inspect(client: redis.asyncio.Redis, keys: Keys) -> Snapshot:
     """The mesh now, in a few round trips. Raises redis-py's errors when Redis is away."""
@@ -49,12 +47,13 @@ async def _service_state(
 ) -> ServiceState:
     pipeline = client.pipeline(transaction=False)
     pipeline.zcard(keys.dead_index(service))
-    for step in STEPS:
-        pipeline.xlen(keys.queue(service, step))  # entries are deleted when ended, so these are all that wait
+    streams = keys.queue_streams(service)
+    for stream in streams:
+        pipeline.xlen(stream)  # entries are deleted when ended, so these are all that wait
     for domain in sorted(domains):
         pipeline.xinfo_groups(keys.events(domain))
     dead, *rest = await pipeline.execute(raise_on_error=False)
-    queued, groups = rest[: len(STEPS)], rest[len(STEPS) :]
+    queued, groups = rest[: len(streams)], rest[len(streams) :]
     return ServiceState(
         service=service,
         workers=len(await alive(client, keys, service)),

@@ -13,8 +13,6 @@ from streammesh.redisio.heartbeat import FORGET_MS
 from streammesh.schedules.store import BEAT
 from streammesh.subscriptions.registry import read_domains, read_manifests
 
-from services.scheduler.inspecting import STEPS
-
 AT_ONCE = 1_000
 GONE_AFTER = timedelta(hours=1)  # a consumer that lives reads every few seconds
 
@@ -36,7 +34,7 @@ async def expire(client: redis.asyncio.Redis, keys: Keys, dead_letters_kept: tim
     domains = await read_domains(client, keys)
     dropped = await drop_dead_letters(client, keys, dead_letters_kept)
     streams = [keys.events(domain) for domain in sorted(domains)]
-    streams += [keys.queue(service, step) for service in services for step in STEPS]
+    streams += [stream for service in services for stream in keys.queue_streams(service)]
     consumers = await forget_consumers(client, streams, GONE_AFTER)
     seconds, _ = await client.time()
     pipeline = client.pipeline(transaction=False)

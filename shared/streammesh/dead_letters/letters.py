@@ -9,6 +9,7 @@ import orjson
 
 from streammesh import names
 from streammesh.clock import rfc3339_ms
+from streammesh.keys import PRIORITIES, PRIORITY
 
 Place = tuple[int, str, str]  # time in ms, id, service: the order of letters
 Kind = Literal["task", "entry", "event"]
@@ -33,6 +34,7 @@ class DeadLetter:
     event: dict[str, Any] | None = None  # id, type, source, subject
     detail: str = ""  # traceback, or where it lay
     queue: str = ""
+    priority: int = PRIORITY  # of the entry in that queue
     domain: str = ""  # of an event
 
     @property
@@ -76,6 +78,7 @@ def parse(service: str, letter_id: str, at_ms: int, raw: bytes) -> DeadLetter:
             event=value.get("event"),
             detail=str(value.get("detail", "")),
             queue=str(value.get("queue", service)),
+            priority=priority if (priority := value.get("priority")) in PRIORITIES else PRIORITY,
             domain=str(value.get("domain", "")),
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -33,6 +33,12 @@ class Subscription:
     expires: float | None = None  # seconds after publishing when it is not worth starting any more
     priority: int | None = None  # 0 to 9; overrides the event's own
     keep: float | None = None  # seconds the ended record is kept; the mesh's `result_ttl` if not said
+    queue: str | None = None  # one of the service's further queues; None for its own
+
+    @property
+    def queue_name(self) -> str:
+        """The full name of the queue that its tasks go to."""
+        return names.queue_of(self.service, self.queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,12 @@ class Manifest:
     version: str = "0"
     subscriptions: tuple[Subscription, ...] = ()
     schemas: Mapping[str, Any] = field(default_factory=dict)  # task name -> JSON Schema of its payload
+    queues: tuple[str, ...] = ()  # its further queues, beside its own
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The full names of all its queues, its own first."""
+        return [self.service, *(names.queue_of(self.service, queue) for queue in self.queues)]
 
     def to_json(self) -> bytes:
         """As it is stored."""
@@ -62,6 +74,7 @@ class Manifest:
                     for item in value["subscriptions"]
                 ),
                 schemas=value.get("schemas", {}),
+                queues=tuple(value.get("queues") or ()),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InvalidManifest(f"not a manifest: {error!r}") from None
@@ -91,9 +104,16 @@ def check(manifest: Manifest) -> None:
         raise InvalidManifest(
             f"service name {service!r}: use lower-case letters, digits and _, starting with a letter"
         )
+    for queue in manifest.queues:
+        if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
+            raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
     seen = set()
     for subscription in manifest.subscriptions:
         where = f"subscription {subscription.task!r}"
+        if subscription.queue is not None and subscription.queue not in manifest.queues:
+            raise InvalidManifest(
+                f"{where}: the service has no queue {subscription.queue!r}: Service(..., queues=[...]) names them"
+            )
         if subscription.service != service or not subscription.task.startswith(f"{service}."):
             raise InvalidManifest(f"{where}: a service may only run its own tasks, named {service}.<handler>")
         if subscription.task in seen:
@@ -204,12 +224,18 @@ class Routes:
         self._last_joined = {domain: max(places.values()) for domain, places in self._joined.items()}
         self._exact: dict[str, list[Subscription]] = {}
         self._globs: list[Subscription] = []
+        self._queues: dict[str, list[str]] = {}
         for manifest in manifests:
+            self._queues[manifest.service] = manifest.queue_names
             for subscription in manifest.subscriptions:
                 if names.is_glob(subscription.type):
                     self._globs.append(subscription)
                 else:
                     self._exact.setdefault(subscription.type, []).append(subscription)
+
+    def queues(self, service: str) -> list[str]:
+        """The full names of a service's queues."""
+        return self._queues.get(service, [service])
 
     def wanting(self, event: Event) -> list[Subscription]:
         """Every subscription that wants the event. Each lane asks this about each event: it makes no task ids."""

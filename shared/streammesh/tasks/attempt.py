@@ -158,7 +158,7 @@ def _succeed(
 
 def _give_up(kind: Delivering, ref: TaskRef, place: QueuePlace, attempt: int, decision: GiveUp) -> Steps:
     failure = decision.failure
-    letter = ledgers.dead_letter(ref, failure, attempt, to_ms(kind.clock.now()), place.queue)
+    letter = ledgers.dead_letter(ref, failure, attempt, to_ms(kind.clock.now()), place)
     call = kind.ledger.finish(
         ref,
         place,

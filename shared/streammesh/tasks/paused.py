@@ -85,7 +85,10 @@ class Holding:
     async def release(self, name: str) -> int:
         """Queue some of a resumed subscription's tasks, the oldest first, if there is room; answers how many."""
         service = name.partition(".")[0]
-        room = self._settings.max_queued - await self._client.xlen(self._keys.queue(service))
+        pipeline = self._client.pipeline(transaction=False)
+        for stream in self._keys.queue_streams(service):
+            pipeline.xlen(stream)
+        room = self._settings.max_queued - sum(await pipeline.execute())
         if room <= 0:
             return 0
         found = await self._client.xrange(self._keys.held(name), count=min(room, PAGE))
@@ -107,9 +110,10 @@ class Holding:
     def _call(self, name: str, position: str, task_id: str, row: dict[bytes, bytes]) -> lua.Call[int]:
         keys, service = self._keys, name.partition(".")[0]
         about: list[lua.Arg] = ["", "", "", ""]
-        body, event_id = "", ""
+        body, event_id, queue = "", "", keys.queue(service)
         if b"meta" in row:
-            ref = parse_task(task_id, row).ref
+            parsed = parse_task(task_id, row)
+            ref, queue = parsed.ref, keys.queue(parsed.place.queue, parsed.place.priority)
             event_id = ref.event.id
             attempt = int(row.get(b"attempt", b"0"))
             body = notifications.body(ref.fragment, task_id, ref.name, service, attempt, {})
@@ -117,7 +121,7 @@ class Holding:
         return lua.Call(
             lua.script("release"),
             [
-                *(keys.held(name), keys.holding(), keys.paused(), keys.queue(service)),
+                *(keys.held(name), keys.holding(), keys.paused(), queue),
                 *(keys.task(task_id), keys.event(event_id), keys.notifications()),
             ],
             [name, position, self._settings.notifications_kept, body, *about, service, task_id],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +14,9 @@ from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
 from streammesh.subscriptions.manifest import Manifest, fits
-from streammesh.tasks.ledger import TaskRef
+from streammesh.tasks.ledger import QueuePlace, TaskRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class TaskRow:
     service: str
     event: dict[str, Any]
     times: dict[str, str]
+    queue: str = ""  # its full name
+    priority: int = PRIORITY
     worker: str | None = None
     result: Any = None
     error: dict[str, Any] | None = None
@@ -45,6 +48,11 @@ class TaskRow:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in names.ENDED
+
+    @property
+    def place(self) -> QueuePlace:
+        """Where its queue entry lies, if it has one."""
+        return QueuePlace(self.queue or self.service, self.priority, self.entry)
 
     @property
     def ref(self) -> TaskRef:
@@ -86,6 +94,7 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
     """A ledger row as stored."""
     meta = orjson.loads(row[b"meta"])
     outcome = orjson.loads(row[b"outcome"]) if b"outcome" in row else {}
+    queue, priority = place_of(meta)
     times_ms = {
         name: int(value)
         for name in ("queued", "started", "ended", "due")
@@ -99,6 +108,8 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
         attempt=int(row.get(b"attempt", b"0")),
         name=meta["task"]["name"],
         service=meta["task"]["service"],
+        queue=queue,
+        priority=priority,
         event=meta["event"],
         times=times,
         worker=row[b"worker"].decode() if row.get(b"worker") else None,
@@ -111,6 +122,16 @@ def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
         times_ms=times_ms,
+    )
+
+
+def place_of(meta: Mapping[str, Any]) -> tuple[str, int]:
+    """The queue and the priority with which a task was handed over, from its row's meta."""
+    task = meta["task"]
+    queue, priority = task.get("queue"), task.get("priority")
+    return (
+        names.queue_of(task["service"], queue if isinstance(queue, str) else None),
+        priority if isinstance(priority, int) and 0 <= priority <= 9 else PRIORITY,
     )
 
 

@@ -89,5 +89,5 @@ class EntryLeases:
             tag: Any = request._request_dict["mesh_tag"] if isinstance(request, MeshRequest) else None
             if tag:
                 place = parse_tag(tag)
-                entries[self._keys.queue(place.queue, place.step)].append(place.entry)
+                entries[self._keys.queue(place.queue, place.priority)].append(place.entry)
         return entries

@@ -47,6 +47,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_acks_on_failure_or_timeout": True,  # the ledger decides what follows, not the broker
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # leases hold; True loses tasks
         "worker_deduplicate_successful_tasks": False,  # the ledger does
+        "task_inherit_parent_priority": True,  # what a task sends is as urgent as it is, if it does not say otherwise
         "task_track_started": False,  # so does the ledger
         "task_allow_error_cb_on_chord_header": True,  # a chord fails with the reason of its part
         # The worker's manners
