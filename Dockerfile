@@ -34,7 +34,9 @@ RUN /venv/bin/pip install --quiet --no-deps --no-index /wheels/*.whl \
 FROM ${BASE_IMAGE}
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONDONTWRITEBYTECODE=1 \
+    MESH_HEALTH_HOST=0.0.0.0 \
+    MESH_HEALTH_PORT=8090
 # A user with a name, since Celery warns of one without. A volume mounted on the folder for the first time takes
 # over its owner, so the report store is writable.
 RUN echo 'mesh:x:10001:10001::/nonexistent:/bin/false' >> /etc/passwd \
@@ -48,5 +50,7 @@ ARG SERVICE
 ARG ROOM=services
 COPY ${ROOM}/${SERVICE}/ services/${SERVICE}/
 RUN python -m compileall -q /app
+# /livez and /readyz of whatever service this is. Compose and Kubernetes bring probes of their own.
+HEALTHCHECK --interval=10s --timeout=4s --start-period=60s CMD ["python", "/app/healthy.py"]
 USER 10001:10001
 ENTRYPOINT ["/venv/bin/python", "/app/start.py"]

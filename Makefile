@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test lock format clean
+.PHONY: help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -59,6 +59,9 @@ celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transp
 
 compose-test: $(STAMP)  ## build the images and run the demo against them (needs a Docker engine)
 	@$(BIN)/python -m tests.compose $(ARGS)
+
+csv-trial: $(STAMP)  ## a report of every CSV file inside five data packages (downloads them; minutes)
+	@$(BIN)/python -m tests.csv_trial $(ARGS)
 
 lock: $(STAMP)  ## bring the lock files up to date
 	@cat services/*/requirements.txt deploy/*/requirements.txt requirements-dev.txt | grep -v '^streammesh' > $(V)/all.in

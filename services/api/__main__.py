@@ -8,6 +8,7 @@ import structlog
 import uvloop
 from streammesh import logs
 from streammesh.api_keys import ApiKeys
+from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings, load_settings
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> None:
     """Check the keys, then serve until told to stop. Raises CannotStart."""
+    health = Health()
+    health.works_while("server", lambda: "it is starting")
+    serve_health(health, mesh.health_host, mesh.health_port)
     client = open_async(mesh, "api-start")
     try:
         secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)
@@ -30,7 +34,7 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     if secret:
         sys.stdout.write(f"Development API key (admin, shown once): {secret}\n")
         sys.stdout.flush()
-    await make_server(create_app(mesh, api, store), api).serve()
+    await make_server(create_app(mesh, api, store, health), api).serve()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
+from streammesh.health import Echo, Health
 from streammesh.keys import Keys
 from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import open_async
@@ -21,6 +23,7 @@ from services.api.batching import Coalescer
 from services.api.hub import Hub
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
+from services.api.presence import Presence
 from services.api.problems import Problem
 from services.api.publishing import Publishing
 from services.api.report_store import open_report_store
@@ -47,12 +50,15 @@ to do; its `type` leads to an explanation. A request that is refused has changed
 """
 
 
-def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Door:
-    """The whole application as ASGI; `.app` is the FastAPI application within."""
+def create_app(
+    mesh: MeshSettings, api: ApiSettings, store: StoreSettings, own_health: Health | None = None
+) -> Door:
+    """The whole application as ASGI; `.app` is the FastAPI application within. It adds its parts to `own_health`."""
+    known = own_health or Health()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _wired(mesh, api, store) as wiring:
+        async with _wired(mesh, api, store, known) as wiring:
             app.state.wiring = wiring
             yield
 
@@ -86,7 +92,9 @@ def create_app(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> Do
 
 
 @asynccontextmanager
-async def _wired(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> AsyncIterator[Wiring]:
+async def _wired(
+    mesh: MeshSettings, api: ApiSettings, store: StoreSettings, health: Health
+) -> AsyncIterator[Wiring]:
     keys = Keys(mesh.namespace)
     timeout = mesh.redis_timeout.total_seconds()
     client, publisher = open_async(mesh, "api"), open_async(mesh, "api-publish")
@@ -98,10 +106,17 @@ async def _wired(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> 
     )
     auth = Authenticator(ApiKeys(client, keys), api, reading)
     hub = Hub(notification_log, reader, keys, api, reading, timeout)
+    presence = Presence(client, keys, timeout)
+    await presence.begin()
+    echo, stuck = Echo(asyncio.get_running_loop()), mesh.stuck_after.total_seconds()
+    health.lives_while("loop", lambda: echo.silent_for(stuck))
+    health.works_while("redis", presence.why_not_ready)
+    health.works_while("server", lambda: "is stopping" if hub.stopping else None)
     try:
         yield Wiring(
             mesh=mesh,
             api=api,
+            health=health,
             keys=keys,
             redis=client,
             reading=reading,
@@ -114,6 +129,7 @@ async def _wired(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> 
         )
     finally:
         await hub.stop()
+        await presence.end()
         await auth.aclose()
         await calls.aclose()
         for opened in (client, publisher, reader):

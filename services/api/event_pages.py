@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import redis.asyncio
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.keys import Keys
 from streammesh.notifications import position_key
+from streammesh.redisio.turns import Turns
+from streammesh.subscriptions.registry import read_domains
 
 MOST = 200  # events on one page
 SCANNED_AT_ONCE = 400  # entries of all domains together in one round trip
+AT_FIRST = 64  # entries in the first look: events may be large; the next looks go by how large they are
+MOST_BYTES = 4_000_000  # of events on one page, more or less: it is written out in one turn of the event loop
+MANY_BYTES, FEW_BYTES = 2_000_000, 500_000  # of one look, after which the next one takes fewer, or more
 ROUNDS = 20  # after that the page ends, with a cursor to go on from, however little was found
 _CURSOR = re.compile(r"([0-9]{1,20}-[0-9]{1,20})~([a-z][a-z0-9_-]{0,127})")
 NEWEST = "+"
@@ -60,14 +64,25 @@ async def list_recent(
     found: list[dict[str, Any]] = []
     if not domains:
         return [], None
-    count = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
+    most = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
+    count, size, turns = min(most, max(4, AT_FIRST // len(domains))), 0, Turns()
     for _ in range(ROUNDS):
         entries, frontier = await _scan(client, keys, domains, cursor, since_ms, count)
+        looked_at = sum(len(raw) for _, _, raw in entries)
+        count = (
+            max(1, count // 2)
+            if looked_at > MANY_BYTES
+            else min(most, count * 2)
+            if looked_at < FEW_BYTES
+            else count
+        )
         for (_, domain), position, raw in entries:
+            await turns.give()
             event = _event(raw)
             if event and names.matches(pattern, event["type"]) and allowed(event["type"]):
                 found.append(event)
-                if len(found) == limit:
+                size += len(raw)
+                if len(found) == limit or size >= MOST_BYTES:
                     return found, Cursor(position, domain)
         if frontier is None:
             return found, None
@@ -76,10 +91,10 @@ async def list_recent(
 
 
 async def _domains(client: redis.asyncio.Redis, keys: Keys, pattern: str) -> list[str]:
-    domain = names.domain_of(pattern)
-    if not names.is_glob(domain):
+    domain = names.domain_of_pattern(pattern)
+    if domain is not None:
         return [domain]
-    return sorted(name.decode() for name in await client.smembers(keys.domains()))
+    return sorted(await read_domains(client, keys))
 
 
 async def _scan(
@@ -114,7 +129,7 @@ async def _scan(
 
 def _event(raw: bytes) -> dict[str, Any] | None:
     try:
-        event = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        event = plain_json.loads(raw)
+    except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

@@ -8,13 +8,14 @@ from fastapi import Path, Query, Request
 from streammesh.api_keys import ApiKey
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
-from streammesh.tasks.records import EventRow, TaskRow
+from streammesh.tasks.records import MOST_SOURCES, EventRow, TaskRow
 
 from services.api.documents import type_of
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_ID
 from services.api.state import Wiring
 
+LOOKED_AT = 20  # events of one id whose types are looked at for a key that may not read everything
 SourceParameter = Annotated[
     str | None,
     Query(
@@ -36,23 +37,35 @@ def no_event(event_id: str) -> Problem:
     )
 
 
-async def find_row(wiring: Wiring, event_id: str, source: str | None) -> EventRow:
-    """Where an event is. Raises Problem: 404, or 409 when several sources used its id and none is named."""
-    if len(event_id) > MAX_ATTRIBUTE:
+async def find_row(wiring: Wiring, key: ApiKey, event_id: str, source: str | None) -> EventRow:
+    """Where an event is. Raises Problem: 404, or 409 when several sources used its id and none is named.
+
+    A key that may read nothing costs no look-up; of several sources only those are named that the key may read.
+    """
+    if len(event_id) > MAX_ATTRIBUTE or not (key.admin or key.subscribe):
         raise no_event(event_id)
     async with wiring.reading():
-        rows = await wiring.rows.events(event_id)
-    if source is not None:
-        rows = [row for row in rows if row.source == source]
+        if source is not None:
+            row = await wiring.rows.event(event_id, source)
+            rows = [row] if row else []
+        else:
+            rows = await wiring.rows.events(event_id)
+        if len(rows) > 1 and not key.may_subscribe_to_all:
+            rows = [row for row in rows[:LOOKED_AT] if await _may_read(wiring, key, row)]
     if not rows:
         raise no_event(event_id)
     if len(rows) > 1:
         raise Problem(
             "ambiguous-event",
             "Several sources published an event with this id; pass the one you mean as `?source=`.",
-            members={"sources": sorted(row.source for row in rows)[:100]},
+            members={"sources": sorted(row.source for row in rows)[:MOST_SOURCES]},
         )
     return rows[0]
+
+
+async def _may_read(wiring: Wiring, key: ApiKey, row: EventRow) -> bool:
+    event = await wiring.rows.envelope(row)
+    return event is not None and key.may_subscribe(event.type)
 
 
 async def read_event(wiring: Wiring, row: EventRow) -> tuple[Event | None, list[TaskRow]]:

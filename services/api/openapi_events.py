@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streammesh.events.envelope import BATCH, MAX_BATCH, STRUCTURED
+from streammesh.names import TYPE_LENGTH
 
 from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_ID
 
@@ -18,9 +19,9 @@ _ATTRIBUTES: dict[str, Any] = {
     },
     "type": {
         "type": "string",
-        "maxLength": 128,
-        "pattern": r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$",
-        "description": "A past-tense fact; the first word is the domain.",
+        "minLength": 1,
+        "maxLength": TYPE_LENGTH,
+        "description": "A past-tense fact; lower-case words joined by dots are the advice. The first word is the domain.",
     },
     "subject": {"type": "string", "maxLength": 1024},
     "time": {"type": "string", "format": "date-time"},

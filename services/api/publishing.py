@@ -7,7 +7,7 @@ describes it through the route in `routes/events.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
@@ -29,7 +29,7 @@ from services.api import request_body
 from services.api.auth import Authenticator, must_publish
 from services.api.batching import Coalescer, OutcomeUnknown
 from services.api.limits import RateLimit
-from services.api.problems import Problem, pointers, unavailable
+from services.api.problems import Problem, unavailable
 from services.api.request_body import Headers
 from services.api.settings import ApiSettings
 
@@ -57,12 +57,13 @@ class Publishing:
         media = request_body.media_type(headers)
         limit = self._mesh.max_event_bytes
         if media == BATCH:
+            request_body.refuse_charset(headers)
             body = await request_body.read(receive, headers, self._api.max_batch_bytes, "a batch")
             events = self._batch(body)
         else:
             body = await request_body.read(receive, headers, limit, "an event")
-            events = [self._single(media, headers, body, key)]
-        published = await self.publish(key, events, len(body))
+            events = [self._single(media, scope, headers, body, key)]
+        published = await self.publish(key, events, len(body)) if events else []
         answer = ",".join(map(accepted_text, published))
         content = (f'{{"events":[{answer}]}}' if media == BATCH else answer).encode()
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
@@ -87,7 +88,9 @@ class Publishing:
             ) from None
 
     def _batch(self, body: bytes) -> list[Sealed]:
-        events = encoded.from_batch(request_body.parse_json(body, self._api.max_batch_bytes))
+        events = encoded.from_batch(
+            request_body.parse_json(body, self._api.max_batch_bytes, envelope.IN_BATCH)
+        )
         limit = self._mesh.max_event_bytes
         if len(body) > limit:
             for i, event in enumerate(events):
@@ -99,14 +102,16 @@ class Publishing:
                     )
         return events
 
-    def _single(self, media: str, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
+    def _single(self, media: str, scope: Scope, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
         limit = self._mesh.max_event_bytes
         if media == STRUCTURED:
+            request_body.refuse_charset(headers)
             return encoded.from_dict(request_body.parse_json(body, limit))
         if not media.startswith("application/cloudevents"):
             if b"ce-type" in headers or b"ce-specversion" in headers or b"ce-id" in headers:
-                return _binary(headers, body, limit)
+                return _binary(scope, body, limit)
             if media and envelope.is_json(media):
+                request_body.refuse_charset(headers)
                 return _plain(request_body.parse_json(body, limit), headers, key)
         raise Problem(
             "unsupported-media-type",
@@ -138,9 +143,14 @@ def accepted_text(event: Published) -> str:
     if len(id) == UUID_LENGTH and id.count("-") == 4:
         query = ""
     return (
-        f'{{"id":"{id}","source":{source},"type":"{event.type}","duplicate":{"true" if event.duplicate else "false"},'
+        f'{{"id":"{id}","source":{source},"type":{_text(event.type)},"duplicate":{"true" if event.duplicate else "false"},'
         f'"links":{{"self":"/v1/events/{id}{query}","notifications":"/v1/events/{id}/notifications{query}"}}}}'
     )
+
+
+@lru_cache(maxsize=1024)
+def _text(value: str) -> str:
+    return orjson.dumps(value).decode()
 
 
 @lru_cache(maxsize=1024)
@@ -151,7 +161,7 @@ def _source_texts(source: str) -> tuple[str, str]:
 def _plain(raw: object, headers: Headers, key: ApiKey) -> Sealed:
     if isinstance(raw, list):
         raise InvalidEvent([FieldError("", f"is an array; send several events with content-type {BATCH}")])
-    if isinstance(raw, dict) and "id" not in raw and b"idempotency-key" in headers:
+    if isinstance(raw, dict) and raw.get("id") is None and b"idempotency-key" in headers:
         raw["id"] = idempotent_id(key.name, headers[b"idempotency-key"])
     return encoded.from_dict(raw, defaults=Defaults(key.name, datetime.now(UTC)))
 
@@ -180,26 +190,18 @@ def idempotent_id(publisher: str, header: bytes) -> str:
     return str(uuid5(names.TASK_NAMESPACE, f"idempotency\0{publisher}\0{value}"))
 
 
-def _binary(headers: Headers, body: bytes, limit: int) -> Sealed:
+def _binary(scope: Scope, body: bytes, limit: int) -> Sealed:
+    attributes = [
+        (name.decode("latin-1"), value)
+        for name, value in scope["headers"]
+        if name.startswith(b"ce-") or name == b"content-type"
+    ]
     try:
-        return seal(envelope.from_binary(_texts(headers), body, limit))
+        return seal(envelope.from_binary(attributes, body, limit))
     except EventTooLarge:
         raise request_body.too_large(limit, "an event") from None
     except InvalidEvent as error:
         if error.errors[0].pointer == "":
-            raise Problem(
-                "malformed-body", f"The body {error.errors[0].detail}.", pointers(error.errors)
-            ) from None
+            raise request_body.of_body(error) from None
         errors = [{"header": f"ce-{e.pointer.removeprefix('/')}", "detail": e.detail} for e in error.errors]
         raise Problem("invalid-event", f"{errors[0]['header']}: {errors[0]['detail']}", errors) from None
-
-
-def _texts(headers: Headers) -> Mapping[str, str]:
-    found = {}
-    for name, value in headers.items():
-        if name.startswith(b"ce-") or name == b"content-type":
-            try:
-                found[name.decode("latin-1")] = value.decode()
-            except UnicodeDecodeError:
-                found[name.decode("latin-1")] = value.decode("latin-1")
-    return found

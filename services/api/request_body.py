@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
-from streammesh.errors import InvalidEvent
+from streammesh.errors import InvalidEvent, MalformedJson
 from streammesh.events import envelope
 
 from services.api.problems import Problem, pointers
@@ -23,16 +23,14 @@ def headers_of(scope: Scope) -> dict[bytes, bytes]:
 
 
 def media_type(headers: Headers) -> str:
-    """The content type without its parameters, in lower case; empty when there is none.
+    """The content type without its parameters, in lower case; empty when there is none."""
+    return headers.get(b"content-type", b"").partition(b";")[0].decode("latin-1").strip().lower()
 
-    Raises Problem for a charset other than UTF-8.
-    """
-    media, _, parameters = headers.get(b"content-type", b"").decode("latin-1").lower().partition(";")
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.partition("=")
-        if name.strip() == "charset" and value.strip(' "') not in ("utf-8", "utf8", "us-ascii"):
-            raise Problem("unsupported-media-type", "Only UTF-8 is understood; leave `charset` away.")
-    return media.strip()
+
+def refuse_charset(headers: Headers) -> None:
+    """Raises Problem for a charset other than UTF-8, where the body is JSON that is read here."""
+    if not envelope.is_utf8(headers.get(b"content-type", b"").decode("latin-1")):
+        raise Problem("unsupported-media-type", "Only UTF-8 is understood; leave `charset` away.")
 
 
 def refuse_encoding(headers: Headers) -> None:
@@ -101,21 +99,28 @@ def too_large(limit: int, what: str) -> Problem:
     return Problem("body-too-large", f"At most {limit:,} bytes are allowed for {what}.")
 
 
-def parse_json(body: bytes, limit: int) -> Any:
-    """JSON as Python values. Raises Problem (400) when it is not JSON or nested too deep."""
+def parse_json(
+    body: bytes, limit: int, around: int = envelope.IN_ENVELOPE, kind: str = "invalid-event"
+) -> Any:
+    """JSON as Python values. Raises Problem: 400 when it is not JSON, 422 when its values would not stay the same."""
     try:
-        return envelope.parse_json(body, limit)
+        return envelope.parse_json(body, limit, around)
     except InvalidEvent as error:
-        raise Problem(
-            "malformed-body", f"The body {error.errors[0].detail}.", pointers(error.errors)
-        ) from None
+        raise of_body(error, kind) from None
+
+
+def of_body(error: InvalidEvent, kind: str = "invalid-event") -> Problem:
+    """What is wrong with a body as a whole."""
+    kind = "malformed-body" if isinstance(error, MalformedJson) else kind
+    return Problem(kind, f"The body {error.errors[0].detail}.", pointers(error.errors))
 
 
 async def read_json(scope: Scope, receive: Receive, limit: int) -> Any:
     """A JSON body of a route other than publishing. Raises Problem."""
     headers = headers_of(scope)
     refuse_encoding(headers)
+    refuse_charset(headers)
     media = media_type(headers)
     if not media or not envelope.is_json(media):
         raise Problem("unsupported-media-type", "Send JSON, with `content-type: application/json`.")
-    return parse_json(await read(receive, headers, limit), limit)
+    return parse_json(await read(receive, headers, limit), limit, kind="invalid-request")

@@ -13,7 +13,9 @@ import redis.asyncio
 import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
+from streammesh.health import Health
 from streammesh.keys import Keys
+from streammesh.lua import is_wrong_type
 from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import is_unavailable
 from streammesh.settings import MeshSettings
@@ -48,7 +50,7 @@ class Reading:
         except TimeoutError as error:
             raise MeshUnavailable(f"Redis did not answer within {self._seconds:g} s") from error
         except Exception as error:
-            if is_unavailable(error):
+            if is_unavailable(error) or is_wrong_type(error):  # the dispatcher sets aside what lies there
                 raise MeshUnavailable(str(error)) from error
             raise
 
@@ -59,6 +61,7 @@ class Wiring:
 
     mesh: MeshSettings
     api: ApiSettings
+    health: Health
     keys: Keys
     redis: redis.asyncio.Redis
     reading: Reading

@@ -9,9 +9,10 @@ import structlog
 from streammesh import logs
 from streammesh.brokers.forwarder import Forwarder
 from streammesh.clock import SystemClock
+from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
-from streammesh.redisio.heartbeat import show_life
+from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.delayed import DueSet
@@ -33,6 +34,11 @@ LOOK_EVERY = timedelta(seconds=5)
 async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asyncio.Event) -> None:
     """Run every role of a dispatcher until `stop` is set."""
     keys, clock = Keys(settings.namespace), SystemClock()
+    health, redis_answers = Health(), Pulse()
+    echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
+    health.lives_while("loop", lambda: echo.silent_for(stuck))
+    health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
+    serve_health(health, settings.health_host, settings.health_port)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
     app = make_app("dispatcher", settings)
@@ -67,13 +73,18 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("janitor", janitor.run),
-        keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher")),
+        keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher", redis_answers)),
     ]
     if settings.broker_url:
         roles.append(keep_on("forwarders", forwarders.run))
     tasks = [asyncio.create_task(role) for role in roles]
+    health.lives_while("roles", lambda: ended(tasks))
+    health.works_while("lanes", lanes.why_not_ready)
+    health.lives_while("forwarders", forwarders.dead)
     log.info("dispatcher.ready")
     await stop.wait()
+    health.lives_while("roles", lambda: None)
+    health.works_while("lanes", lambda: "it is stopping")
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -82,6 +93,11 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     await client.aclose()
     await ears.aclose()
     log.info("dispatcher.stopped")
+
+
+def ended(roles: list[asyncio.Task[None]]) -> str | None:
+    """Return what to say when a role that should go on for ever has ended."""
+    return "a role has ended by itself" if any(role.done() for role in roles) else None
 
 
 def main() -> None:

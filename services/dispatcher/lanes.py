@@ -61,8 +61,16 @@ class Lanes:
         self._known: dict[str, Manifest] = {}
         self._known_domains: frozenset[str] = frozenset()
         self._lost_at: float | None = None
+        self._looked = False
         self._running: dict[str, Running] = {}
         self._consumer = process_name("dispatcher")
+
+    def why_not_ready(self) -> str | None:
+        """Return what to say while it is not known which lanes there should be, or a lane's task has ended."""
+        if not self._looked:
+            return "it has not read the manifests yet"
+        dead = [service for service, running in self._running.items() if running.task.done()]
+        return f"the lane of {', '.join(sorted(dead))} has ended" if dead else None
 
     async def look(self) -> Registered:
         """Look at manifests and domains; from now on events are judged by them."""
@@ -88,6 +96,7 @@ class Lanes:
         for service, reads in wanted.items():
             if service not in self._running and reads:
                 self._start(service, reads)
+        self._looked = True
 
     async def _look_again(self) -> None:
         await self.look()

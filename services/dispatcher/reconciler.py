@@ -6,6 +6,7 @@ import asyncio
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ResponseError
 from streammesh import lua
 from streammesh.clock import Clock, to_ms
 from streammesh.errors import InvalidEvent
@@ -13,6 +14,7 @@ from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.names import FAILED
+from streammesh.redisio.client import is_unavailable
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
 from streammesh.subscriptions.registry import read_manifests
@@ -60,14 +62,29 @@ class Janitor:
         for manifest in await read_manifests(self._client, self._keys):
             wants = {one.task: one for one in manifest.subscriptions}
             service = manifest.service
-            for _ in range(PAGES):
-                lost, cursor = await self._open.look(service, before, self._cursors.get(service, FIRST))
-                for found in lost:
-                    queued += await self._queue_again(found, wants.get(found.row.name))
-                self._cursors[service] = cursor or FIRST
-                if cursor is None:
-                    break
+            try:
+                for _ in range(PAGES):
+                    lost, cursor = await self._open.look(service, before, self._cursors.get(service, FIRST))
+                    for found in lost:
+                        queued += await self._try_again(found, wants.get(found.row.name))
+                    self._cursors[service] = cursor or FIRST
+                    if cursor is None:
+                        break
+            except ResponseError as error:  # something else lies where its open tasks should
+                if is_unavailable(error):
+                    raise
+                log.error("open_tasks.unreadable", service=service, reason=str(error))
         return queued
+
+    async def _try_again(self, found: Vanished, wants: Subscription | None) -> bool:
+        """As `_queue_again`; what cannot be done for one task, whose record may be garbage, stops no other."""
+        try:
+            return await self._queue_again(found, wants)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            log.error("task.not_queued_again", task_id=found.row.id, reason=repr(error)[:200])
+            return False
 
     async def _queue_again(self, found: Vanished, wants: Subscription | None) -> bool:
         row = found.row
@@ -87,7 +104,7 @@ class Janitor:
         stored = await self._client.xrange(self._keys.events(about["domain"]), about["entry"], about["entry"])
         try:
             return envelope.from_json(stored[0][1][b"e"]) if stored else None
-        except (InvalidEvent, KeyError):
+        except (InvalidEvent, KeyError, IndexError):
             return None
 
     async def _give_up(self, row: TaskRow) -> bool:

@@ -1,6 +1,7 @@
 """Hands mails to the mail server, over one connection that all handlers of a process share.
 
-What the server says decides what happens next. A 5xx about this mail: `Reject`, with the server's words. A 4xx,
+What the server says decides what happens next. A 5xx about this mail or its recipient: `Reject`, with the server's
+words. A 5xx about our own sender address: `Fail`, since it meets every mail until the setting is mended. A 4xx,
 silence, a dropped connection, a server that cannot be reached or that does not let us in: `NotSent`, and the
 task is tried again by its policy. A refused login is in the second group although its code is 535: it is the
 configuration that is wrong and not the mail, so no mail is given up because of it, and the operator who mends
@@ -23,7 +24,7 @@ from aiosmtplib import (
     SMTPResponseException,
     SMTPServerDisconnected,
 )
-from streammesh import Reject
+from streammesh import Fail, Reject
 from streammesh.clock import Clock, SystemClock
 
 from services.email_worker.composing import Mail
@@ -94,7 +95,7 @@ class Sender:
     async def send(self, mail: Mail) -> str:
         """Hand one mail over; returns the server's words of acceptance.
 
-        Raises `Reject` (`MailTooLarge`) or `NotSent`. Cancelled in the middle of a mail, the connection is
+        Raises `Reject` (`MailTooLarge`), `Fail` or `NotSent`. Cancelled in the middle of a mail, the connection is
         closed, because the next answer on it would belong to the mail before.
         """
         try:
@@ -244,7 +245,7 @@ class Sender:
         verdict = judge(stage, refusal.code, f"{self._name} at {stage}: {said}")
         ready = False
         try:
-            if isinstance(verdict, Reject) or 400 <= refusal.code < 500:
+            if isinstance(verdict, Reject | Fail) or 400 <= refusal.code < 500:
                 await client.rset()
                 ready = True
         except SMTPException:
@@ -275,9 +276,9 @@ def printable(words: str) -> str:
 
 
 def judge(stage: str, code: int, words: str) -> Exception:
-    """What an answer to a command about one mail asks for (RFC 5321 4.2.1): `Reject` or `NotSent`."""
+    """What an answer to a command about one mail asks for (RFC 5321 4.2.1): `Reject`, `Fail` or `NotSent`."""
     if not 500 <= code < 600 or code in LOGIN_WANTED or code == BAD_SEQUENCE:
         return NotSent(words)
     if code == TOO_LARGE and stage != "RCPT TO":  # there it speaks of the mailbox, not of this mail
         return MailTooLarge(words)
-    return Reject(words)
+    return Fail(words) if stage == "MAIL FROM" else Reject(words)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from services.report_worker.reading import bucket
+from services.report_worker.cells import bucket
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 
-from services.report_worker.reading import SourceError
+from services.report_worker.source_table import SourceError
 
 FOLDER = Path(__file__).parent / "datasets"
 

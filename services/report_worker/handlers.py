@@ -20,9 +20,9 @@ from streammesh.settings import load_settings
 
 from services.report_worker import workflow
 from services.report_worker.operations_reading import read_operations
-from services.report_worker.reading import SourceError
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
+from services.report_worker.source_table import SourceError
 from services.report_worker.storing import Store, open_store
 from services.report_worker.workflow import Origin, WorkLost
 

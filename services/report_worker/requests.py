@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from streammesh.settings import Duration
 
+from services.report_worker.text_encoding import known
+
 Aggregate = Literal["count", "sum", "mean", "min", "max", "stddev"]
 Every = Literal["day", "week", "month", "quarter", "year"]
 
@@ -31,6 +33,7 @@ def _timezone(value: str) -> str:
     return value
 
 
+Encoding = Annotated[str, Field(max_length=40), AfterValidator(known)]
 TimeZoneName = Annotated[str, Field(max_length=64), AfterValidator(_timezone)]
 
 
@@ -51,6 +54,14 @@ class Source(BaseModel):
     dataset: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="A data set that ships with the worker."
     )
+    encoding: Encoding | None = Field(
+        None,
+        description="The encoding of an uploaded CSV, such as shift_jis, cp1252 or utf-16; found if missing.",
+    )
+    delimiter: Literal[",", ";", "\t", "|", " "] | None = Field(
+        None, description="What separates the fields of a CSV; found if missing."
+    )
+    decimal: Literal[".", ","] = Field(".", description="Write `,` where numbers look like 1.234,5.")
     name: str | None = Field(None, max_length=120, description="What the report calls the source.")
     licence: str | None = Field(
         None, max_length=120, description="The data's licence, printed in the report."

@@ -105,8 +105,12 @@ class _View:
         rows = card(
             "rows", f"{self.total.rows:,}", f"{missing:,} without a number" if missing else "all counted"
         )
-        best = self.largest_first[0]
-        top = card("largest", self._name(best, 22), self._shown(best))
+        best = self.largest_first[0] if self.largest_first else None
+        top = (
+            card("largest", self._name(best, 22), self._shown(best))
+            if best
+            else card("largest", figures.DASH)
+        )
         if self.aggregate == "count":
             average = self.total.rows / len(self.rows)
             per = self.every or "group"
@@ -124,7 +128,11 @@ class _View:
             sentences = [f"The data has {counted}, {average} per {kinds[:-1]} on average."]
         else:
             what = f"{self.about()[:1].lower()}{self.about()[1:]}"
-            sentences = [f"The data has {counted}. Over all of them the {what} is {self._shown_total()}."]
+            sentences = [f"The data has {counted}."]
+            if self._value(self.total) is not None:
+                sentences[0] += f" Over all of them the {what} is {self._shown_total()}."
+            if not self.known:
+                sentences.append(f"{self._nothing()}.")
         if len(self.known) > 1:
             sentences.append(f"{self._first()}, {self._last()}.")
         if self.shares and len(self.known) > 2 * TOP:
@@ -138,6 +146,10 @@ class _View:
                 f" {self.measure} and {'was' if missing == 1 else 'were'} left out of its figures."
             )
         return sentences
+
+    def _nothing(self) -> str:
+        """Say why no group has a value: a standard deviation takes two numbers, and there is one in each."""
+        return f"No {self.every or 'group'} has two numbers, so none has a standard deviation"
 
     def _first(self) -> str:
         best = self.largest_first[0]
@@ -162,6 +174,10 @@ class _View:
         return figures.share(self._value(row) or 0.0, self._value(self.total) or 0.0)
 
     def chart_section(self) -> Section:
+        if not self.known:
+            return Section(
+                title=self.subtitle(), note="", chart=None, table=None, empty=f"{self._nothing()}."
+            )
         if self.every:
             rows = without_gaps(self.rows, self.every)
             kind: Any = "line" if self.line else "columns"

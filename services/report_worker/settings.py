@@ -29,6 +29,9 @@ class ReportSettings(BaseSettings):
         33_554_432, ge=1024, le=1_073_741_824, description="Largest CSV or JSON that is read, in bytes."
     )
     max_rows: int = Field(200_000, ge=1, le=5_000_000, description="Most rows one report may have.")
+    max_cells: int = Field(
+        4_000_000, ge=1, description="Most cells (rows times columns) of a source; memory goes into these."
+    )
     max_groups: int = Field(
         1_000, ge=1, le=5_000, description="Most different values that `group_by` may have in one report."
     )

@@ -23,14 +23,16 @@ from services.report_worker import (
     charting,
     figures,
     operations_report,
-    reading,
     rows_report,
     storing,
 )
+from services.report_worker.cells import pick
+from services.report_worker.csv_file import read_csv
+from services.report_worker.json_rows import read_json, rows_table
 from services.report_worker.operations import EventSeen, Period, TaskSeen, summarise_operations
-from services.report_worker.reading import SourceError
 from services.report_worker.requests import ReportRequested, Source
 from services.report_worker.settings import ReportSettings
+from services.report_worker.source_table import Limits, SourceError, Table, Wanted
 from services.report_worker.storing import ObjectMissing, ObjectTooLarge, Store
 from services.report_worker.typesetting import typeset
 
@@ -76,9 +78,10 @@ def fetch_rows(
     """
     source = request.source
     assert source is not None and request.group_by is not None  # as the model has checked
-    units, facts, table = _read_source(source, store, settings)
+    wanted = Wanted(request.group_by, request.measure)
+    units, facts, table = _read_source(source, wanted, store, settings)
     unit = request.unit or units.get(request.measure or "")
-    rows = reading.pick(table, request.group_by, request.measure, request.every)
+    rows = pick(table, wanted, request.every, source.decimal)
     groups = len({group for group, _ in rows})
     if groups > settings.max_groups:
         raise SourceError(
@@ -294,19 +297,19 @@ def _finished(work: str, store: Store) -> None:
 
 
 def _read_source(
-    source: Source, store: Store, settings: ReportSettings
-) -> tuple[dict[str, str], list[tuple[str, str]], reading.Table]:
-    """(units by column, facts to print, rows) of a source. Raises SourceError."""
-    limits = {"max_bytes": settings.max_source_bytes, "max_rows": settings.max_rows}
+    source: Source, wanted: Wanted, store: Store, settings: ReportSettings
+) -> tuple[dict[str, str], list[tuple[str, str]], Table]:
+    """Return (units by column, facts to print, the wanted cells) of a source. Raises SourceError."""
+    limits = Limits(settings.max_source_bytes, settings.max_rows, settings.max_cells)
     licence = source.licence or NOT_STATED
     if source.rows is not None:
-        table = reading.rows_table(source.rows, max_rows=settings.max_rows)
+        table = rows_table(source.rows, wanted, limits)
         facts = [("Source", source.name or "Rows sent with the request"), ("Licence", licence)]
-        return {}, [*facts, ("Data", f"{figures.counted(len(table.rows), 'row')} of JSON")], table
+        return {}, [*facts, ("Data", f"{figures.counted(len(table), 'row')} of JSON")], table
     units: dict[str, str] = {}
-    kind = "csv"
+    kind, encoding = "csv", source.encoding
     if source.csv is not None:
-        named, body = source.name or "CSV sent with the request", source.csv.encode()
+        named, body, encoding = source.name or "CSV sent with the request", source.csv.encode(), "utf-8"
     elif source.dataset is not None:
         dataset = catalogue.find(source.dataset)
         named, licence, units, body = dataset.source, dataset.licence, dataset.units, dataset.read()
@@ -315,13 +318,18 @@ def _read_source(
         name = source.object or ""
         kind = name.rpartition(".")[2]
         try:
-            body = store.get(name, settings.max_source_bytes)
+            body = store.get(name, limits.bytes)
         except ObjectMissing:
             raise SourceError(f"there is no uploaded file {name}; upload it first") from None
         except ObjectTooLarge as error:
-            raise SourceError(f"{error}; at most {settings.max_source_bytes:,} are read") from None
+            raise SourceError(f"{error}; at most {limits.bytes:,} are read") from None
         named = source.name or f"Uploaded file {name.removeprefix('uploads/')}"
-    table = reading.read(body, kind, **limits)
+    if len(body) > limits.bytes:
+        raise SourceError(f"the source has {len(body):,} bytes; at most {limits.bytes:,} are read")
+    if kind == "csv":
+        table = read_csv(body, wanted, limits, encoding=encoding, delimiter=source.delimiter)
+    else:
+        table = read_json(body, wanted, limits)
     digest = hashlib.sha256(body).hexdigest()
-    data = f"{figures.counted(len(table.rows), 'row')} of {kind.upper()}, {figures.size(len(body))}, SHA-256 {digest[:16]}…"
-    return units, [("Source", named), ("Licence", licence), ("Data", data)], table
+    data = f"{figures.counted(len(table), 'row')} of {kind.upper()}, {figures.size(len(body))}, SHA-256 {digest[:16]}…"
+    return units, [("Source", named), ("Licence", licence), ("Data", "; ".join([data, *table.notes]))], table

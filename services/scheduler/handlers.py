@@ -15,7 +15,8 @@ from streammesh import Keys, Service
 from streammesh.events.retention import trim
 from streammesh.redisio.client import open_async
 from streammesh.settings import load_settings
-from streammesh.worker.beat import FILE_SETTING, SCHEDULER
+from streammesh.worker.beat import FILE_SETTING
+from streammesh.worker.config import SCHEDULER
 
 from services.scheduler.alerting import ALERT_RAISED
 from services.scheduler.health import report

@@ -9,6 +9,7 @@ import redis.asyncio
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import alive
 from streammesh.schedules.store import BEAT
+from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import lanes, read_domains, read_manifests
 
 from services.scheduler.health import RedisState, ServiceState, Snapshot
@@ -22,7 +23,11 @@ async def inspect(client: redis.asyncio.Redis, keys: Keys) -> Snapshot:
         redis=await _redis_state(client),
         dispatchers=len(await alive(client, keys, "dispatcher")),
         beats=len(await alive(client, keys, BEAT)),
-        services=[await _service_state(client, keys, name, reading[name]) for name in sorted(reading)],
+        services=[
+            await _service_state(client, keys, manifest, reading[manifest.service])
+            for manifest in sorted(manifests, key=lambda one: one.service)
+            if manifest.service in reading
+        ],
     )
 
 
@@ -43,11 +48,12 @@ async def _redis_state(client: redis.asyncio.Redis) -> RedisState:
 
 
 async def _service_state(
-    client: redis.asyncio.Redis, keys: Keys, service: str, domains: frozenset[str]
+    client: redis.asyncio.Redis, keys: Keys, manifest: Manifest, domains: frozenset[str]
 ) -> ServiceState:
+    service = manifest.service
     pipeline = client.pipeline(transaction=False)
     pipeline.zcard(keys.dead_index(service))
-    streams = keys.queue_streams(service)
+    streams = [stream for queue in manifest.queue_names for stream in keys.queue_streams(queue)]
     for stream in streams:
         pipeline.xlen(stream)  # entries are deleted when ended, so these are all that wait
     for domain in sorted(domains):

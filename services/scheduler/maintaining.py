@@ -30,11 +30,13 @@ async def drop_dead_letters(client: redis.asyncio.Redis, keys: Keys, older: time
 
 async def expire(client: redis.asyncio.Redis, keys: Keys, dead_letters_kept: timedelta) -> dict[str, int]:
     """Drop old dead letters, and forget consumers and processes that are gone. May be repeated at will."""
-    services = [manifest.service for manifest in await read_manifests(client, keys)]
+    manifests = await read_manifests(client, keys)
+    services = [manifest.service for manifest in manifests]
     domains = await read_domains(client, keys)
     dropped = await drop_dead_letters(client, keys, dead_letters_kept)
     streams = [keys.events(domain) for domain in sorted(domains)]
-    streams += [stream for service in services for stream in keys.queue_streams(service)]
+    queues = [queue for manifest in manifests for queue in manifest.queue_names]
+    streams += [stream for queue in queues for stream in keys.queue_streams(queue)]
     consumers = await forget_consumers(client, streams, GONE_AFTER)
     seconds, _ = await client.time()
     pipeline = client.pipeline(transaction=False)

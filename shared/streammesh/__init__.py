@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streammesh.errors import InvalidEvent, LeaseLost, MeshError, MeshUnavailable, Reject, Retry
+    from streammesh.errors import Fail, InvalidEvent, LeaseLost, MeshError, MeshUnavailable, Reject, Retry
     from streammesh.events.envelope import Event
     from streammesh.events.publisher import Publisher, SyncPublisher
     from streammesh.keys import Keys
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Context": "tasks.context",
     "Event": "events.envelope",
+    "Fail": "errors",
     "InvalidEvent": "errors",
     "Keys": "keys",
     "LeaseLost": "errors",
@@ -31,7 +32,7 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Context", "Event", "InvalidEvent", "Keys", "LeaseLost", "MeshError", "MeshSettings", "MeshUnavailable",
+    "Context", "Event", "Fail", "InvalidEvent", "Keys", "LeaseLost", "MeshError", "MeshSettings", "MeshUnavailable",
     "Publisher", "Reject", "Retry", "Service", "SyncPublisher",
 ]  # fmt: skip
 

@@ -28,7 +28,6 @@ SHORTEST = 24  # characters of a key that an operator brings
 LONGEST = 256
 EVERYTHING = ("*",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_GLOB = re.compile(r"[a-z0-9._*?-]{1,128}")
 _SECRET = re.compile(r"[\x21-\x7e]+")
 
 How = Literal["new", "replace", "first"]
@@ -167,7 +166,7 @@ def _check(key: ApiKey, secret: str) -> None:
             f"name {key.name!r}: use lower-case letters, digits, dots, - and _; it is the source of its events"
         )
     for glob in (*key.publish, *key.subscribe):
-        if not _GLOB.fullmatch(glob):
+        if not names.is_type(glob):
             raise InvalidApiKey(f"{glob!r} is not an event type or a glob over types, such as user.*")
     if key.rate is not None and not 1 <= key.rate <= 1_000_000:
         raise InvalidApiKey("a rate is a number of events a second from 1 to 1,000,000")

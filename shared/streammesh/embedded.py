@@ -60,7 +60,7 @@ class EmbeddedServer:
 
     With `appendonly` every write is in the append-only file before it is answered where `fsync` is
     `always`, and within a second where it is `everysec`. `prefix` is put before the command, such as
-    `("env", "NAME=value")`; it has to become the server, as `env` does.
+    `("env", "NAME=value")`; it has to become the server, as `env` does. `password`: what `options` make it ask for.
     """
 
     def __init__(
@@ -72,7 +72,9 @@ class EmbeddedServer:
         fsync: str = "everysec",
         options: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
+        password: str = "",
     ) -> None:
+        self._password = password
         self.folder, self.port = folder, port or free_port()
         self._prefix = prefix
         self._options = (
@@ -104,7 +106,7 @@ class EmbeddedServer:
                 [*self._prefix, find_server(), *self._options], stdout=out, stderr=out, start_new_session=True
             )
         deadline = time.monotonic() + START_SECONDS
-        with redis.Redis.from_url(self.url, socket_timeout=1) as client:
+        with redis.Redis(port=self.port, password=self._password or None, socket_timeout=1) as client:
             while True:
                 try:
                     client.ping()

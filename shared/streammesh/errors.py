@@ -30,6 +30,10 @@ class InvalidEvent(MeshError):
         super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors))
 
 
+class MalformedJson(InvalidEvent):
+    """What should be JSON is none."""
+
+
 class EventTooLarge(MeshError):
     """The event is larger than `MESH_MAX_EVENT_BYTES`. Nothing was stored."""
 
@@ -68,7 +72,19 @@ class Malformed(MeshError):
 
 
 class Reject(MeshError):
-    """Raised by a handler: it can never succeed, so the delivery is dead-lettered now, with this reason."""
+    """Raised by a handler: the event is at fault and can never succeed, so it is dead-lettered now, with this reason.
+
+    It says nothing against the service: however many come in a row, the breaker does not count them.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Fail(MeshError):
+    """Raised by a handler: the event is good, and trying again is of no use (a sender that the mail server does not
+    take, a key that expired). Dead-lettered now; the breaker counts it, so that the next events wait."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason

@@ -16,6 +16,30 @@ PRIORITY = 5  # of what names none; 0 is the lowest, 9 the highest
 PRIORITIES = (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)  # in the order in which a queue is read
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
+# What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
+TYPES = {
+    **dict.fromkeys(("events", "held", "queue", "tasks-recent", "notifications"), "stream"),
+    **dict.fromkeys(
+        ("event", "due-entries", "manifests", "joined", "failures", "paused", "task", "dead"), "hash"
+    ),
+    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys"), "hash"),
+    **dict.fromkeys(("due", "alive", "binding-deadlines", "dead-index", "open", "schedules-due"), "zset"),
+    **dict.fromkeys(("domains", "holding", "binding", "binding-permanent", "dead-services"), "set"),
+    **dict.fromkeys(("manifests-version", "alerted"), "string"),
+}
+
+
+def type_of(key: str) -> str | None:
+    """The type that a key of any mesh should have, as Redis calls it; None for what is no key of a mesh."""
+    _, found, rest = key.partition("}:")
+    return TYPES.get(rest.partition(":")[0]) if found else None
+
+
+def set_aside(key: str) -> str:
+    """ANY. What lay under a key and had another type than it should. Expires a week after it was met."""
+    prefix, found, rest = key.partition("}:")
+    return f"{prefix}{found}set-aside:{rest}"
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:

@@ -9,8 +9,15 @@ from functools import lru_cache
 from hashlib import sha1
 from uuid import UUID, uuid5
 
-TYPE = re.compile(r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)+$")
-TYPE_LENGTH = 128
+TYPE_LENGTH = 256  # characters
+NOT_TEXT = (
+    r"\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"  # what CloudEvents allows in no attribute
+)
+_NOT_TEXT = re.compile(f"[{NOT_TEXT}]")
+_FIRST_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+DOMAIN_LENGTH = 128
+OTHER = "other"  # the domain of types that do not begin with a Latin letter
+MESH = "scheduler"  # the source of ticks and of the mesh's own alerts
 SERVICE = re.compile(r"^[a-z][a-z0-9_]{1,62}$")
 QUEUE = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
 DEFAULT_QUEUE = "default"  # what a service calls its queue that is named as it is itself
@@ -23,9 +30,34 @@ SUCCEEDED, FAILED, CANCELLED, EXPIRED = "succeeded", "failed", "cancelled", "exp
 ENDED = frozenset((SUCCEEDED, FAILED, CANCELLED, EXPIRED))
 
 
+def is_type(name: str) -> bool:
+    """Whether a text can be an event type: any that CloudEvents allows, of 1 to 256 characters.
+
+    For one's own types the advice is lower-case words joined by dots: `order.placed`.
+    """
+    return 0 < len(name) <= TYPE_LENGTH and (name.isprintable() or _NOT_TEXT.search(name) is None)
+
+
+@lru_cache(maxsize=4096)
 def domain_of(event_type: str) -> str:
-    """The first segment of a type: `order` of `order.line.added`. One stream per domain."""
-    return event_type.partition(".")[0]
+    """The first word of a type, in lower case; it names the stream.
+
+    The word ends before the first character that is no Latin letter, digit, `_` or `-`: `order` of
+    `order.line.added`, `microsoft` of `Microsoft.Storage.BlobCreated`, `oss` of `oss:ObjectCreated:PutObject`.
+    A type that begins with no Latin letter belongs to `other`.
+    """
+    word = _FIRST_WORD.match(event_type)
+    return word[0][:DOMAIN_LENGTH].lower() if word else OTHER
+
+
+def domain_of_pattern(pattern: str) -> str | None:
+    """The one domain of all types that a pattern covers; None when it may cover types of several."""
+    literal = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    word = _FIRST_WORD.match(literal)
+    ends = len(literal) if word is None else word.end()
+    if literal == pattern or (word and ends < len(literal)) or (word is None and literal):
+        return domain_of(literal)
+    return None
 
 
 def queue_of(service: str, queue: str | None = None) -> str:

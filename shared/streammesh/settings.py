@@ -11,14 +11,16 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from streammesh.redis_url import ESCAPES, parse_redis_url
+
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
-REDIS_SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "unix")
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -49,7 +51,8 @@ class MeshSettings(BaseSettings):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://, unix://.",
+        description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://host,host/service, "
+        "redis+cluster://host,host, unix://.",
     )
     redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
     redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
@@ -107,8 +110,23 @@ class MeshSettings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )
+    max_memory_per_child: int = Field(
+        1024,
+        ge=0,
+        description="MiB that a process of a prefork pool may hold after a task; a larger one is replaced. 0: no bound.",
+    )
     drain: Duration = Field(
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
+    )
+    health_host: str = Field(
+        "127.0.0.1", description="Address on which each process answers /livez, /readyz."
+    )
+    health_port: int = Field(
+        0, ge=0, le=65_535, description="Port of /livez and /readyz; 0 takes a free one, which the log names."
+    )
+    stuck_after: Duration = Field(
+        timedelta(minutes=5),
+        description="An event loop or consumer that did not turn for this long is dead: /livez says so.",
     )
     timezone: str = Field("UTC", description="IANA time zone of schedules that name none.")
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
@@ -119,7 +137,8 @@ class MeshSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _checked_url(value, REDIS_SCHEMES)
+        parse_redis_url(value)
+        return value.strip()
 
     @field_validator("broker_url")
     @classmethod
@@ -135,7 +154,7 @@ class MeshSettings(BaseSettings):
             raise ValueError("should be an IANA time zone such as Europe/Berlin or Asia/Tokyo") from None
         return value
 
-    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout")
+    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout", "stuck_after")
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=100):
@@ -144,10 +163,17 @@ class MeshSettings(BaseSettings):
 
 
 def _checked_url(value: str, schemes: tuple[str, ...]) -> str:
-    scheme, found, rest = value.partition("://")
-    if not found or scheme not in schemes or not rest:
+    """A URL with a host. Raises ValueError, which holds nothing of it: what is misread may be the password."""
+    try:
+        parts = urlsplit(value.strip())
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"has a host or a port that cannot be read; {ESCAPES}") from None
+    if parts.scheme not in schemes:
         raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
-    return value
+    if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
+        raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
+    return value.strip()
 
 
 S = TypeVar("S", bound=BaseSettings)

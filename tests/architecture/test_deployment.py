@@ -80,6 +80,15 @@ def test_the_dockerfile_takes_any_base_and_ends_unprivileged() -> None:
     assert code[-1].startswith('ENTRYPOINT ["'), "the shell form would keep the signals"
 
 
+def test_every_container_is_asked_on_the_health_port_of_its_image() -> None:
+    dockerfile, services = (ROOT / "Dockerfile").read_text(), compose()
+    assert "MESH_HEALTH_HOST=0.0.0.0" in dockerfile and "MESH_HEALTH_PORT=8090" in dockerfile
+    assert 'CMD ["python", "/app/healthy.py"]' in dockerfile
+    for service in SERVICES:
+        assert services[service]["healthcheck"]["test"] == ["CMD", "python", "/app/healthy.py"]
+    assert "containerPort: 8090" in (ROOT / "docs/deploy.md").read_text()
+
+
 def test_the_build_is_sent_nothing_but_what_it_copies() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]

@@ -9,9 +9,9 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names", "plain_json"},
+    {"errors", "clock", "names", "plain_json", "redis_url"},
     {"settings", "keys"},
-    {"logs", "lua", "embedded"},
+    {"logs", "lua", "embedded", "health"},
     {"redisio"},
     {"running", "events", "api_keys"},
     {"subscriptions", "notifications", "schedules"},
@@ -26,8 +26,9 @@ RANKS: list[set[str]] = [
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
-    *("errors", "clock", "names", "plain_json", "keys"),
-    *("events.validation", "events.envelope", "events.encoded", "subscriptions.manifest"),
+    *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
+    *("events.validation", "events.envelope", "events.encoded"),
+    *("subscriptions.manifest", "subscriptions.matching"),
     *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
     "services.dispatcher.planning",
     "services.report_worker.aggregating",

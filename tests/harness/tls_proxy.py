@@ -44,8 +44,8 @@ class TlsProxy:
         try:
             await asyncio.gather(_pass_on(reader, back_writer), _pass_on(back_reader, writer))
         finally:
-            back_writer.close()
-            writer.close()
+            back_writer.transport.abort()
+            writer.transport.abort()  # a goodbye over TLS would wait for the other side's
 
     def __enter__(self) -> TlsProxy:
         self._thread.start()

@@ -111,3 +111,22 @@ async def test_a_subscription_without_a_breaker_is_never_paused(ask):
         assert (await ask.run("probe.unbreakable")).state == "failed"
 
     assert await read_paused(ask.redis, ask.mesh.keys) == {}
+
+
+async def test_events_that_are_refused_pause_nothing_however_many_come_in_a_row(ask):
+    for event_type, data in [("probe.rejected", {}), ("probe.typed", {"n": "many"})]:
+        ids = [await ask.publish(event_type, data) for _ in range(12)]
+        assert set(await settled(ask, ids, "failed")) == {"failed"}
+
+    assert await read_paused(ask.redis, ask.mesh.keys) == {}
+    assert await ask.redis.hkeys(ask.mesh.keys.failures()) == []
+
+
+async def test_refused_events_among_failures_do_not_end_the_row(ask):
+    for _ in range(4):
+        await ask.run("probe.failing_or_refusing", {"refuse": False})
+        await ask.run("probe.failing_or_refusing", {"refuse": True})
+    assert await read_paused(ask.redis, ask.mesh.keys) == {}
+    await ask.run("probe.failing_or_refusing", {"refuse": False})
+
+    assert list(await read_paused(ask.redis, ask.mesh.keys)) == ["probe.failing_or_refusing"]

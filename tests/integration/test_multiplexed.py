@@ -45,12 +45,10 @@ async def test_all_share_one_connection(calls, mesh_redis, mesh_keys, mesh_setti
     assert len(after - before) == 1
 
 
-async def test_a_call_that_fails_fails_alone(calls, mesh_redis, mesh_keys, mesh_settings):
-    await mesh_redis.set(mesh_keys.event("1"), "not a hash")
-
-    answers = await asyncio.gather(
-        *(calls.run(publishing(mesh_keys, mesh_settings, n)) for n in range(3)), return_exceptions=True
-    )
+async def test_a_call_that_fails_fails_alone(calls, mesh_keys, mesh_settings):
+    asked = [publishing(mesh_keys, mesh_settings, n) for n in range(3)]
+    asked[1] = asked[1]._replace(args=["no number", *asked[1].args[1:2], "none", *asked[1].args[3:]])
+    answers = await asyncio.gather(*map(calls.run, asked), return_exceptions=True)
 
     assert isinstance(answers[1], ResponseError)
     assert [answers[n][0].id for n in (0, 2)] == ["0", "2"]

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from streammesh.events.envelope import Event
 from streammesh.redisio.heartbeat import alive
-from streammesh.subscriptions.manifest import Manifest, Subscription, check, fits
+from streammesh.subscriptions.manifest import Manifest, Subscription, check
+from streammesh.subscriptions.matching import fits
 from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from pydantic import BaseModel
-from streammesh import Context, Event, Reject, Retry, Service
+from streammesh import Context, Event, Fail, Reject, Retry, Service
 
 from tests.probe.record import is_on, record
 
@@ -140,6 +140,12 @@ async def switched(ctx: Context) -> str:
     if not is_on(str(ctx.event.subject)):
         raise RuntimeError(f"{ctx.event.subject} is off")
     return "on"
+
+
+@service.on("probe.failing_or_refusing", retries=3)
+async def failing_or_refusing(data: dict[str, Any]) -> None:
+    """Say at once that it is of no use, or that the event is at fault."""
+    raise Reject("a bad event") if data["refuse"] else Fail("the service is broken")
 
 
 @service.on("probe.unbreakable", retries=0, breaker=False)

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streammesh.errors import Reject, Retry
+from pydantic import BaseModel, ValidationError
+from streammesh.errors import Fail, Reject, Retry
 from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.verdict import MAX_LOST, GiveUp, TryAgain, after_error, lost_too_often
 
@@ -25,6 +26,29 @@ def test_a_rejection_is_given_up_at_once_with_its_words():
 
     assert isinstance(decision, GiveUp)
     assert decision.failure.reason == "negative total"
+
+
+def test_only_what_is_the_inputs_fault_is_a_refusal():
+    class Numbered(BaseModel):
+        n: int
+
+    with pytest.raises(ValidationError) as invalid:
+        Numbered(n="many")
+
+    def refused(error):
+        return after_error(error, 4, POLICY, 0.5).failure.refused
+
+    assert refused(Reject("a bad address")) and refused(invalid.value)
+    assert (
+        not refused(Fail("our key expired")) and not refused(ValueError("no")) and not refused(Retry(after=1))
+    )
+
+
+def test_a_failure_that_no_retry_mends_is_given_up_at_once():
+    decision = after_error(Fail("our key expired"), 1, POLICY, 0.5)
+
+    assert isinstance(decision, GiveUp)
+    assert decision.failure.reason == "our key expired"
 
 
 def test_words_that_no_json_can_hold_are_written_out():

@@ -35,7 +35,7 @@ odd = st.sampled_from(
             "x" * 1025,
             "1.0",
         ),
-        *("order.placed", "order.placed\n", "order", "Order.Placed", "order." + "x" * 130),
+        *("order.placed", "order.placed\n", "order", "Order.Placed", "é:*?", "order." + "x" * 251),
         *(
             "2026-11-22T06:00:00Z",
             "2026-11-22t06:00:00.5+01:00",
@@ -117,13 +117,13 @@ def test_events_of_a_batch_without_a_time_are_given_one():
 
 def test_every_wrong_event_of_a_batch_is_named_and_none_is_taken():
     with pytest.raises(InvalidEvent) as refused:
-        encoded.from_batch([dict(GOOD), {**GOOD, "type": "x"}, 7])
+        encoded.from_batch([dict(GOOD), {**GOOD, "type": "x\n"}, 7])
 
     assert pointers(refused) == ["/1/type", "/2"]
 
 
-@pytest.mark.parametrize("raw", [[], {}, None, [dict(GOOD) for _ in range(1001)]])
-def test_a_batch_has_one_to_a_thousand_events(raw):
+@pytest.mark.parametrize("raw", [{}, None, [dict(GOOD) for _ in range(1001)]])
+def test_a_batch_is_a_list_of_at_most_a_thousand_events(raw):
     with pytest.raises(InvalidEvent):
         encoded.from_batch(raw)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from streammesh.errors import InvalidManifest
 from streammesh.events import envelope
-from streammesh.subscriptions.manifest import Manifest, Routes, Subscription, check, fits, plan
+from streammesh.service import Service
+from streammesh.subscriptions.manifest import Manifest, Routes, Subscription, check, plan
+from streammesh.subscriptions.matching import fits
 
 EVENT = envelope.make(
     "order.line.added",
@@ -68,6 +72,122 @@ def test_filters_that_do_not_fit(where):
     assert not fits(EVENT, where)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        None,
+        5,
+        ["data.x"],
+        {"": 1},
+        {"data..x": 1},
+        {5: 1},
+        {"subject": {"prefix": ("user/", "customer/")}},
+        {"subject": {"prefix": 5}},
+        {"subject": {"not": {"prefix": ["user/"]}}},
+        {"subject": {"not": {"like": "x"}}},
+        {"subject": {"not": {"not": {"not": {"not": {"not": "x"}}}}}},
+        {"subject": {"exists": "yes"}},
+        {"data.total": {">": None}},
+        {"data.total": {">": [1]}},
+        {"data.total": {"<": float("nan")}},
+        {"data.total": {"<": True}},
+        {"data.total": 2**70},
+        {"data.total": float("inf")},
+        {"data.x": [{"prefix": "a"}]},
+        {"data.x": [["a"]]},
+        {"data.x": "\ud800"},
+        {"data.x": object()},
+        {"data.x": {}},
+        {"data.x": list(range(65))},
+        {f"data.x{n}": n for n in range(65)},
+    ],
+)
+def test_a_filter_that_cannot_be_asked_is_refused_where_it_is_written(where):
+    with pytest.raises(InvalidManifest):
+        check(Manifest("audit", subscriptions=(wants("order.*", where=where),)))
+
+
+def test_the_words_say_what_to_write_instead():
+    with pytest.raises(
+        InvalidManifest, match=r"where\['subject'\]: prefix takes one text, not a list; for any of"
+    ):
+        Service("audit").on("order.*", where={"subject": {"prefix": ("user/", "customer/")}})(_handler)
+
+
+async def _handler() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retries": "3"},
+        {"retries": -1},
+        {"retries": True},
+        {"timeout": "30s"},
+        {"timeout": -1.0},
+        {"timeout": float("nan")},
+        {"expires": 0.0},
+        {"keep": {}},
+        {"priority": "high"},
+        {"priority": 10},
+    ],
+)
+def test_options_of_the_wrong_kind_are_refused(options):
+    with pytest.raises(InvalidManifest):
+        check(Manifest("audit", subscriptions=(wants("order.*", **options),)))
+
+
+GOOD_ONE = {"service": "audit", "task": "audit.record", "type": "order.placed"}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"where": None},
+        {"where": {"subject": {"prefix": ["user/"]}}},
+        {"type": 5},
+        {"type": None},
+        {"task": ["audit.record"]},
+        {"service": {}},
+        {"timeout": "soon"},
+        {"priority": 10**30},
+    ],
+)
+def test_a_broken_stored_manifest_is_an_invalid_manifest_and_nothing_else(stored):
+    raw = json.dumps({"service": "audit", "subscriptions": [GOOD_ONE | stored]}).encode()
+
+    with pytest.raises(InvalidManifest):
+        Manifest.from_json(raw)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xff", b"[]", b"null", b'{"service":"audit","subscriptions":[7]}', b"[" * 3000]
+)
+def test_what_is_no_manifest_at_all_is_an_invalid_manifest(raw):
+    with pytest.raises(InvalidManifest):
+        Manifest.from_json(raw)
+
+
+def test_a_filter_that_raises_all_the_same_does_not_fit_and_the_others_are_asked():
+    class Raising(dict):
+        def items(self):
+            raise RuntimeError("who would have thought")
+
+    broken = Subscription("mail", "mail.send", "order.line.added", Raising({"subject": "x"}))
+    manifests = [
+        Manifest("mail", subscriptions=(broken,)),
+        Manifest("audit", subscriptions=(wants("order.*"),)),
+    ]
+
+    assert [d.subscription.task for d in Routes(manifests).plan(EVENT)] == ["audit.record"]
+    assert [d.subscription.task for d in plan(EVENT, [broken, wants("*")])] == ["audit.record"]
+
+
+def test_a_digit_that_is_no_number_leads_nowhere():
+    assert not fits(EVENT, {"data.lines.²": {"exists": True}})
+
+
 def test_the_same_delivery_is_the_same_task_everywhere_and_for_ever():
     event = envelope.make("order.placed", {}, source="shop", id="1")
 
@@ -95,7 +215,7 @@ def test_routes_answer_as_the_plain_plan_does():
         Manifest("audit", subscriptions=(Subscription("audit", "billing.charge", "order.*"),)),
         Manifest("audit", subscriptions=(Subscription("billing", "audit.record", "order.*"),)),
         Manifest("audit", subscriptions=(wants("order.*"), wants("user.*"))),
-        Manifest("audit", subscriptions=(wants("Order"),)),
+        Manifest("audit", subscriptions=(wants("or\nder"),)),
         Manifest("audit", subscriptions=(wants("order.*", where={"data.x": {"like": 1}}),)),
     ],
 )

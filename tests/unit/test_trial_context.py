@@ -28,7 +28,7 @@ def test_what_is_published_carries_its_cause_and_is_checked_at_once():
     ctx = TrialContext("order.placed", service="audit_worker", subject="order/1")
     ctx.publish("order.recorded", {"n": 1}, priority=3)
     with pytest.raises(InvalidEvent):
-        ctx.publish("Not A Type", {})
+        ctx.publish("no\ntype", {})
 
     [event] = ctx.follow_ups
     assert (event.type, event.source, event.subject) == ("order.recorded", "audit_worker", "order/1")

@@ -13,6 +13,7 @@ from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
 from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, Replaying
 from streammesh.dead_letters.letters import parse_place, place_text
+from streammesh.names import TYPE_LENGTH
 
 from services.api import problems, request_body
 from services.api.auth import Caller
@@ -58,7 +59,9 @@ async def dead_letters(
     key: Caller,
     service: Annotated[str | None, _Word] = None,
     task: Annotated[str | None, Query(max_length=256, description="Glob over the handler's name.")] = None,
-    type: Annotated[str | None, Query(max_length=128, description="Glob over the event's type.")] = None,
+    type: Annotated[
+        str | None, Query(max_length=TYPE_LENGTH, description="Glob over the event's type.")
+    ] = None,
     kind: Annotated[str | None, Query(max_length=256, description="Class of the error.")] = None,
     reason: Annotated[str | None, Query(max_length=256, description="Part of the reason.")] = None,
     since: AwareDatetime | None = None,

@@ -9,6 +9,7 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
+from streammesh.names import TYPE_LENGTH
 from streammesh.subscriptions.registry import read_manifests
 
 from services.api.auth import Caller
@@ -90,7 +91,7 @@ async def recent(
     request: Request,
     key: Caller,
     type: Annotated[
-        str, Query(description="Type or glob.", pattern=r"^[a-z0-9._*?-]{1,128}$", examples=["order.*"])
+        str, Query(description="Type or glob.", min_length=1, max_length=TYPE_LENGTH, examples=["order.*"])
     ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
@@ -127,7 +128,7 @@ async def event_state(
 ) -> Response:
     """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
     wiring = wiring_of(request)
-    row = await find_row(wiring, event_id, source)
+    row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     async with wiring.reading():

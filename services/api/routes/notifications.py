@@ -11,6 +11,7 @@ from starlette.responses import Response
 from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
@@ -85,7 +86,8 @@ async def notifications(
         str | None,
         Query(
             description="Glob over the notification's type (`task.*`) or the event's (`order.*`).",
-            pattern=r"^[a-z0-9._*?-]{1,128}$",
+            min_length=1,
+            max_length=TYPE_LENGTH,
         ),
     ] = None,
     service: Annotated[str | None, Word] = None,
@@ -126,14 +128,14 @@ async def of_event(
     if whole_id(request, event_id, "/notifications") is None:
         return await events.event_state(request, key, f"{event_id}/notifications", source)
     wiring = wiring_of(request)
-    row = await find_row(wiring, event_id, source)
+    row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
     try:
         await _attach(wiring.hub, follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
-        row = await find_row(wiring, row.id, row.source)
+        row = await find_row(wiring, key, row.id, row.source)
         async with wiring.reading():
             past = await wiring.log.history(row.id, row.source, begin or "0-0")
         if not past.whole or not past.notes:
@@ -204,7 +206,7 @@ class OneEvent:
     async def _missed(self) -> bytes | None:
         """What became of the event, where it ended in a moment of which nothing is kept; None where it has not."""
         try:
-            self.row = await find_row(self.wiring, self.row.id, self.row.source)
+            self.row = await find_row(self.wiring, self.follower.key, self.row.id, self.row.source)
             if not self.row.completed:
                 return None
             self.tasks = await _tasks(self.wiring, self.row)

@@ -16,6 +16,7 @@ from streammesh.tasks.records import EventRow, TaskRow
 from services.api import ranges, request_body
 from services.api.auth import Caller, must_publish
 from services.api.documents import event_links
+from services.api.lookup import LOOKED_AT
 from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
 from services.api.problems import Problem
 from services.api.publishing import accepted, plain_id
@@ -198,7 +199,7 @@ def _must_read(key: ApiKey, report_id: str) -> None:
 async def _asked_for(wiring: Wiring, report_id: str) -> tuple[EventRow, list[TaskRow]]:
     """The event that asked for a report, which has its id. Raises Problem (404)."""
     async with wiring.reading():
-        for row in await wiring.rows.events(report_id):
+        for row in (await wiring.rows.events(report_id))[:LOOKED_AT]:
             tasks = await wiring.rows.tasks(row.task_ids)
             event = await wiring.rows.envelope(row)
             types = {str(task.event.get("type")) for task in tasks} | ({event.type} if event else set())

@@ -87,7 +87,7 @@ async def test_a_batch_is_stored_in_its_order(api, mesh_redis, mesh_keys):
 
 
 async def test_one_bad_event_refuses_the_whole_batch(api, mesh_redis, mesh_keys):
-    batch = [ENVELOPE, {**ENVELOPE, "id": "two", "type": "Not A Type"}, {**ENVELOPE, "id": ""}]
+    batch = [ENVELOPE, {**ENVELOPE, "id": "two", "type": "no\ntype"}, {**ENVELOPE, "id": ""}]
 
     answer = await api.post("/v1/events", content=json.dumps(batch), headers={"content-type": BATCH})
 
@@ -188,16 +188,16 @@ def nested(depth: int) -> bytes:
         (b"\x00", JSON, 400, "malformed-body"),
         (b'{"type":"a.b\x00"}', JSON, 400, "malformed-body"),
         (b'{"type":"a.b","data":"\xff\xfe"}', JSON, 400, "malformed-body"),
-        (b'{"type":"a.b","data":NaN}', JSON, 400, "malformed-body"),
-        (nested(1_000), JSON, 400, "malformed-body"),
-        (nested(65), JSON, 400, "malformed-body"),
+        (b'{"type":"a.b","data":NaN}', JSON, 422, "invalid-event"),
+        (b'{"type":"a.b","data":"\\ud800"}', JSON, 422, "invalid-event"),
+        (nested(65), JSON, 422, "invalid-event"),
+        (nested(1_000), JSON, 422, "invalid-event"),
         (b'{"type":"a.b\\u0000"}', JSON, 422, "invalid-event"),
         (b"{}", JSON, 422, "invalid-event"),
         (b"[]", JSON, 422, "invalid-event"),
         (b'"a"', JSON, 422, "invalid-event"),
         (b"null", JSON, 422, "invalid-event"),
         (b'{"type":1}', JSON, 422, "invalid-event"),
-        (b'{"type":"a.b","id":null}', JSON, 422, "invalid-event"),
         (b'{"type":"a.b","source":"a b"}', JSON, 422, "invalid-event"),
         (b'{"type":"a.b","time":"yesterday"}', JSON, 422, "invalid-event"),
         (b'{"type":"a.b","deliverat":7}', JSON, 422, "invalid-event"),
@@ -205,7 +205,6 @@ def nested(depth: int) -> bytes:
         (b'{"type":"a.b","A":"1"}', JSON, 422, "invalid-event"),
         (b'{"type":"a.b","data":1,"data_base64":"AA=="}', JSON, 422, "invalid-event"),
         (b'{"type":"a.b"}', {"content-type": STRUCTURED}, 422, "invalid-event"),
-        (b"[]", {"content-type": BATCH}, 422, "invalid-event"),
         (b"{}", {"content-type": BATCH}, 422, "invalid-event"),
         (b"[1]", {"content-type": BATCH}, 422, "invalid-event"),
         (b"[" + b"{}," * 1_000 + b"{}]", {"content-type": BATCH}, 422, "invalid-event"),

@@ -216,7 +216,7 @@ class TestRecent:
             {"limit": 0},
             {"limit": 201},
             {"limit": "x"},
-            {"type": "A B"},
+            {"type": "x" * 257},
             {"since": "yesterday"},
             {"since": "2026-01-01T00:00:00"},
             {"cursor": "x"},

@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 from streammesh import Context, Event, Reject
-from streammesh.subscriptions.manifest import fits
+from streammesh.subscriptions.matching import fits
 
 from services.email_worker.handlers import (
     ReportGenerated,

@@ -145,7 +145,7 @@ def test_requests_become_reports_or_say_why_not(mesh: Mesh, folder: Path) -> Non
         next(data["error"]["reason"] for kind, data in told[event] if kind == "task.failed")
         for event in (broken, slip)
     ]
-    assert reasons[0] == "line 3 has 1 fields, the header has 2"
+    assert reasons[0] == "line 3 has 1 fields, the header has 2: column 2 ('b') is missing"
     assert "did you mean 'aggregate'?" in reasons[1]
     assert not [kind for event in (broken, slip) for kind, _ in told[event] if kind == "task.retrying"]
 

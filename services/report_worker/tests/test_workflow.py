@@ -13,9 +13,9 @@ from pypdf import PdfReader
 
 from services.report_worker import workflow
 from services.report_worker.operations import EventSeen, TaskSeen
-from services.report_worker.reading import SourceError
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
+from services.report_worker.source_table import SourceError
 from services.report_worker.storing import Store
 from services.report_worker.workflow import Origin, WorkLost
 
@@ -118,6 +118,19 @@ def test_every_way_to_aggregate_and_to_chart_makes_a_report(
 ) -> None:
     object.__setattr__(settings, "max_groups", 2000)  # 1,400 days
     assert run(**{**DEMO, **changes})["pages"] >= 1
+
+
+@pytest.mark.parametrize("every", [None, "day"])
+def test_a_standard_deviation_of_single_rows_is_a_report_that_says_there_is_none(
+    run: Run, store: Store, every: str | None
+) -> None:
+    csv = "day,n\n2026-01-01,1\n2026-01-02,2\n"
+    run(csv=csv, group_by="day", measure="n", aggregate="stddev", every=every)
+    text = text_of(store, "event-1")
+    assert f"No {every or 'group'} has two numbers, so none has a standard deviation." in text
+    assert "Over all of them the standard deviation of n is 0.7" in text
+    run(csv="day,n\nx,1\n", group_by="day", measure="n", aggregate="stddev", report_id="one")
+    assert "The data has 1 row in 1 group." in text_of(store, "one")
 
 
 def test_the_chunks_make_no_difference(store: Store, settings: ReportSettings, origin: Origin) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streammesh.keys import PRIORITY, Keys
-from streammesh.redisio.client import parse_sentinel_url, tls_options
+from streammesh.redisio.client import tls_options
 from streammesh.redisio.pools import broker_url
 from streammesh.settings import MeshSettings
 
@@ -26,7 +26,7 @@ def stream_broker(settings: MeshSettings) -> dict[str, Any]:
 
 def broker_options(settings: MeshSettings) -> dict[str, Any]:
     """Options of the stream transport."""
-    options: dict[str, Any] = {
+    return {
         "namespace": settings.namespace,
         "lease_seconds": settings.lease.total_seconds(),
         "dead_letters_kept": settings.dead_letters_kept,
@@ -36,10 +36,6 @@ def broker_options(settings: MeshSettings) -> dict[str, Any]:
         "health_check_interval": 5,
         "client_name": "streammesh-broker",
     }
-    if "sentinel" in settings.redis_url.split("://")[0]:
-        where = parse_sentinel_url(settings.redis_url)
-        options["master_name"] = where.service
-    return options
 
 
 def other_broker(settings: MeshSettings) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
-import orjson
 import typer
 
+from streammesh import plain_json
 from streammesh.cli.address import NoAddress, find_address
 from streammesh.cli.settings import ClientSettings
 from streammesh.errors import MeshError, MeshUnavailable
@@ -46,7 +47,7 @@ def ask(url: str | None, key: str | None, work: Callable[[MeshClient], Awaitable
         fail(error, UNREACHABLE)
     except MeshError as error:
         fail(error, REFUSED)
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+    except (JSONDecodeError, KeyError, TypeError) as error:
         fail(f"what answers there is not a mesh's API ({type(error).__name__})", REFUSED)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -60,4 +61,4 @@ def fail(why: object, code: int) -> NoReturn:
 
 def print_json(value: Any) -> None:
     """One document, on one line, at once."""
-    typer.echo(orjson.dumps(value).decode())
+    typer.echo(plain_json.dumps(value).decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -95,6 +96,7 @@ def _look_at_service(found: Checked, root: Path) -> None:
 
 def _import(found: Checked, root: Path) -> Service | None:
     from streammesh.service import Service
+    from streammesh.subscriptions.declaration import InvalidHandler
 
     sys.path.insert(0, str(root))
     try:
@@ -102,8 +104,12 @@ def _import(found: Checked, root: Path) -> Service | None:
     except SystemExit:
         found.problems.append("handlers.py reads its settings when it is imported; read them at first use")
         return None
+    except InvalidHandler as error:
+        found.problems.append(str(error))  # it begins with its file and line
+        return None
     except Exception as error:  # whatever a team's module may raise
-        found.problems.append(f"handlers.py: {type(error).__name__}: {error}")
+        where = _last_line_in(error, root / "services" / found.service)
+        found.problems.append(f"{where}: {type(error).__name__}: {error}")
         return None
     finally:
         sys.path.remove(str(root))
@@ -112,6 +118,16 @@ def _import(found: Checked, root: Path) -> Service | None:
         found.problems.append(f'handlers.py: there is no `service = Service("{found.service}")`')
         return None
     return service
+
+
+def _last_line_in(error: Exception, home: Path) -> str:
+    """Return the team's own line that an error came from, as `handlers.py:12`."""
+    lines = [
+        f"{Path(frame.filename).relative_to(home)}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(home)
+    ]
+    return lines[-1] if lines else "handlers.py"
 
 
 def _foreign_imports(home: Path) -> Iterator[str]:

@@ -9,16 +9,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
+from streammesh import plain_json
 from streammesh.cli.asking import NOT_SUCCEEDED, WRONG_USE, Json, Key, Url, ask, fail, print_json
 from streammesh.cli.showing import console, note_line, plain
 
 if TYPE_CHECKING:
     from streammesh.client import MeshClient
 
-_ATTRIBUTE = re.compile(r"([a-z0-9]{1,20})=(.*)", re.DOTALL)
+_ATTRIBUTE = re.compile(r"([a-z0-9]{1,64})=(.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?\d{1,9}")
 OWN_OPTION = {"id", "type", "source", "subject", "data", "specversion"}
 
@@ -84,8 +84,8 @@ def _data(text: str | None) -> Any:
         return None
     try:
         if text == "-":
-            return orjson.loads(sys.stdin.buffer.read())
-        return orjson.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text.encode())
+            return plain_json.loads(sys.stdin.buffer.read())
+        return plain_json.loads(Path(text[1:]).read_bytes() if text.startswith("@") else text.encode())
     except OSError as error:
         fail(f"{text[1:]}: {error.strerror}", WRONG_USE)
     except ValueError as error:

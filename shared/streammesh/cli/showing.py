@@ -6,9 +6,10 @@ import sys
 from datetime import datetime
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.text import Text
+
+from streammesh import plain_json
 
 COLOURS = {
     "succeeded": "green",
@@ -60,7 +61,7 @@ def said(data: dict[str, Any]) -> str:
 
 def short(value: Any) -> str:
     """A JSON value on one line, cut where it is long."""
-    text = plain(orjson.dumps(value, default=str).decode())
+    text = plain(plain_json.dumps(value).decode())
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 

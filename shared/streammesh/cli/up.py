@@ -106,6 +106,8 @@ async def _supervise(
 def _programs(root: Path, place: Place) -> list[Program]:
     env = {
         "MESH_REDIS_URL": place.redis_url,
+        "MESH_HEALTH_HOST": "127.0.0.1",
+        "MESH_HEALTH_PORT": "0",  # several processes here: each takes a free one
         "API_HOST": "127.0.0.1",
         "API_PORT": place.api_url.rpartition(":")[2],
         "API_DEV_KEY_FILE": place.key_file,
@@ -135,7 +137,7 @@ async def _is_ready(place: Place, settings: MeshSettings, workers: list[str]) ->
                 try:
                     async with session.get(f"{place.api_url}/readyz") as answer:
                         if answer.status == 200 and all(
-                            [await alive(client, keys, name) for name in workers]
+                            [await alive(client, keys, name) for name in ("dispatcher", *workers)]
                         ):
                             return
                 except (aiohttp.ClientError, RedisError):

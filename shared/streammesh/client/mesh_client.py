@@ -12,10 +12,9 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import aiohttp
-import orjson
 from yarl import URL
 
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.client.sse import SseParser, events
 from streammesh.errors import MeshError, MeshUnavailable
 
@@ -106,16 +105,20 @@ class MeshClient:
         **extensions: str | int | bool,
     ) -> Sent:
         """Publish one event; returns when the mesh has it for good."""
-        body = {"id": id or names.new_id(), "type": event_type, "data": data, **extensions}
+        body = {"id": id or names.new_id(), "type": event_type, **extensions}
+        if data is not None:
+            body["data"] = data
         if subject is not None:
             body["subject"] = subject
         if self._source is not None:
             body["source"] = self._source
-        return _sent(await self._post("/v1/events", orjson.dumps(body), "application/json"))
+        return _sent(await self._post("/v1/events", plain_json.dumps_plain(body), "application/json"))
 
     async def publish_batch(self, batch: Sequence[Mapping[str, Any]]) -> list[Sent]:
         """Publish up to 1,000 events in the JSON event format, all or none."""
-        answer = await self._post("/v1/events", orjson.dumps(batch), "application/cloudevents-batch+json")
+        answer = await self._post(
+            "/v1/events", plain_json.dumps_plain(batch), "application/cloudevents-batch+json"
+        )
         return [_sent(item) for item in answer["events"]]
 
     async def event(self, event_id: str, *, source: str | None = None) -> dict[str, Any]:
@@ -132,7 +135,9 @@ class MeshClient:
 
     async def post(self, path: str, body: Any = None) -> dict[str, Any]:
         """Tell the API what has no method here. It may be sent more than once, as a publish is."""
-        return await self._post(path, orjson.dumps({} if body is None else body), "application/json")
+        return await self._post(
+            path, plain_json.dumps_plain({} if body is None else body), "application/json"
+        )
 
     async def ping(self) -> None:
         """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
@@ -166,7 +171,7 @@ class MeshClient:
                             wait = 0.05
                             if item.event == "closed":  # by the server, which says why; come back
                                 break
-                            yield _note(orjson.loads(item.data), item.event)
+                            yield _note(plain_json.loads(item.data), item.event)
                             if event and item.event in ("event.completed", "event.unrouted"):
                                 return
             except (aiohttp.ClientError, TimeoutError, OSError):
@@ -201,7 +206,7 @@ class MeshClient:
                 ) as answer:
                     if answer.status != 503 or tries == PUBLISH_TRIES:
                         await _refuse(answer)
-                        return orjson.loads(await answer.read())  # type: ignore[no-any-return]
+                        return plain_json.loads(await answer.read())  # type: ignore[no-any-return]
                     wait = float(answer.headers.get("Retry-After", wait))
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
                 if tries == PUBLISH_TRIES:
@@ -214,7 +219,7 @@ class MeshClient:
         try:
             async with self._open.get(URL(self._url + path, encoded=True), params=query) as answer:
                 await _refuse(answer)
-                return orjson.loads(await answer.read())  # type: ignore[no-any-return]
+                return plain_json.loads(await answer.read())  # type: ignore[no-any-return]
         except aiohttp.ClientConnectionError as error:
             raise MeshUnavailable(f"{self._url} cannot be reached: {error}") from error
 
@@ -223,8 +228,8 @@ async def _refuse(answer: aiohttp.ClientResponse) -> None:
     if answer.status < 400:
         return
     try:
-        problem = orjson.loads(await answer.read())
-    except orjson.JSONDecodeError:
+        problem = plain_json.loads(await answer.read())
+    except ValueError:
         problem = {"title": answer.reason}
     if answer.status == 503:
         raise MeshUnavailable(str(problem.get("detail", "the mesh is not available")))

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import redis.asyncio
 
-from streammesh import lua
+from streammesh import lua, plain_json
 from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, Place, parse
 from streammesh.keys import Keys
+from streammesh.redisio.turns import Turns
 
 CHUNK = 200  # letters read in one round trip
 MOST_LOOKED_AT = 5_000  # letters of one service that one page looks through for those that fit
@@ -137,7 +137,7 @@ class DeadLetters:
         highest = [ms for ms in (wanted.until_ms, before and before[0]) if ms is not None]
         high = str(min(highest)) if highest else "+inf"
         ends = (high, low) if newest_first else (low, high)
-        offset = 0
+        offset, turns = 0, Turns()
         while True:
             found = await self.client.zrange(
                 *(self.keys.dead_index(service), *ends),
@@ -157,6 +157,7 @@ class DeadLetters:
             ids = [letter_id.decode() for letter_id, _ in found]
             stored = await self.client.hmget(self.keys.dead(service), ids)
             for (_, score), letter_id, raw in zip(found, ids, stored, strict=True):
+                await turns.give()
                 if raw and (before is None or (int(score), letter_id, service) < before):
                     yield parse(service, letter_id, int(score), raw)
 
@@ -176,7 +177,7 @@ class DeadLetters:
 def _content(letter: DeadLetter, h: bytes | None, b: bytes | None, e: bytes | None) -> dict[str, Any]:
     try:
         if letter.form == "task":
-            return {"envelope": orjson.loads(b)[0][0] if b else orjson.loads(e) if e else None}
+            return {"envelope": plain_json.loads(b)[0][0] if b else plain_json.loads(e) if e else None}
     except (ValueError, LookupError, TypeError):
         pass
     raw = {"h": h, "b": b, "e": e}

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-import orjson
-
+from streammesh import plain_json
 from streammesh.clock import rfc3339
 from streammesh.errors import FieldError, InvalidEvent
 from streammesh.events import envelope
@@ -44,12 +43,12 @@ def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Se
 
 
 def from_batch(raw: Any) -> list[Sealed]:
-    """The JSON batch format: 1 to 1,000 events, all or none; `raw` is the caller's no more.
+    """The JSON batch format: at most 1,000 events, all or none; `raw` is the caller's no more.
 
     Raises InvalidEvent with pointers into the list.
     """
-    if not isinstance(raw, list) or not raw:
-        raise InvalidEvent([FieldError("", "should be a JSON array of events, with at least one")])
+    if not isinstance(raw, list):
+        raise InvalidEvent([FieldError("", "should be a JSON array of events")])
     if len(raw) > envelope.MAX_BATCH:
         raise InvalidEvent(
             [FieldError("", f"has {len(raw):,} events where at most {envelope.MAX_BATCH:,} are allowed")]
@@ -77,6 +76,8 @@ def _at_a_glance(raw: dict[str, Any], now: str | None) -> Sealed | None:
         return None
     time = raw.pop("time", None) or now or rfc3339(datetime.now(UTC))
     # As `Event.digest` has it: all but the time, and there is no trace.
-    digest = blake2b(orjson.dumps(raw, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+    digest = blake2b(plain_json.dumps_plain(raw, sort_keys=True, finite=True), digest_size=8).hexdigest()
     raw["time"] = time
-    return Sealed(raw["id"], raw["source"], raw["type"], digest, None, orjson.dumps(raw))
+    return Sealed(
+        raw["id"], raw["source"], raw["type"], digest, None, plain_json.dumps_plain(raw, finite=True)
+    )

@@ -7,33 +7,38 @@ Distributed Tracing, Partitioning and Expiry Time extensions.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
 
-import orjson
-
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.clock import rfc3339, to_ms
-from streammesh.errors import EventTooLarge, FieldError, InvalidEvent
-from streammesh.events.validation import CORE, KNOWN, attribute_errors, deeper_than, is_base64, plainly_good
+from streammesh.errors import EventTooLarge, FieldError, InvalidEvent, MalformedJson
+from streammesh.events.validation import CORE, KNOWN, attribute_errors, is_base64, plainly_good
+from streammesh.plain_json import InexactJson, deeper_than
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 JSON = "application/json"
 MAX_BATCH = 1_000
-MAX_DEPTH = 64
+MAX_DEPTH = 64  # levels of an event's data
+IN_ENVELOPE, IN_BATCH = 1, 2  # levels that stand around the data
 DEFAULT_PRIORITY = 5
 
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _DIGITS = frozenset("0123456789")  # a header carries a priority as text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fact. Immutable; (`source`, `id`) is its identity. `data` is JSON, `data_base64` is opaque."""
+    """One fact. Immutable; (`source`, `id`) is its identity. `data` is JSON, `data_base64` is opaque.
+
+    `null_data`: the data is there, and it is `null`.
+    """
 
     id: str
     source: str
@@ -45,10 +50,11 @@ class Event:
     data: Any = None
     data_base64: str | None = None
     extensions: Mapping[str, str | int | bool] = field(default_factory=dict)
+    null_data: bool = False
 
     @property
     def domain(self) -> str:
-        """The first segment of the type; it names the stream."""
+        """The first word of the type; it names the stream."""
         return names.domain_of(self.type)
 
     @property
@@ -87,20 +93,26 @@ class Event:
         out.update(self.extensions)
         if self.data_base64 is not None:
             out["data_base64"] = self.data_base64
-        elif self.data is not None:
+        elif self.data is not None or self.null_data:
             out["data"] = self.data
         return out
 
     def to_json(self) -> bytes:
-        """The JSON event format, UTF-8."""
-        return orjson.dumps(self.to_dict())
+        """The JSON event format, UTF-8. Raises InvalidEvent for data that is not JSON, or nested too deep."""
+        try:
+            text = plain_json.dumps_plain(self.to_dict())
+        except TypeError as error:
+            raise InvalidEvent([FieldError("/data", str(error))]) from error
+        if plain_json.is_deeper(text, MAX_DEPTH + IN_ENVELOPE):
+            raise InvalidEvent([FieldError("/data", f"is nested deeper than {MAX_DEPTH} levels")])
+        return text
 
     def digest(self) -> str:
         """16 hex digits over what makes it the same fact: everything but the time and the trace."""
         facts = self.to_dict()
         for name in ("time", "traceparent", "tracestate"):
             facts.pop(name, None)
-        return blake2b(orjson.dumps(facts, option=orjson.OPT_SORT_KEYS), digest_size=8).hexdigest()
+        return blake2b(plain_json.dumps_plain(facts, sort_keys=True, finite=True), digest_size=8).hexdigest()
 
     def with_extensions(self, **more: str | int | bool) -> Event:
         """A copy with further extension attributes; those that it has already are kept."""
@@ -125,30 +137,38 @@ def make(
     now: datetime | None = None,
     extensions: Mapping[str, str | int | bool] | None = None,
 ) -> Event:
-    """An event made in Python. Raises InvalidEvent as the wire would."""
+    """An event made in Python; None is no data. Raises InvalidEvent as the wire would."""
     raw: dict[str, Any] = {
         "specversion": "1.0",
         "id": id or names.new_id(),
         "source": source,
         "type": event_type,
         "time": rfc3339(now or datetime.now(UTC)),
-        "data": data,
         **(extensions or {}),
     }
+    if data is not None:
+        raw["data"] = data
     if subject is not None:
         raw["subject"] = subject
     return from_dict(raw)
 
 
-def parse_json(body: bytes, limit: int) -> Any:
-    """JSON bytes as Python values. Raises EventTooLarge over `limit` bytes, InvalidEvent when it is not JSON."""
+def parse_json(body: bytes, limit: int, around: int = IN_ENVELOPE) -> Any:
+    """JSON bytes as Python values; `around` levels of it are not the data's.
+
+    Raises EventTooLarge over `limit` bytes, MalformedJson when it is not JSON, InvalidEvent when it is and
+    would not come out as it came in, or is nested too deep.
+    """
     if len(body) > limit:
         raise EventTooLarge(f"{len(body):,} bytes where at most {limit:,} are allowed")
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidEvent([FieldError("", f"is not valid JSON: {error}")]) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and deeper_than(value, MAX_DEPTH):
+        value = plain_json.loads(body)
+    except InexactJson as error:
+        raise InvalidEvent([FieldError("", str(error))]) from None
+    except ValueError as error:
+        raise MalformedJson([FieldError("", f"is not valid JSON: {error}")]) from None
+    most = MAX_DEPTH + around
+    if body.count(b"[") + body.count(b"{") > most and deeper_than(value, most):
         raise InvalidEvent([FieldError("", f"is nested deeper than {MAX_DEPTH} levels")])
     return value
 
@@ -168,29 +188,33 @@ def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Ev
         raise InvalidEvent([FieldError(at, "should be a JSON object with at least a `type`")])
     if "time" in raw and plainly_good(raw):
         return from_checked(raw)
-    raw = dict(raw)
+    null_data = "data" in raw and raw["data"] is None
+    raw = {
+        name: value for name, value in raw.items() if value is not None
+    }  # of an attribute null means: not set
     if defaults:
         raw.setdefault("specversion", "1.0")
         raw.setdefault("id", names.new_id())
         raw.setdefault("source", defaults.source)
-    if raw.get("time") is None:
+    if "time" not in raw:
         raw["time"] = rfc3339(defaults.now if defaults else datetime.now(UTC))
     data, encoded = raw.pop("data", None), raw.pop("data_base64", None)
     good = plainly_good(raw)
     errors = [] if good else [FieldError(f"{at}/{name}", detail) for name, detail in attribute_errors(raw)]
     if encoded is not None:
-        if data is not None:
+        if data is not None or null_data:
             errors.append(FieldError(f"{at}/data_base64", "cannot stand beside `data`"))
         elif not is_base64(encoded):
             errors.append(FieldError(f"{at}/data_base64", "should be base64 text"))
     if errors:
         raise InvalidEvent(errors)
-    extensions = {name: value for name, value in raw.items() if name not in CORE and value is not None}
+    extensions = {name: value for name, value in raw.items() if name not in CORE}
     return Event(
         **{name: raw.get(name) for name in CORE if name != "specversion"},
         data=data,
         data_base64=encoded,
         extensions=extensions,
+        null_data=null_data,
     )
 
 
@@ -213,38 +237,52 @@ def from_checked(raw: dict[str, Any]) -> Event:
             data=raw.get("data"),
             data_base64=raw.get("data_base64"),
             extensions={name: value for name, value in raw.items() if name not in KNOWN},
+            null_data="data" in raw and raw["data"] is None,
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InvalidEvent([FieldError("", f"is no envelope: {error!r}")]) from None
 
 
-def from_binary(headers: Mapping[str, str], body: bytes, limit: int) -> Event:
-    """HTTP binary content mode: attributes in `ce-*` headers (lower case here), data in the body.
+def from_binary(headers: Iterable[tuple[str, bytes]], body: bytes, limit: int) -> Event:
+    """HTTP binary content mode: attributes in `ce-*` headers (names in lower case here), data in the body.
 
+    JSON in UTF-8 becomes `data`; whatever else the body is becomes `data_base64`, its bytes untouched.
     Raises InvalidEvent and EventTooLarge.
     """
-    raw: dict[str, Any] = {
-        name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")
-    }
-    errors = [
-        FieldError(f"/{name}", "is no attribute; the body is the data")
-        for name in ("data", "data_base64")
-        if name in raw
-    ]
+    raw: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for header, value in headers:
+        name = "datacontenttype" if header == "content-type" else header.removeprefix("ce-")
+        try:
+            text = value.decode() if header == "content-type" else _header_text(value)
+        except UnicodeDecodeError:
+            errors.append(FieldError(f"/{name}", "is not UTF-8, or not UTF-8 percent-encoded"))
+            continue
+        if name in ("data", "data_base64"):
+            errors.append(FieldError(f"/{name}", "is no attribute; the body is the data"))
+        elif name in raw or header == "ce-datacontenttype":
+            errors.append(FieldError(f"/{name}", "is said twice, or belongs into `content-type`"))
+        elif text or header != "content-type":
+            raw[name] = text
     if errors:
         raise InvalidEvent(errors)
     if raw.get("priority", "") in _DIGITS:
         raw["priority"] = int(raw["priority"])
-    content_type = headers.get("content-type")
-    if content_type:
-        raw["datacontenttype"] = content_type
+    content_type = raw.get("datacontenttype")
     if len(body) > limit:
         raise EventTooLarge(f"{len(body):,} bytes where at most {limit:,} are allowed")
-    if body and is_json(content_type):
-        raw["data"] = parse_json(body, limit)
+    if body and is_json(content_type) and is_utf8(content_type):
+        raw["data"] = parse_json(body, limit, 0)
     elif body:
         raw["data_base64"] = base64.b64encode(body).decode()
     return from_dict(raw)
+
+
+def _header_text(value: bytes) -> str:
+    """An attribute from its header (HTTP binding, 3.1.3.2): quotes are taken off, then percents decoded."""
+    if len(value) >= 2 and value[:1] == value[-1:] == b'"':
+        value = _ESCAPED.sub(rb"\1", value[1:-1])
+    return unquote(value.decode(), errors="strict")
 
 
 def is_json(content_type: str | None) -> bool:
@@ -253,6 +291,15 @@ def is_json(content_type: str | None) -> bool:
         return True
     media = content_type.partition(";")[0].strip().lower()
     return media in (JSON, "text/json") or media.endswith("+json")
+
+
+def is_utf8(content_type: str | None) -> bool:
+    """Whether a media type names no charset, or one of which UTF-8 is the whole."""
+    for parameter in (content_type or "").lower().split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset":
+            return value.strip(' "') in ("utf-8", "utf8", "us-ascii")
+    return True
 
 
 def _ms(value: str | int | bool | None) -> int | None:

@@ -11,19 +11,23 @@ A script that takes several tasks decides about each of them on its own, and ans
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import redis.asyncio
-from redis.exceptions import NoScriptError
+import structlog
+from redis.exceptions import NoScriptError, ResponseError
 
+from streammesh import keys
 from streammesh.errors import MeshError
 
 T = TypeVar("T")
 Arg = str | bytes | int | float
+SET_ASIDE_MS = 7 * 86_400_000
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,22 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """The script `<name>.lua`, its includes filled in. Raises FileNotFoundError if there is none."""
-    text = _read(f"{name}.lua").encode()
+    text = _read(f"{name}.lua", set()).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
 
 
-def _read(file: str) -> str:
+def _read(file: str, seen: set[str]) -> str:
+    """The text of a script, each of its includes where it is named first."""
     lines = resources.files(__package__).joinpath(file).read_text("utf-8").splitlines()
-    return "\n".join(
-        _read(line.removeprefix("--#include ").strip()) if line.startswith("--#include ") else line
-        for line in lines
-    )
+    out = []
+    for line in lines:
+        included = line.removeprefix("--#include ").strip() if line.startswith("--#include ") else ""
+        if not included:
+            out.append(line)
+        elif included not in seen:
+            seen.add(included)
+            out.append(_read(included, seen))
+    return "\n".join(out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,8 +110,49 @@ class BlockingClient(Protocol):
         """The answer to one command. Raises redis-py's errors."""
 
 
+def is_wrong_type(error: BaseException) -> bool:
+    """Whether Redis says that something else lies under a key than should."""
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)[:200]
+
+
+def set_aside_call(names: Iterable[str]) -> Call[int]:
+    """`set_aside.lua`: move what has the wrong type out of the way; answers how many keys that were, and says so."""
+    known = [(name, kind) for name in dict.fromkeys(names) if (kind := keys.type_of(name))]
+
+    def parse(moved: list[list[bytes]]) -> int:
+        for key, was in moved:
+            name = key.decode("utf-8", "replace")
+            kept = keys.set_aside(name)
+            log.error("key.set_aside", key=name, was=was.decode(), should_be=keys.type_of(name), kept_as=kept)
+        return len(moved)
+
+    return Call(
+        script("set_aside"),
+        [part for name, _ in known for part in (name, keys.set_aside(name))],
+        [SET_ASIDE_MS, *(kind for _, kind in known)],
+        parse,
+    )
+
+
+def mend_call(call: Call[Any]) -> Call[int]:
+    """Sets aside what has the wrong type among the keys of a call that was refused for it."""
+    return set_aside_call([*(call.common.keys if call.common else ()), *call.keys])
+
+
 async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
-    """Make the call: one round trip, two when the server does not have the script yet."""
+    """Make the call: one round trip, two when the server does not have the script yet.
+
+    What has the wrong type among its keys is set aside, and the call is made again.
+    """
+    try:
+        return await _run(client, call)
+    except ResponseError as error:
+        if not is_wrong_type(error) or not await _run(client, mend_call(call)):
+            raise
+    return await _run(client, call)
+
+
+async def _run(client: redis.asyncio.Redis, call: Call[T]) -> T:
     try:
         answer = await client.execute_command(*call.eval())
     except NoScriptError:
@@ -111,6 +162,15 @@ async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
 
 def run_sync(client: BlockingClient, call: Call[T]) -> T:
     """As `run`, on a blocking client."""
+    try:
+        return _run_sync(client, call)
+    except ResponseError as error:
+        if not is_wrong_type(error) or not _run_sync(client, mend_call(call)):
+            raise
+    return _run_sync(client, call)
+
+
+def _run_sync(client: BlockingClient, call: Call[T]) -> T:
     try:
         answer = client.execute_command(*call.eval())
     except NoScriptError:
@@ -133,7 +193,19 @@ async def run_many(client: redis.asyncio.Redis, calls: Sequence[Call[Any]]) -> l
             pipeline.execute_command(*calls[i].eval(text=True))
         for i, answer in zip(missing, await pipeline.execute(raise_on_error=False), strict=True):
             answers[i] = answer
+    wrong = [i for i, answer in enumerate(answers) if isinstance(answer, Exception) and is_wrong_type(answer)]
+    for i in wrong:
+        try:
+            answers[i] = await _mended(client, calls[i], answers[i])
+        except ResponseError as error:
+            answers[i] = error
     return [_parsed(call, answer) for call, answer in zip(calls, answers, strict=True)]
+
+
+async def _mended(client: redis.asyncio.Redis, call: Call[Any], error: Exception) -> Any:
+    if not await _run(client, mend_call(call)):
+        return error
+    return await client.execute_command(*call.eval(text=True))
 
 
 def _parsed(call: Call[Any], answer: Any) -> Any:

@@ -9,7 +9,7 @@ local function end_task(c, t)
   redis.call('HSET', t.row, 'state', t.state, 'ended', c.stamp, 'outcome', t.outcome)
   if t.was ~= 'started' then redis.call('HDEL', t.row, 'due') end
   redis.call('PEXPIRE', t.row, t.keep)
-  redis.call('XADD', c.ended, 'MINID', '~', c.since, '*', 's', t.state, 'n', t.name,
+  write('XADD', c.ended, 'MINID', '~', c.since, '*', 's', t.state, 'n', t.name,
     'v', t.service, 'a', t.attempt or '0', 'q', t.queued or '', 'r', t.started or '', 'k', t.id, 'y', t.event_type)
   local note = { stream = c.notes, kept = c.kept, type = 'task.' .. t.state, event = t.event, task = t.id,
     service = t.service, event_type = t.event_type, subject = t.subject, body = t.body }

@@ -2,21 +2,22 @@
 -- e = {row, stream, id, source, digest, domain, deliver_at ('' for now), json}; `id` is asked of a held one only
 -- c = {domains, due, due_entries, changed (channel), now, retention (ms)}, the same for all events of a call
 -- Returns the entry's position, or 'held' for one that is delivered later.
+--#include _write.lua
 local function store_event(e, c)
   if not c.known then c.known, c.stamp, c.ttl = {}, ' ' .. digits(c.now) .. ' ', digits(c.retention) end
   local entry, ttl, wait = 'held', c.ttl, e.deliver_at ~= '' and tonumber(e.deliver_at) - c.now or 0
   if wait > 0 then
     local member = 'event:' .. e.id .. ' ' .. e.source
-    redis.call('ZADD', c.due, e.deliver_at, member)
-    redis.call('HSET', c.due_entries, member, cjson.encode({
+    write('ZADD', c.due, e.deliver_at, member)
+    write('HSET', c.due_entries, member, cjson.encode({
       kind = 'event', id = e.id, source = e.source, domain = e.domain, digest = e.digest, json = e.json }))
     if redis.call('ZRANGE', c.due, 0, 0)[1] == member then redis.call('PUBLISH', c.changed, 'due') end
     ttl = digits(c.retention + wait)
   else
-    entry = redis.call('XADD', e.stream, '*', 'e', e.json)
+    entry = write('XADD', e.stream, '*', 'e', e.json)
     if not c.known[e.domain] then
       c.known[e.domain] = true
-      if redis.call('SADD', c.domains, e.domain) == 1 then redis.call('PUBLISH', c.changed, 'domains') end
+      if write('SADD', c.domains, e.domain) == 1 then redis.call('PUBLISH', c.changed, 'domains') end
     end
   end
   redis.call('HSET', e.row, 'at:' .. e.source, entry .. c.stamp .. e.digest .. ' ' .. e.domain)

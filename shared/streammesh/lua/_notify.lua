@@ -1,11 +1,12 @@
 -- Tells clients: appends one notification to the capped stream and returns its position.
 -- n = {stream, kept, type, event, task, service, event_type, subject, body}
+--#include _write.lua
 local function tell(n)
   if n.task == '' or n.subject ~= '' then
-    return redis.call('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,
+    return write('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,
       'v', n.service, 'y', n.event_type, 'u', n.subject, 'b', n.body)
   end
-  return redis.call('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,
+  return write('XADD', n.stream, 'MAXLEN', '~', n.kept, '*', 't', n.type, 'e', n.event, 'k', n.task,
     'v', n.service, 'y', n.event_type, 'b', n.body)
 end
 

@@ -37,7 +37,7 @@ local function store_follow_ups(k, a, count)
     if redis.call('HEXISTS', row, 'at:' .. ARGV[at]) == 0 then
       store_event({ row = row, stream = KEYS[k + 2 * i - 1], source = ARGV[at], id = ARGV[at + 1], digest = ARGV[at + 2],
         domain = ARGV[at + 3], deliver_at = ARGV[at + 4], json = ARGV[at + 5] }, stores)
-      redis.call('HINCRBY', KEYS[14], 'published', 1)
+      write('HINCRBY', KEYS[14], 'published', 1)
     end
   end
 end
@@ -59,10 +59,10 @@ end
 
 local function count_failure(outcome, event_type)
   forget_failures()
-  local failures = redis.call('HINCRBY', KEYS[9], name, 1)
+  local failures = write('HINCRBY', KEYS[9], name, 1)
   if failures < pausing then return end
   local why = { since = now, failures = failures, reason = cjson.decode(outcome).error.reason }
-  if redis.call('HSETNX', KEYS[10], name, cjson.encode(why)) == 0 then return end
+  if write('HSETNX', KEYS[10], name, cjson.encode(why)) == 0 then return end
   tell({ stream = KEYS[1], kept = ARGV[2], type = 'subscription.paused', event = '', task = '', service = service,
     event_type = event_type, subject = '', body = '"event":null,"task":null,"data":{"subscription":'
       .. cjson.encode(name) .. ',"failures":' .. failures .. ',"reason":' .. cjson.encode(why.reason) .. '}' })

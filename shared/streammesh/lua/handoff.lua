@@ -42,25 +42,34 @@ for i = 1, kinds do
     at = 'at:' .. source, notes = 'notes:' .. source, wanted = 'want:' .. source }
   a = a + 5
 end
+for i = 3, 5 do
+  local should, is = i == 3 and 'hash' or i == 4 and 'zset' or 'set', redis.call('TYPE', KEYS[i]).ok
+  if is ~= 'none' and is ~= should then return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is) end
+end
 local rows, tasks = 6 + subscriptions, 6 + subscriptions + n
 -- Most batches are all new, and one question tells; `made` knows what this call adds to the answer.
 local any, made = false, {}
 for i = tasks + 1, #KEYS, 1000 do
   any = any or redis.call('EXISTS', unpack(KEYS, i, math.min(i + 999, #KEYS))) > 0
 end
-local handed, skipped, opened, queues_used, held_used = 0, 0, {}, {}, {}
+for i = any and tasks + 1 or #KEYS + 1, #KEYS do redis.call('HLEN', KEYS[i]) end
+local handed, skipped, opened, queues_used, held_used, broken = 0, 0, {}, {}, {}, nil
 for i = 1, n do
   local row, kind, entry, subject, fragment, correlation =
     KEYS[rows + i], kind_of[ARGV[a]], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
   local event, source, want, first_task = string.sub(row, event_id), kind.source, kind.want, KEYS[tasks + 1]
   a = a + 5
-  local known = redis.call('HMGET', row, kind.at, kind.notes, kind.wanted,
+  local known = redis.pcall('HMGET', row, kind.at, kind.notes, kind.wanted,
     'task:' .. (kind.wants[1] and string.sub(first_task, task_id) or ''))
+  if known.err then  -- nothing was done yet for this entry; what was for those before it is kept
+    broken = known.err
+    break
+  end
   local mine = redis.call('XACK', stream, group, entry) == 1
   if not mine then skipped = skipped + 1 end
   local notes, changes = known[2], {}
   -- A subscription that came since another service's lane said how many want it raises the number.
-  if mine and known[1] and want ~= '' and (not known[3] or tonumber(known[3]) < tonumber(want)) then
+  if mine and known[1] and want ~= '' and (tonumber(known[3]) or -1) < tonumber(want) then
     changes = { kind.wanted, want }
     if want == '0' then
       redis.call('HINCRBY', KEYS[3], 'unrouted', 1)
@@ -103,6 +112,7 @@ for i = 1, n do
 end
 for i = 1, #opened, 1000 do redis.call('ZADD', KEYS[4], unpack(opened, i, math.min(i + 999, #opened))) end
 if handed > 0 then redis.call('HINCRBY', KEYS[3], 'handed_over', handed) end
+if broken then return redis.error_reply(broken) end
 local queued, held = -1, -1
 for key in pairs(queues_used) do queued = math.max(queued, redis.call('XLEN', key)) end
 for key in pairs(held_used) do held = math.max(held, redis.call('XLEN', key)) end

@@ -33,8 +33,8 @@ local due = digits(now + wait)
 local row = redis.call('HMGET', KEYS[4], 'state', 'entry')
 local ours, member = ARGV[11] ~= '' and row[1] == 'queued' and row[2] == ARGV[2], 'task:' .. ARGV[8]
 if not ours then member = 'entry:' .. ARGV[8] .. ' ' .. ARGV[2] end
-redis.call('ZADD', KEYS[2], due, member)
-redis.call('HSET', KEYS[3], member, cjson.encode({ kind = ours and 'task' or 'entry', task = ARGV[8], queue = KEYS[1] }),
+write('ZADD', KEYS[2], due, member)
+write('HSET', KEYS[3], member, cjson.encode({ kind = ours and 'task' or 'entry', task = ARGV[8], queue = KEYS[1] }),
   'h ' .. member, f.h, 'b ' .. member, f.b, 'u ' .. member, digits(since))
 if redis.call('ZRANGE', KEYS[2], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[7], 'due') end
 if ours then

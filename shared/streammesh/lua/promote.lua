@@ -6,6 +6,7 @@
 --   beside the member | domain, envelope of an event
 -- ARGV[5] source of an event  ARGV[6] digest of an event  ARGV[7] channel for changes
 -- Returns 1 if this call moved it, 0 if not.
+--#include _write.lua
 --#include _time.lua
 local member = ARGV[1]
 -- A script is not rolled back: what could fail fails here.
@@ -15,7 +16,7 @@ if redis.call('ZREM', KEYS[1], member) == 0 then return 0 end
 if ARGV[2] == 'event' then
   redis.call('HDEL', KEYS[2], member)
   local entry = redis.call('XADD', KEYS[3], '*', 'e', ARGV[4])
-  if redis.call('SADD', KEYS[5], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[7], 'domains') end
+  if write('SADD', KEYS[5], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[7], 'domains') end
   if redis.call('EXISTS', KEYS[4]) == 1 then
     redis.call('HSET', KEYS[4], 'at:' .. ARGV[5], entry .. ' ' .. digits(now_ms()) .. ' ' .. ARGV[6] .. ' ' .. ARGV[3])
   end

@@ -7,6 +7,7 @@
 -- then per kind: source, domain, deliver_at (ms or ''); then per event: kind, digest, envelope (JSON)
 -- Returns per event '+' (new) or '=' (a duplicate) and its position, or {'conflict', index from 0}
 -- when an event has an identity that another content already has: then nothing was written.
+--#include _write.lua
 --#include _time.lua
 --#include _event.lua
 local s = tonumber(ARGV[3])
@@ -53,6 +54,6 @@ for i = 1, n do
   end
   e.seen[row] = entry
 end
-if fresh > 0 then redis.call('HINCRBY', KEYS[4], 'published', fresh) end
-if fresh < n then redis.call('HINCRBY', KEYS[4], 'duplicates', n - fresh) end
+if fresh > 0 then write('HINCRBY', KEYS[4], 'published', fresh) end
+if fresh < n then write('HINCRBY', KEYS[4], 'duplicates', n - fresh) end
 return out

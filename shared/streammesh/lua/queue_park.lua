@@ -6,6 +6,7 @@
 -- ARGV[7] h, ARGV[8] b of what another broker carries and no entry stands for ('' for none): then there is no gate, and
 -- a repeat writes the same letter once more
 -- Returns 1 if this call parked it, 0 if it was not pending any more.
+--#include _write.lua
 --#include _time.lua
 --#include _fields.lua
 --#include _dead.lua
@@ -17,5 +18,5 @@ if h == '' then
 end
 park({ dead = KEYS[2], index = KEYS[3], entries = KEYS[4], services = KEYS[5], service = ARGV[6], kept = ARGV[5],
   now = now_ms(), id = ARGV[3], letter = ARGV[4], parts = { h = h, b = b } })
-redis.call('HINCRBY', KEYS[6], 'parked', 1)
+write('HINCRBY', KEYS[6], 'parked', 1)
 return 1

@@ -13,5 +13,5 @@ redis.call('SET', KEYS[1], ARGV[2])
 store_event({ row = KEYS[6], stream = KEYS[7], source = ARGV[5], id = ARGV[6], digest = ARGV[7], domain = ARGV[8],
   deliver_at = ARGV[9], json = ARGV[10] }, { domains = KEYS[2], due = KEYS[3], due_entries = KEYS[4], changed = ARGV[4],
   now = now_ms(), retention = tonumber(ARGV[3]) })
-redis.call('HINCRBY', KEYS[5], 'published', 1)
+write('HINCRBY', KEYS[5], 'published', 1)
 return 1

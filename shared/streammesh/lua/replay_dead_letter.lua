@@ -37,7 +37,7 @@ redis.call('HDEL', row, 'ended', 'outcome', 'worker', 'started', 'progress', 'lo
 redis.call('HSET', row, 'attempt', 0, 'queued', digits(now))
 if not state then redis.call('HSET', row, 'meta', meta) end
 redis.call('PERSIST', row)
-redis.call('ZADD', KEYS[8], digits(now), id)
+write('ZADD', KEYS[8], digits(now), id)
 local replays = redis.call('HINCRBY', row, 'replays', 1)
 local note = { stream = KEYS[7], kept = ARGV[4], row = KEYS[6], source = ARGV[7], type = 'task.queued', event = ARGV[8],
   task = id, service = ARGV[11], event_type = ARGV[9], subject = ARGV[10],
@@ -45,8 +45,8 @@ local note = { stream = KEYS[7], kept = ARGV[4], row = KEYS[6], source = ARGV[7]
 if wait > 0 then
   local due, member = digits(now + wait), 'task:' .. id
   redis.call('HSET', row, 'state', 'retrying', 'due', due, 'entry', '')
-  redis.call('ZADD', KEYS[9], due, member)
-  redis.call('HSET', KEYS[10], member, cjson.encode({ kind = 'task', task = id, queue = KEYS[4], h = h, b = b }))
+  write('ZADD', KEYS[9], due, member)
+  write('HSET', KEYS[10], member, cjson.encode({ kind = 'task', task = id, queue = KEYS[4], h = h, b = b }))
   if redis.call('ZRANGE', KEYS[9], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[5], 'due') end
   note.type = 'task.retrying'
   note.body = ARGV[6] .. ',"data":{"replays":' .. replays .. ',"retry_in_seconds":' .. wait / 1000 .. '}'

@@ -22,8 +22,8 @@ if h == '' then return redis.error_reply('NOENTRY the queue entry of this task i
 local due, member = digits(now_ms() + tonumber(ARGV[2])), 'task:' .. ARGV[13]
 redis.call('HSET', KEYS[1], 'state', 'retrying', 'due', due, 'outcome', ARGV[3], 'entry', '')
 redis.call('HDEL', KEYS[1], 'lease')
-redis.call('ZADD', KEYS[5], due, member)
-redis.call('HSET', KEYS[6], member, cjson.encode({ kind = 'task', task = ARGV[13], queue = ARGV[14], h = h, b = b }))
+write('ZADD', KEYS[5], due, member)
+write('HSET', KEYS[6], member, cjson.encode({ kind = 'task', task = ARGV[13], queue = ARGV[14], h = h, b = b }))
 if redis.call('ZRANGE', KEYS[5], 0, 0)[1] == member then redis.call('PUBLISH', ARGV[15], 'due') end
 if ARGV[4] ~= '' then
   redis.call('XACK', KEYS[4], ARGV[5], ARGV[4])

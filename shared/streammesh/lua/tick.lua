@@ -23,6 +23,6 @@ for i = 1, (#KEYS - 6) / 2 do
     published = published + 1
   end
 end
-if published > 0 then redis.call('HINCRBY', KEYS[6], 'published', published) end
+if published > 0 then write('HINCRBY', KEYS[6], 'published', published) end
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
 return published

@@ -1,1 +1,1 @@
-"""Redis connections: opening, batching, blocking reads, retrying, signs of life."""
+"""Talking to Redis: addresses, connections, clients, batching, blocking reads, what becomes of a refusal."""

@@ -15,7 +15,7 @@ import hiredis
 import redis
 from redis._parsers import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 READ_BYTES = 1 << 16
@@ -41,8 +41,9 @@ class Blocking:
         """The answer to one command. Raises the error that it is, or what a lost connection raises."""
         [answer] = self.execute_all([command])
         if isinstance(answer, RedisError):
-            if isinstance(answer, ReadOnlyError):
-                self.close()  # it was the primary: Sentinel knows the new one
+            if self._connection is not None and (instead := self._connection.follow(answer)):
+                self.close()
+                raise instead from answer
             raise answer
         return answer
 

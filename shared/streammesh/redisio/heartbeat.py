@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from contextlib import suppress
 
 import redis.asyncio
 
 from streammesh import lua
+from streammesh.health import Pulse
 from streammesh.keys import Keys
 
 BEAT_SECONDS = 3.0
 FRESH_MS = 10_000  # three beats may fail before a process counts as gone
 FORGET_MS = 60_000
+GOODBYE_SECONDS = 1.0
 
 
 def process_name(role: str) -> str:
@@ -26,15 +29,31 @@ def life_call(keys: Keys, role: str, name: str) -> lua.Call[int]:
     return lua.Call(lua.script("show_life"), [keys.alive(role)], [name, FORGET_MS], int)
 
 
-async def show_life(client: redis.asyncio.Redis, keys: Keys, role: str) -> None:
-    """Write this process's name every few seconds; takes it off the list when cancelled."""
+async def show_life(
+    client: redis.asyncio.Redis,
+    keys: Keys,
+    role: str,
+    pulse: Pulse | None = None,
+    seconds: float = BEAT_SECONDS,
+) -> None:
+    """Write this process's name every few seconds; takes it off the list when cancelled.
+
+    `pulse` beats with every answer of Redis.
+    """
     name = process_name(role)
+    pulse = pulse or Pulse()
     try:
         while True:
             await lua.run(client, life_call(keys, role, name))
-            await asyncio.sleep(BEAT_SECONDS)
+            pulse.beat()
+            await asyncio.sleep(seconds)
     except asyncio.CancelledError:
-        await client.zrem(keys.alive(role), name)
+        with suppress(Exception):  # where Redis is away, the name is forgotten there after a while
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await client.zrem(keys.alive(role), name)
+        raise
+    except Exception as error:
+        pulse.rest(f"does not answer: {type(error).__name__}")
         raise
 
 

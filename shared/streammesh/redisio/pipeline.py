@@ -19,10 +19,10 @@ import hiredis
 import redis.asyncio
 from redis._parsers import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from streammesh.lua import Call, Common, command
+from streammesh.lua import Call, Common, command, is_wrong_type, mend_call
 
 T = TypeVar("T")
 READ_BYTES = 1 << 18
@@ -52,8 +52,13 @@ class Multiplexed:
         self._alarm: asyncio.TimerHandle | None = None
 
     async def run(self, call: Call[T]) -> T:
-        """Make the call."""
-        answer: T = await self.ask(call)
+        """Make the call. What has the wrong type among its keys is set aside, and the call is made again."""
+        try:
+            answer: T = await self.ask(call)
+        except ResponseError as error:
+            if not is_wrong_type(error) or not await self.ask(mend_call(call)):
+                raise
+            answer = await self.ask(call)
         return answer
 
     def ask(self, call: Call[T]) -> asyncio.Future[T]:
@@ -114,6 +119,8 @@ class Multiplexed:
                 while (reply := parser.gets()) is not _NOTHING:
                     if not isinstance(reply, hiredis.PushNotification):
                         self._answer(self._sent.popleft()[0], reply)
+        except RedisConnectionError as refused:
+            error = refused
         except (OSError, IndexError, hiredis.ProtocolError) as broken:
             error = RedisConnectionError(f"the connection broke: {broken}")
         finally:
@@ -132,6 +139,8 @@ class Multiplexed:
                     answer.set_exception(error)
         else:
             self._refuse(asked, reply)
+            if self._connection is not None and self._connection.follow(reply):
+                raise RedisConnectionError(f"this server is not the one to ask now: {reply}")
 
     def _refuse(self, asked: list[Asked], error: Exception) -> None:
         if len(asked) > 1:

@@ -2,66 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
-import redis
-from redis.connection import ConnectionPool, parse_url
-from redis.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.connection import ConnectionPool
 
-from streammesh.redisio.client import parse_sentinel_url
+from streammesh.redis_url import parse_redis_url
+from streammesh.redisio.connection import connection_kind
 
 ALIAS = "mesh"
-SENTINEL_TIMEOUT = 2  # seconds to wait for one sentinel before the next is asked
-_PASSWORD = re.compile(r"(://[^/@:]*):[^@]*@")
 
 
 def broker_url(redis_url: str) -> str:
-    """The broker URL for a Redis URL: `mesh+redis://`, `mesh+rediss://`, `mesh+unix://`, `mesh+redis+sentinel://`.
+    """The broker URL for a Redis URL: `mesh+redis://`, `mesh+rediss://`, `mesh+redis+cluster://` and so on.
 
-    kombu takes `;` for a list of brokers, so it is escaped; sentinels are listed with commas.
+    kombu takes `;` for a list of brokers, so it is escaped; Sentinels and nodes are listed with commas.
     """
-    return f"{ALIAS}+{redis_url.replace(';', '%3B')}"
+    return f"{ALIAS}+{redis_url.strip().replace(';', '%3B')}"
 
 
 def shown(url: str, mask: str | None = "**") -> str:
-    """A broker URL without its password."""
-    return _PASSWORD.sub(rf"\1:{mask or ''}@", url)
+    """A Redis URL without its passwords."""
+    return parse_redis_url(url).shown(mask or "")
 
 
 Wrap = Callable[[type[Any]], type[Any]]
 
 
-def open_pool(
-    url: str, options: dict[str, Any], wrap: Wrap | None = None
-) -> tuple[ConnectionPool, Sentinel | None]:
-    """A connection pool for a Redis URL, and the sentinel that it asks, if any.
+def open_pool(url: str, namespace: str, options: dict[str, Any], wrap: Wrap | None = None) -> ConnectionPool:
+    """A connection pool for a Redis URL, for those who can do nothing but wait when Redis is full.
 
-    `options` are redis-py's connection arguments and lose against the URL's own; `wrap` may replace the
-    connection class. Raises ValueError for a URL that is none of the mesh's schemes.
+    `options` are redis-py's connection arguments; `wrap` may replace the connection class. Raises ValueError
+    for a URL that is none of the mesh's.
     """
-    if "sentinel" not in url.partition("://")[0]:
-        params = {**options, **parse_url(url)}
-        kind = params.pop("connection_class", redis.Connection)
-        if kind is redis.UnixDomainSocketConnection:
-            for name in ("socket_keepalive", "socket_keepalive_options"):
-                params.pop(name, None)
-        elif kind is not redis.SSLConnection:
-            params = {name: value for name, value in params.items() if not name.startswith("ssl_")}
-        return ConnectionPool(connection_class=wrap(kind) if wrap else kind, **params), None
-    where = parse_sentinel_url(url)
-    kind = SentinelManagedSSLConnection if where.tls else SentinelManagedConnection
-    params = dict(options) if where.tls else {k: v for k, v in options.items() if not k.startswith("ssl_")}
-    sentinel = Sentinel(where.hosts, sentinel_kwargs={"socket_timeout": SENTINEL_TIMEOUT})
-    client = sentinel.master_for(
-        where.service,
-        **{
-            **params,
-            "db": where.db,
-            "username": where.username,
-            "password": where.password,
-            "connection_class": wrap(kind) if wrap else kind,
-        },
-    )
-    return client.connection_pool, sentinel
+    kind, params = connection_kind(parse_redis_url(url), namespace, {**options, "insists": True})
+    return ConnectionPool(connection_class=wrap(kind) if wrap else kind, **params)

@@ -15,7 +15,6 @@ from itertools import chain, islice, takewhile
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import orjson
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from streammesh import names
+from streammesh import names, plain_json
 from streammesh.clock import from_ms, rfc3339_ms
 from streammesh.errors import InvalidEvent, InvalidSchedule
 from streammesh.events import envelope
@@ -136,7 +135,7 @@ class ScheduleEntry(BaseModel):
 
     def to_json(self) -> bytes:
         """As it is stored: equal entries give equal bytes."""
-        return orjson.dumps(self.model_dump(exclude_none=True), option=orjson.OPT_SORT_KEYS)
+        return plain_json.dumps_plain(self.model_dump(exclude_none=True), sort_keys=True)
 
     def due_as(self, other: ScheduleEntry) -> bool:
         """Whether both are due at the same times, so that a position of one is one of the other."""
@@ -169,8 +168,8 @@ def parse_entry(raw: Mapping[str, Any]) -> ScheduleEntry:
 def from_json(raw: bytes) -> ScheduleEntry:
     """A stored schedule. Raises InvalidSchedule when it is broken."""
     try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        value = plain_json.loads(raw)
+    except ValueError as error:
         raise InvalidSchedule(f"not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidSchedule("not a JSON object")

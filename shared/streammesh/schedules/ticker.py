@@ -54,6 +54,11 @@ class Ticker:
         self._away = False
         self._broken: dict[str, bytes] = {}  # what was said about broken schedules, to say it once
 
+    @property
+    def away(self) -> bool:
+        """Whether Redis could not be asked the last time."""
+        return self._away
+
     def tick(self, most_seconds: float) -> float:
         """Follow the file, fire what is due; answers after how many seconds to be called again."""
         began = time.monotonic()

@@ -6,18 +6,24 @@ run another team's tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
+import structlog
 
 from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
+from streammesh.subscriptions.matching import fits, problems
 
-OPERATORS = ("exists", "prefix", "not", ">", ">=", "<", "<=")
-_MISSING = object()
+TEXT_LENGTH = 256  # characters of a version or a task's name
+LONGEST_SECONDS = 366 * 86_400.0
+MAX_SUBSCRIPTIONS = 1_000
+MAX_QUEUES = 32  # of one service
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +82,18 @@ class Manifest:
                 schemas=value.get("schemas", {}),
                 queues=tuple(value.get("queues") or ()),
             )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InvalidManifest(f"not a manifest: {error!r}") from None
-        check(manifest)
+            check(manifest)
+        except InvalidManifest:
+            raise
+        except Exception as error:  # whoever wrote it; what it holds may be anything
+            raise InvalidManifest(f"not a manifest: {error!r}"[:500]) from None
         return manifest
 
     @property
     def domains(self) -> frozenset[str]:
         """The domains it names; `*` among them when a glob leaves the domain open."""
         return frozenset(
-            "*" if names.is_glob(domain) else domain
-            for domain in (names.domain_of(s.type) for s in self.subscriptions)
+            names.domain_of_pattern(subscription.type) or "*" for subscription in self.subscriptions
         )
 
 
@@ -100,39 +107,65 @@ class Delivery(NamedTuple):
 def check(manifest: Manifest) -> None:
     """Raises InvalidManifest, with what to change, when a manifest may not join."""
     service = manifest.service
-    if not names.SERVICE.match(service):
+    if not isinstance(service, str) or not names.SERVICE.match(service):
         raise InvalidManifest(
             f"service name {service!r}: use lower-case letters, digits and _, starting with a letter"
         )
+    if not isinstance(manifest.schemas, Mapping):
+        raise InvalidManifest("schemas should be an object")
     for queue in manifest.queues:
         if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
             raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
-    seen = set()
+    if len(manifest.queues) > MAX_QUEUES:
+        raise InvalidManifest(f"{service}: more than {MAX_QUEUES} queues")
+    if len(manifest.subscriptions) > MAX_SUBSCRIPTIONS:
+        raise InvalidManifest(f"{service}: more than {MAX_SUBSCRIPTIONS:,} subscriptions")
+    seen: set[str] = set()
     for subscription in manifest.subscriptions:
-        where = f"subscription {subscription.task!r}"
+        for problem in _problems(service, subscription):
+            raise InvalidManifest(f"subscription {subscription.task!r}: {problem}"[:1_000])
         if subscription.queue is not None and subscription.queue not in manifest.queues:
             raise InvalidManifest(
-                f"{where}: the service has no queue {subscription.queue!r}: Service(..., queues=[...]) names them"
+                f"subscription {subscription.task!r}: its service has no queue {subscription.queue!r:.80}; "
+                "Service(..., queues=[...]) names them"
             )
-        if subscription.service != service or not subscription.task.startswith(f"{service}."):
-            raise InvalidManifest(f"{where}: a service may only run its own tasks, named {service}.<handler>")
         if subscription.task in seen:
-            raise InvalidManifest(f"{where}: two handlers have this name")
+            raise InvalidManifest(f"subscription {subscription.task!r}: two handlers have this name")
         seen.add(subscription.task)
-        exact = subscription.type.replace("*", "x").replace("?", "x")
-        if not names.TYPE.match(exact) and subscription.type != "*":
-            raise InvalidManifest(f"{where}: {subscription.type!r} is not an event type or a glob over types")
-        for path, wanted in subscription.where.items():
-            if isinstance(wanted, dict) and (not wanted or set(wanted) - set(OPERATORS)):
-                raise InvalidManifest(f"{where}: where[{path!r}] takes the operators {', '.join(OPERATORS)}")
+
+
+def _problems(service: str, wanted: Subscription) -> Iterator[str]:
+    """What is wrong with one subscription, in words."""
+    task = wanted.task
+    if wanted.service != service or not isinstance(task, str) or not task.startswith(f"{service}."):
+        yield f"a service may only run its own tasks, named {service}.<handler>"
+    elif len(task) > TEXT_LENGTH:
+        yield f"its name is longer than {TEXT_LENGTH} characters"
+    if not isinstance(wanted.type, str) or not names.is_type(wanted.type):
+        yield f"{wanted.type!r} is not an event type or a glob over types"
+    yield from problems(wanted.where)
+    for name in ("timeout", "expires", "keep"):
+        value = getattr(wanted, name)
+        if value is not None and not (_is_number(value) and 0 < value <= LONGEST_SECONDS):
+            yield f"{name} should be seconds, more than 0 and at most {LONGEST_SECONDS:,.0f}, not {value!r}"
+    if not _is_whole(wanted.retries) or not 0 <= wanted.retries <= 1_000_000:
+        yield f"retries should be a whole number from 0, not {wanted.retries!r}"
+    if wanted.priority is not None and not (_is_whole(wanted.priority) and 0 <= wanted.priority <= 9):
+        yield f"priority should be a whole number from 0 (low) to 9 (high), not {wanted.priority!r}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def plan(event: Event, subscriptions: Iterable[Subscription]) -> list[Delivery]:
     """Who gets this event, in the order of the subscriptions."""
     return [
-        delivery(event, s)
-        for s in subscriptions
-        if names.matches(s.type, event.type) and fits(event, s.where)
+        delivery(event, s) for s in subscriptions if names.matches(s.type, event.type) and wants(event, s)
     ]
 
 
@@ -141,67 +174,21 @@ def delivery(event: Event, subscription: Subscription) -> Delivery:
     return Delivery(subscription, names.task_id(event.source, event.id, subscription.task))
 
 
-def fits(event: Event, where: Mapping[str, Any]) -> bool:
-    """Whether an event fits a `where` filter: every path must fit its condition.
-
-    A path is an attribute (`subject`) or leads into the data (`data.order.currency`, list positions
-    as numbers). A condition is a value, a list of values (any of), or operators: `exists`, `prefix`,
-    `not`, `>`, `>=`, `<`, `<=`.
-    """
-    return all(_holds(_value_at(event, path), condition) for path, condition in where.items())
-
-
-def _value_at(event: Event, path: str) -> Any:
-    head, *rest = path.split(".")
-    if head == "data":
-        value = event.data
-    elif head in event.extensions:
-        value = event.extensions[head]
-    else:
-        value = getattr(event, head, _MISSING) if head in Event.__dataclass_fields__ else _MISSING
-        value = _MISSING if value is None else value
-    for part in rest:
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdigit() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return _MISSING
-    return value
-
-
-def _holds(value: Any, condition: Any) -> bool:
-    if isinstance(condition, dict):
-        return all(_operator(value, name, operand) for name, operand in condition.items())
-    if isinstance(condition, list | tuple):
-        return any(_same(value, one) for one in condition)
-    return _same(value, condition)
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    """Equal, without Python's 1 == True."""
-    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
-
-
-def _operator(value: Any, name: str, operand: Any) -> bool:
-    if name == "exists":
-        return bool((value is not _MISSING and value is not None) == operand)
-    if name == "not":
-        return not _holds(value, operand)
-    if name == "prefix":
-        return isinstance(value, str) and value.startswith(operand)
-    numbers = (int, float)
-    if isinstance(value, numbers) and isinstance(operand, numbers):
-        pass
-    elif not (isinstance(value, str) and isinstance(operand, str)):
+def wants(event: Event, subscription: Subscription) -> bool:
+    """Whether an event fits a subscription's filter. One that raises does not fit, and is reported once."""
+    try:
+        return not subscription.where or fits(event, subscription.where)
+    except (
+        Exception
+    ) as error:  # whatever a filter may hold that no check thought of: it is one subscription's
+        _report(subscription.task, repr(error)[:200])
         return False
-    if name == ">":
-        return bool(value > operand)
-    if name == ">=":
-        return bool(value >= operand)
-    if name == "<":
-        return bool(value < operand)
-    return bool(value <= operand)
+
+
+@lru_cache(maxsize=256)
+def _report(task: str, reason: str) -> None:
+    """Say it once, not for every event."""
+    log.error("filter.raised", subscription=task, reason=reason)
 
 
 class Routes:
@@ -239,9 +226,9 @@ class Routes:
 
     def wanting(self, event: Event) -> list[Subscription]:
         """Every subscription that wants the event. Each lane asks this about each event: it makes no task ids."""
-        wanting = [s for s in self._exact.get(event.type, ()) if not s.where or fits(event, s.where)]
+        wanting = [s for s in self._exact.get(event.type, ()) if not s.where or wants(event, s)]
         if self._globs:
-            wanting += [s for s in self._globs if names.matches(s.type, event.type) and fits(event, s.where)]
+            wanting += [s for s in self._globs if names.matches(s.type, event.type) and wants(event, s)]
         return wanting
 
     def wanting_at(self, event: Event, position: str, service: str) -> list[Subscription]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import redis
 import redis.asyncio
@@ -12,9 +14,12 @@ import structlog
 from streammesh import lua
 from streammesh.errors import InvalidManifest
 from streammesh.keys import Keys
+from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Manifest, check
 
 log = structlog.get_logger(__name__)
+POSITION = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+DOMAIN = re.compile(rb"[^\x00-\x20\x7f]{1,256}")
 
 
 def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) -> lua.Call[bool]:
@@ -52,7 +57,7 @@ class Registered:
 
 async def read_manifests(client: redis.asyncio.Redis, keys: Keys) -> list[Manifest]:
     """Every service's manifest, by name. A broken one is logged and left out; it must not stop the others."""
-    return _parsed(await client.hgetall(keys.manifests()))
+    return await _parsed(await client.hgetall(keys.manifests()))
 
 
 async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered:
@@ -63,26 +68,58 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
     stored, domains, version, joined = await pipe.execute()
     places = {}
     for place, position in joined.items():
-        domain, _, service = place.decode().partition(" ")
-        places[domain, service] = position.decode()
-    return Registered(
-        _parsed(stored), frozenset(domain.decode() for domain in domains), (version or b"").decode(), places
-    )
+        domain, _, service = place.decode("utf-8", "replace").partition(" ")
+        if POSITION.fullmatch(position):
+            places[domain, service] = position.decode()
+        else:
+            _say_broken("joined", f"{domain} {service}", "it is no position of a stream")
+    return Registered(await _parsed(stored), _named(domains), (version or b"").decode("latin-1"), places)
 
 
-def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
-    found = []
-    for service, raw in sorted(stored.items()):
+async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
+    found, turns = [], Turns()
+    for name, raw in sorted(stored.items()):
+        service = name.decode("utf-8", "replace")
         try:
-            found.append(Manifest.from_json(raw))
+            await turns.give()
+            manifest = _read(raw)
         except InvalidManifest as error:
-            log.error("manifest.broken", service=service.decode("utf-8", "replace"), reason=str(error))
+            _say_broken("manifest", service, str(error))
+            continue
+        if manifest.service == service:
+            found.append(manifest)
+        else:
+            _say_broken("manifest", service, f"it is the manifest of {manifest.service}")
     return found
+
+
+@lru_cache(maxsize=512)
+def _read(raw: bytes) -> Manifest:
+    """A stored manifest. They are read often and change seldom. Raises InvalidManifest."""
+    return Manifest.from_json(raw)
+
+
+def _named(domains: Iterable[bytes]) -> frozenset[str]:
+    """Domains as they are written; what cannot be one is left out, since there is no such stream."""
+    return frozenset(domain.decode() for domain in domains if DOMAIN.fullmatch(domain) and _is_text(domain))
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
+
+
+@lru_cache(maxsize=256)
+def _say_broken(what: str, name: str, reason: str) -> None:
+    """Say it once, not at every look."""
+    log.error(f"{what}.broken", service=name, reason=reason)
 
 
 async def read_domains(client: redis.asyncio.Redis, keys: Keys) -> frozenset[str]:
     """Every domain that has a stream."""
-    return frozenset(domain.decode() for domain in await client.smembers(keys.domains()))
+    return _named(await client.smembers(keys.domains()))
 
 
 def lanes(manifests: Sequence[Manifest], domains: frozenset[str]) -> dict[str, frozenset[str]]:

@@ -68,6 +68,7 @@ class Failure:
     reason: str
     kind: str  # class of the error
     traceback: str = ""
+    refused: bool = False  # the input is at fault and not the service: the breaker does not count it
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored and pushed."""
@@ -168,11 +169,12 @@ class Ledger:
 
         `attempt` is the token of the claim, or ANYBODYS, or THIS_ENTRYS. Answers `done`, `lost` (the token
         is no longer the current one, nothing was changed), `ended` (it had ended otherwise) or `cancelled`
-        (it should fail, and is wanted cancelled: finish it so). Without `breaker` its dead letter does not count
-        towards the pause of its subscription.
+        (it should fail, and is wanted cancelled: finish it so). Without `breaker`, or when the input was refused, its
+        dead letter does not count towards the pause of its subscription.
         The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
         """
-        common, event = self._finishes(ref, place, keep, breaker), ref.event
+        counts = breaker and not (failure and failure.refused)
+        common, event = self._finishes(ref, place, keep, counts), ref.event
         outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
         if follow_ups:
             outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
@@ -213,16 +215,16 @@ class Ledger:
         )
 
     def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[str]:
-        """`progress.lua`: say how far an attempt is. Answers `done` or `lost`."""
-        data = {"progress": round(fraction, 4), "text": text}
+        """`progress.lua`: say how far a delivery is, which never goes back. Answers `done` or `lost`."""
         fragment = ref.fragment
         return lua.Call(
             lua.script("progress"),
             self._rows(ref),
             [
-                *(attempt, orjson.dumps(data), self.settings.notifications_kept),
-                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
+                *(attempt, orjson.dumps(round(fraction, 4)), self.settings.notifications_kept),
+                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, {})[: -len("{}")],
                 *self._told(ref),
+                orjson.dumps(text),
             ],
             lambda answer: str(answer[0].decode()),
         )

@@ -17,7 +17,7 @@ import redis.asyncio
 from streammesh import lua, notifications
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.records import parse_task
+from streammesh.tasks.records import read_task, there
 
 PAGE = 200  # tasks queued in one round trip
 
@@ -57,14 +57,18 @@ def pause_call(
 async def read_paused(client: redis.asyncio.Redis, keys: Keys) -> dict[str, Pause]:
     """Every paused subscription, by the name of its task."""
     stored = await client.hgetall(keys.paused())
-    return {name.decode(): _pause(name.decode(), raw) for name, raw in sorted(stored.items())}
+    found = {name.decode("utf-8", "replace"): raw for name, raw in sorted(stored.items())}
+    return {name: _pause(name, raw) for name, raw in found.items()}
 
 
 def _pause(task: str, raw: bytes) -> Pause:
     try:
         value = orjson.loads(raw)
-        return Pause(task, int(value["since"]), str(value["reason"]), int(value.get("failures", 0)))
-    except (ValueError, KeyError, TypeError):
+        since, failures = int(value["since"]), int(value.get("failures", 0))
+        if not (0 <= since < 10**14 and 0 <= failures < 10**14):
+            raise ValueError("no moment")
+        return Pause(task, since, str(value["reason"]), failures)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return Pause(task, 0, "not known")  # put there by hand, say: it is paused all the same
 
 
@@ -76,11 +80,14 @@ class Holding:
 
     async def waiting(self) -> dict[str, int]:
         """How many tasks wait, by the subscription's task name, paused or resumed."""
-        names = sorted(name.decode() for name in await self._client.smembers(self._keys.holding()))
+        names = sorted(
+            name.decode("utf-8", "replace") for name in await self._client.smembers(self._keys.holding())
+        )
         pipeline = self._client.pipeline(transaction=False)
         for name in names:
             pipeline.xlen(self._keys.held(name))
-        return dict(zip(names, await pipeline.execute(), strict=True))
+        lengths = await pipeline.execute(raise_on_error=False)
+        return {name: there(length, 0) for name, length in zip(names, lengths, strict=True)}
 
     async def release(self, name: str) -> int:
         """Queue some of a resumed subscription's tasks, the oldest first, if there is room; answers how many."""
@@ -88,16 +95,18 @@ class Holding:
         pipeline = self._client.pipeline(transaction=False)
         for stream in self._keys.queue_streams(service):
             pipeline.xlen(stream)
-        room = self._settings.max_queued - sum(await pipeline.execute())
+        room = self._settings.max_queued - sum(
+            there(n, 0) for n in await pipeline.execute(raise_on_error=False)
+        )
         if room <= 0:
             return 0
         found = await self._client.xrange(self._keys.held(name), count=min(room, PAGE))
         pipeline = self._client.pipeline(transaction=False)
         for _, fields in found:
-            pipeline.hgetall(self._keys.task(fields.get(b"k", b"").decode()))
-        rows = await pipeline.execute()
+            pipeline.hgetall(self._keys.task(fields.get(b"k", b"").decode("utf-8", "replace")))
+        rows = [there(row) for row in await pipeline.execute(raise_on_error=False)]
         calls = [
-            self._call(name, position.decode(), fields.get(b"k", b"").decode(), row)
+            self._call(name, position.decode(), fields.get(b"k", b"").decode("utf-8", "replace"), row)
             for (position, fields), row in zip(found, rows, strict=True)
         ]
         released = 0
@@ -111,11 +120,11 @@ class Holding:
         keys, service = self._keys, name.partition(".")[0]
         about: list[lua.Arg] = ["", "", "", ""]
         body, event_id, queue = "", "", keys.queue(service)
-        if b"meta" in row:
-            parsed = parse_task(task_id, row)
-            ref, queue = parsed.ref, keys.queue(parsed.place.queue, parsed.place.priority)
+        task = read_task(task_id, row)
+        if task is not None:
+            ref, queue = task.ref, keys.queue(task.place.queue, task.place.priority)
             event_id = ref.event.id
-            attempt = int(row.get(b"attempt", b"0"))
+            attempt = task.attempt
             body = notifications.body(ref.fragment, task_id, ref.name, service, attempt, {})
             about = [ref.event.source, event_id, ref.event.type, ref.event.subject or ""]
         return lua.Call(

@@ -7,7 +7,9 @@ runs one counts.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from math import isfinite
 
 import orjson
 import redis.asyncio
@@ -15,11 +17,12 @@ import redis.asyncio
 from streammesh import lua, names, notifications
 from streammesh.keys import PRIORITY, Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.records import TaskRow, parse_task, place_of
+from streammesh.tasks.records import TaskRow, place_of, read_task, there
 
 PAGE = 200  # tasks looked at in one go
 FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due", "meta")
 Cursor = tuple[str, int]  # score to begin at, and how many of that score were looked at
+POSITION = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 FIRST: Cursor = ("-inf", 0)
 
 
@@ -50,25 +53,28 @@ class OpenTasks:
         )
         if not found:
             return [], None
-        last = int(found[-1][1])
-        same = sum(int(score) == last for _, score in found)
+        last = found[-1][1]
+        same = sum(score == last for _, score in found)
         skipped = same + (skipped if same == len(found) else 0)
-        ids = [task_id.decode() for task_id, _ in found]
-        rows = await self._fields(ids)
-        over = [task_id for task_id, row in rows.items() if not row["state"] or row["state"] in names.ENDED]
+        members = {task_id.decode("utf-8", "replace"): task_id for task_id, _ in found}
+        rows = await self._fields(list(members))
+        over = [members[i] for i, row in rows.items() if not row["state"] or row["state"] in names.ENDED]
         if over:
             await self._client.zrem(key, *over)
             skipped = max(0, skipped - len(over))
         lost = await self._nowhere(service, {i: row for i, row in rows.items() if _since(row) < before_ms})
-        return await self._whole(lost), (str(last), skipped) if len(found) == PAGE else None
+        return await self._whole(lost), (_score(last), skipped) if len(found) == PAGE else None
 
     async def _fields(self, task_ids: list[str]) -> dict[str, dict[str, str]]:
         pipeline = self._client.pipeline(transaction=False)
         for task_id in task_ids:
             pipeline.hmget(self._keys.task(task_id), FIELDS)
         return {
-            task_id: {name: (value or b"").decode() for name, value in zip(FIELDS, row, strict=True)}
-            for task_id, row in zip(task_ids, await pipeline.execute(), strict=True)
+            task_id: {
+                name: (value or b"").decode("utf-8", "replace")
+                for name, value in zip(FIELDS, there(row, [None] * len(FIELDS)), strict=True)
+            }
+            for task_id, row in zip(task_ids, await pipeline.execute(raise_on_error=False), strict=True)
         }
 
     async def _nowhere(self, service: str, rows: dict[str, dict[str, str]]) -> dict[str, str]:
@@ -79,13 +85,13 @@ class OpenTasks:
         for task_id, row in rows.items():
             if row["workflow"]:
                 continue  # its parts are Celery's; nobody knows where they all are
-            if row["state"] in (names.QUEUED, names.STARTED) and row["entry"]:
+            if row["state"] in (names.QUEUED, names.STARTED) and POSITION.fullmatch(row["entry"]):
                 asked[task_id] = row["entry"]
                 pipeline.xrange(self._stream(service, row["meta"]), row["entry"], row["entry"])
             elif row["state"] == names.RETRYING:
                 asked[task_id] = ""
                 pipeline.zscore(keys.due(), f"task:{task_id}")
-            elif row["state"] == names.HELD and row["held"]:
+            elif row["state"] == names.HELD and POSITION.fullmatch(row["held"]):
                 held[task_id] = row["held"]
         answers = await pipeline.execute()
         lost = {
@@ -115,8 +121,9 @@ class OpenTasks:
         pipeline = self._client.pipeline(transaction=False)
         for task_id in task_ids:
             pipeline.hgetall(self._keys.task(task_id))
-        stored = await pipeline.execute()
-        return [parse_task(i, row) for i, row in zip(task_ids, stored, strict=True) if b"meta" in row]
+        stored = [there(row) for row in await pipeline.execute(raise_on_error=False)]
+        rows = [read_task(task_id, row) for task_id, row in zip(task_ids, stored, strict=True)]
+        return [row for row in rows if row is not None]
 
     def queue_again_call(self, one: Vanished, header: bytes, body: bytes) -> lua.Call[bool]:
         """`queue_again.lua`: queue it with these fields, if it still lies nowhere; answers whether this call did."""
@@ -150,4 +157,10 @@ class OpenTasks:
 
 def _since(row: dict[str, str]) -> int:
     """Since when (ms) it is in its state, as far as that is known."""
-    return max(int(row[name] or 0) for name in ("queued", "started", "due"))
+    times = [row[name] for name in ("queued", "started", "due")]
+    return max(int(at) if at.isascii() and at.isdigit() and len(at) < 20 else 0 for at in times)
+
+
+def _score(at: float) -> str:
+    """A score as a range begins with it; what garbage may have for one among them."""
+    return str(int(at)) if isfinite(at) else str(at)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
+import redis
 import redis.asyncio
+import structlog
+from redis.exceptions import ResponseError
 
-from streammesh import names
+from streammesh import lua, names, plain_json
 from streammesh.clock import rfc3339_ms
-from streammesh.errors import InvalidEvent
+from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY, Keys
-from streammesh.subscriptions.manifest import Manifest, fits
+from streammesh.redisio.turns import Turns
+from streammesh.subscriptions.manifest import Manifest, wants
 from streammesh.tasks.ledger import QueuePlace, TaskRef
+
+STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
+LONGEST_NUMBER = 14  # digits; a moment in ms has 13
+TASKS_AT_ONCE = 200  # rows in one round trip
+FIELDS_AT_ONCE = 1_000  # of one row, in one round trip
+SMALL_ROW = 1_000  # fields that are read in one go: some hundred deliveries, or as many sources
+MOST_SOURCES = 100
+_POSITION = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,33 +105,62 @@ class EventRow:
         return self.wanted is not None and self.done >= self.wanted
 
 
-def parse_task(task_id: str, row: dict[bytes, bytes]) -> TaskRow:
-    """A ledger row as stored."""
+def read_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow | None:
+    """A ledger row as stored; None where there is none, and where it cannot be read, which is said."""
+    if b"meta" not in row:
+        return None
+    try:
+        return parse_task(task_id, row)
+    except (Malformed, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.error("task.unreadable", task_id=task_id[:64], reason=repr(error)[:200])
+        return None
+
+
+def read_task_sync(client: redis.Redis, keys: Keys, task_id: str) -> TaskRow | None:
+    """As `read_task`, on a blocking client. What lies there with another type is set aside."""
+    key = keys.task(task_id)
+    try:
+        return read_task(task_id, client.hgetall(key))
+    except ResponseError as error:
+        if not lua.is_wrong_type(error):
+            raise
+        lua.run_sync(client, lua.set_aside_call([key]))
+        return None
+
+
+def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
+    """A ledger row as stored. Raises what reading broken content raises; `read_task` does not."""
     meta = orjson.loads(row[b"meta"])
-    outcome = orjson.loads(row[b"outcome"]) if b"outcome" in row else {}
+    outcome = plain_json.loads(row[b"outcome"]) if b"outcome" in row else {}
+    event, task = meta["event"], meta["task"]
+    _texts(event, "id", "source", "type")
+    _texts(task, "name", "service")
     queue, priority = place_of(meta)
     times_ms = {
-        name: int(value)
+        name: _number(value)
         for name in ("queued", "started", "ended", "due")
         if (value := row.get(name.encode()))
     }
     times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
     state = row[b"state"].decode()
+    if state not in STATES:
+        raise Malformed(f"{state[:64]!r} is no state of a task")
+    error = outcome.get("error")
     return TaskRow(
         id=task_id,
         state=state,
-        attempt=int(row.get(b"attempt", b"0")),
-        name=meta["task"]["name"],
-        service=meta["task"]["service"],
+        attempt=_number(row.get(b"attempt", b"0")),
+        name=task["name"],
+        service=task["service"],
         queue=queue,
         priority=priority,
-        event=meta["event"],
+        event=event,
         times=times,
-        worker=row[b"worker"].decode() if row.get(b"worker") else None,
+        worker=row[b"worker"].decode("utf-8", "replace") if row.get(b"worker") else None,
         result=outcome.get("result"),
-        error=outcome.get("error"),
-        events=outcome.get("events", []),
-        progress=orjson.loads(row[b"progress"]) if b"progress" in row else None,
+        error=error if isinstance(error, dict) else None,
+        events=_follow_ups(outcome.get("events", [])),
+        progress=_progress(row.get(b"progress")),
         next_attempt_at=rfc3339_ms(times_ms["due"]) if "due" in times_ms else None,
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
@@ -135,72 +179,191 @@ def place_of(meta: Mapping[str, Any]) -> tuple[str, int]:
     )
 
 
-def parse_event(event_id: str, row: dict[bytes, bytes]) -> list[EventRow]:
-    """The rows of every source that used this id, as stored."""
-    fields = {name.decode(): value.decode() for name, value in row.items()}
+def _texts(value: Mapping[str, Any], *needed: str) -> None:
+    for name in needed:
+        if not isinstance(value[name], str):
+            raise Malformed(f"{name} is no text")
+
+
+def _number(raw: bytes) -> int:
+    """A number that a script wrote: a moment in ms at most."""
+    if not raw.isdigit() or len(raw) > LONGEST_NUMBER:
+        raise Malformed(f"{raw[:20]!r} is no number of the ledger")
+    return int(raw)
+
+
+def _follow_ups(value: Any) -> list[dict[str, str]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _progress(raw: bytes | None) -> dict[str, Any] | None:
+    try:
+        value = orjson.loads(raw or b"null")
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parse_event(event_id: str, row: Mapping[bytes, bytes]) -> list[EventRow]:
+    """The rows of every source that used this id, as stored; what cannot be read is left out, and said."""
+    tasks: dict[bytes, list[str]] = {}
+    sources = []
+    for name, value in row.items():
+        if name.startswith(b"task:"):
+            tasks.setdefault(value, []).append(name[5:].decode("utf-8", "replace"))
+        elif name.startswith(b"at:"):
+            sources.append(name[3:])
     found = []
-    for name, value in fields.items():
-        if not name.startswith("at:"):
-            continue
-        source = name[3:]
-        entry, published, _, domain = value.split(" ", 3)
-        want = fields.get(f"want:{source}")
-        found.append(
-            EventRow(
-                id=event_id,
-                source=source,
-                entry=entry,
-                domain=domain,
-                published_ms=int(published),
-                wanted=None if want is None else int(want),
-                done=int(fields.get(f"done:{source}", 0)),
-                failed=int(fields.get(f"failed:{source}", 0)),
-                task_ids=[n[5:] for n, v in fields.items() if n.startswith("task:") and v == source],
-            )
-        )
+    for source in sources:
+        facts = [row.get(part + source) for part in (b"at:", b"want:", b"done:", b"failed:")]
+        one = _event_row(event_id, source, facts, tasks.get(source, []))
+        if one is not None:
+            found.append(one)
     return found
 
 
+def _event_row(
+    event_id: str, source: bytes, facts: Sequence[bytes | None], task_ids: list[str]
+) -> EventRow | None:
+    at, want, done, failed = facts
+    if at is None:
+        return None
+    try:
+        entry, published, _, domain = at.decode().split(" ", 3)
+        if entry != "held" and not _POSITION.fullmatch(entry):
+            raise Malformed("it names no place in a stream")
+        return EventRow(
+            id=event_id,
+            source=source.decode(),
+            entry=entry,
+            domain=domain,
+            published_ms=_number(published.encode()),
+            wanted=None if want is None else _number(want),
+            done=_number(done or b"0"),
+            failed=_number(failed or b"0"),
+            task_ids=task_ids,
+        )
+    except (Malformed, ValueError) as error:
+        log.error("event.unreadable", event_id=event_id[:100], reason=repr(error)[:200])
+        return None
+
+
 class Rows:
-    """Reads rows of one mesh."""
+    """Reads rows of one mesh. What is broken, or has another type than it should, counts as not there, and is said."""
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
 
     async def task(self, task_id: str) -> TaskRow | None:
         """One task, None when it is not known (any more)."""
-        row = await self._client.hgetall(self._keys.task(task_id))
-        return parse_task(task_id, row) if b"meta" in row else None
+        return (await self._tasks([task_id]))[0]
 
-    async def tasks(self, task_ids: list[str]) -> list[TaskRow]:
-        """Several tasks in one round trip; those not known any more are left out."""
+    async def tasks(self, task_ids: Sequence[str]) -> list[TaskRow]:
+        """Several tasks; those not known any more are left out."""
+        found: list[TaskRow] = []
+        for first in range(0, len(task_ids), TASKS_AT_ONCE):
+            page = await self._tasks(task_ids[first : first + TASKS_AT_ONCE])
+            found += [row for row in page if row is not None]
+        return found
+
+    async def _tasks(self, task_ids: Sequence[str]) -> list[TaskRow | None]:
+        turns = Turns()
         pipeline = self._client.pipeline(transaction=False)
         for task_id in task_ids:
             pipeline.hgetall(self._keys.task(task_id))
-        rows = await pipeline.execute()
-        return [parse_task(i, row) for i, row in zip(task_ids, rows, strict=True) if b"meta" in row]
+        found = []
+        for task_id, row in zip(task_ids, await pipeline.execute(raise_on_error=False), strict=True):
+            found.append(read_task(task_id, there(row)))
+            await turns.give()
+        return found
 
-    async def events(self, event_id: str) -> list[EventRow]:
-        """The events with this id, one per source."""
-        return parse_event(event_id, await self._client.hgetall(self._keys.event(event_id)))
+    async def events(self, event_id: str, most: int = MOST_SOURCES) -> list[EventRow]:
+        """The events with this id, one per source; of more than `most` sources only so many, and without tasks."""
+        key = self._keys.event(event_id)
+        pipeline = self._client.pipeline(transaction=False)
+        cursor, row = there(await _answer(pipeline.hscan(key, count=SMALL_ROW)), (0, {}))
+        if not cursor:
+            return parse_event(event_id, row)
+        sources: list[bytes] = []
+        async for page in self._scan(key, b"at:*"):
+            sources += [name[3:] for name in page]
+            if len(sources) > most:
+                break
+        if len(sources) == 1:
+            one = await self.event(event_id, sources[0].decode("utf-8", "surrogateescape"))
+            return [one] if one else []
+        found = []
+        for source in sources[: most + 1]:
+            facts = await self._client.hmget(key, *_facts(source))
+            row = _event_row(event_id, source, facts, [])
+            found += [row] if row else []
+        return found
+
+    async def event(self, event_id: str, source: str) -> EventRow | None:
+        """The event of one source, however many others used its id."""
+        key, wanted = self._keys.event(event_id), source.encode("utf-8", "surrogateescape")
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hmget(key, *_facts(wanted))
+        facts = there(await _answer(pipeline), None)
+        if facts is None or facts[0] is None:
+            return None
+        task_ids = []
+        async for page in self._scan(key, b"task:*"):
+            task_ids += [
+                name[5:].decode("utf-8", "replace") for name, value in page.items() if value == wanted
+            ]
+        return _event_row(event_id, wanted, facts, task_ids)
+
+    async def _scan(self, key: str, pattern: bytes) -> AsyncIterator[dict[bytes, bytes]]:
+        """The fields of a row whose names fit, some at a time; a small row comes whole."""
+        cursor = 0
+        while True:
+            cursor, page = await self._client.hscan(key, cursor, match=pattern, count=FIELDS_AT_ONCE)
+            yield page
+            if not cursor:
+                return
 
     async def envelope(self, row: EventRow) -> Event | None:
         """The event itself, None once it was trimmed."""
         if row.entry == "held":
             held = await self._client.hget(self._keys.due_entries(), f"event:{row.id} {row.source}")
-            raw = orjson.loads(held)["json"].encode() if held else None
+            raw = _held_json(held)
         else:
-            found = await self._client.xrange(self._keys.events(row.domain), row.entry, row.entry)
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.xrange(self._keys.events(row.domain), row.entry, row.entry)
+            found = there(await _answer(pipeline), ())
             raw = found[0][1].get(b"e") if found and found[0][1] else None
         try:
             return envelope.from_json(raw) if raw else None
         except InvalidEvent:
             return None
 
-    async def manifests(self) -> list[Manifest]:
-        """Every service's manifest."""
-        stored = await self._client.hgetall(self._keys.manifests())
-        return [Manifest.from_json(raw) for raw in stored.values()]
+
+def _facts(source: bytes) -> list[bytes]:
+    return [part + source for part in (b"at:", b"want:", b"done:", b"failed:")]
+
+
+def _held_json(held: bytes | None) -> bytes | None:
+    try:
+        return orjson.loads(held)["json"].encode() if held else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+async def _answer(pipeline: Any) -> Any:
+    """The answer to the one command of a pipeline; an error stands in its place."""
+    [answer] = await pipeline.execute(raise_on_error=False)
+    return answer
+
+
+def there(answer: Any, nothing: Any = MappingProxyType({})) -> Any:
+    """What Redis answered; nothing where something else lies under that key. Raises any other error."""
+    if isinstance(answer, Exception):
+        if not lua.is_wrong_type(answer):
+            raise answer
+        log.error("key.wrong_type", reason=str(answer)[:200])
+        return nothing
+    return answer
 
 
 def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
@@ -210,7 +373,7 @@ def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
         for subscription in manifest.subscriptions:
             if not names.matches(subscription.type, event.type):
                 continue
-            if not fits(event, subscription.where):
+            if not wants(event, subscription):
                 reasons.append(
                     {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
                 )

@@ -6,7 +6,9 @@ import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 
-from streammesh.errors import Reject, Retry
+from pydantic import ValidationError
+
+from streammesh.errors import Fail, Reject, Retry
 from streammesh.tasks.ledger import Failure
 from streammesh.tasks.retry_policy import RetryPolicy
 
@@ -33,7 +35,7 @@ class GiveUp:
 def after_error(error: BaseException, attempt: int, policy: RetryPolicy, random: float) -> TryAgain | GiveUp:
     """What follows when attempt number `attempt` (from 1) ended with `error`; `random` is in [0, 1)."""
     failure = describe(error)
-    if isinstance(error, Reject) or policy.gives_up(attempt):
+    if isinstance(error, Reject | Fail) or policy.gives_up(attempt):
         return GiveUp(failure)
     if isinstance(error, Retry) and error.after is not None:
         return TryAgain(error.after, failure)
@@ -43,13 +45,14 @@ def after_error(error: BaseException, attempt: int, policy: RetryPolicy, random:
 def describe(error: BaseException) -> Failure:
     """An error as it is told to people: its words, its class, the end of its traceback."""
     try:
-        words = str(error.reason if isinstance(error, Reject) else error)
+        words = str(error.reason if isinstance(error, Reject | Fail) else error)
     except Exception:  # an error whose own text cannot be made is still told
         words = ""
     return Failure(
         reason=_told(words or type(error).__name__)[:REASON_LENGTH],
         kind=type(error).__name__,
         traceback=_told("".join(traceback.format_exception(error)))[-TRACEBACK_LENGTH:],
+        refused=isinstance(error, Reject | ValidationError),
     )
 
 

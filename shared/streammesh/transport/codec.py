@@ -124,6 +124,15 @@ def decode(
     return message
 
 
+def headers_of(fields: Mapping[bytes, bytes]) -> Mapping[str, Any]:
+    """A task's headers, whatever they are; empty where there are none to be read."""
+    try:
+        headers = orjson.loads(fields[HEAD])["headers"]
+    except (KeyError, TypeError, orjson.JSONDecodeError):
+        return {}
+    return headers if isinstance(headers, dict) else {}
+
+
 def _checked_head(raw: bytes, task: bool) -> dict[str, Any]:
     head = _read(raw, "h")
     if not isinstance(head, dict):

@@ -18,6 +18,7 @@ T = TypeVar("T")
 class StreamConnections(kombu_redis.Channel):
     """kombu's Redis channel, connected by the mesh's own URLs and with one client instead of one per command."""
 
+    namespace = "mesh"
     _commands: redis.Redis | None = None
 
     def use_address(self, url: str, tls: Any) -> None:
@@ -49,18 +50,14 @@ class StreamConnections(kombu_redis.Channel):
 
             return Watched
 
-        pool, sentinel = open_pool(self._address, self._options(), watched if asynchronous else None)
-        if asynchronous:
-            self._async_sentinel_manager = sentinel
-        else:
-            self._sentinel_manager = sentinel
-        return pool
+        wrap = watched if asynchronous else None
+        return open_pool(self._address, self.namespace, self._options(), wrap)
 
     def client_of_keeper(self) -> redis.Redis:
         """A client for the lease keeper's thread."""
         # One connection, used as it is: every check of a pool is a step for which a thread needs the interpreter.
         options = {**self._options(), "max_connections": 1, "health_check_interval": 0}
-        pool, _ = open_pool(self._address, options)
+        pool = open_pool(self._address, self.namespace, options)
         return redis.Redis(connection_pool=pool, single_connection_client=True)
 
     @property

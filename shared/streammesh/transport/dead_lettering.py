@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import orjson
 import redis
 import structlog
 
@@ -18,32 +16,38 @@ from streammesh.tasks import ledger as ledgers
 from streammesh.tasks.cancellation import CANCELLED as WAS_CANCELLED
 from streammesh.tasks.ledger import THIS_ENTRYS, Failure, Ledger, QueuePlace
 from streammesh.tasks.parking import dead_letter
-from streammesh.tasks.records import parse_task
-from streammesh.transport.codec import HEAD
+from streammesh.tasks.records import read_task_sync
+from streammesh.transport.codec import headers_of
 from streammesh.transport.scripts import QueueCalls, Read
 
+MALFORMED = "Malformed"  # what nobody could read says nothing against the service
 log = structlog.get_logger(__name__)
+Told = Callable[[Mapping[bytes, bytes], str, str, Failure], None]
+told_of_parked: list[Told] = []  # are told of what is to be parked: its fields, queue, entry, and why
 
 
 def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: str, reason: str) -> None:
     """Give one entry up: its delivery fails, where it stands for one or for a part of its workflow, with all that
     follows from that; else the entry is moved to the dead letters of the service whose queue it is. One step each."""
-    if _end_delivery(client, calls, queue, read, Failure(reason, kind)):
+    failure = Failure(reason, kind, refused=kind == MALFORMED)
+    if _end_delivery(client, calls, queue, read, failure):
         return
-    if _end_workflow(client, calls, queue, read, Failure(reason, kind)):
+    if _end_workflow(client, calls, queue, read, failure):
         # If we die before this, the entry is given up once more, and then as one that nothing waits for.
         lua.run_sync(client, calls.ack({read.stream: [read.entry]}))
         return
-    letter = dead_letter(
-        QueuePlace(queue, _priority_of(calls, queue, read.stream)),
-        read.stream,
-        read.entry,
-        read.deliveries,
-        kind,
-        reason,
-    )
+    for tell in told_of_parked:
+        tell(read.fields, queue, read.entry, failure)
+    place = QueuePlace(queue, _priority_of(calls, queue, read.stream), read.entry)
+    letter = dead_letter(place, read.stream, read.entry, read.deliveries, kind, reason)
+    headers = headers_of(read.fields)
+    if isinstance(headers.get("task"), str):
+        letter["task"] = headers["task"]
+        letter["detail"] = f"task {headers.get('id')}, {letter['detail']}"
     if lua.run_sync(client, calls.park(queue, read, letter)):
-        log.error("queue.parked", queue=queue, entry=read.entry, kind=kind, reason=reason)
+        log.error(
+            "queue.parked", queue=queue, entry=read.entry, task=letter.get("task"), kind=kind, reason=reason
+        )
 
 
 def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
@@ -51,8 +55,7 @@ def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     task_id = _task_of(read.fields)
     if task_id is None:
         return False
-    stored = client.hgetall(calls.keys.task(task_id))
-    row = parse_task(task_id, stored) if b"meta" in stored else None
+    row = read_task_sync(client, calls.keys, task_id)
     if row is None or row.ended or row.entry != read.entry:
         return False
     place = QueuePlace(queue, _priority_of(calls, queue, read.stream), read.entry)
@@ -75,13 +78,12 @@ def _priority_of(calls: QueueCalls, queue: str, stream: str) -> int:
 
 def _end_workflow(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
     """Fail the delivery whose workflow an entry is a part of; answers whether that was done."""
-    headers = _headers_of(read.fields)
+    headers = headers_of(read.fields)
     root_id, part = headers.get("root_id"), headers.get("task")
     if not isinstance(root_id, str) or "/" not in root_id:
         return False
     task_id = root_id.partition("/")[0]
-    stored = client.hgetall(calls.keys.task(task_id))
-    row = parse_task(task_id, stored) if b"meta" in stored else None
+    row = read_task_sync(client, calls.keys, task_id)
     if row is None or row.ended or row.workflow != root_id:
         return False
     failure = Failure(f"{part}: {failure.reason}", failure.kind)
@@ -109,16 +111,8 @@ def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, en
 
 def _task_of(fields: Mapping[bytes, bytes]) -> str | None:
     """The id in an entry's head, None where there is none to be read."""
-    found = _headers_of(fields).get("id")
+    found = headers_of(fields).get("id")
     return None if found is None else str(found)
-
-
-def _headers_of(fields: Mapping[bytes, bytes]) -> Mapping[str, Any]:
-    try:
-        headers = orjson.loads(fields[HEAD])["headers"]
-    except (KeyError, TypeError, orjson.JSONDecodeError):
-        return {}
-    return headers if isinstance(headers, dict) else {}
 
 
 def poison_reason(deliveries: int) -> str:

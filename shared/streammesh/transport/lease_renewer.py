@@ -247,6 +247,12 @@ def held_here(tag: str) -> bool:
     return any(keeper.holds(tag) for keeper in list(_live))
 
 
+def dead_renewer() -> str | None:
+    """Return what to say when something is held here whose lease nobody renews any more."""
+    dead = [k for k in list(_live) if k._held and k._thread is not None and not k._thread.is_alive()]
+    return f"the thread that renews leases of {dead[0].calls.consumer} has ended" if dead else None
+
+
 def give_all_back() -> None:
     """The process ends: what it holds goes to others now, whatever still runs here."""
     for keeper in list(_live):

@@ -28,7 +28,7 @@ class StandIn:
 
     def __init__(self, about: bytes) -> None:
         facts = json.loads(about)
-        pool, _ = open_pool(facts["url"], facts["options"])
+        pool = open_pool(facts["url"], facts["namespace"], facts["options"])
         self._redis = redis.Redis(connection_pool=pool)
         self._streams: list[str] = facts["streams"]
         self._calls = QueueCalls(Keys(facts["namespace"]), facts["consumer"], 0, 0, 0)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
-from celery import Celery, Task, signals
+from celery import Celery, Task, _state, signals
 
+from streammesh import logs
+from streammesh.health import Pulse
 from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.subscriptions.manifest import Manifest
 from streammesh.transport.codec import Explicit
 from streammesh.transport.transport import install as install_transport
 from streammesh.worker import message_capture
 from streammesh.worker.config import celery_config
 from streammesh.worker.reconnection import SteadyAMQP
+from streammesh.worker.resources import Plumbing
 
 HIDDEN = "<hidden>"
 
@@ -46,11 +52,25 @@ class MeshTask(Task):
 
 
 class MeshCelery(Celery):
-    """A Celery app whose sent tasks can be captured (see `capture.py`) and show no payloads."""
+    """A Celery app whose sent tasks can be captured (see `message_capture.py`) and show no payloads.
+
+    With `plumbing` and `manifest` it is a service's, and its worker a member of the mesh; see `member.py`.
+    """
+
+    plumbing: Plumbing | None = None
+    manifest: Callable[[], Manifest]
 
     amqp_cls = MeshAMQP
     task_cls = "streammesh.worker.app:MeshTask"
+    mesh_settings: Callable[[], MeshSettings] = staticmethod(mesh_settings)
+    turning: Pulse  # of the consumer, where the app runs as a worker; see `consumer.py`
+    ticking: Pulse  # of Beat
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 (Celery's name)
+        """Celery's worker, which joins the mesh where the app is a service's."""
+        return self.subclass_with_self("streammesh.worker.member:MeshWorker")
 
     def producer_or_acquire(self, producer: Any = None) -> AbstractContextManager[Any]:
         """As Celery's, but the capturing producer wins where a context captures."""
@@ -65,12 +85,31 @@ def make_app(service: str, settings: MeshSettings | None = None, *, prefetch: in
     """The Celery app of `service`; it reads the settings at first use and connects when it has to."""
     install_transport()
     app = MeshCelery(service, set_as_current=False, strict_typing=False)
+    if settings is not None:
+        app.mesh_settings = lambda: settings
+    app.turning, app.ticking = Pulse(), Pulse()
     app.add_defaults(
-        lambda: celery_config(service, settings or mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
+        lambda: celery_config(service, app.mesh_settings()) | {"worker_prefetch_multiplier": prefetch}
     )
     return app
+
+
+def set_current_app(app: MeshCelery) -> None:
+    """Make this app the one that `@shared_task` and canvas use in this thread, as Celery does with each app it makes;
+    in other threads it is the first of a process."""
+    app.set_current()
+    if _state.default_app is None:
+        app.set_default()
 
 
 @signals.setup_logging.connect
 def _leave_logging_alone(**_: Any) -> None:
     """Being connected is enough: Celery then sets up no logging of its own."""
+
+
+@signals.beat_init.connect
+def _log_as_the_mesh(sender: Any = None, **_: Any) -> None:
+    """`celery beat` of a service logs as its worker does."""
+    app = getattr(sender, "app", None)
+    if isinstance(app, MeshCelery) and app.plumbing is not None:
+        logs.configure(app.plumbing.settings, app.plumbing.service)

@@ -1,4 +1,4 @@
-"""One task in flight on the async pool's loop, as Celery's request holds on to it."""
+"""One delivery in flight on the async pool's loop, as Celery's request holds on to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
+
+from streammesh.worker.running_handlers import cancel
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +30,9 @@ class Job:
         running: set[asyncio.Task[Any]],
     ) -> None:
         """Begin, on the loop; `running` has it until it ends."""
-        task = self.task = loop.create_task(coroutine)
+        task = self.task = asyncio.Task(
+            coroutine, loop=loop
+        )  # past the loop's task factory, which it needs not
         running.add(task)
         task.add_done_callback(running.discard)
 
@@ -36,7 +40,7 @@ class Job:
         """Cancel it, from any thread."""
         task, self.terminated = self.task, True
         if task is not None:
-            task.get_loop().call_soon_threadsafe(task.cancel)
+            task.get_loop().call_soon_threadsafe(cancel, task)
 
     def limit(self, seconds: float, tell: Callable[[bool, float], Any] | None) -> None:
         """Cancel it when it is still at work after so long, and then tell Celery; to be called on the loop."""
@@ -50,7 +54,7 @@ class Job:
         if task.done():
             return
         self.terminated = True
-        task.cancel()
+        cancel(task)
         if tell:
             threading.Thread(target=_tell, args=(tell, seconds), name="hard-limit", daemon=True).start()
 

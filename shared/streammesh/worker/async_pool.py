@@ -1,41 +1,34 @@
 """Celery pool for `async def` handlers: hundreds in flight in one process, on one event loop.
 
-Used with Celery's hook for custom pools. For plain tasks Celery's own tracer (signals, retries, acknowledgement)
-runs unchanged, each task in a greenlet. A task's hard limit and `revoke(terminate=True)` cancel it.
+Used with Celery's hook for custom pools. Deliveries run on the loop; whatever Celery's own tracer runs (plain tasks,
+parts of workflows) has threads; see `task_threads.py`. A hard limit and `revoke(terminate=True)` end both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 import uvloop
+from billiard.einfo import ExceptionInfo
 from celery.concurrency.base import BasePool, apply_target
-from greenlet import GreenletExit
 
-from streammesh.worker.async_job import Job
+from streammesh.health import Echo
+from streammesh.worker.fast_request import current_task_id
 from streammesh.worker.flights import Flights
-from streammesh.worker.greenlets import run_in_greenlet
-from streammesh.worker.request import MeshRequest
+from streammesh.worker.process_end import end_process
+from streammesh.worker.request import MeshRequest, PlainRequest
+from streammesh.worker.running_handlers import EndOfWorker, cancel
+from streammesh.worker.task_threads import TaskThreads, ThreadJob
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_CONCURRENCY = 200
 STOP_SECONDS = 5
-
-
-async def _in_greenlet(run: Callable[[], Any]) -> None:
-    try:
-        await run_in_greenlet(run)
-    except GreenletExit:
-        pass
-    except Exception:
-        log.exception("pool.task_broke")
 
 
 class TaskPool(BasePool):
@@ -48,18 +41,61 @@ class TaskPool(BasePool):
     signal_safe = False
 
     def on_start(self) -> None:
-        MeshRequest.shares_memory = True
+        MeshRequest.shares_memory = PlainRequest.shares_memory = True
         self.loop = uvloop.new_event_loop()
+        self.loop.set_task_factory(self._new_task)
         self._running: set[asyncio.Task[Any]] = set()
+        self._started_by: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
         self.flights = Flights(self.loop, self._running)
-        self._coming: deque[tuple[Job, Callable[[], Any], float | None, Any]] = deque()
-        self._called = False
+        self.threads = TaskThreads()
+        self._ending = False
+        self._echo = Echo(self.loop)
         self._thread = threading.Thread(target=self._run_loop, name="async-pool", daemon=True)
         self._thread.start()
 
+    def _new_task(self, loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        """A task that a handler starts, which is remembered with it."""
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        owner = current_task_id()
+        if owner is not None:
+            self._started_by[task] = owner
+        return task
+
     def _run_loop(self) -> None:
+        """Run the loop until the pool ends. SystemExit and the like of what a handler started fail its attempt only."""
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._ending and not self.loop.is_closed():
+            try:
+                self.loop.run_forever()
+            except BaseException as error:
+                self._went_astray(error)
+            else:
+                if not self._ending:
+                    log.error("pool.loop_stopped", reason="a handler stopped the event loop; it goes on")
+        if not self._ending:
+            end_process("the event loop of the async pool ended")
+
+    def _went_astray(self, error: BaseException) -> None:
+        """asyncio lets SystemExit and KeyboardInterrupt of any task or callback end its loop; several may come at once."""
+        log.error("pool.end_of_worker_refused", error=repr(error), exc_info=error)
+        for task, owner in list(self._started_by.items()):
+            if not task.done() or task.cancelled():
+                continue
+            raised = task.exception()
+            if raised is None or isinstance(raised, Exception):
+                continue
+            del self._started_by[task]
+            told = EndOfWorker(f"what the handler had started raised what would end the worker: {raised!r}")
+            told.__cause__ = raised
+            self.app.plumbing.running.fail(owner, told)
+
+    def dead_for(self, seconds: float) -> str | None:
+        """Return what to say when its loop's thread has ended, or the loop did not turn for so long."""
+        if self._ending:
+            return None
+        if not self._thread.is_alive():
+            return "the thread of its event loop has ended"
+        return self._echo.silent_for(seconds)
 
     def on_apply(
         self,
@@ -68,30 +104,28 @@ class TaskPool(BasePool):
         kwargs: Any = None,
         callback: Any = None,
         accept_callback: Any = None,
+        error_callback: Any = None,
         timeout_callback: Any = None,
+        soft_timeout: float | None = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> Job:
-        job = Job()
+    ) -> ThreadJob:
+        job = ThreadJob(args[0] if args else repr(target), self.loop)
 
         def told(answer: Any) -> None:
-            if not job.terminated:
+            if job.terminated:
+                return
+            if isinstance(answer, ExceptionInfo):  # SystemExit and the like
+                error_callback(answer)
+            else:
                 callback(answer)
 
-        run = partial(apply_target, target, args, kwargs, told, accept_callback)
-        self._coming.append((job, run, timeout, timeout_callback))
-        if not self._called:  # one wake-up of the loop serves all that come before it looks
-            self._called = True
-            self.loop.call_soon_threadsafe(self._start_all)
-        return job
+        def accepted(pid: int, at: float) -> None:
+            accept_callback(pid, at)
+            job.limit(soft_timeout, timeout, timeout_callback)
 
-    def _start_all(self) -> None:
-        self._called = False
-        while self._coming:
-            job, run, timeout, timeout_callback = self._coming.popleft()
-            job.run(self.loop, _in_greenlet(run), self._running)
-            if timeout:
-                job.limit(timeout, timeout_callback)
+        self.threads.start(job, partial(apply_target, target, args, kwargs, told, accepted))
+        return job
 
     def on_stop(self) -> None:
         self.flights.hand_over()
@@ -100,15 +134,19 @@ class TaskPool(BasePool):
             while self._running:
                 await asyncio.wait(set(self._running))
 
-        asyncio.run_coroutine_threadsafe(drained(), self.loop).result()
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(drained(), self.loop).result()
+        self.threads.wait_until_done()
         self._end_loop()
 
     def on_terminate(self) -> None:
         for task in list(self._running):
-            self.loop.call_soon_threadsafe(task.cancel)
+            self.loop.call_soon_threadsafe(cancel, task)
+        self.threads.terminate()
         self._end_loop()
 
     def _end_loop(self) -> None:
+        self._ending = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(STOP_SECONDS)
 
@@ -121,4 +159,4 @@ class TaskPool(BasePool):
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
-        return {**info, "max-concurrency": self.limit, "in-flight": len(self._running)}
+        return {**info, "max-concurrency": self.limit, "in-flight": len(self._running) + self.threads.count()}

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from celery import Celery
+from celery import Celery, signals
 from celery.beat import Scheduler, Service
 
+from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_sync
 from streammesh.redisio.heartbeat import process_name
@@ -22,10 +23,12 @@ from streammesh.schedules.file_watch import FileWatch
 from streammesh.schedules.store import BEAT
 from streammesh.schedules.ticker import Ticker
 from streammesh.settings import mesh_settings
+from streammesh.worker.app import MeshCelery
+from streammesh.worker.config import SCHEDULER
 
 log = structlog.get_logger(__name__)
 
-SCHEDULER = "streammesh.worker.beat:MeshScheduler"
+SILENT_SECONDS = 30.0  # it wakes every five seconds at least
 FILE_SETTING = "mesh_schedules_file"  # in the app's configuration: the TOML file that is followed
 
 
@@ -51,7 +54,11 @@ class MeshScheduler(Scheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Fire what is due; answers after how many seconds to be called again."""
-        return self._ticker.tick(self.max_interval)
+        wait = self._ticker.tick(self.max_interval)
+        ticking: Pulse | None = getattr(self.app, "ticking", None)  # no app of ours has none
+        if ticking is not None:
+            ticking.rest("Redis does not answer") if self._ticker.away else ticking.beat()
+        return wait
 
     def close(self) -> None:
         """Close the client. May be called twice."""
@@ -62,6 +69,18 @@ class MeshScheduler(Scheduler):
     def info(self) -> str:
         """A line of Beat's banner."""
         return f"    . schedules -> {self.app.conf.get(FILE_SETTING) or 'in Redis'}"
+
+
+@signals.beat_init.connect
+def _watch_over_beat(sender: Any = None, **_: Any) -> None:
+    """Have `/livez` and `/readyz` of a service's process look at its Beat, however that was started."""
+    app = getattr(sender, "app", None)
+    if not isinstance(app, MeshCelery) or app.plumbing is None:
+        return
+    health, stuck = app.plumbing.health, app.plumbing.settings.stuck_after.total_seconds()
+    health.lives_while("beat", lambda: app.ticking.silent_for(stuck))
+    health.works_while("beat", lambda: app.ticking.waits(SILENT_SECONDS))
+    app.plumbing.serve_health()
 
 
 def run_beat(app: Celery) -> None:

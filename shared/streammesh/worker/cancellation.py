@@ -20,6 +20,7 @@ from celery.worker import state
 from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
+from streammesh.worker import async_pool, prefork_pool
 from streammesh.worker.connections import Connections
 from streammesh.worker.request import MeshRequest
 from streammesh.worker.running_handlers import Running
@@ -32,8 +33,8 @@ log = structlog.get_logger(__name__)
 class Stopper:
     """Stops what runs in this worker, whatever its pool can do."""
 
-    def __init__(self, pool: Callable[[], Any], kind: str, running: Running) -> None:
-        self._pool, self._kind, self._running = pool, kind, running
+    def __init__(self, pool: Callable[[], Any], running: Running) -> None:
+        self._pool, self._running = pool, running
         self._dying: list[tuple[float, Any]] = []  # when to kill, what Celery's pool knows of the job
 
     def stop(self, task_id: str) -> None:
@@ -47,10 +48,12 @@ class Stopper:
                 self._terminate(request)
 
     def _terminate(self, request: Any) -> None:
-        if self._kind in ("prefork", "async"):
+        pool = self._pool()
+        prefork = isinstance(pool, prefork_pool.TaskPool)
+        if prefork or isinstance(pool, async_pool.TaskPool):
             job = request._apply_result and request._apply_result()
-            request.terminate(self._pool(), "TERM")
-            if job is not None and self._kind == "prefork":
+            request.terminate(pool, "TERM")
+            if job is not None and prefork:
                 self._dying.append((time.monotonic() + KILL_AFTER, job))
         elif isinstance(request, MeshRequest):  # a thread cannot be stopped: what it comes to does not count
             request.cancel_delivery()

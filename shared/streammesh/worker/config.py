@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
+from kombu import Exchange, Queue
+
+from streammesh import names
 from streammesh.brokers.connection import other_broker, stream_broker
 from streammesh.keys import Keys
-from streammesh.redisio.client import parse_sentinel_url, tls_options
 from streammesh.settings import MeshSettings
 from streammesh.transport import wire_json
 
+PoolKind = Literal["async", "prefork", "threads", "solo"]
+POOLS = {
+    "async": "streammesh.worker.async_pool:TaskPool",
+    "prefork": "streammesh.worker.prefork_pool:TaskPool",
+}
+ASYNC_CONCURRENCY = 200
+SCHEDULER = "streammesh.worker.beat:MeshScheduler"
 BACKENDS = "streammesh.worker.result_backend"
 
 
 def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
     """Every setting that differs from Celery's own defaults, with its reason."""
     wire_json.install()
-    redis_tls = tls_options(settings) if settings.redis_url.startswith("rediss") else None
     return {
         # Where it runs
         **(other_broker(settings) if settings.broker_url else stream_broker(settings)),
@@ -25,9 +34,9 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_publish_retry_policy": {"max_retries": 20, "interval_start": 0.1, "interval_max": 1.0},
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
-        "result_backend": result_backend(settings.redis_url),
+        "broker_channel_error_retry": True,  # nothing that Redis may answer ends a worker
+        "result_backend": f"{BACKENDS}:MeshBackend",  # no URL: Celery would take its password apart anew
         "result_backend_transport_options": result_options(settings),
-        "redis_backend_use_ssl": redis_tls,
         "result_backend_always_retry": True,
         "result_expires": settings.result_ttl,
         "redis_socket_timeout": settings.redis_timeout.total_seconds(),
@@ -54,6 +63,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "worker_consumer": "streammesh.worker.consumer:MeshConsumer",  # drops nothing that it does not know
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
+        "beat_scheduler": SCHEDULER,
         "worker_send_task_events": False,  # half the throughput; Flower can turn them on
         "task_send_sent_event": False,
         "worker_proc_alive_timeout": 30,
@@ -62,19 +72,27 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
     }
 
 
-def result_backend(redis_url: str) -> str:
-    """The result backend's URL for plain Celery tasks and workflows: the same Redis."""
-    if "sentinel" not in redis_url.split("://")[0]:
-        return f"{BACKENDS}:MeshBackend+{redis_url}"
-    where = parse_sentinel_url(redis_url)
-    credentials = f"{where.username or ''}:{where.password}@" if where.password else ""
-    hosts = ";".join(f"sentinel://{credentials}{host}:{port}/{where.db}" for host, port in where.hosts)
-    return f"{BACKENDS}:MeshSentinelBackend+{hosts}"
+def pool_config(pool: PoolKind, settings: MeshSettings) -> dict[str, Any]:
+    """What a service's worker runs its tasks with, also where `celery worker` starts it."""
+    return {
+        "worker_pool": POOLS.get(pool, pool),
+        "worker_concurrency": settings.concurrency or (ASYNC_CONCURRENCY if pool == "async" else None),
+        # KiB; a pool's child that is larger after a task is replaced by a new one
+        "worker_max_memory_per_child": settings.max_memory_per_child * 1024 or None,
+    }
+
+
+def queue_config(service: str, further: Sequence[str]) -> dict[str, Any]:
+    """The queues of a service that has more than its own. Each is known to Celery by its short name too."""
+    if not further:
+        return {}
+    short = (names.DEFAULT_QUEUE, *further)
+    full = {one: names.queue_of(service, one) for one in short}
+    return {
+        "task_queues": [Queue(full[one], Exchange(""), routing_key=full[one], alias=one) for one in short]
+    }
 
 
 def result_options(settings: MeshSettings) -> dict[str, Any]:
     """Options of the result backend: every key below the mesh's own prefix."""
-    options: dict[str, Any] = {"global_keyprefix": f"{Keys(settings.namespace).prefix}result:"}
-    if "sentinel" in settings.redis_url.split("://")[0]:
-        options["master_name"] = parse_sentinel_url(settings.redis_url).service
-    return options
+    return {"global_keyprefix": f"{Keys(settings.namespace).prefix}result:"}

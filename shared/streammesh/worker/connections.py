@@ -26,8 +26,7 @@ class Connections:
     def __init__(self, settings: MeshSettings, name: str) -> None:
         self._settings, self._name = settings, name
         self._sync: tuple[int, redis.Redis] | None = None
-        self._blocking = threading.local()
-        self._runner: tuple[int, asyncio.Runner] | None = None
+        self._threads = threading.local()  # each its own
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Multiplexed] = WeakKeyDictionary()
 
     def sync(self) -> redis.Redis:
@@ -40,9 +39,9 @@ class Connections:
     def blocking(self) -> Blocking:
         """The connection of this thread for the calls that every task makes."""
         pid = os.getpid()
-        kept: tuple[int, Blocking] | None = getattr(self._blocking, "kept", None)
+        kept: tuple[int, Blocking] | None = getattr(self._threads, "blocking", None)
         if kept is None or kept[0] != pid:
-            kept = self._blocking.kept = (pid, Blocking(self.sync()))
+            kept = self._threads.blocking = (pid, Blocking(self.sync()))
         return kept[1]
 
     def calls(self) -> Multiplexed:
@@ -55,8 +54,9 @@ class Connections:
         return shared
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine from synchronous code, on an event loop that this process keeps."""
+        """Run a coroutine from synchronous code, on an event loop that this thread keeps."""
         pid = os.getpid()
-        if self._runner is None or self._runner[0] != pid:
-            self._runner = (pid, asyncio.Runner(loop_factory=uvloop.new_event_loop))
-        return self._runner[1].run(coroutine)
+        kept: tuple[int, asyncio.Runner] | None = getattr(self._threads, "runner", None)
+        if kept is None or kept[0] != pid:
+            kept = self._threads.runner = (pid, asyncio.Runner(loop_factory=uvloop.new_event_loop))
+        return kept[1].run(coroutine)

@@ -17,7 +17,7 @@ from streammesh import lua
 from streammesh.brokers.copies import fields_of, name_of, tag_of
 from streammesh.tasks.ledger import QueuePlace
 from streammesh.tasks.parking import park_carried_call
-from streammesh.tasks.records import parse_task
+from streammesh.tasks.records import read_task_sync
 from streammesh.transport.dead_lettering import park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.postponement import postpone_call, unknown
@@ -25,11 +25,33 @@ from streammesh.worker.refs import queue_place
 from streammesh.worker.shortcut import shortcut
 
 log = structlog.get_logger(__name__)
+TURN_SECONDS = 1.0  # between two signs that the loop turns
 RETURN_SECONDS = 1.0  # after which another broker is given back what could not be dealt with
 
 
 class MeshConsumer(Consumer):
-    """The consumer of a service's worker."""
+    """The consumer of a service's worker. It tells `app.turning` that it turns, so that its end is seen from outside."""
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """As Celery's; where there is an event loop, a timer of that loop shows that it turns."""
+        super().register_with_event_loop(hub)
+        self._turned()
+        hub.call_repeatedly(TURN_SECONDS, self._turned)
+
+    def perform_pending_operations(self) -> None:
+        """As Celery's, which calls it in every turn where there is no event loop."""
+        self._turned()
+        super().perform_pending_operations()
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """As Celery's, which waits for the broker as long as it takes."""
+        if self._is_ours():
+            self.app.turning.rest("its broker cannot be reached, or was not yet")
+        return super().ensure_connected(conn)
+
+    def _turned(self) -> None:
+        if self._is_ours():
+            self.app.turning.beat()
 
     def create_task_handler(self, **options: Any) -> Any:
         """As Celery's, with a short way for deliveries."""
@@ -90,8 +112,7 @@ class MeshConsumer(Consumer):
         plumbing = self.app.plumbing
         place, client, _ = self._reach(message)
         keys = plumbing.ledger.keys
-        stored = client.hgetall(keys.task(task_id))
-        row = parse_task(task_id, stored) if b"meta" in stored else None
+        row = read_task_sync(client, keys, task_id)
         carried = None if place.entry else fields_of(message)
         call = postpone_call(keys, plumbing.settings, place, task_id, name, row, carried)
         answer = lua.run_sync(client, call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any
@@ -15,7 +15,6 @@ from celery import Task
 from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
 from celery.exceptions import Retry as CeleryRetry
-from celery.exceptions import SoftTimeLimitExceeded
 
 from streammesh import logs, names
 from streammesh.events.envelope import Event
@@ -38,9 +37,11 @@ from streammesh.tasks.ledger import QueuePlace, TaskRef
 from streammesh.tasks.parking import park_carried_call
 from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.transport.codec import encode
-from streammesh.worker import greenlets, message_capture, workflow
+from streammesh.worker import message_capture, workflow
+from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
+from streammesh.worker.task_threads import current_job
 
 log = structlog.get_logger(__name__)
 PAUSE_SECONDS = 1.0  # before a queue entry goes back that could not be dealt with
@@ -48,14 +49,6 @@ PAUSE_SECONDS = 1.0  # before a queue entry goes back that could not be dealt wi
 
 class DeliveryFailed(Exception):
     """Tells Celery (its log, Flower) that a delivery gave up; the reason is in the ledger."""
-
-
-class TookTooLong(Exception):
-    """The handler did not end within its `timeout`."""
-
-
-class WaitedInVain(Exception):
-    """The handler waited for something that was cancelled, and did not catch that."""
 
 
 class DeliveryTask(Task):
@@ -106,7 +99,7 @@ class DeliveryTask(Task):
             except Exception as error:
                 # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
                 log.exception("ledger.broke")
-                self._pause(PAUSE_SECONDS)
+                time.sleep(PAUSE_SECONDS)
                 raise CeleryReject(f"the ledger call broke: {error}", requeue=True) from error
         if state == names.FAILED:
             raise DeliveryFailed(ref.task_id)
@@ -115,8 +108,9 @@ class DeliveryTask(Task):
         return state
 
     def _attempt(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
-        if greenlets.in_greenlet():
-            return greenlets.wait_for(self.deliver(ref, place, worker))
+        job = current_job()
+        if job is not None:  # a thread of the async pool: the attempt itself belongs on its loop
+            return job.on_loop(self.deliver(ref, place, worker))
         if self.kind.binding.is_async:
             return self.plumbing.connections.run(self.deliver(ref, place, worker))
         return self._run_sync(ref, place, worker)
@@ -140,62 +134,39 @@ class DeliveryTask(Task):
         log.error("task.not_handed_over")
         return "parked"
 
-    def _pause(self, seconds: float) -> None:
-        if greenlets.in_greenlet():
-            greenlets.wait_for(asyncio.sleep(seconds))
-        else:
-            time.sleep(seconds)
-
     async def deliver(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         """Run one attempt on this event loop; answers what became of it."""
         calls = self.plumbing.connections.calls()
+        binding, timeout = self.kind.binding, self.subscription.timeout
         act: Callable[[Call[str]], Any] = partial(mention, calls)
-        if not self.kind.binding.is_async:  # it runs in a thread, which has to wait for what it asks
+        if not binding.is_async:  # it runs in a thread, which has to wait for what it asks
             act = partial(mention_from_thread, asyncio.get_running_loop(), calls)
         steps = attempt_steps(self.kind, ref, place, worker, act)
-        forward: Callable[[Any], Step] = steps.send
-        answer: Any = None
-        while True:
-            try:
-                step = forward(answer)
-            except StopIteration as stop:
-                return str(stop.value)
-            try:
-                if isinstance(step, Ask):
-                    answer = await insist(calls, step.call)
-                elif isinstance(step, Handle):
-                    answer = await self._call_async(step.context, ref.event)
-                else:
-                    call = workflow.start_call(self, ref, place, step)
-                    answer = await insist(calls, call)
-                forward = steps.send
-            except Exception as error:
-                forward, answer = steps.throw, error
-
-    async def _call_async(self, context: Context, event: Event) -> Any:
-        binding, timeout = self.kind.binding, self.subscription.timeout
-        args, kwargs = binding.arguments(event, context)
-        with self.plumbing.running.handler(context.task_id):
-            try:
-                if timeout is None and binding.is_async:
-                    return await binding.handler(*args, **kwargs)
-                async with asyncio.timeout(timeout) as limit:
-                    if binding.is_async:
-                        return await binding.handler(*args, **kwargs)
-                    return await self.plumbing.threads.run(binding.handler, *args, **kwargs)
-            except TimeoutError as error:
-                if timeout is None or not limit.expired():
-                    raise  # the handler's own
-                raise TookTooLong(f"the handler did not end within {timeout} s") from error
-            except asyncio.CancelledError as error:
-                if _was_cancelled():
-                    raise
-                # Nobody stopped the handler: passed on, this would end the attempt without anybody being told.
-                raise WaitedInVain("something that the handler waited for was cancelled") from error
+        handle = partial(call_async, binding, self.plumbing, timeout)
+        return await self._drive(steps, ref, place, partial(insist, calls), handle)
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
         client = self.plumbing.connections.blocking()
-        steps: Steps = attempt_steps(self.kind, ref, place, worker, partial(mention_sync, client))
+        binding, timeout = self.kind.binding, self.subscription.timeout
+        steps = attempt_steps(self.kind, ref, place, worker, partial(mention_sync, client))
+
+        async def ask(call: Call[Any]) -> Any:
+            return insist_sync(client, call)
+
+        async def handle(context: Context, event: Event) -> Any:
+            return call_sync(binding, timeout, context, event)
+
+        return _without_loop(self._drive(steps, ref, place, ask, handle))
+
+    async def _drive(
+        self,
+        steps: Steps,
+        ref: TaskRef,
+        place: QueuePlace,
+        ask: Callable[[Call[Any]], Awaitable[Any]],
+        handle: Callable[[Context, Event], Awaitable[Any]],
+    ) -> str:
+        """Act out an attempt's steps, one after the other; answers what became of it."""
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None
         while True:
@@ -205,31 +176,23 @@ class DeliveryTask(Task):
                 return str(stop.value)
             try:
                 if isinstance(step, Ask):
-                    answer = insist_sync(client, step.call)
+                    answer = await ask(step.call)
                 elif isinstance(step, Handle):
-                    answer = self._call_sync(step.context, ref.event)
+                    answer = await handle(step.context, ref.event)
                 else:
-                    answer = insist_sync(client, workflow.start_call(self, ref, place, step))
+                    answer = await ask(workflow.start_call(self, ref, place, step))
                 forward = steps.send
             except Exception as error:
                 forward, answer = steps.throw, error
 
-    def _call_sync(self, context: Context, event: Event) -> Any:
-        args, kwargs = self.kind.binding.arguments(event, context)
-        try:
-            return self.kind.binding.handler(*args, **kwargs)
-        except SoftTimeLimitExceeded:
-            raise TookTooLong(f"the handler did not end within {self.subscription.timeout} s") from None
-        except (Exception, SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            # With it the process would end as if nothing had been running there, and nobody would be told.
-            raise RuntimeError(f"the handler raised what would end the worker: {error!r}") from error
 
-
-def _was_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _without_loop(coroutine: Coroutine[Any, Any, str]) -> str:
+    """What a coroutine that never waits comes to."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return str(stop.value)
+    raise RuntimeError("a blocking attempt waited for an event loop")
 
 
 def is_workflow(result: Any) -> bool:

@@ -15,14 +15,14 @@ from typing import Any
 
 from celery import _state
 from celery.app.task import Context
-from celery.utils.threads import Local
+from celery.utils.threads import Local, get_ident
 from celery.worker import state as worker_state
-from greenlet import getcurrent
 from vine import promise
 
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.async_job import Job
 from streammesh.worker.request import GONE, HardLimit, MeshRequest
+from streammesh.worker.task_threads import current_job
 
 _PID = os.getpid
 _filling = threading.RLock()
@@ -122,7 +122,18 @@ class _Storage(dict[Any, Any]):
 
 
 def _asking() -> Any:
-    return _current.get() or getcurrent()
+    """Who asks: a request; else a thread of the pool, also on the loop that it waits for; else this thread."""
+    request = _current.get()
+    if request is not None:
+        return request
+    job = current_job()
+    return get_ident() if job is None else job.ident
+
+
+def current_task_id() -> str | None:
+    """The id of the delivery in whose context this is, None outside of any."""
+    request = _current.get()
+    return None if request is None else request.id
 
 
 def _context(request: ShortRequest) -> Context:

@@ -16,6 +16,7 @@ from streammesh import logs
 from streammesh.worker.delivery_task import PAUSE_SECONDS
 from streammesh.worker.fast_request import ShortRequest, becomes_current
 from streammesh.worker.refs import queue_place, task_ref
+from streammesh.worker.running_handlers import was_cancelled
 
 log = structlog.get_logger(__name__)
 
@@ -57,9 +58,11 @@ class Flights:
             await asyncio.sleep(PAUSE_SECONDS)
             request.give_up()
             return
-        except (asyncio.CancelledError, GeneratorExit):
-            raise  # revoked, over its hard limit, or the worker ends: whoever did that ends the request
-        except BaseException as error:  # SystemExit, say, with which asyncio would end the loop
+        except GeneratorExit:
+            raise  # the loop is gone
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and was_cancelled(request.job.task):
+                raise  # revoked, over its hard limit, or the worker ends: whoever did that ends the request
             await request.task.plumbing.threads.run(request.broke_off, error)
             return
         if request.ended(outcome):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
+from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
@@ -21,6 +22,7 @@ from streammesh.redisio.retrying import insist_sync, until_back
 from streammesh.tasks.cancellation import CANCELLED, EXPIRED
 from streammesh.tasks.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 from streammesh.tasks.verdict import GiveUp, after_error
+from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref
 
 log = structlog.get_logger(__name__)
@@ -35,8 +37,42 @@ class HardLimit(Exception):
     """The handler went on after its time limit and was stopped."""
 
 
-class PlainRequest(Request):
+class _OwnRequest(Request):
+    """What both kinds share. `shares_memory`: the pool runs tasks in this process; it says so when it starts."""
+
+    shares_memory = False
+
+    def __init_subclass__(cls) -> None:
+        """Celery makes a class of this one for each task; `on_success` stays what it is here."""
+        made = cls.__dict__.get("on_success")
+        if made is not None and made.__module__ == Request.__module__:
+            del cls.on_success
+
+    def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
+        """Pools that run tasks in this process bring SystemExit and the like here, as no result but what happened."""
+        if isinstance(failed__retval__runtime, ExceptionInfo):
+            return self.on_failure(failed__retval__runtime)
+        return super().on_success(failed__retval__runtime, **options)
+
+
+class PlainRequest(_OwnRequest):
     """A request for any task that is no delivery."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """A task that asked for the end of its process, where that lives on, has failed: once, and for its caller."""
+        error = exc_info.exception
+        error = getattr(error, "exc", error)
+        ended = isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt)
+        if not (ended and self.shares_memory):
+            return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+        task_ready(self)
+        if not isinstance(error, WorkerLostError):
+            error = WorkerLostError(f"the task raised what would end the worker: {error!r}")
+        tell_of_failure(self.task, self._context, error, self.store_errors)
+        self.acknowledge()
+        self.send_event("task-failed", exception=repr(error), traceback=exc_info.traceback)
+        log.error("task.failed", task_id=self.id, task=self.name, reason=str(error))
+        return None
 
     def _success_was_stored(self) -> Any:
         """Not when something follows from the success.
@@ -52,10 +88,9 @@ class PlainRequest(Request):
         return super()._success_was_stored()
 
 
-class MeshRequest(Request):
+class MeshRequest(_OwnRequest):
     """A request for a delivery."""
 
-    shares_memory = False  # whether the pool runs tasks in this process; it says so when it starts
     _removed = False
     acknowledged: bool
     _decoded: bool
@@ -77,14 +112,10 @@ class MeshRequest(Request):
         else:
             super().acknowledge()
 
-    def __init_subclass__(cls) -> None:
-        """Celery makes a class of this one for each task; `on_success` stays what it is here."""
-        made = cls.__dict__.get("on_success")
-        if made is not None and made.__module__ == Request.__module__:
-            del cls.on_success
-
     def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
         """The task says what became of the delivery, and so whether its queue entry is still there."""
+        if isinstance(failed__retval__runtime, ExceptionInfo):
+            return super().on_success(failed__retval__runtime)
         failed, state, _ = failed__retval__runtime
         self._removed = not failed and state in REMOVED and hasattr(self._message.channel, "keeper")
         return super().on_success(failed__retval__runtime, **options)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from streammesh.clock import Clock, SystemClock
+from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Ledger
@@ -22,6 +23,13 @@ class Plumbing:
     ) -> None:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
         self.running, self.threads = Running(), HandlerThreads()
+        self.health, self._serves_health = Health(), False
+
+    def serve_health(self) -> None:
+        """Answer `/livez` and `/readyz` in this process from now on; harmless when called again."""
+        if not self._serves_health:
+            self._serves_health = True
+            serve_health(self.health, self.settings.health_host, self.settings.health_port)
 
     @cached_property
     def settings(self) -> MeshSettings:

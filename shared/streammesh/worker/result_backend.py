@@ -7,7 +7,6 @@ the script that counts a chord's part and claims the right to go on with its bod
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,8 +16,18 @@ from celery.backends import redis as celery_redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from streammesh.worker import greenlets
+from streammesh.redis_url import parse_redis_url
+from streammesh.redisio.client import tls_options
+from streammesh.redisio.connection import connection_kind
+from streammesh.settings import mesh_settings
 
+PARAMETERS = (
+    "socket_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "health_check_interval",
+    "client_name",
+)
 FOR_EVER = -1
 A_MINUTE = 60  # tries of at most a second each
 LOOK_SECONDS = 0.2  # between looks at a claim that somebody else holds
@@ -46,27 +55,29 @@ class PartReturn:
             holder = client.get(claim)
             if holder == token:
                 return [counted, difference, size, 1]
-            _pause(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
 
-def _pause(seconds: float) -> None:
-    if greenlets.in_greenlet():
-        greenlets.wait_for(asyncio.sleep(seconds))
-    else:
-        time.sleep(seconds)
-
-
-class _Outlasting:
-    """What both backends have in common."""
+class MeshBackend(celery_redis.RedisBackend):
+    """Results in the mesh's Redis, wherever that is at the moment; see `redisio/connection.py`."""
 
     connparams: dict[str, Any]
     app: Any
-    _part_return: Any
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._settings = getattr(self.app, "mesh_settings", mesh_settings)()
         tries = FOR_EVER if getattr(self.app, "is_worker", False) else A_MINUTE
-        self.connparams["retry"] = Retry(ExponentialBackoff(cap=1.0, base=0.05), tries)
+        given = {name: self.connparams[name] for name in PARAMETERS if self.connparams.get(name) is not None}
+        more = {**given, **tls_options(self._settings), "insists": True}
+        url = parse_redis_url(self._settings.redis_url)
+        kind, params = connection_kind(url, self._settings.namespace, more)
+        retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), tries)
+        self.connparams = {"connection_class": kind, "retry": retry, **params}
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """For people; never with the password."""
+        return parse_redis_url(self._settings.redis_url).shown()
 
     def _chord_publish_claim_expires(self, initial_expires: int, callback: Any) -> int:
         """How long the claim of a killed worker holds up a chord: seconds, as at first, where Celery makes it a minute.
@@ -77,12 +88,4 @@ class _Outlasting:
 
     @cached_property
     def _chord_part_return_script(self) -> PartReturn:
-        return PartReturn(super()._chord_part_return_script)  # type: ignore[misc]
-
-
-class MeshBackend(_Outlasting, celery_redis.RedisBackend):
-    """Results in Redis."""
-
-
-class MeshSentinelBackend(_Outlasting, celery_redis.SentinelBackend):
-    """Results in the Redis that Sentinel names."""
+        return PartReturn(super()._chord_part_return_script)

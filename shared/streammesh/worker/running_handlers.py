@@ -1,43 +1,75 @@
-"""Stops async handlers that run in this process, at their next `await`."""
+"""Stops async handlers that run in this process, at their next `await`.
+
+A handler may cancel its own asyncio task, and what it started may do so too. Such a wish ends the attempt with a
+reason; only what `cancel` was asked for ends it without one.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from streammesh.errors import Stopped
 
+_cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()  # those that the worker itself has cancelled
+
+
+class EndOfWorker(Exception):
+    """The handler, or what it had started, raised what would end the worker: SystemExit, say."""
+
+
+class CancelledItself(Exception):
+    """The handler cancelled the asyncio task that it runs in."""
+
+
+def cancel(task: asyncio.Task[Any]) -> None:
+    """Cancel an asyncio task on behalf of the worker; to be called on its loop."""
+    _cancelled.add(task)
+    task.cancel()
+
+
+def was_cancelled(task: asyncio.Task[Any] | None) -> bool:
+    """Whether the worker itself cancelled the task."""
+    return task in _cancelled
+
 
 class Running:
-    """The async handlers that run now, by task id. `stop` may be called from any thread."""
+    """The async handlers that run now, by task id. `stop` and `fail` may be called from any thread."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
-        self._stopped: set[str] = set()
+        self._stopped: dict[str, Exception] = {}
 
     def handler(self, task_id: str) -> _Handler:
-        """A context in which the current asyncio task can be stopped; raises Stopped when it was."""
+        """A context in which the current asyncio task can be stopped; raises Stopped, or what `fail` says, when it was."""
         return _Handler(self._tasks, self._stopped, task_id)
 
     def stop(self, task_id: str) -> bool:
         """Cancel a handler; answers whether it runs here. One that goes on all the same can be asked again."""
+        return self.fail(task_id, Stopped())
+
+    def fail(self, task_id: str, error: Exception) -> bool:
+        """As `stop`; the attempt fails with `error`."""
         task = self._tasks.get(task_id)
         if task is None:
             return False
-        task.get_loop().call_soon_threadsafe(self._cancel, task_id, task)
+        task.get_loop().call_soon_threadsafe(self._cancel, task_id, task, error)
         return True
 
-    def _cancel(self, task_id: str, task: asyncio.Task[Any]) -> None:
+    def _cancel(self, task_id: str, task: asyncio.Task[Any], error: Exception) -> None:
         if self._tasks.get(task_id) is task:  # it may have ended on the way here
-            self._stopped.add(task_id)
-            task.cancel()
+            self._stopped.setdefault(task_id, error)
+            cancel(task)
 
 
 class _Handler:
     __slots__ = ("_stopped", "_task_id", "_tasks")
 
-    def __init__(self, tasks: dict[str, asyncio.Task[Any]], stopped: set[str], task_id: str) -> None:
+    def __init__(
+        self, tasks: dict[str, asyncio.Task[Any]], stopped: dict[str, Exception], task_id: str
+    ) -> None:
         self._tasks, self._stopped, self._task_id = tasks, stopped, task_id
 
     def __enter__(self) -> None:
@@ -51,7 +83,8 @@ class _Handler:
         task = self._tasks.pop(self._task_id)
         if self._task_id not in self._stopped:
             return  # whatever is raised is the handler's, a time limit's, or the end of the worker
-        self._stopped.discard(self._task_id)
+        reason = self._stopped.pop(self._task_id)
+        _cancelled.discard(task)
         if kind is asyncio.CancelledError:
             task.uncancel()
-            raise Stopped from None
+            raise reason from (None if isinstance(reason, Stopped) else reason.__cause__)

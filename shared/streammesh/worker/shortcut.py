@@ -1,6 +1,6 @@
 """The short way of a delivery into the async pool: without what Celery prepares for every task and nobody asks for.
 
-Celery's own way has a request with some forty attributes, a tracer with its signals and a greenlet for each task:
+Celery's own way has a request with some forty attributes, a tracer with its signals and a thread for each task:
 several times what the ledger's calls and the handler of a short task cost. A delivery goes the short way where
 nothing asks for more: no ETA, no expiry, no stamps, no rate limit, nobody who listens to Celery's signals or
 events about tasks. Anything else goes Celery's way. Remote control (`inspect`, `revoke`, `stats`) sees no difference.

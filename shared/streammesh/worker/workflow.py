@@ -28,7 +28,7 @@ from streammesh.tasks.attempt import Workflow
 from streammesh.tasks.context import Context
 from streammesh.tasks.handler import context_parameter
 from streammesh.tasks.ledger import Ledger, QueuePlace, TaskRef
-from streammesh.tasks.records import TaskRow, parse_task
+from streammesh.tasks.records import TaskRow, read_task_sync
 from streammesh.tasks.verdict import describe
 from streammesh.transport.codec import encode
 from streammesh.worker import message_capture
@@ -169,9 +169,8 @@ class WorkflowTasks:
     def _of(self, root_id: str) -> tuple[TaskRef, TaskRow] | None:
         """The delivery of a workflow, None when this workflow is not what it waits for (any more)."""
         task_id = root_id.partition("/")[0]
-        client, key = self.plumbing.connections.sync(), self.plumbing.ledger.keys.task(task_id)
-        stored = until_back("task", lambda: client.hgetall(key))
-        row = parse_task(task_id, stored) if b"meta" in stored else None
+        client, keys = self.plumbing.connections.sync(), self.plumbing.ledger.keys
+        row = until_back("task", lambda: read_task_sync(client, keys, task_id))
         if row is None or row.ended or row.workflow != root_id:
             return None
         return row.ref, row

@@ -1,0 +1,13 @@
+-- Writes to a key that many tasks share. Whatever of another type lies there is set aside (as by set_aside.lua): the script
+-- has begun to write, and must come to its end.
+local function write(command, key, ...)
+  local answer = redis.pcall(command, key, ...)
+  if type(answer) ~= 'table' or not answer.err then return answer end
+  if string.find(answer.err, 'WRONGTYPE', 1, true) then
+    local aside = string.gsub(key, '}:', '}:set-aside:', 1)
+    redis.call('RENAME', key, aside)
+    redis.call('PEXPIRE', aside, 604800000)
+    redis.log(redis.LOG_WARNING, key .. ' had the wrong type; it is kept as ' .. aside)
+  end
+  return redis.call(command, key, ...)
+end

@@ -1,0 +1,96 @@
+"""What a team wrote with `Service.on`, read where it stands: durations, the filter, the place in its file. Pure."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from streammesh import names
+from streammesh.errors import InvalidManifest
+from streammesh.settings import parse_duration
+
+ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
+_EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
+_TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+
+
+class InvalidHandler(InvalidManifest, TypeError):
+    """A handler or its options cannot be taken. The text begins with the file and line where it is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a file."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        path = Path(self.file)
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        return f"{shown}:{self.line}"
+
+
+def calling_place(depth: int = 2) -> Place:
+    """Return the line that called the caller's caller, `depth` frames up."""
+    frame = sys._getframe(depth)
+    return Place(frame.f_code.co_filename, frame.f_lineno)
+
+
+def place_of(function: Callable[..., Any], otherwise: Place) -> Place:
+    """Return where a function is written."""
+    code = getattr(function, "__code__", None)
+    return Place(code.co_filename, code.co_firstlineno) if code else otherwise
+
+
+def duration(name: str, value: object, *, least: float = 0.0) -> timedelta:
+    """Return a duration given as seconds, timedelta or text. Raises InvalidManifest for anything else.
+
+    It is more than `least` seconds; with `least` below 0 also none at all.
+    """
+    wrong = InvalidManifest(
+        f"{name}={value!r}: should be a duration of {'0 or more' if least < 0 else 'more than 0'} seconds:"
+        " a number, a timedelta, or text such as '30s', '12h'"
+    )
+    try:
+        span = parse_duration(value)
+        if not isinstance(span, timedelta) or not least < span.total_seconds():
+            raise wrong
+    except (ValueError, OverflowError):  # no such text; not a number, or for ever
+        raise wrong from None
+    return span
+
+
+def whole_number(name: str, value: object, least: int, most: int) -> int:
+    """Return a whole number within bounds. Raises InvalidManifest for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidManifest(f"{name}={value!r}: should be a whole number from {least} to {most:,}")
+    return value
+
+
+def task_part(name: str) -> str:
+    """Return the last part of a task's name. Raises InvalidManifest for one that cannot be."""
+    if not isinstance(name, str) or not _TASK.fullmatch(name):
+        raise InvalidManifest(f"name={name!r}: say name= with letters, digits and _, beginning with a letter")
+    return name
+
+
+def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
+    """Say of each path of a filter that no event at all can fit why it cannot, and what was probably meant."""
+    for path, condition in where.items():
+        head, _, rest = path.partition(".")
+        if head == "data":
+            pass
+        elif head not in ATTRIBUTES and not _EXTENSION.fullmatch(head):
+            yield f"where[{path!r}] can never match: no event has an attribute {head!r}; did you mean 'data.{path}'?"
+        elif rest:
+            yield f"where[{path!r}] can never match: {head!r} is an attribute, a plain value; did you mean 'data.{path}'?"
+        elif head == "type" and isinstance(condition, str) and not names.matches(event_type, condition):
+            yield f"where['type'] can never match: {condition!r} is not covered by {event_type!r}"
+        if isinstance(condition, list | tuple) and not condition:
+            yield f"where[{path!r}] can never match: an empty list fits nothing"

@@ -1,0 +1,114 @@
+"""Calls a handler, so that whatever way it takes out is an ordinary exception or the worker's own doing.
+
+`sys.exit()`, KeyboardInterrupt, GeneratorExit and a handler that cancels its own asyncio task would otherwise end a
+loop, a thread or a coroutine without anybody settling the attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from billiard.common import terminate_handler_fired
+from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
+
+from streammesh.events.envelope import Event
+from streammesh.tasks.context import Context
+from streammesh.tasks.handler import Binding
+from streammesh.worker.resources import Plumbing
+from streammesh.worker.running_handlers import CancelledItself, EndOfWorker, was_cancelled
+
+
+class TookTooLong(Exception):
+    """The handler did not end within its `timeout`."""
+
+
+class WaitedInVain(Exception):
+    """The handler waited for something that was cancelled, and did not catch that."""
+
+
+async def call_async(
+    binding: Binding, plumbing: Plumbing, timeout: float | None, context: Context, event: Event
+) -> Any:
+    """Call the handler on this loop, a `def` handler in a thread; it may take `timeout` seconds.
+
+    Raises what the handler raises; EndOfWorker, CancelledItself, WaitedInVain or TookTooLong for what is no ordinary
+    error; asyncio.CancelledError only where the worker itself cancelled it.
+    """
+    args, kwargs = binding.arguments(event, context)
+    me = asyncio.current_task()
+    assert me is not None
+    with plumbing.running.handler(context.task_id):
+        try:
+            if timeout is None and binding.is_async:
+                result = await binding.handler(*args, **kwargs)
+            else:
+                async with asyncio.timeout(timeout) as limit:
+                    if binding.is_async:
+                        result = await binding.handler(*args, **kwargs)
+                    else:
+                        result = await plumbing.threads.run(binding.handler, *args, **kwargs)
+        except TimeoutError as error:
+            if timeout is None or not limit.expired():
+                raise  # the handler's own
+            raise TookTooLong(f"the handler did not end within {timeout} s") from error
+        except asyncio.CancelledError as error:
+            if was_cancelled(me):
+                raise
+            if me.cancelling():
+                await _take_back_cancel(me)
+                raise CancelledItself("the handler cancelled its own task") from error
+            # Nobody stopped the handler: passed on, this would end the attempt without anybody being told.
+            raise WaitedInVain("something that the handler waited for was cancelled") from error
+        except GeneratorExit as error:
+            if not _is_current(me):
+                raise  # the loop is gone, and this coroutine is closed
+            raise _end_of_worker(error) from error
+        except Exception:
+            raise
+        except BaseException as error:
+            raise _end_of_worker(error) from error
+        if me.cancelling() and await _take_back_cancel(me):
+            raise CancelledItself("the handler cancelled its own task")
+        return result
+
+
+def call_sync(binding: Binding, timeout: float | None, context: Context, event: Event) -> Any:
+    """Call a `def` handler in this thread, where Celery raises the soft limit. Raises as `call_async`."""
+    args, kwargs = binding.arguments(event, context)
+    try:
+        return binding.handler(*args, **kwargs)
+    except SoftTimeLimitExceeded:
+        raise TookTooLong(f"the handler did not end within {timeout} s") from None
+    except Exception:
+        raise
+    except BaseException as error:
+        # The signals that end a pool's child, and the worker, raise SystemExit wherever they find it.
+        if terminate_handler_fired() or isinstance(error, WorkerShutdown | WorkerTerminate):
+            raise
+        raise _end_of_worker(error) from error
+
+
+def _end_of_worker(error: BaseException) -> EndOfWorker:
+    return EndOfWorker(f"the handler raised what would end the worker: {error!r}")
+
+
+async def _take_back_cancel(task: asyncio.Task[Any]) -> bool:
+    """Take back what the handler did to its own task; answers whether a cancel was still on its way."""
+    found = False
+    try:
+        await asyncio.sleep(0)  # a cancel that was asked for and has not come yet comes now
+    except asyncio.CancelledError:
+        found = True
+    if was_cancelled(task):
+        raise asyncio.CancelledError  # the worker wanted so at the same moment
+    while task.cancelling():
+        task.uncancel()
+    return found
+
+
+def _is_current(task: asyncio.Task[Any]) -> bool:
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no loop runs
+        return False

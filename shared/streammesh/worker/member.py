@@ -1,0 +1,267 @@
+"""A service's worker as a member of the mesh, however it was started: by `Service.run` or by `celery worker`.
+
+Beside what Celery's worker does it stores the manifest, shows life, hears which tasks are to be cancelled, and ends
+within a deadline once it was told to.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from celery import bootsteps, signals
+from celery.apps.worker import Worker
+from celery.exceptions import WorkerShutdown
+from celery.worker import state
+
+from streammesh import logs, lua
+from streammesh.health import Pulse
+from streammesh.keys import Keys
+from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
+from streammesh.running import keep_what_is_loaded
+from streammesh.subscriptions.manifest import Manifest
+from streammesh.subscriptions.registry import register_call
+from streammesh.transport.lease_renewer import dead_renewer, give_all_back
+from streammesh.worker import prefork_pool
+from streammesh.worker.broker_leases import EntryLeases
+from streammesh.worker.cancellation import Control, Stopper, note_drained
+from streammesh.worker.connections import Connections
+from streammesh.worker.process_end import end_process
+
+COLD_SECONDS = (
+    5.0  # that a worker has to end after its drain deadline, before it is ended from outside Python
+)
+log = structlog.get_logger(__name__)
+
+
+class MeshWorker(Worker):
+    """Celery's worker; of a service's app it makes a member of the mesh."""
+
+    def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+        app = app or self.app
+        if app.plumbing is not None:
+            service, settings = app.plumbing.service, app.plumbing.settings
+            logs.configure(settings, service)
+            app.is_worker = True
+            app.plumbing.health.works_while("consumer", lambda: "it is starting")
+            app.plumbing.serve_health()
+            app.steps["worker"].add(Member)
+            hostname = worker_name(service, hostname)
+            options["queues"] = options.get("queues") or app.manifest().queue_names
+            options.update(without_gossip=True, without_mingle=True)  # they would ask every team's workers
+        super().__init__(app=app, hostname=hostname, **options)
+
+
+def worker_name(service: str, given: str | None) -> str:
+    """The node name of a service's worker: it begins with the service, by which remote control finds it."""
+    name, _, host = (given or "").partition("@")
+    if not name or name == "celery":
+        name = f"{service}-{os.getpid()}"
+    elif not name.startswith(f"{service}-"):
+        name = f"{service}-{name}"
+    return f"{name}@{host or socket.gethostname()}"
+
+
+class Member(bootsteps.StartStopStep):
+    """What a worker of a service does beside Celery's."""
+
+    requires = ("celery.worker.components:Pool",)
+    label = "mesh member"
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        plumbing = worker.app.plumbing
+        self._manifest: Manifest = worker.app.manifest()
+        self._settings, self._service = plumbing.settings, plumbing.service
+        self._connections = Connections(self._settings, f"{self._service}-worker")
+        keys = Keys(self._settings.namespace)
+        self._keys = keys
+        self._redis_answers, self._is_stopping = Pulse(), threading.Event()
+        self._heart = Heartbeat(self._connections, keys, self._manifest, self._redis_answers)
+        self._control = Control(
+            self._connections, keys, self._service, Stopper(lambda: worker.pool, plumbing.running)
+        )
+        self._leases = EntryLeases(
+            self._connections, self._settings, self._manifest.queue_names, worker.hostname
+        )
+
+    def start(self, worker: Any) -> None:
+        """Join: the manifest is stored before the first task is taken, however long Redis is away."""
+        end_within(self._settings.drain.total_seconds(), self._connections)
+        self._be_watched(worker)
+        register_when_possible(self._connections, self._keys, self._manifest, self._redis_answers)
+        signals.worker_ready.connect(self._ready, weak=False)
+        signals.worker_shutting_down.connect(self._stopping, weak=False)
+        if self._settings.broker_url:
+            self._leases.start(guarded=not isinstance(worker.pool, prefork_pool.TaskPool))
+        keep_what_is_loaded()
+
+    def _be_watched(self, worker: Any) -> None:
+        """Have `/livez` and `/readyz` look at the consumer, the pool and the threads beside them."""
+        health, turning, stopping = worker.app.plumbing.health, worker.app.turning, self._is_stopping
+        stuck = self._settings.stuck_after.total_seconds()
+        solo = type(worker.pool).__module__.endswith(".solo")  # there the consumer runs the tasks
+        dead_for = getattr(worker.pool, "dead_for", None)
+        if dead_for:
+            health.lives_while("pool", lambda: dead_for(stuck))
+        health.lives_while(
+            "consumer", lambda: None if solo or stopping.is_set() else turning.silent_for(stuck)
+        )
+        health.lives_while("heartbeat", self._heart.dead)
+        health.lives_while("leases", dead_renewer)
+        health.works_while(
+            "consumer", lambda: "it is stopping" if stopping.is_set() else turning.waits(stuck)
+        )
+        health.works_while("redis", lambda: self._redis_answers.waits(FRESH_MS / 1000))
+
+    def _ready(self, sender: Any = None, **_: Any) -> None:
+        self._heart.start()
+        self._control.start()
+        pool = type(sender.pool).__module__.rpartition(".")[2].removesuffix("_pool")
+        log.info(
+            "worker.ready", queue=self._service, pool=pool, subscriptions=len(self._manifest.subscriptions)
+        )
+
+    def _stopping(self, **_: Any) -> None:
+        self._is_stopping.set()
+        self._heart.stop()
+
+    def stop(self, worker: Any) -> None:
+        """Leave."""
+        self._end()
+
+    def terminate(self, worker: Any) -> None:
+        """Leave, without having drained."""
+        self._end()
+
+    def _end(self) -> None:
+        self._heart.stop()
+        if self._settings.broker_url:
+            self._leases.stop()
+
+
+def register_when_possible(connections: Connections, keys: Keys, manifest: Manifest, answers: Pulse) -> None:
+    """Store the manifest, waiting for Redis as long as it takes, or until the worker is told to end.
+
+    Raises InvalidManifest.
+    """
+    call = register_call(keys, manifest)
+    while True:
+        try:
+            changed = lua.run_sync(connections.sync(), call)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            log.warning("redis.away", reason=str(error))
+            answers.rest(f"does not answer: {type(error).__name__}")
+            time.sleep(1)
+            if state.should_stop is not None or state.should_terminate is not None:
+                raise WorkerShutdown(0) from None
+        else:
+            answers.beat()
+            log.info("manifest.registered", changed=changed, subscriptions=len(manifest.subscriptions))
+            return
+
+
+class Heartbeat:
+    """Shows that this worker lives, and registers the manifest anew when Redis has forgotten it."""
+
+    def __init__(self, connections: Connections, keys: Keys, manifest: Manifest, answers: Pulse) -> None:
+        self._connections, self._keys, self._manifest = connections, keys, manifest
+        self._answers = answers
+        self._role = manifest.service
+        self._name = process_name(self._role)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin; harmless when it has begun."""
+        if not self._thread.is_alive() and not self._over.is_set():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End, and take the name off the list at once."""
+        if self._over.is_set():
+            return
+        self._over.set()
+        try:
+            self._connections.sync().zrem(self._keys.alive(self._role), self._name)
+        except Exception as error:
+            log.debug("heartbeat.not_removed", reason=str(error))
+
+    def dead(self) -> str | None:
+        """Return what to say when the thread has ended by itself."""
+        began, over = self._thread.ident is not None, self._over.is_set()
+        return "its thread has ended" if began and not over and not self._thread.is_alive() else None
+
+    def _beat(self) -> None:
+        call = life_call(self._keys, self._role, self._name)
+        while not self._over.is_set():
+            try:
+                client = self._connections.sync()
+                lua.run_sync(client, call)
+                self._answers.beat()
+                if not client.hexists(self._keys.manifests(), self._role):
+                    lua.run_sync(client, register_call(self._keys, self._manifest, forgotten=True))
+                    log.error("manifest.was_lost", subscriptions=len(self._manifest.subscriptions))
+            except Exception as error:
+                self._answers.rest(f"does not answer: {type(error).__name__}")
+                if not is_unavailable(error):
+                    log.exception("heartbeat.broke")
+            self._over.wait(BEAT_SECONDS)
+
+
+def end_within(seconds: float, connections: Connections) -> None:
+    """Once a shutdown has begun, end it cold after `seconds`: what still runs is given back. Then end it anyhow.
+
+    The last resort is a watchdog in C, which needs neither the main thread nor the interpreter's lock.
+    """
+
+    def cold() -> None:
+        log.warning("worker.drain_deadline", seconds=seconds)
+        note_drained(connections)
+        os.kill(os.getpid(), signal.SIGQUIT)
+
+    def hopeless() -> None:
+        end_process("it did not end within the time that a stopping worker has", 1)
+
+    def begin(how: str = "", **_: Any) -> None:
+        left = seconds if how == "Warm" else 0.0
+        steps = [(left + COLD_SECONDS, hopeless)]
+        if how == "Warm":
+            steps.append((left, cold))
+            log.info("worker.draining", seconds=seconds)
+        for after, step in steps:
+            timer = threading.Timer(after, step)
+            timer.daemon = True
+            timer.start()
+        faulthandler.dump_traceback_later(left + 2 * COLD_SECONDS, exit=True)
+
+    signals.worker_shutting_down.connect(begin, weak=False)
+
+
+def run_worker(app: Any, queues: Sequence[str] = ()) -> int:
+    """Run the worker of a service's app, on these of its queues or on all, until SIGTERM or SIGINT; answers the exit code.
+
+    A first signal drains: no new task is taken, running ones may end within `MESH_DRAIN`; then the rest
+    is given back, to be taken up by another worker at once.
+    """
+    worker = app.Worker(
+        queues=list(queues),
+        pool_cls=app.conf.worker_pool,
+        loglevel=app.plumbing.settings.log_level.upper(),
+        optimization="fair",
+        quiet=True,
+        without_heartbeat=False,  # without it Flower sees no worker, and cannot turn events on
+    )
+    worker.start()
+    give_all_back()  # not only at the very end, for which a thread of a handler's own may keep us waiting
+    log.info("worker.stopped")
+    return int(worker.exitcode or 0)

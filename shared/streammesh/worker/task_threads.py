@@ -1,0 +1,210 @@
+"""Threads for what Celery itself traces in the async pool: plain tasks, parts of workflows, deliveries with an ETA.
+
+There they block no handler. A thread cannot be killed: its soft limit, its hard limit and its end by `revoke` are
+exceptions that Python raises in it at its next line of Python, so one that sits in native code or in `time.sleep`
+meets them as it comes back. Its task has ended for its caller by then; what it comes to does not count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError
+from contextvars import ContextVar
+from queue import SimpleQueue
+from typing import Any
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.threads import get_ident
+
+from streammesh.worker.running_handlers import cancel
+
+AGAIN_SECONDS = 1.0  # between exceptions in a thread that goes on after it was to end
+log = structlog.get_logger(__name__)
+_current: ContextVar[ThreadJob | None] = ContextVar("thread_job", default=None)
+
+
+class TaskStopped(BaseException):
+    """Raised in the thread of a plain task that is over its hard limit or was revoked. To be let through."""
+
+
+def current_job() -> ThreadJob | None:
+    """The job whose thread this is; None outside of such threads."""
+    return _current.get()
+
+
+class ThreadJob:
+    """One task in a thread, as Celery's request holds on to it. May be used from any thread."""
+
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name, self.terminated = name, False
+        self.ident: Any = None  # by which Celery knows the thread
+        self._loop, self._lock = loop, threading.Lock()
+        self._thread: int | None = None  # while the task is at work
+        self._on_loop: asyncio.Task[str] | None = None
+        self._waits_for_loop = self._over = self._disturbed = False
+        self._alarms: list[threading.Timer] = []
+
+    def run(self, work: Callable[[], Any]) -> bool:
+        """Do the work in this thread; answers whether the thread can be used for another."""
+        token = _current.set(self)
+        try:
+            with self._lock:
+                self._thread, self.ident = threading.get_ident(), get_ident()
+                begins = not self.terminated
+            if begins:
+                work()
+        except TaskStopped:
+            pass
+        except Exception:
+            log.exception("pool.task_broke", task=self.name)
+        finally:
+            self._end()
+            _current.reset(token)
+        return not self._disturbed
+
+    def _end(self) -> None:
+        with self._lock:
+            self._thread, self._over = None, True
+        for alarm in self._alarms:
+            alarm.cancel()
+
+    def on_loop(self, coroutine: Coroutine[Any, Any, str]) -> str:
+        """Run a coroutine on the pool's loop and wait for it in this thread, which is not disturbed meanwhile."""
+
+        async def noted() -> str:
+            self._on_loop = asyncio.current_task()
+            if self.terminated:
+                coroutine.close()
+                raise asyncio.CancelledError
+            return await coroutine
+
+        self._waits_for_loop = True
+        try:
+            return asyncio.run_coroutine_threadsafe(noted(), self._loop).result()
+        except (asyncio.CancelledError, CancelledError):
+            raise TaskStopped from None
+        finally:
+            self._waits_for_loop, self._on_loop = False, None
+
+    def limit(
+        self, soft: float | None, hard: float | None, tell: Callable[[bool, float], Any] | None
+    ) -> None:
+        """Raise SoftTimeLimitExceeded in it after `soft` seconds, and end it after `hard` ones; `tell` tells Celery."""
+        if soft:
+            self._alarm(soft, self._too_long_soft, soft, tell)
+        if hard:
+            self._alarm(hard, self._too_long, hard, tell)
+
+    def _alarm(self, seconds: float, ring: Callable[..., None], *args: Any) -> None:
+        alarm = threading.Timer(seconds, ring, args)
+        alarm.daemon = True
+        self._alarms.append(alarm)
+        alarm.start()
+
+    def _too_long_soft(self, seconds: float, tell: Any) -> None:
+        if self._over or self._waits_for_loop:  # a delivery on the loop keeps its own time
+            return
+        if tell:
+            _tell(tell, True, seconds)
+        self._raise(SoftTimeLimitExceeded)
+
+    def _too_long(self, seconds: float, tell: Any) -> None:
+        if self._over:
+            return
+        self.terminate()  # first, so that it can do nothing more
+        if tell:
+            _tell(tell, False, seconds)
+
+    def terminate(self, signal: Any = None) -> None:
+        """End it, as far as a thread can be ended; Celery's request has ended or ends without its answer."""
+        self.terminated = True
+        if self._waits_for_loop:
+            task = self._on_loop
+            if task is not None:
+                self._loop.call_soon_threadsafe(cancel, task)
+        else:
+            threading.Thread(target=self._drive_out, name="end-of-task", daemon=True).start()
+
+    def _drive_out(self) -> None:
+        told = False
+        while self._raise(TaskStopped):
+            time.sleep(AGAIN_SECONDS)
+            if not told and not self._over:
+                told = True
+                reason = "a thread cannot be killed: the task ends at its next line of Python, and has ended for its caller"
+                log.warning("task.goes_on", task=self.name, reason=reason)
+
+    def _raise(self, error: type[BaseException]) -> bool:
+        """Raise an error in the thread; answers whether the task was still at work."""
+        with self._lock:
+            if self._thread is None:
+                return not self._over and not self._waits_for_loop
+            self._disturbed = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(error))
+            return True
+
+    def get(self, *_: Any) -> None:
+        """Celery's pools answer results here; what is awaited comes through the result backend."""
+
+
+class TaskThreads:
+    """Makes threads as they are needed and keeps them for what comes. Daemons: the process does not wait for them."""
+
+    def __init__(self) -> None:
+        self._idle: list[SimpleQueue[tuple[ThreadJob, Callable[[], Any]]]] = []
+        self._jobs: set[ThreadJob] = set()
+        self._changed = threading.Condition()
+
+    def start(self, job: ThreadJob, work: Callable[[], Any]) -> None:
+        """Begin a job at once."""
+        with self._changed:
+            self._jobs.add(job)
+            inbox = self._idle.pop() if self._idle else None
+        if inbox is None:
+            inbox = SimpleQueue()
+            threading.Thread(target=self._work, args=(inbox,), name="task", daemon=True).start()
+        inbox.put((job, work))
+
+    def _work(self, inbox: SimpleQueue[tuple[ThreadJob, Callable[[], Any]]]) -> None:
+        while True:
+            job, work = inbox.get()
+            usable = False
+            try:
+                usable = job.run(work)
+            except (TaskStopped, SoftTimeLimitExceeded):  # it came too late to find the task
+                job._end()
+            finally:
+                with self._changed:
+                    self._jobs.discard(job)
+                    if usable:
+                        self._idle.append(inbox)
+                    self._changed.notify_all()
+            if not usable:
+                return  # an exception may still be on its way to it
+
+    def count(self) -> int:
+        """How many jobs are at work that have not ended for their callers."""
+        return sum(not job.terminated for job in list(self._jobs))
+
+    def wait_until_done(self) -> None:
+        """Wait for what is at work and can be waited for."""
+        with self._changed:
+            while self.count():
+                self._changed.wait(0.2)
+
+    def terminate(self) -> None:
+        """End all."""
+        for job in list(self._jobs):
+            job.terminate()
+
+
+def _tell(tell: Callable[[bool, float], Any], soft: bool, seconds: float) -> None:
+    try:
+        tell(soft, seconds)
+    except Exception:
+        log.exception("pool.callback_broke")
