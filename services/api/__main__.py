@@ -15,7 +15,7 @@ from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app
 from services.api.bootstrap_keys import CannotStart, ensure_keys
-from services.api.server import make_server
+from services.api.server import make_server, raise_file_limit
 from services.api.settings import ApiSettings, StoreSettings
 
 log = structlog.get_logger(__name__)
@@ -41,6 +41,7 @@ def main() -> None:
     """Run the API; exits with 2 and one line when it cannot start as it is configured."""
     mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
     logs.configure(mesh, "api")
+    raise_file_limit(api)
     try:
         uvloop.run(serve(mesh, api, store))
     except CannotStart as error:

@@ -27,6 +27,7 @@ from services.api.presence import Presence
 from services.api.problems import Problem
 from services.api.publishing import Publishing
 from services.api.report_store import open_report_store
+from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
     cancelling,
@@ -35,11 +36,13 @@ from services.api.routes import (
     health,
     notifications,
     reports,
+    status,
     subscriptions,
     tasks,
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
+from services.api.source_rules import SourceRules
 from services.api.state import Reading, Wiring
 
 DESCRIPTION = """
@@ -82,6 +85,7 @@ def create_app(
         users,
         reports,
         health,
+        status,
         about,
     ):
         app.include_router(room.router)
@@ -104,8 +108,10 @@ async def _wired(
         NotificationLog(client, keys),
         Coalescer(publisher, timeout),
     )
-    auth = Authenticator(ApiKeys(client, keys), api, reading)
+    api_keys = ApiKeys(client, keys)
+    auth, sources = Authenticator(api_keys, api, reading), SourceRules(client, keys, reading)
     hub = Hub(notification_log, reader, keys, api, reading, timeout)
+    watch = asyncio.create_task(RevocationWatch(api_keys, hub, reading, api).run())
     presence = Presence(client, keys, timeout)
     await presence.begin()
     echo, stuck = Echo(asyncio.get_running_loop()), mesh.stuck_after.total_seconds()
@@ -117,6 +123,7 @@ async def _wired(
             mesh=mesh,
             api=api,
             health=health,
+            looks=status.Looks(),
             keys=keys,
             redis=client,
             reading=reading,
@@ -124,13 +131,16 @@ async def _wired(
             log=notification_log,
             auth=auth,
             hub=hub,
-            publishing=Publishing(mesh, api, keys, auth, calls),
+            publishing=Publishing(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )
     finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
         await hub.stop()
         await presence.end()
         await auth.aclose()
+        await sources.aclose()
         await calls.aclose()
         for opened in (client, publisher, reader):
             await opened.aclose()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
-from time import monotonic
-from typing import Annotated
+from time import monotonic, time_ns
+from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends, Request
@@ -24,6 +25,9 @@ from services.api.state import Reading, of_no_request, wiring_of
 
 log = structlog.get_logger(__name__)
 
+MOST_KNOWN = 10_000
+NOTED_EVERY_MS = 60_000
+
 bearer = HTTPBearer(auto_error=False, description="An API key, as `streammesh keys create` prints it.")
 
 
@@ -32,6 +36,7 @@ class _Known:
     key: ApiKey
     checked: float
     refreshing: bool = False
+    noted: int = 0  # when its use was last said to Redis, ms
 
 
 class Authenticator:
@@ -39,8 +44,8 @@ class Authenticator:
 
     A key in use is looked up again every `key_refresh` beside the requests, so in steady state no request
     waits for it; one that was not looked up for `key_lifetime` is looked up before it is believed. A
-    revoked key is therefore refused within `key_lifetime`. What is not a key is not remembered, so memory
-    is bounded by the number of keys, and neither are the secrets: the memory holds hashes.
+    revoked key is therefore refused within `key_lifetime`. What is not a key is not remembered, each key once
+    however its header is spelled, and `MOST_KNOWN` at most; secrets are not: the memory holds hashes.
     """
 
     def __init__(
@@ -59,33 +64,22 @@ class Authenticator:
         if known is None or header is None:
             return None
         age = self._now() - known.checked
-        if age > self._lifetime:
+        if age > self._lifetime or (known.key.expires_ms is not None and known.key.has_expired(_now_ms())):
             return None
         if age > self._refresh and not known.refreshing:
             known.refreshing = True
-            task = asyncio.create_task(self._look_again(header, known), context=of_no_request())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._beside(self._look_again(header, known))
         return known.key
 
     async def authenticate(self, header: bytes | None) -> ApiKey:
         """The key of an `Authorization` header. Raises Problem (401), MeshUnavailable."""
         if header is None:
             raise unauthenticated("No API key was sent.", challenge="Bearer")
+        header = _canonical(header)
         found = self.at_once(header) or await self._look_up(header)
         if found is None:
-            raise unauthenticated("This API key is not known, or was revoked.")
+            raise unauthenticated("This API key is not known, has expired, or was revoked.")
         return found
-
-    async def is_still_valid(self, key: ApiKey) -> bool:
-        """Whether a long-lived connection may go on. While Redis is away nothing is said against it."""
-        try:
-            async with self._reading():
-                return await self._api_keys.by_digest(key.digest) is not None
-        except MeshUnavailable:
-            return True
-        except InvalidApiKey:
-            return False
 
     async def _look_up(self, header: bytes) -> ApiKey | None:
         secret = _secret_of(header)
@@ -98,16 +92,39 @@ class Authenticator:
         place = sha256(header).digest()
         if key is None:
             self._known.pop(place, None)
-        else:
-            self._known[place] = _Known(key, self._now())
+            return None
+        known = self._known.get(place)
+        noted = known.noted if known else 0
+        if place not in self._known and len(self._known) >= MOST_KNOWN:
+            del self._known[next(iter(self._known))]
+        self._known[place] = known = _Known(key, self._now(), noted=noted)
+        self._note_use(known)
         return key
+
+    def _note_use(self, known: _Known) -> None:
+        """About once a minute and process, beside the requests."""
+        now_ms = _now_ms()
+        if now_ms - known.noted >= NOTED_EVERY_MS:
+            known.noted = now_ms
+            self._beside(self._say_used(known.key.digest, now_ms))
+
+    async def _say_used(self, digest: str, now_ms: int) -> None:
+        with suppress(MeshUnavailable):
+            async with self._reading():
+                await self._api_keys.used(digest, now_ms)
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, context=of_no_request())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _brought_back(self, secret: str) -> ApiKey | None:
         """The operator's own key where there is none at all any more: Redis has lost its data since the start."""
         known = self._operators.get_secret_value() if self._operators else ""
         if not known or not compare_digest(known.encode(), secret.encode()) or await self._api_keys.count():
             return None
-        await bring_operators(self._api_keys, known)
+        if not await bring_operators(self._api_keys, known):
+            return None
         log.error("api_keys.were_lost")
         return await self._api_keys.verify(secret)
 
@@ -122,6 +139,15 @@ class Authenticator:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _now_ms() -> int:
+    return time_ns() // 1_000_000
+
+
+def _canonical(header: bytes) -> bytes:
+    """One spelling of the header for each key."""
+    return b"Bearer " + _secret_of(header).encode("latin-1")
 
 
 def _secret_of(header: bytes) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import redis.asyncio
 from streammesh import lua
 from streammesh.errors import MeshUnavailable
+from streammesh.events.publisher import unavailable_for
 from streammesh.redisio.client import is_unavailable
 
 T = TypeVar("T")
@@ -115,6 +116,6 @@ def _settle(waiting: _Waiting, answer: Any) -> None:
     if not isinstance(answer, Exception):
         waiting.answer.set_result(answer)
     elif is_unavailable(answer):
-        waiting.answer.set_exception(MeshUnavailable(str(answer)))
+        waiting.answer.set_exception(unavailable_for(answer))
     else:
         waiting.answer.set_exception(answer)

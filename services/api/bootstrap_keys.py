@@ -9,7 +9,7 @@ from time import monotonic
 
 import structlog
 from streammesh.api_keys import EVERYTHING, ApiKeys
-from streammesh.errors import ApiKeyExists, InvalidApiKey, MeshError
+from streammesh.errors import ApiKeyExists, ApiKeyRevoked, InvalidApiKey, MeshError
 from streammesh.redisio.client import is_unavailable
 
 from services.api.settings import ApiSettings
@@ -81,16 +81,26 @@ async def _development_key(api_keys: ApiKeys, how: str) -> str | None:
         return None  # another process of this mesh was quicker
 
 
-async def bring_operators(api_keys: ApiKeys, secret: str) -> None:
-    """Make sure that the operator's own key is there. Raises CannotStart when it can be none."""
+async def bring_operators(api_keys: ApiKeys, secret: str) -> bool:
+    """Make sure that the operator's own key is there, unless it was revoked: that lasts. Answers whether it is.
+
+    Raises CannotStart when it can be none.
+    """
     if await api_keys.verify(secret):
-        return
+        return True
     try:
         await api_keys.create(
             OPERATOR, publish=EVERYTHING, subscribe=EVERYTHING, admin=True, secret=secret, how="replace"
         )
+    except ApiKeyRevoked:
+        log.error(
+            "api.admin_key_was_revoked",
+            advice="API_ADMIN_KEY was revoked or rotated and is worth nothing; set another one",
+        )
+        return False
     except InvalidApiKey as error:
         raise CannotStart(f"API_ADMIN_KEY: {error}") from None
+    return True
 
 
 def _write_privately(file: Path, secret: str) -> None:

@@ -36,6 +36,7 @@ BLOCK_MS = 2_000  # also how long the reader goes on after the last follower lef
 SLOW = "slow"
 STOPPING = "stopping"
 GONE = "gone"
+REVOKED = "revoked"
 Wants = Callable[[Notification], bool]
 
 
@@ -76,6 +77,7 @@ class Follower:
         self.position = "0-0"  # all up to here was taken, or was not wanted
         self.attached_at: tuple[int, int] = (0, 0)
         self.ended: str | None = None  # why nothing more comes
+        self.hurry: Callable[[], None] | None = None  # has what is being sent given up soon
 
     def wants(self, note: Notification) -> bool:
         """Whether this notification is for it."""
@@ -95,6 +97,15 @@ class Follower:
         """Nothing more will come; what waits is still taken."""
         self.ended = self.ended or why
         self._woken.set()
+
+    def revoke(self) -> None:
+        """Its key is worth nothing any more: what waits is dropped, and what is being sent has a second."""
+        if self.ended != REVOKED:
+            self.ended = REVOKED
+            self._waiting.clear()
+            self._woken.set()
+            if self.hurry:
+                self.hurry()
 
     @property
     def is_empty(self) -> bool:
@@ -139,6 +150,12 @@ class Hub:
         self._starting = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self.stopping = False
+        self._fails_since: tuple[float, str] | None = None  # when the reader began to fail, and why
+
+    def stands_still(self) -> tuple[float, str] | None:
+        """For how many seconds nothing was read for those who listen, and why; None while all is well."""
+        since = self._fails_since
+        return (asyncio.get_running_loop().time() - since[0], since[1]) if since else None
 
     def open(self, key: ApiKey, wants: Wants, event: str | None = None) -> Follower:
         """A follower that is not attached yet. Raises Problem (429, 503) when there are too many."""
@@ -156,6 +173,10 @@ class Hub:
         follower = Follower(key, wants, event)
         self._open.add(follower)
         return follower
+
+    def followers(self) -> list[Follower]:
+        """Everybody who has a stream open, whether it has caught up or not."""
+        return list(self._open)
 
     def close(self, follower: Follower) -> None:
         """Give its slot back; whatever still holds it gets nothing more."""
@@ -186,7 +207,7 @@ class Hub:
             told += [Told.of(note) for note in page.notes if follower.wants(note)]
             if told:
                 yield told
-            if self.attach_at_end(follower):
+            if follower.ended or self.attach_at_end(follower):
                 return
 
     def attach_at_end(self, follower: Follower) -> bool:
@@ -221,9 +242,12 @@ class Hub:
                         await self._check_for_loss()
                         interrupted = False
                     await self._read_once()
-                    pause = 0.05
+                    pause, self._fails_since = 0.05, None
                 except Exception as error:
                     interrupted = True
+                    if self._fails_since is None:
+                        reason = str(error) or type(error).__name__
+                        self._fails_since = asyncio.get_running_loop().time(), reason
                     if is_unavailable(error) or isinstance(error, MeshUnavailable | TimeoutError):
                         log.warning(
                             "notifications.reader_waits", reason=str(error) or "no answer", seconds=pause
@@ -233,7 +257,7 @@ class Hub:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, 1.0)
         finally:
-            self._position = None
+            self._position = self._fails_since = None
 
     async def _read_once(self) -> None:
         # Without the limit a connection whose other end vanished would be waited on for ever.

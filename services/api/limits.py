@@ -11,6 +11,8 @@ from streammesh.events.envelope import MAX_BATCH
 
 from services.api.problems import Problem
 
+MOST_BUCKETS = 10_000  # one per name of a key; names of revoked ones would stay for ever
+
 
 class RateLimit:
     """Events a second. A full bucket always holds a whole batch, so that none is refused for ever."""
@@ -30,10 +32,15 @@ class RateLimit:
         tokens = min(full, tokens + (now - then) * rate)
         if tokens < events:
             wait = max(1, math.ceil((events - tokens) / rate))
-            self._buckets[key.name] = (tokens, now)
+            self._keep(key.name, tokens, now)
             raise Problem(
                 "too-many-requests",
                 f"The key {key.name!r} may publish {rate:,} events a second.",
                 headers={"retry-after": str(wait)},
             )
-        self._buckets[key.name] = (tokens - events, now)
+        self._keep(key.name, tokens - events, now)
+
+    def _keep(self, name: str, tokens: float, now: float) -> None:
+        if name not in self._buckets and len(self._buckets) >= MOST_BUCKETS:
+            del self._buckets[next(iter(self._buckets))]
+        self._buckets[name] = (tokens, now)

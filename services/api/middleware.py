@@ -24,6 +24,18 @@ log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
 HEADER_BYTES = 32_768
+_SINGLE = (
+    b"host",
+    b"authorization",
+    b"content-type",
+    b"content-encoding",
+    b"idempotency-key",
+    b"last-event-id",
+)
+ONCE = {name: 1 << bit for bit, name in enumerate(_SINGLE)}  # headers of which two would be read in two ways
+UNREAD = (
+    "streammesh.unread"  # extension of the ASGI scope: whether a part of the request's body is still to come
+)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -44,12 +56,16 @@ class Door:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         header = (b"x-request-id", request_id.encode())
         status = 0
+        unread = scope.get("extensions", {}).get(UNREAD)
 
         async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), header]
+                if unread and unread["call"]():
+                    # What is still to come of the body is nobody's request: the connection cannot be used again.
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         began = perf_counter() if self._settings.access_log else 0.0
@@ -81,8 +97,23 @@ class Door:
     def _check(self, scope: Scope) -> None:
         if self._inside > self._settings.max_concurrent:
             raise overloaded(f"This replica serves {self._settings.max_concurrent:,} requests already.")
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+        size, once = 0, 0
+        for name, value in scope["headers"]:
+            size += len(name) + len(value)
+            mark = ONCE.get(name)
+            if mark:
+                if once & mark:
+                    raise _wrong_header(name, "is sent more than once, and could be read in two ways")
+                once |= mark
+        if size > HEADER_BYTES:
             raise Problem("headers-too-large", f"At most {HEADER_BYTES:,} bytes of headers are allowed.")
+        if not once & ONCE[b"host"] and scope["http_version"] == "1.1":
+            raise _wrong_header(b"host", "is missing, which HTTP/1.1 asks for")
+
+
+def _wrong_header(name: bytes, detail: str) -> Problem:
+    shown = name.decode("latin-1")
+    return Problem("malformed-request", f"{shown}: {detail}.", [{"header": shown, "detail": detail}])
 
 
 def respond(scope: Scope, error: Exception) -> Response:

@@ -12,10 +12,18 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from streammesh.errors import EventConflict, EventTooLarge, FieldError, InvalidEvent, MeshUnavailable
+from streammesh.errors import (
+    EventConflict,
+    EventTooLarge,
+    FieldError,
+    InvalidEvent,
+    MeshFull,
+    MeshUnavailable,
+)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1  # Redis restarts and failovers take about this long
+FULL_SECONDS = 5  # making room takes longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,12 @@ _KINDS = (
     Kind(
         "unauthenticated", 401, "An API key is needed", "Send `Authorization: Bearer <key>` with a valid key."
     ),
-    Kind("forbidden", 403, "The API key does not allow this", "Use a key whose scopes cover the event type."),
+    Kind(
+        "forbidden",
+        403,
+        "The API key does not allow this",
+        "Use a key whose scopes cover the type and the source.",
+    ),
     Kind(
         "not-found", 404, "There is no such thing", "Check the id; records are dropped after their retention."
     ),
@@ -64,6 +77,7 @@ _KINDS = (
     Kind(
         "unavailable", 503, "The mesh cannot be reached", "Send the same request again as `Retry-After` says."
     ),
+    Kind("full", 503, "The mesh is full", "Send the same request again as `Retry-After` says."),
     Kind("overloaded", 503, "This replica is full", "Try again, or another replica, as `Retry-After` says."),
     Kind("not-ready", 503, "Not ready", "See `parts` for what is missing."),
 )
@@ -137,6 +151,9 @@ def of(error: Exception) -> Problem | None:
     match error:
         case Problem():
             return error
+        case MeshFull():
+            detail = f"{error}. Nothing was stored; the mesh works off what it has, and then takes more."
+            return Problem("full", detail, headers={"retry-after": str(FULL_SECONDS)})
         case MeshUnavailable():
             return unavailable(
                 "Redis is away, or refuses writes. Nothing was changed; send the same request again."

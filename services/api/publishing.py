@@ -7,7 +7,7 @@ describes it through the route in `routes/events.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
@@ -32,6 +32,7 @@ from services.api.limits import RateLimit
 from services.api.problems import Problem, unavailable
 from services.api.request_body import Headers
 from services.api.settings import ApiSettings
+from services.api.source_rules import SourceRules
 
 ACCEPTED_TYPES = f"{STRUCTURED}, {BATCH}, or application/json"
 IDEMPOTENCY_LENGTH = 255
@@ -43,10 +44,16 @@ class Publishing:
     """Takes events in over HTTP. One instance per process."""
 
     def __init__(
-        self, mesh: MeshSettings, api: ApiSettings, keys: Keys, auth: Authenticator, calls: Coalescer
+        self,
+        mesh: MeshSettings,
+        api: ApiSettings,
+        keys: Keys,
+        auth: Authenticator,
+        sources: SourceRules,
+        calls: Coalescer,
     ) -> None:
         self._mesh, self._api, self._keys, self._auth, self._calls = mesh, api, keys, auth, calls
-        self._rate = RateLimit(api.rate)
+        self._sources, self._rate = sources, RateLimit(api.rate)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v1/events` as an ASGI application. Raises what the door makes problems of."""
@@ -75,9 +82,19 @@ class Publishing:
 
         Raises Problem (403, 429, 503) and EventConflict.
         """
-        for event_type in {event.type for event in events}:
+        types, sources = {event.type for event in events}, {event.source for event in events}
+        await self.admit(key, types, sources, len(events))
+        return await self.store(events, size)
+
+    async def admit(self, key: ApiKey, types: Collection[str], sources: Collection[str], events: int) -> None:
+        """What has to be asked before anything is stored. Raises Problem (403, 429)."""
+        for event_type in types:
             must_publish(key, event_type)
-        self._rate.spend(key, len(events))
+        await self._sources.check(key, sources)
+        self._rate.spend(key, events)
+
+    async def store(self, events: Sequence[Sealed], size: int) -> list[Published]:
+        """As `publish`, for events that were admitted."""
         try:
             return await self._calls.run(publish_call(self._keys, self._mesh, events), size)
         except OutcomeUnknown:

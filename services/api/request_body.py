@@ -14,6 +14,7 @@ from streammesh.events import envelope
 from services.api.problems import Problem, pointers
 
 Headers = Mapping[bytes, bytes]
+SLOWEST = 32_768  # bytes a second of a long upload
 BODY_SECONDS = 60  # an event arrives within milliseconds; who takes longer holds a place and sends nothing
 
 
@@ -71,13 +72,20 @@ async def _read(receive: Receive, limit: int, what: str) -> bytes:
 
 
 def limited(receive: Receive, headers: Headers, limit: int, what: str) -> Receive:
-    """`receive` for parsers that read by themselves: it raises Problem over `limit` bytes."""
+    """`receive` for parsers that read by themselves: it raises Problem over `limit` bytes, and when they come
+    slower than `SLOWEST` after the first minute.
+    """
     _check_said(headers, limit, what)
     size = 0
+    began = asyncio.get_running_loop().time()
 
     async def counted() -> Message:
         nonlocal size
-        event = await receive()
+        try:
+            async with asyncio.timeout_at(began + BODY_SECONDS + size / SLOWEST):
+                event = await receive()
+        except TimeoutError:
+            raise Problem("too-slow", f"{what[:1].upper()}{what[1:]} arrives too slowly.") from None
         if event["type"] == "http.disconnect":
             raise ClientDisconnect
         size += len(event.get("body", b""))

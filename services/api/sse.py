@@ -10,26 +10,25 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from time import monotonic
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.errors import MeshUnavailable
 
-from services.api.auth import Authenticator
-from services.api.hub import SLOW, STOPPING, Follower, Hub, Missed, Told
+from services.api.hub import REVOKED, SLOW, STOPPING, Follower, Hub, Missed, Told
 from services.api.settings import ApiSettings
 
 RETRY_MS = (
     500,
     3_000,
 )  # a browser waits for so long before it comes back; not all of them at the same moment
+HURRY_SECONDS = 1.0  # for what is being sent to a client whose key was revoked
 ABORT = "streammesh.abort"  # extension of the ASGI scope: drops the connection, whatever waits to be sent
 _REASONS = {
     SLOW: "you take notifications slower than they come; come back with Last-Event-ID",
     STOPPING: "this replica is stopping; come back with Last-Event-ID",
-    "revoked": "the API key was revoked",
+    REVOKED: "the API key was revoked",
     "unavailable": "Redis is away; come back with Last-Event-ID",
 }
 
@@ -68,9 +67,7 @@ def heartbeat(position: str) -> bytes:
     return b": heartbeat\nid: %b\n\n" % position.encode()
 
 
-async def follow(
-    hub: Hub, follower: Follower, after: str, auth: Authenticator, settings: ApiSettings
-) -> AsyncIterator[bytes]:
+async def follow(hub: Hub, follower: Follower, after: str, settings: ApiSettings) -> AsyncIterator[bytes]:
     """The blocks of a stream without an end: the past after a position, then what comes."""
     yield hello(after)
     try:
@@ -79,16 +76,15 @@ async def follow(
     except MeshUnavailable:
         yield closed("unavailable")
         return
-    async for heard in listen(hub, follower, auth, settings):
+    async for heard in listen(hub, follower, settings):
         yield heard if isinstance(heard, bytes) else frames(heard)
 
 
 async def listen(
-    hub: Hub, follower: Follower, auth: Authenticator, settings: ApiSettings
+    hub: Hub, follower: Follower, settings: ApiSettings
 ) -> AsyncIterator[list[Told | Missed] | bytes]:
     """What an attached follower gets, and heartbeats and the end as bytes."""
     quiet = settings.heartbeat.total_seconds()
-    checked = monotonic()
     while True:
         told = await follower.take(quiet)
         if told:
@@ -98,16 +94,14 @@ async def listen(
             return
         else:
             yield heartbeat(hub.resume_position(follower))
-        if monotonic() - checked >= quiet:
-            checked = monotonic()
-            if not await auth.is_still_valid(follower.key):
-                follower.end("revoked")
 
 
 class EventStream(Response):
     """Sends blocks until they end, the client goes, or it takes nothing for `stall` seconds."""
 
-    def __init__(self, blocks: AsyncIterator[bytes], close: Callable[[], None], stall: float) -> None:
+    def __init__(
+        self, blocks: AsyncIterator[bytes], follower: Follower, close: Callable[[], None], stall: float
+    ) -> None:
         super().__init__(
             status_code=200,
             headers={
@@ -118,6 +112,8 @@ class EventStream(Response):
         )
         del self.headers["content-length"]
         self._blocks, self._close, self._stall = blocks, close, stall
+        self._limit: asyncio.Timeout | None = None
+        follower.hurry = self._hurry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sender = asyncio.create_task(self._send(send))
@@ -141,10 +137,15 @@ class EventStream(Response):
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async for block in self._blocks:
-            async with asyncio.timeout(self._stall):
+            async with asyncio.timeout(self._stall) as self._limit:
                 await send({"type": "http.response.body", "body": block, "more_body": True})
+            self._limit = None
         async with asyncio.timeout(self._stall):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _hurry(self) -> None:
+        if self._limit is not None:
+            self._limit.reschedule(asyncio.get_running_loop().time() + HURRY_SECONDS)
 
 
 async def _gone(receive: Receive) -> None:

@@ -13,6 +13,7 @@ import redis.asyncio
 import structlog
 from starlette.requests import HTTPConnection
 from streammesh.errors import MeshUnavailable
+from streammesh.events.publisher import unavailable_for
 from streammesh.health import Health
 from streammesh.keys import Keys
 from streammesh.lua import is_wrong_type
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from services.api.hub import Hub
     from services.api.publishing import Publishing
     from services.api.report_store import ReportStore
+    from services.api.routes.status import Looks
 
 READS_AT_ONCE = 32  # connections to Redis that reading requests of one process use at most
 
@@ -51,7 +53,7 @@ class Reading:
             raise MeshUnavailable(f"Redis did not answer within {self._seconds:g} s") from error
         except Exception as error:
             if is_unavailable(error) or is_wrong_type(error):  # the dispatcher sets aside what lies there
-                raise MeshUnavailable(str(error)) from error
+                raise unavailable_for(error) from error
             raise
 
 
@@ -62,6 +64,7 @@ class Wiring:
     mesh: MeshSettings
     api: ApiSettings
     health: Health
+    looks: Looks
     keys: Keys
     redis: redis.asyncio.Redis
     reading: Reading

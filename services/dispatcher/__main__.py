@@ -26,6 +26,7 @@ from services.dispatcher.lanes import Lanes, watch
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
 from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.trimmer import Trimmer
 
 log = structlog.get_logger(__name__)
 LOOK_EVERY = timedelta(seconds=5)
@@ -73,6 +74,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("janitor", janitor.run),
+        keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher", redis_answers)),
     ]
     if settings.broker_url:

@@ -30,6 +30,7 @@ from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
 FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is full
+MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
 
@@ -157,6 +158,8 @@ class Lane:
                 batch.version,
             )
             done: HandedOver = await lua.run(self._client, call)
+            if done.full:
+                done = await self._when_there_is_memory(call)
             if (
                 done.stale
             ):  # a subscription came or went since: none of these events is judged by the old ones
@@ -170,6 +173,14 @@ class Lane:
             if done.tasks:
                 log.debug("events.handed_over", service=self.service, domain=domain, tasks=done.tasks)
         return full
+
+    async def _when_there_is_memory(self, call: lua.Call[HandedOver]) -> HandedOver:
+        """Ask until Redis has room for more tasks: nothing of the batch is acknowledged before."""
+        log.warning("lane.waits_for_memory", service=self.service)
+        while (done := await lua.run(self._client, call)).full:
+            await asyncio.sleep(MEMORY_WAIT.total_seconds())
+        log.info("lane.goes_on", service=self.service)
+        return done
 
     async def _park(self, broken: Broken) -> None:
         entry, keys = broken.entry, self._keys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.settings import Duration
 
@@ -31,3 +31,23 @@ class DispatcherSettings(BaseSettings):
         timedelta(minutes=1),
         description="A task that lies nowhere is queued again when it is older than this.",
     )
+    trim_every: Duration = Field(
+        timedelta(minutes=1), description="How often events older than MESH_RETENTION are removed."
+    )
+    dead_letters_kept: Duration = Field(
+        timedelta(days=30), description="Dead letters that nobody replayed are dropped after this."
+    )
+
+    @field_validator("dead_letters_kept")
+    @classmethod
+    def _minutes(cls, value: timedelta) -> timedelta:
+        if value < timedelta(minutes=1):
+            raise ValueError("should be at least 1m")
+        return value
+
+    @field_validator("trim_every")
+    @classmethod
+    def _tenths(cls, value: timedelta) -> timedelta:
+        if value < timedelta(milliseconds=100):
+            raise ValueError("should be at least 100ms")
+        return value

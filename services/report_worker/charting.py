@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from typing import Any, Literal, TypedDict
@@ -32,7 +34,13 @@ NAMED_COLOURS = {
 FONT = "IBM Plex Sans"
 WIDTH = 760  # SVG units; typst scales it to the width of the text
 MOST_TIME_LABELS = 9
-NARROW, WIDE = 13, 30  # characters of a label beside a bar; under a column
+WIDE = 30  # places of a label
+LETTER = 6.5  # SVG units of one
+_JOINED = re.compile(r"[\ufe0e\ufe0f\u20e3]|(?<=[\u2190-\u2bff\U0001f000-\U0001faff])\u200d")
+# An SVG gets the thinnest cut of the variable font for these scripts unless it asks for the usual one.
+_THIN = re.compile(
+    r"[\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
 
 # Behind pygal's own rules: axes as quiet as their guides, lines that can be seen on paper.
 _CSS = f"inline:.axis text.major{{fill:{MUTED}}}.series .line.reactive{{stroke-width:2;fill-opacity:.12}}"
@@ -60,7 +68,7 @@ class Chart(TypedDict):
 
 def draw(chart: Chart) -> str:
     """SVG without scripts, comments or links: the same bytes for the same chart."""
-    labels = [printable(label, WIDE) for label in chart["labels"]]
+    labels = [fitting(label) for label in chart["labels"]]
     stacked = chart["kind"] == "stacked"
     lying = chart["kind"] in ("bars", "stacked")
     show = seconds if chart["measured_in"] == "seconds" else _tick
@@ -73,6 +81,8 @@ def draw(chart: Chart) -> str:
         "width": WIDTH,
         "height": _height(len(labels), chart),
         "margin": 4,
+        # pygal reckons with narrow letters; those of East Asia take two places.
+        "margin_left": 4 + LETTER * max((width(one) - len(one) for one in labels), default=0),
         "show_legend": len(chart["series"]) > 1,
         "legend_at_bottom": True,
         "legend_at_bottom_columns": min(5, len(chart["series"])),
@@ -102,6 +112,19 @@ def draw(chart: Chart) -> str:
     for one in chart["series"]:
         plot.add(printable(one["name"], 30), one["values"][::-1] if lying else one["values"])
     return _cleaned(plot.render(), values_beside_bars=lying and not stacked)
+
+
+def width(text: str) -> int:
+    """Return how many places a text takes; letters of East Asia and emoji take two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def fitting(label: str) -> str:
+    """Return a label that fits beside its bar. An SVG cannot join emoji, so they stand one by one."""
+    label = _JOINED.sub("", printable(label, WIDE))
+    while width(label) > WIDE:
+        label = f"{label.rstrip('…')[:-1]}…"
+    return label
 
 
 def _tick(value: float | None) -> str:
@@ -168,6 +191,9 @@ def _cleaned(svg: str, *, values_beside_bars: bool) -> str:
         for text in root.iter(f"{_SVG}text"):
             if text.get("class") == "value":
                 text.set("text-anchor", "end" if (text.text or "").startswith(MINUS) else "start")
+    for text in root.iter(f"{_SVG}text"):
+        if _THIN.search(text.text or ""):
+            text.set("style", "font-variation-settings:'wght' 400")
     ElementTree.register_namespace("", "http://www.w3.org/2000/svg")
     return ElementTree.tostring(root, encoding="unicode")
 

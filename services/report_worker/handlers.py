@@ -113,7 +113,7 @@ def measure(work: str, index: int, parts: int, ctx: Context) -> dict[str, Any]:
 def merge(measured: list[dict[str, Any]] | dict[str, Any], work: str, ctx: Context) -> str:
     """Put the chunks' aggregates together and say what they mean."""
     several = measured if isinstance(measured, list) else [measured]  # a group of one may come as it is
-    work = workflow.merge(work, several, store(), settings())
+    work = _refusing(workflow.merge, work, several, store(), settings())
     ctx.progress(MERGED, "all parts merged")
     return work
 

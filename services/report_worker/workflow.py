@@ -34,7 +34,7 @@ from services.report_worker.requests import ReportRequested, Source
 from services.report_worker.settings import ReportSettings
 from services.report_worker.source_table import Limits, SourceError, Table, Wanted
 from services.report_worker.storing import ObjectMissing, ObjectTooLarge, Store
-from services.report_worker.typesetting import typeset
+from services.report_worker.typesetting import check_letters, typeset, with_letters_spelled_out
 
 OUTCOME = ("report_id", "title", "object", "size_bytes", "pages", "rows", "recipient", "download_path")
 NOT_STATED = "not stated"
@@ -125,7 +125,8 @@ def fetch_operations(
         facts=facts,
     )
     work = _start(request, origin, store, facts=[], rows=operations.tasks + operations.events)
-    store.put_json(f"{work}/document.json", document)
+    # What others named their events and wrote in their errors never keeps the operations report from being made.
+    store.put_json(f"{work}/document.json", with_letters_spelled_out(document))
     return work
 
 
@@ -159,6 +160,7 @@ def merge(work: str, parts: Sequence[Mapping[str, Any]], store: Store, settings:
         made=made,
         facts=[(name, text) for name, text in job.facts],
     )
+    check_letters(document)
     store.put_json(f"{work}/document.json", document)
     return work
 

@@ -1,1 +1,1 @@
-"""The scheduler: Celery Beat whose ticks are events, and the worker for the mesh's own maintenance."""
+"""The scheduler: Celery Beat whose ticks are events, and the worker that looks at the mesh."""

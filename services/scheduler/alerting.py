@@ -91,7 +91,7 @@ class AlertWatch:
                 *(keys.alerted(), keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
                 *event_keys,
             ],
-            [since, until, ms(self._settings.retention), keys.manifests_changed(), *event_args],
+            [since, until, ms(self._settings.remembered), keys.manifests_changed(), *event_args],
             bool,
         )
         raised = await lua.run(self._client, call)

@@ -1,10 +1,9 @@
-"""What the scheduler's own worker does when its ticks come: look after the mesh."""
+"""What the scheduler's own worker does when its ticks come: look at the mesh, and tell of it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -12,16 +11,14 @@ from typing import Any
 import redis.asyncio
 import structlog
 from streammesh import Keys, Service
-from streammesh.events.retention import trim
 from streammesh.redisio.client import open_async
 from streammesh.settings import load_settings
+from streammesh.status.findings import report
+from streammesh.status.snapshot import read_snapshot
 from streammesh.worker.beat import FILE_SETTING
 from streammesh.worker.config import SCHEDULER
 
 from services.scheduler.alerting import ALERT_RAISED
-from services.scheduler.health import report
-from services.scheduler.inspecting import inspect
-from services.scheduler.maintaining import expire
 from services.scheduler.settings import AlertSettings, SchedulerSettings
 from services.scheduler.webhook import tell
 
@@ -60,31 +57,11 @@ async def mesh() -> AsyncIterator[tuple[redis.asyncio.Redis, Keys]]:
 async def check_health() -> dict[str, Any]:
     """Look at Redis, the dispatchers, the workers and the queues; the result is pushed to whoever listens."""
     async with mesh() as (client, keys):
-        found = report(await inspect(client, keys), service.settings.max_queued)
+        settings = service.settings
+        found = report(await read_snapshot(client, keys, settings), settings)
     if found["problems"]:
         log.warning("health.degraded", problems=found["problems"])
     return found
-
-
-@service.on("maintenance.trim.due", retries=2, timeout=600, expires=timedelta(hours=1))
-async def trim_events() -> dict[str, Any]:
-    """Remove events that are older than the retention and that every service has had."""
-    async with mesh() as (client, keys):
-        found = await trim(client, keys, service.settings.retention)
-    for stream in found:
-        if stream.kept_by:
-            log.warning("events.kept", domain=stream.domain, group=stream.kept_by, left=stream.left)
-    return {
-        "removed": sum(stream.removed for stream in found),
-        "streams": [asdict(stream) for stream in found],
-    }
-
-
-@service.on("maintenance.expire.due", retries=2, timeout=600, expires=timedelta(hours=1))
-async def expire_leftovers() -> dict[str, int]:
-    """Drop old dead letters, and forget consumers and processes that are gone."""
-    async with mesh() as (client, keys):
-        return await expire(client, keys, own_settings().dead_letters_kept)
 
 
 # Paused, nobody would be told of anything, not even of that.

@@ -22,21 +22,11 @@ class SchedulerSettings(BaseSettings):
     schedules_file: Path | None = Field(
         None, description="TOML file of schedules, followed while it is edited; empty for the one that ships."
     )
-    dead_letters_kept: Duration = Field(
-        timedelta(days=30), description="Dead letters that nobody replayed are dropped after this."
-    )
 
     @field_validator("schedules_file", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:
         return None if value == "" else value
-
-    @field_validator("dead_letters_kept")
-    @classmethod
-    def _positive(cls, value: timedelta) -> timedelta:
-        if value < timedelta(minutes=1):
-            raise ValueError("should be at least 1m")
-        return value
 
     @property
     def schedules(self) -> Path:

@@ -10,23 +10,26 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import orjson
 import redis.asyncio
 
 from streammesh import lua, names
-from streammesh.clock import rfc3339
-from streammesh.errors import ApiKeyExists, InvalidApiKey
+from streammesh.clock import rfc3339, to_ms
+from streammesh.errors import ApiKeyExists, ApiKeyRevoked, InvalidApiKey
 from streammesh.keys import Keys
 
 PREFIX = "smk_"  # so that a key is known for one where it should not be, in a log or a repository
 SHORTEST = 24  # characters of a key that an operator brings
 LONGEST = 256
 EVERYTHING = ("*",)
+LONGEST_SOURCE = 1_024
+REVOKED_KEPT = 10_000  # revoked keys that are remembered
+ROTATE_TRIES = 5
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SECRET = re.compile(r"[\x21-\x7e]+")
 
@@ -43,6 +46,8 @@ class ApiKey:
     admin: bool = False
     rate: int | None = None  # events a second; None for what the API's settings say
     created: str = ""
+    sources: tuple[str, ...] = ()  # globs over sources beside its own name
+    expires_ms: int | None = None  # it is worth nothing from then on, ms since the epoch
     digest: str = field(default="", repr=False)
 
     def may_publish(self, event_type: str) -> bool:
@@ -52,6 +57,18 @@ class ApiKey:
     def may_subscribe(self, event_type: str) -> bool:
         """Whether it may read events of this type and what came of them."""
         return self.admin or any(names.matches(glob, event_type) for glob in self.subscribe)
+
+    def may_publish_as(self, source: str) -> bool:
+        """Whether events of this source may be its own. Names of services are for the API to refuse besides."""
+        return source == self.name or self.admin or any(names.matches(glob, source) for glob in self.sources)
+
+    def claims(self, source: str) -> bool:
+        """Whether the source was given to it by name: then it may be a service's."""
+        return source in self.sources
+
+    def has_expired(self, now_ms: int) -> bool:
+        """Whether its time is over."""
+        return self.expires_ms is not None and self.expires_ms <= now_ms
 
     @property
     def may_subscribe_to_all(self) -> bool:
@@ -75,6 +92,8 @@ def parse(digest: str, record: bytes) -> ApiKey:
             admin=value.get("admin") is True,
             rate=value.get("rate"),
             created=value.get("created", ""),
+            sources=tuple(value.get("sources", ())),
+            expires_ms=None if value.get("expires_ms") is None else int(value["expires_ms"]),
             digest=digest,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -86,6 +105,11 @@ class ApiKeys:
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._client, self._key = client, keys.api_keys()
+        self._revoked, self._used, self._manifests = (
+            keys.api_keys_revoked(),
+            keys.api_keys_used(),
+            keys.manifests(),
+        )
 
     async def create(
         self,
@@ -95,6 +119,8 @@ class ApiKeys:
         subscribe: Iterable[str] = (),
         admin: bool = False,
         rate: int | None = None,
+        sources: Iterable[str] = (),
+        expires: timedelta | None = None,
         secret: str | None = None,
         how: How = "new",
     ) -> str:
@@ -102,43 +128,90 @@ class ApiKeys:
 
         `how`: `new` refuses a name that is taken, `replace` ends the keys that had it, `first` refuses
         when the mesh has any key. An operator may bring the `secret`. Atomic. Raises InvalidApiKey for
-        what cannot be a name, a glob, a rate or a secret, and ApiKeyExists when it is refused.
+        what cannot be a name, a glob, a rate or a secret, or is a service's name that `sources` does not
+        hold, ApiKeyExists when it is refused, and ApiKeyRevoked when this secret was revoked before.
         """
+        now = datetime.now(UTC)
         key = ApiKey(
             name=name,
             publish=tuple(publish),
             subscribe=tuple(subscribe),
             admin=admin,
             rate=rate,
-            created=rfc3339(datetime.now(UTC)),
+            created=rfc3339(now),
+            sources=tuple(sources),
+            expires_ms=None if expires is None else to_ms(now + expires),
         )
         secret = PREFIX + secrets.token_urlsafe(32) if secret is None else secret
         _check(key, secret)
-        record = asdict(key)
-        del record["digest"]
+        if name == names.MESH and not key.claims(name):
+            raise _reserved(name)
         call = lua.Call(
             lua.script("create_api_key"),
-            [self._key],
-            [name, digest_of(secret), orjson.dumps(record), how],
-            bool,
+            [self._key, self._revoked, self._manifests],
+            [name, digest_of(secret), _record(key), how, to_ms(now), int(key.claims(name))],
+            bytes,
         )
-        if not await lua.run(self._client, call):
+        answer = await lua.run(self._client, call)
+        if answer == b"reserved":
+            raise _reserved(name)
+        if answer == b"revoked":
+            raise ApiKeyRevoked("this key was revoked, and stays so; bring another")
+        if answer == b"taken":
             taken = (
                 "the mesh has API keys already" if how == "first" else f"there is an API key {name!r} already"
             )
             raise ApiKeyExists(taken)
         return secret
 
+    async def rotate(self, name: str, overlap: timedelta) -> str:
+        """Make another key of the same name and scopes, and have the old ones end after `overlap`; answers the new one.
+
+        Raises InvalidApiKey when there is no key of this name, and when others changed it again and again.
+        """
+        secret = PREFIX + secrets.token_urlsafe(32)
+        for _ in range(ROTATE_TRIES):
+            now = datetime.now(UTC)
+            now_ms, ends_ms = to_ms(now), to_ms(now + overlap)
+            old = [(key, raw) for key, raw in await self._stored() if key.name == name]
+            valid = sorted(
+                (key for key, _ in old if not key.has_expired(now_ms)), key=lambda key: key.created
+            )
+            if not valid:
+                raise InvalidApiKey(f"there is no API key {name!r}; `streammesh keys list` shows them")
+            fresh = replace(valid[-1], created=rfc3339(now), digest="", expires_ms=_later_end(valid[-1]))
+            args: list[lua.Arg] = [digest_of(secret), _record(fresh), now_ms, REVOKED_KEPT]
+            for key, raw in old:
+                end = ends_ms if key.expires_ms is None else min(key.expires_ms, ends_ms)
+                ending = b"" if end <= now_ms else _record(replace(key, expires_ms=end))
+                args += (key.digest, raw, ending)
+            call = lua.Call(lua.script("rotate_api_key"), [self._key, self._revoked], args, bool)
+            if await lua.run(self._client, call):
+                return secret
+        raise InvalidApiKey(f"the API key {name!r} is being changed by somebody else; try again")
+
     async def list(self) -> list[ApiKey]:
         """Every key by name, without its secret; nobody has that."""
-        stored = await self._client.hgetall(self._key)
+        return sorted((key for key, _ in await self._stored()), key=lambda key: (key.name, key.created))
+
+    async def _stored(self) -> Sequence[tuple[ApiKey, bytes]]:
         found = []
-        for digest, record in stored.items():
+        for digest, record in (await self._client.hgetall(self._key)).items():
+            shown = digest.decode("utf-8", "replace")
             try:
-                found.append(parse(digest.decode(), record))
+                found.append((parse(shown, record), record))
             except InvalidApiKey:
-                found.append(ApiKey(name="(broken record)", digest=digest.decode()))
-        return sorted(found, key=lambda key: (key.name, key.created))
+                found.append((ApiKey(name="(broken record)", digest=shown), record))
+        return found
+
+    async def last_uses(self) -> dict[str, int]:
+        """Hash of a key -> about when it was last used, ms since the epoch."""
+        stored = await self._client.hgetall(self._used)
+        return {digest.decode("utf-8", "replace"): int(ms) for digest, ms in stored.items() if ms.isdigit()}
+
+    async def used(self, digest: str, now_ms: int) -> None:
+        """Remember that a key was used."""
+        await self._client.hset(self._used, digest, now_ms)
 
     async def count(self) -> int:
         """How many keys there are."""
@@ -147,17 +220,59 @@ class ApiKeys:
     async def revoke(self, name: str) -> bool:
         """End every key with this name; answers whether there was one. An API notices within seconds."""
         ended = [key.digest for key in await self.list() if key.name == name]
-        return bool(ended and await self._client.hdel(self._key, *ended))
+        if not ended:
+            return False
+        call = lua.Call(
+            lua.script("revoke_api_keys"),
+            [self._key, self._revoked, self._used],
+            [to_ms(datetime.now(UTC)), REVOKED_KEPT, *ended],
+            bool,
+        )
+        return await lua.run(self._client, call)
 
     async def verify(self, secret: str) -> ApiKey | None:
         """What a key allows, None when it is not one (any more)."""
         return await self.by_digest(digest_of(secret))
 
+    async def valid_of(self, digests: Sequence[str], now_ms: int) -> set[str]:
+        """Which of these hashes stand for keys that are still valid; in one round trip."""
+        valid = set()
+        for digest, record in zip(digests, await self._client.hmget(self._key, digests), strict=True):
+            try:
+                if record and not parse(digest, record).has_expired(now_ms):
+                    valid.add(digest)
+            except InvalidApiKey:
+                continue
+        return valid
+
     async def by_digest(self, digest: str) -> ApiKey | None:
         """As `verify`, from the key's hash."""
         record = await self._client.hget(self._key, digest)
         key = parse(digest, record) if record else None
-        return key if key and hmac.compare_digest(key.digest, digest) else None
+        if key is None or key.has_expired(to_ms(datetime.now(UTC))):
+            return None
+        return key if hmac.compare_digest(key.digest, digest) else None
+
+
+def _record(key: ApiKey) -> bytes:
+    record = asdict(key)
+    del record["digest"]
+    return orjson.dumps(record)
+
+
+def _later_end(key: ApiKey) -> int | None:
+    """When the follower of a key ends: it has as long a life as the key had."""
+    if key.expires_ms is None:
+        return None
+    born = to_ms(datetime.fromisoformat(key.created.replace("Z", "+00:00")))
+    return to_ms(datetime.now(UTC)) + key.expires_ms - born
+
+
+def _reserved(name: str) -> InvalidApiKey:
+    return InvalidApiKey(
+        f"name {name!r} is a service's, under which it publishes; take another, or say with --source {name} that"
+        " this key may publish as the service"
+    )
 
 
 def _check(key: ApiKey, secret: str) -> None:
@@ -168,6 +283,9 @@ def _check(key: ApiKey, secret: str) -> None:
     for glob in (*key.publish, *key.subscribe):
         if not names.is_type(glob):
             raise InvalidApiKey(f"{glob!r} is not an event type or a glob over types, such as user.*")
+    for glob in key.sources:
+        if not 0 < len(glob) <= LONGEST_SOURCE or not glob.isprintable() or " " in glob:
+            raise InvalidApiKey(f"{glob!r} is not a source or a glob over sources, such as shop or /shops/*")
     if key.rate is not None and not 1 <= key.rate <= 1_000_000:
         raise InvalidApiKey("a rate is a number of events a second from 1 to 1,000,000")
     if not SHORTEST <= len(secret) <= LONGEST or not _SECRET.fullmatch(secret):

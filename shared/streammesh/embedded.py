@@ -91,6 +91,11 @@ class EmbeddedServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The server's process id. Raises NoServer when it does not run."""
         if self._process is None:

@@ -14,6 +14,19 @@ class MeshUnavailable(MeshError):
     """Redis cannot be reached or refuses writes. Nothing was changed; the same call may be tried again."""
 
 
+class MeshFull(MeshUnavailable):
+    """Redis has no room for anything new. Nothing was stored; what was accepted is worked off, so try again later."""
+
+    def __init__(self, used: int = 0, most: int = 0, mark: int = 0) -> None:
+        self.used, self.most, self.mark = used, most, mark
+        how = (
+            f"{used:,} of {most:,} bytes are used, and publishing stops at {mark} %"
+            if most
+            else "maxmemory is reached"
+        )
+        super().__init__(f"Redis is full ({how})")
+
+
 @dataclass(frozen=True, slots=True)
 class FieldError:
     """One thing that is wrong with an input: `pointer` is a JSON Pointer (RFC 6901) into it."""
@@ -102,6 +115,10 @@ class Retry(MeshError):
 
 class InvalidApiKey(MeshError):
     """An API key cannot be what was asked for. Nothing was stored."""
+
+
+class ApiKeyRevoked(MeshError):
+    """This secret was revoked, and is not stored again. Nothing was changed."""
 
 
 class ApiKeyExists(MeshError):

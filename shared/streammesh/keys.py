@@ -22,7 +22,7 @@ TYPES = {
     **dict.fromkeys(
         ("event", "due-entries", "manifests", "joined", "failures", "paused", "task", "dead"), "hash"
     ),
-    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys"), "hash"),
+    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys", "last-seen"), "hash"),
     **dict.fromkeys(("due", "alive", "binding-deadlines", "dead-index", "open", "schedules-due"), "zset"),
     **dict.fromkeys(("domains", "holding", "binding", "binding-permanent", "dead-services"), "set"),
     **dict.fromkeys(("manifests-version", "alerted"), "string"),
@@ -114,6 +114,10 @@ class Keys:
         """
         return f"{self.prefix}alive:{role}"
 
+    def last_seen(self) -> str:
+        """HASH. Role or service -> time in ms when a process of it last showed life. Leaves with the service."""
+        return f"{self.prefix}last-seen"
+
     # --- paused subscriptions -----------------------------------------------------------------
 
     def failures(self) -> str:
@@ -203,6 +207,10 @@ class Keys:
         """ZSET. Ids of one service's tasks that have not ended, by the time in ms when they were handed over."""
         return f"{self.prefix}open:{service}"
 
+    def memory(self) -> str:
+        """STRING. The last reading of Redis's memory: when (ms), bytes used, maxmemory. Overwritten at each."""
+        return f"{self.prefix}memory"
+
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
@@ -232,3 +240,15 @@ class Keys:
     def api_keys(self) -> str:
         """HASH. SHA-256 of an API key -> its name and scopes as JSON. Bounded by the number of keys."""
         return f"{self.prefix}api-keys"
+
+    def api_keys_revoked(self) -> str:
+        """ZSET. SHA-256 of API keys that were revoked or replaced, by time in ms; the last 10,000."""
+        return f"{self.prefix}api-keys-revoked"
+
+    def api_keys_used(self) -> str:
+        """HASH. SHA-256 of an API key -> about when it was last used, ms. Bounded by the number of keys."""
+        return f"{self.prefix}api-keys-used"
+
+    def cursor_secret(self) -> str:
+        """STRING. What the API seals its cursors with: 32 random bytes, the same for all its processes."""
+        return f"{self.prefix}cursor-secret"

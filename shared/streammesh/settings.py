@@ -39,6 +39,11 @@ def parse_duration(value: object) -> object:
     return value
 
 
+def _percent(value: object) -> object:
+    """`"85%"` as 85; anything else unchanged."""
+    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
+
+
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
@@ -59,6 +64,17 @@ class MeshSettings(BaseSettings):
     redis_tls_key: Path | None = Field(None, description="Key of the client certificate.")
     redis_timeout: Duration = Field(
         timedelta(seconds=3), description="How long one Redis command may take before it counts as away."
+    )
+    memory_mark: Annotated[int, BeforeValidator(_percent)] = Field(
+        85,
+        ge=10,
+        le=100,
+        description="Percent of Redis's maxmemory at which publishing is refused, so that what was accepted has room "
+        "to be worked off; 100 leaves it to Redis itself.",
+    )
+    allow_eviction: bool = Field(
+        False,
+        description="Go on though Redis is set to evict keys when it is full (maxmemory-policy): accepted events vanish then.",
     )
     broker_url: str | None = Field(
         None,
@@ -133,6 +149,11 @@ class MeshSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Lowest level logged."
     )
+
+    @property
+    def remembered(self) -> timedelta:
+        """How long what became of an event is known, and its identity with it."""
+        return max(self.retention, self.dedup_window)
 
     @field_validator("redis_url")
     @classmethod

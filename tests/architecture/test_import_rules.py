@@ -16,7 +16,7 @@ RANKS: list[set[str]] = [
     {"running", "events", "api_keys"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks"},
-    {"dead_letters"},
+    {"dead_letters", "status"},
     {"transport"},
     {"brokers"},
     {"worker"},

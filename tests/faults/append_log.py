@@ -17,13 +17,16 @@ class Rewritten(Exception):
     """The file does not reach back to the beginning, so it proves nothing."""
 
 
-def transactions(folder: Path) -> Iterator[list[Command]]:
+def transactions(folder: Path, *, since_sync: bool = False) -> Iterator[list[Command]]:
     """The commands of a server whose data lies in `folder`, those of one script or transaction together.
+
+    `since_sync`: of a replica whose file began anew, once, as it first synchronised with its master.
 
     A last transaction that was not written to its end is left out, as the server does when it loads.
     """
     files = sorted((folder / "appendonlydir").glob("*.incr.aof"))
-    if [file.name for file in files] != ["appendonly.aof.1.incr.aof"]:
+    wanted = "appendonly.aof.2.incr.aof" if since_sync else "appendonly.aof.1.incr.aof"
+    if [file.name for file in files] != [wanted]:
         raise Rewritten(f"{[file.name for file in files]}")
     held: list[Command] | None = None
     for command in _commands(files[0].read_bytes()):

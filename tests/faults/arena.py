@@ -189,7 +189,7 @@ class Arena:
             with contextlib.suppress(RedisError, OSError):
                 if open_ids:
                     open_ids = await self._still_open(sorted(open_ids), near)
-                elif await self._is_quiet():
+                elif await self.is_quiet():
                     return True
             await asyncio.sleep(0.2)
         return False
@@ -206,7 +206,7 @@ class Arena:
             and not all(r.completed for r in parse_event(event, row) or [_NONE])
         }
 
-    async def _is_quiet(self) -> bool:
+    async def is_quiet(self) -> bool:
         """Nothing queued, nothing held, nothing waiting for later, nothing not yet handed over."""
         keys, client = self.keys, self.client
         for service in ("fault_async", "fault_sync"):

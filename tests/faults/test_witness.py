@@ -55,7 +55,7 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server, client):
 
 
 def test_what_one_script_wrote_is_one_transaction(server, client):
-    call = lua.Call(lua.script("show_life"), [KEYS.alive("x")], ["a@b:1", 0], int)
+    call = lua.Call(lua.script("show_life"), [KEYS.alive("x"), KEYS.last_seen()], ["a@b:1", 0, "x"], int)
     lua.run_sync(client, call)
 
     found = [[command[0] for command in commands] for commands in transactions(server.folder)]

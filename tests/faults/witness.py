@@ -96,11 +96,14 @@ class Facts:
     dispatched: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # stream, group and entry
 
 
-def read_facts(folder: Path, keys: Keys, deliveries: set[str]) -> Facts:
-    """Read the append-only file of a server with its data in `folder`; `deliveries` are the names of handlers' tasks."""
+def read_facts(folder: Path, keys: Keys, deliveries: set[str], *, since_sync: bool = False) -> Facts:
+    """Read the append-only file of a server with its data in `folder`; `deliveries` are the names of handlers' tasks.
+
+    `since_sync`: of a replica, from its only synchronisation with its master on.
+    """
     facts = Facts()
     reader = _Reader(facts, keys, deliveries)
-    for commands in transactions(folder):
+    for commands in transactions(folder, since_sync=since_sync):
         reader.take(commands)
     return facts
 

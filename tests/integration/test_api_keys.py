@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from streammesh.api_keys import ApiKey, ApiKeys
-from streammesh.errors import ApiKeyExists, InvalidApiKey
+from streammesh.errors import ApiKeyExists, ApiKeyRevoked, InvalidApiKey
 
 
 @pytest.fixture
@@ -64,7 +65,9 @@ async def test_of_many_who_make_the_first_key_at_once_one_does(api_keys):
         {"name": "Shop"},
         {"name": "a b"},
         {"name": "a\n"},
-        {"name": "a", "publish": ["User.*"]},
+        {"name": "a", "publish": ["a\nb"]},
+        {"name": "a", "sources": ["a b"]},
+        {"name": "scheduler"},
         {"name": "a", "subscribe": [""]},
         {"name": "a", "rate": 0},
         {"name": "a", "secret": "short"},
@@ -75,6 +78,63 @@ async def test_of_many_who_make_the_first_key_at_once_one_does(api_keys):
 async def test_what_cannot_be_a_key_is_refused_and_not_stored(api_keys, wrong):
     with pytest.raises(InvalidApiKey):
         await api_keys.create(**wrong)
+    assert await api_keys.count() == 0
+
+
+async def test_the_name_of_a_service_is_no_name_for_a_key_unless_it_is_said(api_keys, mesh_redis, mesh_keys):
+    await mesh_redis.hset(mesh_keys.manifests(), "billing", b"{}")
+
+    with pytest.raises(InvalidApiKey, match="--source billing"):
+        await api_keys.create("billing", publish=["*"])
+    secret = await api_keys.create("billing", publish=["*"], sources=["billing"])
+
+    assert (await api_keys.verify(secret)).claims("billing")
+
+
+async def test_a_rotated_key_works_beside_the_new_one_for_a_while(api_keys, mesh_redis, mesh_keys):
+    old = await api_keys.create("shop", publish=["order.*"], sources=["/shops/*"], rate=5)
+
+    new = await api_keys.rotate("shop", timedelta(hours=1))
+    newest = await api_keys.rotate("shop", timedelta(0))
+
+    assert await api_keys.verify(old) is None  # the second rotation was at once, for all
+    assert await api_keys.verify(new) is None
+    key = await api_keys.verify(newest)
+    assert (key.name, key.publish, key.sources, key.rate, key.expires_ms) == (
+        *("shop", ("order.*",), ("/shops/*",), 5),
+        None,
+    )
+    with pytest.raises(InvalidApiKey):
+        await api_keys.rotate("nobody", timedelta(0))
+
+
+async def test_during_the_overlap_both_keys_are_valid_and_the_old_one_has_an_end(api_keys):
+    old = await api_keys.create("shop")
+
+    new = await api_keys.rotate("shop", timedelta(hours=1))
+
+    assert (await api_keys.verify(old)).expires_ms is not None
+    assert (await api_keys.verify(new)).expires_ms is None
+    assert await api_keys.revoke("shop")  # both
+    assert await api_keys.count() == 0
+
+
+async def test_an_expired_key_is_worth_nothing_and_its_name_is_free(api_keys):
+    secret = await api_keys.create("shop", expires=timedelta(milliseconds=1))
+    await asyncio.sleep(0.01)
+
+    assert await api_keys.verify(secret) is None
+    assert await api_keys.create("shop")
+    assert await api_keys.count() == 1
+
+
+@pytest.mark.parametrize("how", ["new", "replace", "first"])
+async def test_a_key_that_was_revoked_is_never_stored_again(api_keys, how):
+    secret = await api_keys.create("admin", admin=True)
+    await api_keys.revoke("admin")
+
+    with pytest.raises(ApiKeyRevoked):
+        await api_keys.create("admin", admin=True, secret=secret, how=how)
     assert await api_keys.count() == 0
 
 

@@ -130,7 +130,7 @@ def test_further_attributes_can_be_set(command):
         (("publish", "probe.noop", "@nowhere.json"), 2, "nowhere.json: No such file"),
         (("publish", "probe.noop", "--set", "priority"), 2, "should be NAME=VALUE"),
         (("publish", "probe.noop", "--set", "id=1"), 2, "has an argument or option of its own"),
-        (("publish", "Not A Type"), 1, "422: /type: should be lower-case words"),
+        (("publish", "x" * 257), 1, "422: /type: should have at most 256 characters"),
         (("publish", "probe.noop", "--set", "priority=11"), 1, "422: /priority"),
         (("publish", "probe.noop", "--key", "smk_wrong"), 1, "401: "),
         (("publish", "probe.noop", "--url", "http://127.0.0.1:1"), 3, "cannot be reached"),

@@ -61,4 +61,5 @@ async def test_an_attempt_that_would_come_too_late_is_not_made(ask, worker):
     [task] = await ask.ended(event_id)
 
     assert (task.state, task.attempt) == ("expired", 1)
+    assert task.error["reason"] == "it expired before attempt 2 was started; attempt 1 failed: no luck"
     assert "task.retrying" in await ask.told(event_id)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import time
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pytest
 from billiard.exceptions import WorkerLostError
@@ -107,3 +112,23 @@ async def test_one_that_asks_for_the_end_of_the_worker_fails_for_its_caller(ask,
 
     await wait_until("the errback ran", told)
     assert (await ask.run("probe.noop")).state == "succeeded"
+
+
+VALUES = [
+    *(datetime(2026, 11, 27, tzinfo=UTC), date(2026, 11, 27), uuid.UUID(int=7), Decimal("1.10"), b"\xff"),
+    *(2**70, {"__type__": "datetime", "__value__": "no date"}, [{"at": date(2026, 1, 1)}]),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+async def test_what_celery_knows_comes_out_as_it_went_in(send, value):
+    assert await result_of(send("echo", value)) == value
+
+
+async def test_a_shared_task_of_a_client_reaches_the_service(ask):
+    client = "from tests.probe.plain import shared; print(shared.delay(4).get(timeout=10))"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", client), env={**os.environ, **ask.mesh.env}, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert out.split() == [b"5"]

@@ -32,7 +32,7 @@ def make_app(redis_url: str, namespace: str, lease: float, prefetch: int = 1) ->
         worker_prefetch_multiplier=prefetch,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
-    for function in (add, total, mark, nap, hog, kill_worker):
+    for function in (add, total, mark, nap, hog, kill_worker, die, note):
         app.task(name=f"plain.{function.__name__}", shared=False)(function)
     return app
 
@@ -73,6 +73,17 @@ def hog(name: str, seconds: float, stretch: float = 0.99) -> None:
     while time.monotonic() < until:
         ctypes.PyDLL(None).usleep(int(stretch * 1_000_000))
     record(f"ended {name}")
+
+
+def die(name: str = "") -> None:
+    """Take the process that runs it down."""
+    record(f"began {name}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def note(request: object, error: BaseException, trace: object, name: str = "") -> None:
+    """What is linked to the error of another task."""
+    record(f"errback {name} {type(error).__name__}")
 
 
 def kill_worker(name: str) -> None:

@@ -15,6 +15,7 @@ from streammesh import Context, Event, Fail, Reject, Retry, Service
 from tests.probe.record import is_on, record
 
 service = Service("probe")
+celery_app = service.celery_app
 
 
 class Numbered(BaseModel):
@@ -33,6 +34,12 @@ async def recorded(event: Event, ctx: Context) -> dict[str, Any]:
     """Leave a line outside Redis."""
     record(f"recorded {event.id}")
     return {"attempt": ctx.attempt}
+
+
+@service.on("probe.echo", retries=0)
+async def echo(data: Any) -> Any:
+    """Answer with the data, if it is what this process would send itself."""
+    return data
 
 
 @service.on("probe.slow", backoff=0.1)

@@ -35,6 +35,32 @@ def recorded(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"pid": os.getpid(), "attempt": ctx.attempt}
 
 
+@service.on("sync.echo", retries=0)
+def echo(data: Any) -> Any:
+    """Answer with the data."""
+    return data
+
+
+@service.on("sync.echo_part", retries=0)
+def echo_in_part(data: Any) -> Any:
+    """Have a part of a workflow answer with the data, and another one after it."""
+    return chain(echoed.s(data), echoed.s())
+
+
+@service.part
+def echoed(value: Any) -> Any:
+    """A part that answers with what it is given."""
+    return value
+
+
+@service.on("sync.flaky", retries=3, backoff=0.05)
+def flaky(data: dict[str, Any], ctx: Context) -> int:
+    """Fail until the attempt that the event names."""
+    if ctx.attempt < int(data["succeeds_at"]):
+        raise RuntimeError(f"attempt {ctx.attempt} fails")
+    return ctx.attempt
+
+
 @service.on("sync.slow", backoff=0.1)
 def slow(data: dict[str, Any], ctx: Context) -> None:
     """Take a while, and say so."""
@@ -166,6 +192,12 @@ def quitting(data: dict[str, Any]) -> None:
     raise {"exit": SystemExit(3), "interrupt": KeyboardInterrupt(), "other": BaseException("odd")}.get(
         data["what"], StopIteration()
     )
+
+
+@service.celery_app.task(name="probe_sync.die")
+def die() -> None:
+    """A plain task that takes its process down."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @service.on("sync.deadly_workflow", retries=0)

@@ -103,7 +103,7 @@ async def notifications(
     except BaseException:
         wiring.hub.close(follower)
         raise
-    blocks = follow(wiring.hub, follower, begin or newest, wiring.auth, wiring.api)
+    blocks = follow(wiring.hub, follower, begin or newest, wiring.api)
     return _stream(wiring, follower, blocks)
 
 
@@ -190,7 +190,7 @@ class OneEvent:
         if any(note.type in LAST_OF_EVENT for note in past.notes):
             return
         seen = position_key(past.notes[-1].id if past.notes else begin or "0-0")
-        async for told in listen(self.wiring.hub, self.follower, self.wiring.auth, self.wiring.api):
+        async for told in listen(self.wiring.hub, self.follower, self.wiring.api):
             if isinstance(told, bytes):
                 yield told
                 continue
@@ -218,4 +218,4 @@ class OneEvent:
 
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:
-    return EventStream(blocks, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())
+    return EventStream(blocks, follower, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())

@@ -14,7 +14,7 @@ from streammesh.events.publisher import build
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import ranges, request_body
-from services.api.auth import Caller, must_publish
+from services.api.auth import Caller
 from services.api.documents import event_links
 from services.api.lookup import LOOKED_AT
 from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
@@ -88,7 +88,7 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
 async def ask(request: Request, key: Caller) -> Response:
     """Publishes `report.requested`; the report's id is the event's id."""
     wiring = wiring_of(request)
-    must_publish(key, REPORT_REQUESTED)  # before anything is uploaded
+    await wiring.publishing.admit(key, {REPORT_REQUESTED}, {key.name}, 1)  # before anything is uploaded
     headers = request_body.headers_of(request.scope)
     request_body.refuse_encoding(headers)
     if request_body.media_type(headers) == "multipart/form-data":
@@ -104,7 +104,7 @@ async def ask(request: Request, key: Caller) -> Response:
         data = checked(raw)
         report_id = data["report_id"] = _report_id(data, request, key)
     event = build(key.name, REPORT_REQUESTED, data, id=report_id, subject=f"report/{report_id}")
-    published = (await wiring.publishing.publish(key, [seal(event)], size_of(data)))[0]
+    published = (await wiring.publishing.store([seal(event)], size_of(data)))[0]
     links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
     return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from streammesh.api_keys import ApiKeys
+from streammesh.api_keys import ApiKey, ApiKeys
 
 from services.api.auth import Authenticator
 from services.api.limits import RateLimit
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
+from services.api.source_rules import SourceRules
 from services.api.state import Reading
 from services.api.tests.expecting import assert_problem
 
@@ -86,6 +89,80 @@ async def test_one_type_out_of_scope_refuses_the_whole_batch(api, make_key, mesh
     assert not await mesh_redis.exists(mesh_keys.events("order"))
 
 
+@pytest.mark.parametrize("source", ["narrow", "/shops/7", "orders"])
+async def test_a_key_publishes_under_its_name_and_the_sources_it_was_given(api, make_key, source):
+    secret = await make_key("narrow", publish=["*"], sources=["/shops/*", "orders"])
+
+    answer = await api.post(
+        "/v1/events", json={**EVENT, "source": source}, headers={"authorization": f"Bearer {secret}"}
+    )
+
+    assert (answer.status_code, answer.json()["source"]) == (202, source)
+
+
+async def test_another_source_is_refused_in_words_and_nothing_is_stored(api, make_key, mesh_redis, mesh_keys):
+    headers = {"authorization": f"Bearer {await make_key('narrow', publish=['*'], sources=['/a/*'])}"}
+
+    answer = await api.post("/v1/events", json={**EVENT, "source": "shop"}, headers=headers)
+
+    document = assert_problem(answer, 403, "forbidden")
+    assert "'shop'" in document["detail"] and "'/a/*'" in document["detail"]
+    assert not await mesh_redis.exists(mesh_keys.events("order"))
+
+
+@pytest.mark.parametrize("source", ["scheduler", "billing"])
+@pytest.mark.parametrize("key", [{"admin": True}, {"publish": ["*"], "sources": ["*"]}])
+async def test_nobody_publishes_in_the_name_of_a_service(api, mesh, make_key, source, key):
+    await mesh.subscribe("billing", "order.*")
+    headers = {"authorization": f"Bearer {await make_key('narrow', **key)}"}
+
+    answer = await api.post("/v1/events", json={**EVENT, "source": source}, headers=headers)
+
+    assert source in assert_problem(answer, 403, "forbidden")["detail"]
+
+
+async def test_a_key_that_was_given_the_name_of_a_service_publishes_as_it(api, mesh, make_key):
+    await mesh.subscribe("billing", "order.*")
+    headers = {"authorization": f"Bearer {await make_key('legacy', publish=['*'], sources=['billing'])}"}
+
+    answer = await api.post("/v1/events", json={**EVENT, "source": "billing"}, headers=headers)
+
+    assert answer.status_code == 202
+
+
+async def test_a_service_that_joins_owns_its_name_from_then_on(door, mesh, mesh_redis, mesh_keys):
+    now = 0.0
+    rules = SourceRules(mesh_redis, mesh_keys, Reading(3), lambda: now)
+    key = ApiKey("billing", publish=("*",))
+    await rules.check(key, ["billing"])
+    await mesh.subscribe("billing", "order.*")
+
+    now = 3.0
+    await rules.check(key, ["billing"])  # looks again beside this one
+    while rules._refreshing:
+        await asyncio.sleep(0.001)
+
+    with pytest.raises(Problem):
+        await rules.check(key, ["billing"])
+
+
+async def test_too_much_at_once_uploads_nothing(api, make_key, store_settings):
+    headers = {"authorization": f"Bearer {await make_key('slow', publish=['*'], rate=1)}"}
+    batch = [{"specversion": "1.0", "id": str(n), "source": "slow", "type": "a.b"} for n in range(1_000)]
+    as_batch = {**headers, "content-type": "application/cloudevents-batch+json"}
+    assert (await api.post("/v1/events", json=batch, headers=as_batch)).status_code == 202
+
+    answer = await api.post(
+        "/v1/reports",
+        data={"title": "t", "group_by": "a"},
+        files={"file": ("a.csv", b"a\n1\n", "text/csv")},
+        headers=headers,
+    )
+
+    assert_problem(answer, 429, "too-many-requests")
+    assert not [path for path in Path(store_settings.store_url).rglob("*") if path.is_file()]
+
+
 class TestRemembering:
     """Keys in memory: quick to revoke, and no question per request."""
 
@@ -143,6 +220,34 @@ class TestRemembering:
         assert len(auth._known) == 1
         assert admin not in repr(auth._known)
 
+    async def test_however_its_header_is_spelled_a_key_is_kept_once_and_not_too_many_are(
+        self, auth, admin, make_key, monkeypatch
+    ):
+        monkeypatch.setattr("services.api.auth.MOST_KNOWN", 3)
+        for spelled in ("Bearer ", "bearer ", "BEARER   ", "beArer "):
+            await auth.authenticate(f"{spelled}{admin} ".encode())
+        assert len(auth._known) == 1
+
+        for n in range(5):
+            await auth.authenticate(f"Bearer {await make_key(f'key-{n}')}".encode())
+        assert len(auth._known) == 3
+
+    async def test_an_expired_key_is_refused_from_memory_too(self, auth, make_key):
+        header = f"Bearer {await make_key('short', expires=timedelta(milliseconds=80))}".encode()
+        await auth.authenticate(header)
+
+        await asyncio.sleep(0.1)
+
+        assert auth.at_once(header) is None
+
+    async def test_when_a_key_was_last_used_is_remembered_about(self, auth, admin, mesh_redis, mesh_keys):
+        for _ in range(5):
+            await auth.authenticate(f"Bearer {admin}".encode())
+        await asyncio.gather(*auth._tasks)
+
+        (used,) = (await ApiKeys(mesh_redis, mesh_keys).last_uses()).values()
+        assert abs(used - time.time() * 1000) < 5_000
+
     async def test_a_crowd_with_one_new_key_does_not_run_out_of_connections(self, auth, admin):
         found = await asyncio.gather(*(auth.authenticate(f"Bearer {admin}".encode()) for _ in range(500)))
 
@@ -157,7 +262,7 @@ async def test_a_new_key_works_at_once(api, make_key):
 
 async def test_a_key_may_publish_at_its_rate_and_is_told_when_to_come_back(api, make_key):
     headers = {"authorization": f"Bearer {await make_key('slow', publish=['*'], rate=1)}"}
-    batch = [{"specversion": "1.0", "id": str(n), "source": "s", "type": "a.b"} for n in range(1_000)]
+    batch = [{"specversion": "1.0", "id": str(n), "source": "slow", "type": "a.b"} for n in range(1_000)]
     as_batch = {**headers, "content-type": "application/cloudevents-batch+json"}
 
     whole = await api.post("/v1/events", json=batch, headers=as_batch)

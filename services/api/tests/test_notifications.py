@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.api_keys import ApiKey
 
 from services.api.hub import BUFFER
 from services.api.settings import ApiSettings
@@ -140,16 +140,6 @@ async def test_a_key_is_told_only_of_events_that_it_may_read(live, mesh, make_ke
         heard = await stream.next()
 
     assert heard.last_event_id == told[1]
-
-
-async def test_a_stream_ends_soon_after_its_key_is_revoked(live, mesh, make_key, mesh_redis, mesh_keys):
-    key = await make_key("gone", admin=True)
-
-    async with listening(live, "/v1/notifications", headers={"authorization": f"Bearer {key}"}) as stream:
-        await ApiKeys(mesh_redis, mesh_keys).revoke("gone")
-        heard = await stream.rest()
-
-    assert [(one.type, one.data["reason"]) for one in heard] == [("closed", "revoked")]
 
 
 async def test_history_that_is_gone_is_told_as_resync_and_the_rest_follows(live, mesh, mesh_redis, mesh_keys):

@@ -146,9 +146,27 @@ async def test_a_full_redis_refuses_to_publish_and_changes_nothing(api, mesh_red
     await mesh_redis.config_set("maxmemory", "0")
     taken = await api.post("/v1/events", json=EVENT)
 
-    assert_unavailable(refused)
+    assert_problem(refused, 503, "full")
+    assert int(refused.headers["retry-after"]) >= 1
     assert (read.status_code, taken.status_code) == (200, 202)
     assert await mesh_redis.xlen(mesh_keys.events("order")) == before + 1
+
+
+async def test_publishing_stops_at_a_mark_below_the_limit_and_says_so(api, mesh_redis, mesh_keys):
+    known = (await api.post("/v1/events", json={**EVENT, "id": "known"})).json()
+    used = (await mesh_redis.info("memory"))["used_memory"]
+    await mesh_redis.config_set("maxmemory", str(used * 100 // 90))  # 90 % are used
+
+    refused = await api.post("/v1/events", json=EVENT)
+    again = await api.post("/v1/events", json={**EVENT, "id": "known"})
+    await mesh_redis.config_set("maxmemory", str(used * 2))
+    await asyncio.sleep(0.1)  # a reading holds for a moment
+    taken = await api.post("/v1/events", json=EVENT)
+
+    document = assert_problem(refused, 503, "full")
+    assert "85 %" in document["detail"]
+    assert (again.status_code, again.json()["id"], taken.status_code) == (202, known["id"], 202)
+    assert await mesh_redis.xlen(mesh_keys.events("order")) == 2
 
 
 async def test_a_read_only_replica_is_not_published_to(api, mesh_redis):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+from contextlib import suppress
 
 import pytest
 from streammesh.events.envelope import BATCH
@@ -129,29 +131,118 @@ async def test_many_requests_on_one_connection_are_counted_one_by_one(talk, live
     writer.close()
 
 
-async def test_a_refusal_does_not_spoil_the_connection(live, admin):
-    """What was not read of a refused body is not taken for the next request."""
+async def test_a_connection_that_is_answered_before_its_body_is_read_is_closed(live, admin):
+    """What was not read of a refused body is not taken for the next request, and the answer arrives all the same."""
     reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
     authorization = b"authorization: Bearer " + admin.encode() + b"\r\n"
     body = b"GET /nothing HTTP/1.1\r\n\r\n" * 20_000
-
-    async def answer():
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(int(re.search(rb"content-length: (\d+)", head)[1]))
-        return int(head.split()[1])
-
     writer.write(
         POST
         + authorization
         + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         + body
     )
-    first = await answer()
-    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-    second = await answer()
+
+    async with asyncio.timeout(5):
+        answer = await reader.read()
     writer.close()
 
-    assert (first, second) == (413, 200)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n",
+        b"GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n",
+        POST + b"content-type: application/json\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{}",
+    ],
+)
+async def test_a_head_that_can_be_read_in_two_ways_is_refused(talk, head):
+    assert_problem(await talk(head), 400)
+
+
+async def test_http_1_0_needs_no_host(talk):
+    assert (await talk(b"GET /healthz HTTP/1.0\r\n\r\n"))[0] == 200
+
+
+async def test_trailers_are_no_headers(live, admin, mesh_redis, mesh_keys, talk):
+    head = POST + b"content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    trailer = b"authorization: Bearer " + admin.encode() + b"\r\nce-type: x.y\r\n"
+
+    answer = await talk(head + b'e\r\n{"type":"a.b"}\r\n0\r\n' + trailer + b"\r\n")
+
+    assert_problem(answer, 401)
+    assert not await mesh_redis.exists(mesh_keys.events("a"))
+
+
+@pytest.mark.parametrize("rest", [b"0\r\nx-trailer: ", b"0\r\n" + b"x: y\r\n" * 50_000, b"1;extension="])
+async def test_trailers_and_chunk_extensions_without_an_end_are_cut(live, admin, rest):
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    head = POST + b"authorization: Bearer " + admin.encode() + b"\r\ncontent-type: application/json\r\n"
+    writer.write(head + b"transfer-encoding: chunked\r\n\r\n" + rest)
+    sent = 0
+    answered = asyncio.create_task(reader.read())
+    with suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            while sent < 80 * HEAD_BYTES and not answered.done():
+                writer.write(b"a" * 16_384 if not rest.endswith(b"\r\n") else b"x: y\r\n" * 2_000)
+                sent += 16_384
+                await writer.drain()
+                await asyncio.sleep(0.001)
+    answer = b""
+    with suppress(ConnectionError):
+        async with asyncio.timeout(5):
+            answer = await answered
+    writer.close()
+
+    assert sent < 80 * HEAD_BYTES
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+
+
+async def test_empty_lines_between_requests_keep_no_connection_open(live, monkeypatch):
+    monkeypatch.setattr("services.api.server.HEAD_SECONDS", 0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", live.base_url.port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    await reader.readuntil(b"}")
+
+    async def drip():
+        while True:
+            writer.write(b"\r\n")
+            await asyncio.sleep(0.05)
+
+    dripping = asyncio.create_task(drip())
+    async with asyncio.timeout(5):
+        rest = await reader.read()
+    dripping.cancel()
+    writer.close()
+
+    assert b"/problems/too-slow" in rest
+
+
+async def test_a_client_that_takes_nothing_of_an_answer_is_disconnected(live, monkeypatch, door):
+    monkeypatch.setattr("services.api.server.STALL_SECONDS", 0.3)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", live.base_url.port))
+    for _ in range(400):
+        with suppress(BlockingIOError, ConnectionError):
+            sock.send(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
+        await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(BlockingIOError):
+                try:
+                    sock.send(b"\r\n")
+                except ConnectionError:
+                    break
+            await asyncio.sleep(0.02)
+    sock.close()
 
 
 async def test_a_client_that_goes_away_halfway_changes_nothing(live, admin, door, mesh_redis, mesh_keys):

@@ -87,6 +87,17 @@ class TestKeys:
         await ensure_keys(api_keys, settings(host="0.0.0.0", admin_key=SecretStr(own + "-next")))
         assert await api_keys.verify(own) is None
 
+    async def test_an_operators_key_that_was_revoked_is_not_made_again(self, api_keys):
+        own = SecretStr("operator-key-of-my-own-1234")
+        await ensure_keys(api_keys, settings(admin_key=own))
+        await api_keys.revoke("admin")
+
+        with pytest.raises(CannotStart):
+            await ensure_keys(api_keys, settings(host="0.0.0.0", admin_key=own))
+        await ensure_keys(api_keys, settings(admin_key=own))
+
+        assert await api_keys.verify(own.get_secret_value()) is None
+
     async def test_a_short_key_is_refused_without_showing_it(self, api_keys):
         with pytest.raises(CannotStart, match="API_ADMIN_KEY") as refused:
             await ensure_keys(api_keys, settings(admin_key=SecretStr("short")))

@@ -288,3 +288,34 @@ async def test_what_a_stopping_dispatcher_was_given_at_the_last_moment_is_handed
     await dispatcher.stop()
 
     assert await queued_tasks(mesh_redis, mesh_keys) == ["one"]
+
+
+async def test_a_lane_asks_for_memory_before_it_acknowledges_and_goes_on_by_itself(
+    make_lane, publisher, mesh_redis, mesh_keys
+):
+    lane = make_lane("d")
+    await publisher.publish("user.registered", {}, id="one")
+    used = (await mesh_redis.info("memory"))["used_memory"]
+    await mesh_redis.config_set("maxmemory", str(used * 100 // 96))
+    task = asyncio.create_task(lane.run())
+
+    async def given():
+        return (
+            (await mesh_redis.xpending(mesh_keys.events("user"), "mail"))["pending"] if await groups() else 0
+        )
+
+    async def groups():
+        return await mesh_redis.xinfo_groups(mesh_keys.events("user"))
+
+    async def queued():
+        return await mesh_redis.xlen(mesh_keys.queue("mail"))
+
+    await wait_until("the lane has been given the event", given)
+    await asyncio.sleep(0.3)
+    waiting = (await given(), await queued())
+    await mesh_redis.config_set("maxmemory", "0")
+    await wait_until("the task is queued", queued)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert waiting == (1, 0)

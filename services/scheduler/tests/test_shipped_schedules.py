@@ -18,8 +18,6 @@ SCHEDULES = {entry.name: entry for entry in parse_file(SHIPPED.read_text("utf-8"
     ("name", "due"),
     [
         ("health-check", "2026-11-22T12:00:30+00:00"),
-        ("trim", "2026-11-22T12:17:00+00:00"),
-        ("expire", "2026-11-22T12:47:00+00:00"),
         ("daily-operations-report", "2026-11-23T00:00:00+00:00"),  # 09:00 in Tokyo
         ("weekly-summary", "2026-11-22T23:00:00+00:00"),  # Monday 00:00 in the mesh's zone
         ("monthly-statement", "2026-12-01T07:00:00+00:00"),
@@ -30,7 +28,7 @@ def test_a_shipped_schedule_is_due_when_it_should_be(name, due):
 
 
 def test_every_shipped_schedule_is_tried_above():
-    assert len(SCHEDULES) == 6
+    assert len(SCHEDULES) == 4
 
 
 def test_a_report_says_which_day_week_or_month_it_is_about():

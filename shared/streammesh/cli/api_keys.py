@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, TypeVar
 
 import orjson
 import typer
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.clock import rfc3339_ms, to_ms
 from streammesh.errors import MeshError
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable, open_async
-from streammesh.settings import MeshSettings, load_settings
+from streammesh.settings import MeshSettings, load_settings, parse_duration
 
 T = TypeVar("T")
 app = typer.Typer(help="API keys: who may publish what and be told what.", no_args_is_help=True)
@@ -54,52 +56,106 @@ def create(
         int | None,
         typer.Option(help="Events a second that it may publish to one API process; else API_RATE."),
     ] = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Sources that it may publish under beside its own name: globs, such as '/shops/*'."
+        ),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="After this it is worth nothing, such as 90d; else it lasts.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
+    ends = None if expires is None else _span("--expires", expires)
     secret = _run(
         lambda keys: keys.create(
-            name, publish=publish or (), subscribe=subscribe or (), admin=admin, rate=rate
+            name,
+            publish=publish or (),
+            subscribe=subscribe or (),
+            admin=admin,
+            rate=rate,
+            sources=source or (),
+            expires=ends,
         )
     )
-    typer.echo(orjson.dumps({"name": name, "key": secret}).decode() if json else secret)
+    _show_secret(name, secret, json)
+
+
+@app.command()
+def rotate(
+    name: str,
+    overlap: Annotated[str, typer.Option(help="How long the old key works beside the new one.")] = "1h",
+    json: Json = False,
+) -> None:
+    """Make another key with the same name and scopes, and print it; the old one ends after the overlap."""
+    ends = _span("--overlap", overlap)
+    _show_secret(name, _run(lambda keys: keys.rotate(name, ends)), json)
 
 
 @app.command("list")
 def show(json: Json = False) -> None:
     """List the keys, without their secrets."""
-    found: list[ApiKey] = _run(lambda keys: keys.list())
+
+    async def read(keys: ApiKeys) -> tuple[list[ApiKey], dict[str, int]]:
+        return await keys.list(), await keys.last_uses()
+
+    found, used = _run(read)
+    now_ms = to_ms(datetime.now(UTC))
+    shown: list[dict[str, Any]] = [
+        {
+            "name": k.name,
+            "publish": k.publish,
+            "subscribe": k.subscribe,
+            "sources": (k.name, *k.sources),
+            "admin": k.admin,
+            "rate": k.rate,
+            "created": k.created,
+            "expires": None if k.expires_ms is None else rfc3339_ms(k.expires_ms),
+            "expired": k.has_expired(now_ms),
+            "last_used": rfc3339_ms(used[k.digest]) if k.digest in used else None,
+        }
+        for k in found
+    ]
     if json:
-        shown = [
-            {
-                "name": k.name,
-                "publish": k.publish,
-                "subscribe": k.subscribe,
-                "admin": k.admin,
-                "rate": k.rate,
-                "created": k.created,
-            }
-            for k in found
-        ]
         typer.echo(orjson.dumps(shown).decode())
         return
-    table = Table("name", "may publish", "may subscribe", "admin", "rate", "created")
-    for key in found:
+    table = Table(
+        *("name", "may publish", "as", "may subscribe", "admin", "rate", "created", "expires", "last used")
+    )
+    for key in shown:
         table.add_row(
-            key.name,
-            " ".join(key.publish),
-            " ".join(key.subscribe),
-            "yes" if key.admin else "",
-            f"{key.rate}/s" if key.rate else "",
-            key.created,
+            key["name"],
+            " ".join(key["publish"]),
+            "any source" if key["admin"] else " ".join(key["sources"]),
+            " ".join(key["subscribe"]),
+            "yes" if key["admin"] else "",
+            f"{key['rate']}/s" if key["rate"] else "",
+            key["created"],
+            "expired" if key["expired"] else key["expires"] or "",
+            key["last_used"] or "",
         )
     Console().print(table)
 
 
 @app.command()
 def revoke(name: str) -> None:
-    """Make a key worthless; open connections of it end within seconds."""
+    """Make a key worthless, for good; open connections of it end within seconds."""
     if not _run(lambda keys: keys.revoke(name)):
         typer.echo(f"error: there is no key called {name!r}; `streammesh keys list` shows them", err=True)
         raise typer.Exit(1)
     typer.echo(f"revoked {name}")
+
+
+def _show_secret(name: str, secret: str, json: bool) -> None:
+    typer.echo(orjson.dumps({"name": name, "key": secret}).decode() if json else secret)
+
+
+def _span(option: str, text: str) -> timedelta:
+    try:
+        span = parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+    assert isinstance(span, timedelta)
+    return span

@@ -12,13 +12,13 @@ import redis.asyncio
 
 from streammesh import lua
 from streammesh.clock import rfc3339
-from streammesh.errors import EventConflict, EventTooLarge, MeshUnavailable
+from streammesh.errors import EventConflict, EventTooLarge, MeshFull, MeshUnavailable
 from streammesh.events import envelope
 from streammesh.events.encoded import Sealed, seal
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.names import domain_of
-from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.refusals import Refusal, is_unavailable, refusal_of
 from streammesh.settings import MeshSettings
 
 
@@ -91,14 +91,15 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
             kind = kinds[source, event_type, deliver_at] = len(kinds) + 1
         rows.append(row_prefix + id)
         facts += (kind, digest, json)
-    names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters()]
+    names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters(), keys.memory()]
     args: list[lua.Arg] = [
         # An event is a duplicate for as long as its row says what became of it: if it were taken for new
         # while its tasks are known, it would be stored and never handed over.
-        ms(max(settings.retention, settings.dedup_window)),
+        ms(settings.remembered),
         keys.manifests_changed(),
         len(kinds),
         len(row_prefix),
+        settings.memory_mark,
     ]
     for source, event_type, deliver_at in kinds:
         domain = domain_of(event_type)
@@ -109,6 +110,8 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
         if answer[0] == b"conflict":
             at = events[answer[1]]
             raise EventConflict(answer[1], at.source, at.id)
+        if answer[0] == b"full":
+            raise MeshFull(answer[1], answer[2], settings.memory_mark)
         return [
             Published(event.id, event.source, event.type, entry[0] == AGAIN, entry[1:].decode())
             for event, entry in zip(events, answer, strict=True)
@@ -124,8 +127,13 @@ def unavailable() -> Any:
         yield
     except Exception as error:
         if is_unavailable(error):
-            raise MeshUnavailable(str(error)) from error
+            raise unavailable_for(error) from error
         raise
+
+
+def unavailable_for(error: Exception) -> MeshUnavailable:
+    """What a caller is told of an error of Redis that is none of the call's."""
+    return MeshFull() if refusal_of(error) is Refusal.FULL else MeshUnavailable(str(error))
 
 
 def build(

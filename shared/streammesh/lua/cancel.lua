@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Cancels a task. What has not begun ends here and never starts; what a workflow has become ends here too, and
 -- its later parts do not run; for what runs, the wish is noted in its row and its worker is told.
 -- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Starts an attempt of each of some tasks of one subscription, for the worker that holds their queue entries,
 -- and gives each a fencing token. Every task is decided about on its own.
 -- A task is refused when it has ended, waits for its retry, or is held by another worker through
@@ -16,8 +17,8 @@
 -- ARGV[8] '1' where another broker brings the entries, else ''
 -- then per task: queue entry ('' when the queue is no stream), source, event id, event type, subject, task id,
 --   body of the notification up to the task's id, mark of this claim, of no other of this worker
--- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'} | {'expired'}
---   | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
+-- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'}
+--   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
 --#include _time.lua
 --#include _notify.lua
@@ -60,7 +61,7 @@ local function claim(task, event_row, a)
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
     changes[9], changes[10] = 'lost', lost
   elseif row[3] and tonumber(row[3]) < now then
-    return { 'expired' }
+    return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }
   end
   local note = { stream = KEYS[1], kept = ARGV[3], row = event_row, source = ARGV[a + 1], type = 'task.started',
     event = ARGV[a + 2], event_type = ARGV[a + 3], subject = ARGV[a + 4], task = ARGV[a + 5], service = ARGV[5] }

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that a worker which stops gives a running task back, so that this does not count as a worker lost with it.
 -- KEYS[1] task (HASH)
 -- ARGV[1] queue entry that the worker holds

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Drops dead letters of one service for good.
 -- KEYS[1] dead (HASH)  KEYS[2] dead index (ZSET)  KEYS[3] dead entries (HASH)
 -- ARGV[1] and on: ids

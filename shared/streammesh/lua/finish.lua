@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends some tasks of one subscription: outcome, follow-up events, dead letter, notification and the queue entry's
 -- acknowledgement, all in one step. Every task is decided about on its own: refused when its token is no longer
 -- the current one. A repeat of a call that was made (lost reply) answers as the first one did and changes nothing.
@@ -8,7 +9,7 @@
 -- KEYS[13] due_entries (HASH)  KEYS[14] counters (HASH)
 -- then per task: task (HASH), event row (HASH), and per follow-up event: its row (HASH), its stream (STREAM)
 -- ARGV[1] group of the queue  ARGV[2] notifications kept  ARGV[3] service  ARGV[4] task name
--- ARGV[5] lifetime of ended rows, ms  ARGV[6] retention, ms  ARGV[7] dead letters kept
+-- ARGV[5] lifetime of ended rows, ms  ARGV[6] lifetime of an event's row, ms  ARGV[7] dead letters kept
 -- ARGV[8] channel for changes  ARGV[9] failures in a row that pause (0: never)
 -- ARGV[10] body of the notification between the task's id and the attempt
 -- then per task:

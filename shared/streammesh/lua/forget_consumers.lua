@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Removes the consumers of a group that hold nothing and were not seen for a while. One that lives after
 -- all is made anew by its next read.
 -- KEYS[1] events or queue (STREAM)

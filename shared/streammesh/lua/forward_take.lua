@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes the entries, beside new ones, that a forwarder has to send to another broker: what was given back, what a
 -- worker or a forwarder left when it died, what this forwarder read and could not send, and what was sent, never
 -- begun, and seems lost there. More cannot be lost than were sent and do not wait at the broker.

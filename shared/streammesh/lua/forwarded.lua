@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Notes that entries were sent to another broker, which has confirmed them. The entry of a delivery stays in the
 -- queue until its task has ended: it is what the worker holds, and what is sent again when it is lost there. Any
 -- other task is the broker's from now on. An entry that is no longer this forwarder's (a worker has begun it) is

@@ -1,15 +1,16 @@
+#!lua flags=allow-oom
 -- Hands a batch of one stream's entries over to a service's queue, each exactly once: XACK is the gate.
 -- An entry whose XACK does not answer 1 was handed over before (by a call whose reply was lost, by
 -- another dispatcher, before a SIGKILL) and is skipped. A task that has a ledger row already is not
 -- queued again either, nor is one that the event's row knows: a group made anew from an old position
 -- does no harm.
 -- KEYS[1] events (STREAM)  KEYS[2] notifications (STREAM)  KEYS[3] counters (HASH)  KEYS[4] open tasks (ZSET)
--- KEYS[5] holding (SET)  KEYS[6] version of the manifests (STRING)
+-- KEYS[5] holding (SET)  KEYS[6] version of the manifests (STRING)  KEYS[7] memory (STRING)
 -- then per subscription: its queue (STREAM) or, while it is paused, the stream where its tasks wait (STREAM);
 -- per entry: the event's row (HASH); per delivery: the task's row (HASH)
 -- ARGV[1] group  ARGV[2] notifications kept  ARGV[3] version the batch was planned by ('*': any)
 -- ARGV[4..6] how many subscriptions, kinds of event, entries  ARGV[7..8] length of what stands before the id in
---   the key of an event's row, of a task's row
+--   the key of an event's row, of a task's row  ARGV[9] mark: percent of maxmemory
 -- then per subscription: task name, service, 'queued' or 'held', its part of a task row's meta (JSON), what stands
 --   in a notification after the task's id (JSON), how many parts h has, the parts of h between which the task id stands
 -- per kind: source, event type, wanted deliveries in all services ('' if not known), its part of meta (JSON), the
@@ -18,16 +19,22 @@
 --   (ms or ''), b (of the queue entry)
 -- Returns {handed over, skipped, length of the longest stream of a queue that it put into, most tasks that wait for one paused subscription}; -1 for
 -- what was not touched. {'stale'} and nothing done: the manifests have changed since the batch was planned.
+-- {'full'} and nothing done: something would be queued, and the mark is reached.
 --#include _time.lua
+--#include _memory.lua
 --#include _notify.lua
 if ARGV[3] ~= '*' and (redis.call('GET', KEYS[6]) or '') ~= ARGV[3] then return { 'stale' } end
+if tonumber(ARGV[4]) > 0 then
+  local used, most = memory(KEYS[7], now_ms())
+  if used * 100 > most * tonumber(ARGV[9]) then return { 'full' } end
+end
 local stream, group, now = KEYS[1], ARGV[1], digits(now_ms())
 local subscriptions, kinds, n = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local event_id, task_id = tonumber(ARGV[7]) + 1, tonumber(ARGV[8]) + 1
-local wants, kind_of, a = {}, {}, 9
+local wants, kind_of, a = {}, {}, 10
 -- A script is not rolled back: what could fail fails here, or for an entry before it is acknowledged.
 for i = 1, subscriptions do
-  local queue, state = KEYS[6 + i], ARGV[a + 2]
+  local queue, state = KEYS[7 + i], ARGV[a + 2]
   local is = redis.call('TYPE', queue).ok
   if is ~= 'none' and is ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. queue .. ' is a ' .. is) end
   wants[tostring(i)] = { queue = queue, name = ARGV[a], state = state, meta = ARGV[a + 3], rest = ARGV[a + 4],
@@ -46,7 +53,7 @@ for i = 3, 5 do
   local should, is = i == 3 and 'hash' or i == 4 and 'zset' or 'set', redis.call('TYPE', KEYS[i]).ok
   if is ~= 'none' and is ~= should then return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is a ' .. is) end
 end
-local rows, tasks = 6 + subscriptions, 6 + subscriptions + n
+local rows, tasks = 7 + subscriptions, 7 + subscriptions + n
 -- Most batches are all new, and one question tells; `made` knows what this call adds to the answer.
 local any, made = false, {}
 for i = tasks + 1, #KEYS, 1000 do

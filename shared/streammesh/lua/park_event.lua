@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Parks a stream entry that can never be handed over as a dead letter of the service: XACK is the gate.
 -- KEYS[1] events (STREAM)  KEYS[2] dead (HASH)  KEYS[3] dead index (ZSET)  KEYS[4] dead entries (HASH)
 -- KEYS[5] dead services (SET)  KEYS[6] counters (HASH)

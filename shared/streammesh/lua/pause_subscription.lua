@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Pauses a subscription, or resumes it and counts its failures anew; and tells so.
 -- KEYS[1] paused (HASH)  KEYS[2] failures in a row (HASH)  KEYS[3] notifications (STREAM)
 -- ARGV[1] task name  ARGV[2] why (JSON) to pause, '' to resume  ARGV[3] notifications kept

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Puts a queue entry back for later that no worker may run yet: nobody here knows its task. It waits in the
 -- due set, longer each time, and not for ever. The entry says in its field `u` since when (ms).
 -- KEYS[1] queue (STREAM)  KEYS[2] due (ZSET)  KEYS[3] due_entries (HASH)  KEYS[4] task (HASH; of any task)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Tells how far a delivery is. Refused when the token is no longer the current one. The fraction never goes back:
 -- whoever comes with a smaller one (a part of a workflow that ended out of turn, a new attempt) tells the largest.
 -- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Moves one due member back to where it was going: a task or another queue entry onto its queue, an event
 -- into its stream. ZREM is the gate: of several promoters one moves it.
 -- KEYS[1] due (ZSET)  KEYS[2] due_entries (HASH)  KEYS[3] target (STREAM)  KEYS[4] task or event row (HASH)

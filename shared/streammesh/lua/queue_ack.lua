@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Acknowledges entries and deletes them. Entries that are gone already do no harm.
 -- KEYS[1] and on: streams (STREAM)
 -- ARGV[1] group, then per stream: number of entries, their ids

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Queues a task again whose queue entry has vanished: the queue was deleted by hand, say. Looks again whether
 -- that is so: of several janitors, and of a janitor and a worker, one acts.
 -- KEYS[1] task (HASH)  KEYS[2] queue (STREAM)  KEYS[3] due (ZSET)  KEYS[4] held (STREAM)  KEYS[5] event row (HASH)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Makes the streams of a queue and their consumer group, from the beginning, where they are missing.
 -- KEYS[1] and on: streams of the queue (STREAM)
 -- ARGV[1] group  ARGV[2] lifetime of the streams in ms, renewed by each call ('' for ever)

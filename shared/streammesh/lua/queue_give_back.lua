@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives entries back that one consumer holds and will not run; the next that reads takes them, in their
 -- old order and under their own ids. Entries that are no longer his are left alone.
 -- KEYS[1] stream (STREAM)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends a consumer's reading: what it was given and does not hold (the answer was lost on its way) is given
 -- back, and it leaves the group when it holds nothing.
 -- KEYS[1] stream (STREAM)

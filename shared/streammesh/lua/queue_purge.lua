@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Removes entries that nobody holds: those not yet delivered and those given back. What is being run stays.
 -- KEYS[1] stream (STREAM)
 -- ARGV[1] group  ARGV[2] owner of what was given back  ARGV[3] at most this many in one call

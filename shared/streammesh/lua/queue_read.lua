@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Reads new entries for one consumer from several streams, in the order of the keys, without waiting.
 -- KEYS[1] and on: streams, the most important first (STREAM)
 -- ARGV[1] group  ARGV[2] consumer  ARGV[3] at most this many entries in all

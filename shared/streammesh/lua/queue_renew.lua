@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Renews the leases of what one consumer holds: idle times of its own pending entries go back to zero.
 -- An entry that somebody else took over is left with him.
 -- KEYS[1] and on: streams (STREAM)

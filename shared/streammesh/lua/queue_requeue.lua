@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Puts one pending entry back at the end of its queue, as a copy that counts its deliveries in field `n`.
 -- A delivery's row follows its entry. One that was delivered too often stays where it is, for the caller to park.
 -- KEYS[1] stream (STREAM)  KEYS[2] row of the task that the entry names, if it names one (HASH)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Takes entries over that others were given: those given back, and those whose owner let the lease run out.
 -- KEYS[1] and on: streams, the most important first (STREAM)
 -- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] at most this many entries

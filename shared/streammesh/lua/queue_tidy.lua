@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Removes consumers from a group that hold nothing and were not heard of for long: their processes died.
 -- KEYS[1] and on: streams (STREAM)
 -- ARGV[1] group  ARGV[2] consumer who asks  ARGV[3] silent for this long, ms

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Publishes an alert about what happened since the last one, and only if that still is the last one: of several
 -- schedulers one raises it.
 -- KEYS[1] alerted (STRING)  KEYS[2] domains (SET)  KEYS[3] due (ZSET)  KEYS[4] due_entries (HASH)

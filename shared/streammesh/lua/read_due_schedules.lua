@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Tells a Beat which schedules are due by the server's clock and when the next one is, and notes that
 -- this Beat is alive.
 -- KEYS[1] schedules (HASH)  KEYS[2] schedules_due (ZSET)  KEYS[3] alive (ZSET)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Reads every schedule and where it stands, at one moment.
 -- KEYS[1] schedules (HASH)  KEYS[2] schedules_due (ZSET)
 -- Returns {now (ms), name, entry (JSON), time it stands at (ms, '' when it is not enabled), ...}.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Stores a service's manifest and makes its consumer groups, so that from this moment nothing is
 -- missed and nothing older comes unasked: at the end of streams that exist, at the start of new ones.
 -- A service that begins to want every domain (a glob leaves the domain open) joins each that exists at its
@@ -12,16 +13,18 @@
 --   misses nothing; what was handed over before is not handed over again
 -- Returns 1 if it differs from what was there, 0 if not.
 local function join(stream)
-  local made = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], ARGV[6], 'MKSTREAM')
+  local at, info = { ARGV[6], 'MKSTREAM' }, {}
+  if ARGV[6] == '$' and redis.call('TYPE', stream).ok == 'stream' then
+    local found = redis.call('XINFO', 'STREAM', stream)
+    for i = 1, #found, 2 do info[found[i]] = found[i + 1] end
+    -- Without it Redis does not know the lag of a group that begins in the middle.
+    at[3], at[4] = 'ENTRIESREAD', info['entries-added']
+  end
+  local made = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], unpack(at))
   if made.err then
     if not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
   elseif ARGV[6] == '$' then
-    local info = redis.call('XINFO', 'STREAM', stream)
-    for i = 1, #info, 2 do
-      if info[i] == 'last-generated-id' then
-        redis.call('HSET', KEYS[4], string.sub(stream, #ARGV[5] + 1) .. ' ' .. ARGV[1], info[i + 1])
-      end
-    end
+    redis.call('HSET', KEYS[4], string.sub(stream, #ARGV[5] + 1) .. ' ' .. ARGV[1], info['last-generated-id'] or '0-0')
   end
 end
 local function open(manifest)

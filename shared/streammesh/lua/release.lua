@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Queues one task that was set aside while its subscription was paused. Its removal from where it waited is
 -- the gate: of several dispatchers one queues it. One that has ended meanwhile is only removed.
 -- KEYS[1] held (STREAM)  KEYS[2] holding (SET)  KEYS[3] paused (HASH)  KEYS[4] queue (STREAM)  KEYS[5] task (HASH)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Gives one dead letter another life: its task is queued as if it had just been handed over, a parked entry
 -- goes back to its queue, a broken event to its stream. The letter's removal is the gate. The event is not
 -- complete any more, so that its end is told anew.

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Ends an attempt that failed and sets the task's next one: its queue entry moves into the due set.
 -- Nothing waits in a worker. Refused when the token is no longer the current one.
 -- KEYS[1] task (HASH)  KEYS[2] event row (HASH)  KEYS[3] notifications (STREAM)  KEYS[4] queue (STREAM)

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Moves what lies under a key and has another type than the key should have out of the way, so that the mesh makes it
 -- anew; nothing is destroyed. What was set aside before under the same name is replaced.
 -- KEYS[1], KEYS[2] and on, in pairs: a key, and where it goes

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- A handler answered with a workflow: queues its first tasks and ends the handler's own queue entry in
 -- one step. The delivery stays `started` until the workflow ends it, and keeps its queue entry's fields,
 -- for a replay. Refused when the token is not the current one.

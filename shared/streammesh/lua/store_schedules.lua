@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Adds, changes and removes schedules, each only if it still is what it was when the change was planned.
 -- KEYS[1] schedules (HASH)  KEYS[2] schedules_due (ZSET)
 -- ARGV per change: name, entry expected ('' when there was none), entry to store ('' to remove it),

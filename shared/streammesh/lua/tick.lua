@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Publishes due ticks of one schedule and moves it to its next time in one step, and only if it still
 -- stands where it was read and says what was read: of several Beats one does it. A tick whose event
 -- exists already is not stored again.

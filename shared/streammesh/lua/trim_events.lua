@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Removes the oldest events of a stream: those that are older than the retention and that every group has
 -- been given and has acknowledged. At most about `limit` of them, so that nobody waits long for the server.
 -- KEYS[1] events (STREAM)

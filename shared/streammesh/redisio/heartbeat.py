@@ -26,7 +26,9 @@ def process_name(role: str) -> str:
 
 def life_call(keys: Keys, role: str, name: str) -> lua.Call[int]:
     """`show_life.lua`: one sign of life. Redis's clock counts, so a machine with a wrong one hides nobody."""
-    return lua.Call(lua.script("show_life"), [keys.alive(role)], [name, FORGET_MS], int)
+    return lua.Call(
+        lua.script("show_life"), [keys.alive(role), keys.last_seen()], [name, FORGET_MS, role], int
+    )
 
 
 async def show_life(

@@ -81,7 +81,7 @@ def tick_call(
         ],
         [
             *(standing.name, standing.raw, standing.stands_at, plan.next_ms),
-            *(ms(max(settings.retention, settings.dedup_window)), keys.manifests_changed()),
+            *(ms(settings.remembered), keys.manifests_changed()),
             *args,
         ],
         int,

@@ -9,7 +9,7 @@ handler's last line and `finish`: the handler runs again; `ctx.task_id` is the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -22,16 +22,17 @@ from streammesh.clock import Clock, to_ms
 from streammesh.errors import LeaseLost, Stopped
 from streammesh.lua import Call
 from streammesh.tasks import ledger as ledgers
-from streammesh.tasks.cancellation import CANCELLED, EXPIRED
+from streammesh.tasks.cancellation import CANCELLED, EXPIRED, expired_after
 from streammesh.tasks.context import Context
 from streammesh.tasks.handler import Binding
 from streammesh.tasks.ledger import ANYBODYS, Ledger, QueuePlace, TaskRef, Token
 from streammesh.tasks.parking import park_call
 from streammesh.tasks.retry_policy import RetryPolicy
-from streammesh.tasks.verdict import GiveUp, after_error, describe, lost_too_often
+from streammesh.tasks.verdict import GiveUp, after_error, describe, handlers_traceback, lost_too_often
 
 NOT_HANDED_OVER = "NotHandedOver"
 REASON = "the ledger knows no such task: nobody handed it over, or its record was lost"
+NOTHING_RAISED: Mapping[str, str] = {}
 log: FilteringBoundLogger = structlog.get_logger(__name__)
 
 
@@ -84,7 +85,8 @@ def attempt_steps(
     ledger = kind.ledger
     claim = yield Ask(ledger.claim(ref, place, worker))
     if claim.verdict == "expired":
-        yield Ask(ledger.finish(ref, place, ANYBODYS, names.EXPIRED, failure=EXPIRED, keep=kind.keep))
+        failure = expired_after(claim.attempt, claim.state) if claim.attempt else EXPIRED
+        yield Ask(ledger.finish(ref, place, ANYBODYS, names.EXPIRED, failure=failure, keep=kind.keep))
         return names.EXPIRED
     if claim.verdict == "cancelled":
         return (yield from _cancel(kind, ref, place, ANYBODYS))
@@ -118,8 +120,9 @@ def attempt_steps(
         return "lost"
     except Exception as error:
         decision = after_error(error, attempt, kind.policy, kind.random())
+        raised = handlers_traceback(error)
         if isinstance(decision, GiveUp):
-            return (yield from _give_up(kind, ref, place, attempt, decision))
+            return (yield from _give_up(kind, ref, place, attempt, decision, raised))
         answer = yield Ask(ledger.retry_later(ref, place, attempt, decision.wait, decision.failure))
         if answer == "cancelled":
             return (yield from _cancel(kind, ref, place, attempt))
@@ -128,6 +131,7 @@ def attempt_steps(
             attempt=attempt,
             reason=decision.failure.reason,
             wait=decision.wait.total_seconds(),
+            **raised,
         )
         return names.RETRYING if answer == "done" else "lost"
     return (yield from _succeed(kind, ref, place, attempt, result, context))
@@ -156,7 +160,14 @@ def _succeed(
     return names.SUCCEEDED
 
 
-def _give_up(kind: Delivering, ref: TaskRef, place: QueuePlace, attempt: int, decision: GiveUp) -> Steps:
+def _give_up(
+    kind: Delivering,
+    ref: TaskRef,
+    place: QueuePlace,
+    attempt: int,
+    decision: GiveUp,
+    raised: Mapping[str, str] = NOTHING_RAISED,
+) -> Steps:
     failure = decision.failure
     letter = ledgers.dead_letter(ref, failure, attempt, to_ms(kind.clock.now()), place)
     call = kind.ledger.finish(
@@ -172,7 +183,7 @@ def _give_up(kind: Delivering, ref: TaskRef, place: QueuePlace, attempt: int, de
     answer = yield Ask(call)
     if answer == "cancelled":
         return (yield from _cancel(kind, ref, place, attempt))
-    log.error("task.failed", attempt=attempt, reason=failure.reason, error=failure.kind)
+    log.error("task.failed", attempt=attempt, reason=failure.reason, error=failure.kind, **raised)
     return names.FAILED if answer == "done" else "lost"
 
 

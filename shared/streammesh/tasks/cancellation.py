@@ -18,6 +18,14 @@ CANCELLED = Failure("it was cancelled", "Cancelled")
 EXPIRED = Failure("it expired before it was started", "Expired")
 
 
+def expired_after(attempts: int, reason: str) -> Failure:
+    """What is told of a task whose next attempt would have come too late."""
+    why = f": {reason}" if reason else ""
+    return Failure(
+        f"it expired before attempt {attempts + 1} was started; attempt {attempts} failed{why}", "Expired"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Cancelling:
     """What became of the wish: `cancelled` at once, `asked` (its worker stops it), `ended` before, or `gone`."""

@@ -46,7 +46,7 @@ class HandedOver:
     """What one call did, and afterwards the longest of the streams it queued into, and of its paused subscriptions.
 
     Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
-    that have changed since.
+    that have changed since. `full`: it did nothing, Redis has no room for more tasks.
     """
 
     tasks: int = 0
@@ -54,6 +54,7 @@ class HandedOver:
     queued: int | None = None
     held: int | None = None
     stale: bool = False
+    full: bool = False
 
 
 def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
@@ -99,14 +100,18 @@ def handoff_call(
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
             return HandedOver(stale=True)
+        if answer == [b"full"]:
+            return HandedOver(full=True)
         tasks, skipped, queued, held = map(int, answer)
         return HandedOver(tasks, skipped, None if queued < 0 else queued, None if held < 0 else held)
 
     names = [keys.events(domain), keys.notifications(), keys.counters()]
-    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version()]
+    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version(), keys.memory()]
     args: list[lua.Arg] = [
         *(group, settings.notifications_kept, version),
         *(len(said.queues), len(said.kinds), len(batch), len(event_row), len(task_row)),
+        # Halfway from where publishing stops to the end: what was accepted is worked off, and what began has room.
+        (settings.memory_mark + 100) / 2,
     ]
     return lua.Call(
         lua.script("handoff"),

@@ -58,7 +58,7 @@ class Claim(NamedTuple):
     verdict: Literal["run", "ended", "held", "expired", "gone", "cancelled", "paused"]
     attempt: int = 0
     lost: int = 0  # attempts that ended because their worker died
-    state: str = ""  # how it ended
+    state: str = ""  # how it ended; of what expired, why its last attempt failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Ledger:
                 ],
                 [
                     *(WORKERS, settings.notifications_kept, service, ref.name),
-                    *(ms(keep or settings.result_ttl), ms(settings.retention), settings.dead_letters_kept),
+                    *(ms(keep or settings.result_ttl), ms(settings.remembered), settings.dead_letters_kept),
                     *(keys.manifests_changed(), settings.breaker_failures if breaker else 0),
                     notifications.task_rest(ref.name, service),
                 ],
@@ -285,6 +285,9 @@ def _parse_claim(answer: list[Any]) -> Claim:
     verdict = answer[0].decode()
     if verdict == "run":
         return Claim("run", int(answer[1]), int(answer[2]))
+    if verdict == "expired":
+        outcome = orjson.loads(answer[2]) if answer[2] else {}
+        return Claim("expired", int(answer[1]), state=(outcome.get("error") or {}).get("reason", ""))
     return Claim(verdict, state=answer[1].decode() if len(answer) > 1 else "")
 
 

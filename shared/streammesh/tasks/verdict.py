@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import dropwhile
+from pathlib import PurePath
 
 from pydantic import ValidationError
 
@@ -14,7 +16,9 @@ from streammesh.tasks.retry_policy import RetryPolicy
 
 MAX_LOST = 5  # a task that took this many workers down with it is not given to another one
 TRACEBACK_LENGTH = 8_000  # characters; the end of a traceback says most
+LOGGED_LENGTH = 4_000
 REASON_LENGTH = 1_000
+_KIT = str(PurePath(__file__).parents[1])  # frames of these files say nothing about a handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,21 @@ def describe(error: BaseException) -> Failure:
         traceback=_told("".join(traceback.format_exception(error)))[-TRACEBACK_LENGTH:],
         refused=isinstance(error, Reject | ValidationError),
     )
+
+
+def handlers_traceback(error: BaseException) -> dict[str, str]:
+    """The traceback for the log, from the handler's frame on; nothing for what a handler says on purpose."""
+    if isinstance(error, Reject | Fail | Retry):
+        return {}
+    told = traceback.TracebackException.from_exception(error)
+    waiting: list[traceback.TracebackException | None] = [told]
+    while waiting:
+        one = waiting.pop()
+        if one is not None:
+            frames = list(dropwhile(lambda frame: frame.filename.startswith(_KIT), one.stack))
+            one.stack = traceback.StackSummary.from_list(frames or one.stack)
+            waiting += [one.__cause__, one.__context__]
+    return {"exception": _told("".join(told.format()))[-LOGGED_LENGTH:].rstrip()}
 
 
 def _told(text: str) -> str:

@@ -17,6 +17,7 @@ from streammesh.transport.dead_lettering import put_back
 from streammesh.transport.lease_renewer import LeaseKeeper
 from streammesh.transport.lease_watchdog import LeaseGuard, start_guard
 from streammesh.transport.message import StreamMessage
+from streammesh.transport.purge import cancel_waiting
 from streammesh.transport.qos import StreamQoS
 from streammesh.transport.reader import StreamReader
 from streammesh.transport.scripts import QueueCalls
@@ -147,6 +148,7 @@ class StreamChannel(StreamConnections):
     def _purge(self, queue: str) -> int:
         removed = 0
         for stream in self.keys.queue_streams(queue):
+            removed += cancel_waiting(self.commands, self.keys, stream)
             gone = PURGE_BATCH
             while gone == PURGE_BATCH:
                 gone, bells = self.run(self.calls.purge(stream, PURGE_BATCH))

@@ -29,6 +29,7 @@ from streammesh.transport.unpacking import unpack
 
 HEAD, BODY, TIMES, SINCE, WAKE = b"h", b"b", b"n", b"u", b"w"
 CONTENT_TYPE = "application/json"
+EVENT_SHOWN = "<event>"  # the `argsrepr` of a delivery, whose argument is an event and no value of Celery's
 MAX_DEPTH = 250  # orjson writes 254 levels, Python's json about 900: a task must be able to pass it all on
 MAX_NAME = 256  # characters of a task's id and name
 _heads = KnownHeads()
@@ -93,7 +94,8 @@ def decode(
     redelivered: bool = False,
     task: bool = True,
 ) -> dict[str, Any]:
-    """The message in an entry, as kombu's virtual transports hand it over; `parsed` is a task's decoded body.
+    """The message in an entry, as kombu's virtual transports hand it over; `parsed` is a task's decoded body,
+    in which nothing has a type but what JSON gives it.
 
     With `task` it must be a task that Celery survives; without, only what kombu itself needs is asked
     for. Raises Malformed with the reason, which never quotes the content.
@@ -244,7 +246,9 @@ def _check_body(head: dict[str, Any], headers: dict[str, Any], body: bytes) -> A
     if headers.get("compression"):
         body = unpack(body, headers["compression"])
     try:
-        parsed = wire_json.loads(body)
+        parsed = wire_json.loads_untyped(body)
+        if b'"__type__"' in body and headers.get("argsrepr") != EVENT_SHOWN:
+            wire_json.loads(body)  # Celery will
     except (ValueError, TypeError, KeyError, LookupError, RecursionError):
         raise Malformed("the body is not JSON") from None
     if isinstance(parsed, dict) and "task" not in headers:
@@ -260,7 +264,8 @@ def _check_second_protocol(parsed: Any) -> None:
     if not isinstance(parsed, list) or len(parsed) != 3:
         raise Malformed("the body is not a list of three")
     args, kwargs, embed = parsed
-    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict):
+    plain = isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embed, dict)
+    if not plain or wire_json.TYPED in (kwargs.keys(), embed.keys()):
         raise Malformed("the body is not [args, kwargs, embed]")
     _check(embed, _EMBED, "body's")
 

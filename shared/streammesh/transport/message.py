@@ -10,13 +10,17 @@ from streammesh.transport.codec import CONTENT_TYPE
 
 
 class StreamMessage(virtual.Message):
-    """A virtual message whose body was decoded when it was checked, so that it is not decoded twice."""
+    """A virtual message whose body was decoded when it was checked, so that it is not decoded twice.
+
+    `parsed` is that body as plain JSON. Celery gets it typed where something in it may be.
+    """
 
     def __init__(self, payload: dict[str, Any], channel: Any = None, **options: Any) -> None:
         super().__init__(payload, channel=channel, **options)
         self.parsed: Any = payload.get("parsed")
 
     def _decode(self) -> Any:
-        if self.parsed is not None and (self.accept is None or CONTENT_TYPE in self.accept):
+        accepted = self.accept is None or CONTENT_TYPE in self.accept
+        if self.parsed is not None and accepted and b'"__type__"' not in self.body:
             return self.parsed
         return super()._decode()

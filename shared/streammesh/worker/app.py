@@ -61,6 +61,7 @@ class MeshCelery(Celery):
     manifest: Callable[[], Manifest]
 
     amqp_cls = MeshAMQP
+    control_cls = "streammesh.worker.remote_control:MeshControl"
     task_cls = "streammesh.worker.app:MeshTask"
     mesh_settings: Callable[[], MeshSettings] = staticmethod(mesh_settings)
     turning: Pulse  # of the consumer, where the app runs as a worker; see `consumer.py`

@@ -44,7 +44,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_serializer": wire_json.NAME,
         "result_serializer": wire_json.NAME,
         "event_serializer": wire_json.NAME,
-        "accept_content": [wire_json.NAME, "json"],
+        "accept_content": [wire_json.NAME, "json", wire_json.EVENT_NAME],
         # One queue, the service's own
         "task_default_queue": service,
         "task_default_exchange": "",

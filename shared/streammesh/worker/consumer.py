@@ -6,6 +6,7 @@ worker does not know goes back for later, and what can never be run becomes a de
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -20,13 +21,29 @@ from streammesh.tasks.parking import park_carried_call
 from streammesh.tasks.records import read_task_sync
 from streammesh.transport.dead_lettering import park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
+from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.postponement import postpone_call, unknown
-from streammesh.worker.refs import queue_place
+from streammesh.worker.refs import queue_place, untyped_payload
 from streammesh.worker.shortcut import shortcut
 
 log = structlog.get_logger(__name__)
 TURN_SECONDS = 1.0  # between two signs that the loop turns
 RETURN_SECONDS = 1.0  # after which another broker is given back what could not be dealt with
+
+
+def _reading_events(app: Any, usual: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """What takes messages, where an event's data is no typed value of Celery's, whatever it looks like."""
+    deliveries = {name for name, task in app.tasks.items() if isinstance(task, DeliveryTask)}
+
+    def take(message: Any) -> Any:
+        try:
+            if message.headers["task"] in deliveries:
+                message._decoded_cache = untyped_payload(message)
+        except (TypeError, KeyError, ValueError, RecursionError):
+            pass  # Celery says what is wrong with it
+        return usual(message)
+
+    return take
 
 
 class MeshConsumer(Consumer):
@@ -54,8 +71,8 @@ class MeshConsumer(Consumer):
             self.app.turning.beat()
 
     def create_task_handler(self, **options: Any) -> Any:
-        """As Celery's, with a short way for deliveries."""
-        return shortcut(self, super().create_task_handler(**options))
+        """As Celery's, with a short way for deliveries, and with their events read as what their JSON says."""
+        return shortcut(self, _reading_events(self.app, super().create_task_handler(**options)))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """While a service is deployed step by step, other workers of it may know the task."""

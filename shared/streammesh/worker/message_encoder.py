@@ -9,7 +9,7 @@ from streammesh.keys import PRIORITY, Keys
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery
 from streammesh.tasks.handoff import Encoded
-from streammesh.transport.codec import encode
+from streammesh.transport.codec import EVENT_SHOWN, encode
 from streammesh.worker.app import MeshCelery
 from streammesh.worker.message_capture import CapturingProducer
 
@@ -48,7 +48,7 @@ class Encoder:
             {},
             time_limit=None if timeout is None else timeout + HARD_AFTER_SOFT,
             soft_time_limit=timeout,
-            argsrepr="<event>",  # payloads stay out of logs and Flower
+            argsrepr=EVENT_SHOWN,  # payloads stay out of logs and Flower
             kwargsrepr="{}",
             ignore_result=True,  # the outcome is in the ledger
         )

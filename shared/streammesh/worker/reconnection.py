@@ -11,6 +11,8 @@ from typing import Any
 from celery.app.amqp import AMQP
 from kombu import Connection
 
+from streammesh.worker import lost_tasks as lost_tasks  # callers are told of tasks that become dead letters
+
 FIRST, LONGER_BY, LONGEST = 0.5, 0.5, 2.0  # seconds between tries
 
 

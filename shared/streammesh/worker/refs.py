@@ -9,6 +9,7 @@ from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.ledger import QueuePlace, TaskRef
+from streammesh.transport import wire_json
 from streammesh.transport.transport import parse_tag
 
 
@@ -26,3 +27,12 @@ def queue_place(tag: str | None, service: str) -> QueuePlace:
     if not tag:
         return QueuePlace(service)
     return QueuePlace(*parse_tag(tag))
+
+
+def untyped_payload(message: Any) -> Any:
+    """The arguments of a delivery's message: its event is what its JSON says, and holds none of Celery's typed values.
+
+    Raises ValueError when they cannot be read.
+    """
+    parsed = getattr(message, "parsed", None)
+    return wire_json.loads_event(message.body) if parsed is None else parsed

@@ -22,8 +22,9 @@ from streammesh.redisio.retrying import insist_sync, until_back
 from streammesh.tasks.cancellation import CANCELLED, EXPIRED
 from streammesh.tasks.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 from streammesh.tasks.verdict import GiveUp, after_error
+from streammesh.transport import wire_json
 from streammesh.worker.lost_tasks import tell_of_failure
-from streammesh.worker.refs import queue_place, task_ref
+from streammesh.worker.refs import queue_place, task_ref, untyped_payload
 
 log = structlog.get_logger(__name__)
 
@@ -96,12 +97,13 @@ class MeshRequest(_OwnRequest):
     _decoded: bool
 
     def __init__(self, message: Any, **options: Any) -> None:
+        # The event as its JSON says it: to Celery's own decoder some data would be typed values.
+        options.update(body=message._decoded_cache or untyped_payload(message), decoded=True)
         super().__init__(message, **options)
         self._request_dict["mesh_tag"] = tag_of(message)
-        if self.shares_memory and not self._decoded:
-            # The pool runs in this process: it is given the body as it was decoded when it was checked.
-            self._body, self._decoded = message.payload, True
-            self._content_type = self._content_encoding = None
+        if not self.shares_memory:  # the pool's child reads it from the bytes
+            self._body, self._decoded = message.body, False
+            self._content_type, self._content_encoding = wire_json.EVENT_TYPE, "utf-8"
 
     def acknowledge(self) -> None:
         """What a ledger script has removed from its queue is only let go of; anything else as Celery does it."""

@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from streammesh.embedded import free_port
+
 from tests.faults import recovery
 from tests.faults.arena import API_KEY, Arena
 from tests.faults.checker import check_pushed, last_position
@@ -16,6 +18,7 @@ from tests.faults.stage import Stage, play
 SERVICES = ("fault_async", "fault_sync")
 BACK_SECONDS = 5.0  # after Redis is back everything has worked again by then
 RATE = 25  # events a second
+REFUSES_SECONDS = 4.0
 
 Break = Callable[[Arena, int], Awaitable[tuple[float, float | None]]]
 
@@ -42,6 +45,27 @@ async def pauses(stage: Stage) -> Row:
 
     times = stage.pick(quick=1, normal=2)
     return await _play(stage, "everysec", f"Redis paused for {seconds:.0f} s", pause, times, seconds + 6)
+
+
+async def refusals(stage: Stage) -> Row:
+    """A server that refuses every write: it has too few replicas, then it is a replica itself."""
+
+    async def refuse(arena: Arena, number: int) -> tuple[float, float | None]:
+        nobody = ("127.0.0.1", str(free_port()))
+        if number % 2:
+            await arena.client.execute_command("REPLICAOF", *nobody)
+        else:
+            await arena.client.config_set("min-replicas-to-write", "1")
+        await asyncio.sleep(REFUSES_SECONDS)
+        if number % 2:
+            await arena.client.execute_command("REPLICAOF", "NO", "ONE")
+        else:
+            await arena.client.config_set("min-replicas-to-write", "0")
+        return time.time(), None
+
+    times = stage.pick(quick=2, normal=6)
+    name = "Redis refuses writes (NOREPLICAS, READONLY)"
+    return await _play(stage, "everysec", name, refuse, times, REFUSES_SECONDS + 6)
 
 
 async def _restarts(stage: Stage, fsync: str, name: str) -> Row:

@@ -1,4 +1,4 @@
-"""Maintenance on a real server: what is found, what is dropped, what stays."""
+"""Trimming on a real server: what is removed, what stays, also where Redis is full."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from datetime import timedelta
 
 import pytest
 from streammesh import lua
+from streammesh.clock import SystemClock
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
 
-from services.scheduler.inspecting import inspect
-from services.scheduler.maintaining import expire
+from services.dispatcher.settings import DispatcherSettings
+from services.dispatcher.trimmer import Trimmer
 
 DAY = timedelta(days=1)
 
@@ -26,31 +27,32 @@ async def joined(mesh_redis, mesh_keys):
         await mesh_redis.xadd(mesh_keys.events("order"), {"e": b"{}"})
 
 
-async def test_an_inspection_finds_who_is_alive_and_what_waits_where(mesh_redis, mesh_keys, joined):
-    now = round(time.time() * 1000)
-    await mesh_redis.zadd(mesh_keys.alive("billing"), {"billing@a:1": now, "billing@b:1": now - 50_000})
-    await mesh_redis.zadd(mesh_keys.alive("dispatcher"), {"dispatcher@a:2": now})
-    await mesh_redis.xadd(mesh_keys.queue("billing"), {"h": b"", "b": b""})
-    await mesh_redis.xadd(mesh_keys.queue("billing", 3), {"h": b"", "b": b""})
-    await mesh_redis.xreadgroup("billing", "d", {mesh_keys.events("order"): ">"}, count=1)
-    await mesh_redis.zadd(mesh_keys.dead_index("billing"), {"x": now})
-
-    found = await inspect(mesh_redis, mesh_keys)
-
-    (billing,) = found.services
-    assert (billing.service, billing.workers, billing.queued, billing.lag) == ("billing", 1, 2, 3)
-    assert (billing.dead_letters, found.dispatchers, found.beats) == (1, 1, 0)
-    assert found.redis.memory > 0
-    assert 0 < found.redis.ping_ms < 1000
+def trimmer(client, keys, settings, **own) -> Trimmer:
+    return Trimmer(client, keys, settings, DispatcherSettings(_env_file=None, **own), SystemClock())
 
 
-async def test_an_empty_mesh_can_be_inspected_and_tidied(mesh_redis, mesh_keys):
-    assert (await inspect(mesh_redis, mesh_keys)).services == []
-    assert await expire(mesh_redis, mesh_keys, DAY) == {"dead_letters": 0, "consumers": 0, "processes": 0}
+async def test_an_empty_mesh_can_be_trimmed_and_tidied(mesh_redis, mesh_keys, mesh_settings):
+    trims = trimmer(mesh_redis, mesh_keys, mesh_settings)
+    assert await trims.run_once() == []
+    assert await trims.tidy() == {"dead_letters": 0, "consumers": 0, "processes": 0}
+
+
+async def test_a_full_redis_is_trimmed(mesh_redis, mesh_keys, mesh_settings, joined):
+    await mesh_redis.xreadgroup("billing", "d", {mesh_keys.events("order"): ">"})
+    entries = await mesh_redis.xrange(mesh_keys.events("order"))
+    await mesh_redis.xack(mesh_keys.events("order"), "billing", *(position for position, _ in entries))
+    settings = mesh_settings.model_copy(update={"retention": timedelta(0)})
+    await mesh_redis.config_set("maxmemory", "1mb")
+    try:
+        [found] = await trimmer(mesh_redis, mesh_keys, settings).run_once()
+    finally:
+        await mesh_redis.config_set("maxmemory", "0")
+
+    assert (found.removed, found.left, found.kept_by) == (3, 0, None)
 
 
 async def test_old_dead_letters_and_gone_processes_are_dropped_and_young_ones_stay(
-    mesh_redis, mesh_keys, joined
+    mesh_redis, mesh_keys, mesh_settings, joined
 ):
     now = round(time.time() * 1000)
     ages = {"old": now - 2 * 86_400_000, "young": now - 3_600_000}
@@ -61,7 +63,7 @@ async def test_old_dead_letters_and_gone_processes_are_dropped_and_young_ones_st
     await mesh_redis.zadd(mesh_keys.alive("billing"), {"billing@a:1": now, "billing@gone:1": now - 61_000})
     await mesh_redis.xgroup_createconsumer(mesh_keys.events("order"), "billing", "seen just now")
 
-    done = await expire(mesh_redis, mesh_keys, DAY)
+    done = await trimmer(mesh_redis, mesh_keys, mesh_settings, dead_letters_kept=DAY).tidy()
 
     assert done == {"dead_letters": 1, "consumers": 0, "processes": 1}
     assert await mesh_redis.hkeys(mesh_keys.dead("billing")) == [b"young"]

@@ -1,0 +1,49 @@
+"""Ends the streams of keys that are worth nothing any more, in the middle of the past too."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import structlog
+from streammesh.api_keys import ApiKeys
+from streammesh.clock import to_ms
+from streammesh.errors import MeshUnavailable
+
+from services.api.hub import Hub
+from services.api.settings import ApiSettings
+from services.api.state import Reading
+
+log = structlog.get_logger(__name__)
+
+
+class RevocationWatch:
+    """Asks about the keys of all open streams at once, however many streams there are. One per process."""
+
+    def __init__(self, api_keys: ApiKeys, hub: Hub, reading: Reading, settings: ApiSettings) -> None:
+        self._api_keys, self._hub, self._reading = api_keys, hub, reading
+        # A stream that is stuck in sending is given a second; all of it within the lifetime of a key.
+        self._seconds = min(settings.key_refresh, settings.key_lifetime / 2).total_seconds()
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            try:
+                await self.run_once()
+            except MeshUnavailable:
+                pass  # while Redis is away nothing is said against a key
+            except Exception:
+                log.exception("api_keys.watch_failed")
+
+    async def run_once(self) -> None:
+        """Look once. Raises MeshUnavailable."""
+        followers = self._hub.followers()
+        digests = list({follower.key.digest for follower in followers})
+        if not digests:
+            return
+        async with self._reading():
+            valid = await self._api_keys.valid_of(digests, to_ms(datetime.now(UTC)))
+        for follower in followers:
+            if follower.key.digest not in valid:
+                follower.revoke()

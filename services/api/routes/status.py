@@ -1,0 +1,170 @@
+"""`/v1/status`, `/v1/services`: how the mesh is, and each service in it."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+from streammesh.api_keys import ApiKey
+from streammesh.status.findings import Finding, Severity, report, service_document, span
+from streammesh.status.snapshot import Snapshot, read_snapshot
+
+from services.api.auth import Caller
+from services.api.openapi import READ, answers, json_answer
+from services.api.parameters import only_known_parameters
+from services.api.problems import Problem
+from services.api.routes.answer import as_json
+from services.api.state import Wiring, wiring_of
+
+router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
+FRESH_SECONDS = 1.0  # how long one look serves all who ask
+STILL_SECONDS = 5.0  # push that fails for so long is worth saying
+_SERVICE: dict[str, Any] = {
+    "service": "email_worker",
+    "registered": True,
+    "subscriptions": [{"task": "email_worker.send_welcome", "type": "user.registered"}],
+    "workers": 2,
+    "last_seen": "2026-11-22T06:00:00.000Z",
+    "queued": 14,
+    "waiting": 12,
+    "held": 0,
+    "lag": 3,
+    "lag_exact": True,
+    "oldest_waiting_seconds": 0.4,
+    "dead_letters": 1,
+}
+_FINDING = {
+    "code": "no-dispatcher",
+    "about": "dispatcher",
+    "severity": "error",
+    "text": "no dispatcher is alive: events wait in their streams",
+    "do": "start a dispatcher",
+}
+
+
+class ServiceStanding(BaseModel):
+    """One service. `lag`: events that were not handed over to it (at least so many where not `lag_exact`); `queued`:
+    tasks in its queue, `waiting` those of them that no worker was given; `held`: set aside while paused."""
+
+    model_config = ConfigDict(extra="allow")
+
+    service: str
+    registered: bool
+    subscriptions: list[dict[str, str]]
+    workers: int
+    last_seen: str | None
+    queued: int
+    waiting: int
+    held: int
+    lag: int
+    lag_exact: bool
+    oldest_waiting_seconds: float | None
+    dead_letters: int
+
+
+class FindingShape(BaseModel):
+    """One thing that is wrong: `code` for programs, `text` for people, `do` what helps."""
+
+    code: str
+    about: str
+    severity: Literal["warning", "error"]
+    text: str
+    do: str
+
+
+class Status(BaseModel):
+    """How the mesh is. `problems` are the findings' texts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Literal["ok", "degraded", "failing"]
+    problems: list[str]
+    findings: list[FindingShape]
+    time: str
+    redis: dict[str, Any]
+    dispatchers: int
+    beats: int
+    apis: int
+    services: list[ServiceStanding]
+
+
+class ServiceList(BaseModel):
+    """Every service, by name."""
+
+    services: list[ServiceStanding]
+
+
+_STATUS = {
+    "status": "failing",
+    "problems": [_FINDING["text"]],
+    "findings": [_FINDING],
+    "time": "2026-11-22T06:00:00.000Z",
+    "redis": {"version": "8.2.1", "ping_ms": 0.1, "memory": 61_000_000, "memory_limit": 0},
+    "dispatchers": 0,
+    "beats": 2,
+    "apis": 2,
+    "services": [_SERVICE],
+}
+
+
+class Looks:
+    """Looks at the mesh, once a second at most, however many ask. One instance per process."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._seen: tuple[float, Snapshot] | None = None
+
+    async def look(self, wiring: Wiring) -> Snapshot:
+        """The mesh now, or a moment ago. Raises MeshUnavailable."""
+        async with wiring.reading(), self._lock:
+            if self._seen is None or monotonic() - self._seen[0] > FRESH_SECONDS:
+                found = await read_snapshot(wiring.redis, wiring.keys, wiring.mesh)
+                self._seen = monotonic(), found
+            return self._seen[1]
+
+
+@router.get(
+    "/v1/status",
+    summary="How the mesh is, and what is wrong with it",
+    response_class=Response,
+    responses=answers("forbidden", *READ, _200=json_answer(Status, "The mesh.", _STATUS)),
+)
+async def status(request: Request, key: Caller) -> Response:
+    """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
+    _must_read_all(key)
+    wiring = wiring_of(request)
+    found = await wiring.looks.look(wiring)
+    return as_json(report(found, wiring.mesh, _own(wiring)))
+
+
+@router.get(
+    "/v1/services",
+    summary="The services, their workers, and what waits for them",
+    response_class=Response,
+    responses=answers("forbidden", *READ, _200=json_answer(ServiceList, "All.", {"services": [_SERVICE]})),
+)
+async def services(request: Request, key: Caller) -> Response:
+    """Also those that left while something of them is left. Needs a key that may read every event."""
+    _must_read_all(key)
+    wiring = wiring_of(request)
+    found = await wiring.looks.look(wiring)
+    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+
+
+def _own(wiring: Wiring) -> list[Finding]:
+    """What is wrong in this process and does not stand in Redis."""
+    still = wiring.hub.stands_still()
+    if still is None or still[0] < STILL_SECONDS:
+        return []
+    text = f"push stands still at this API process for {span(round(still[0] * 1000))}: {still[1]}"
+    do = "clients resume with nothing missed when it goes on; look at the log of the API"
+    return [Finding("push-stands-still", "api", Severity.ERROR, text, do)]
+
+
+def _must_read_all(key: ApiKey) -> None:
+    if not (key.admin or key.may_subscribe_to_all):
+        raise Problem("forbidden", f"The key {key.name!r} may not read every event, and so not this.")

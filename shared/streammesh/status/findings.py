@@ -1,0 +1,179 @@
+"""What is wrong with a mesh, in sentences that say what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from streammesh.clock import rfc3339_ms
+from streammesh.settings import MeshSettings
+from streammesh.status.snapshot import ServiceState, Snapshot
+
+NEAR_MARK = 0.9  # of MESH_MEMORY_MARK, where publishing is refused
+STALLED_MS = (
+    30_000  # an event that waits so long, while its queue has room, waits for a lane that stands still
+)
+RETIRED_MS = 86_400_000  # without a worker for a day, a service is perhaps one that was taken away
+
+
+class Severity(StrEnum):
+    """How bad it is: an error stops work that was accepted, a warning will, or has lost a safety."""
+
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong: `code` for programs, `about` which part or service, `text` for people."""
+
+    code: str
+    about: str
+    severity: Severity
+    text: str
+    do: str = ""
+
+    @property
+    def key(self) -> str:
+        """What stays the same while the same thing is wrong."""
+        return f"{self.code} {self.about}"
+
+    def document(self) -> dict[str, str]:
+        """As the API and the command line tell it."""
+        return {**asdict(self), "severity": str(self.severity)}
+
+
+def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
+    """All that a person should look at, errors first; empty when all is well."""
+    said = [*_redis(found, settings), *_roles(found)]
+    for state in found.services:
+        said += _service(state, found, settings)
+    said += _paused(found)
+    return sorted(said, key=_errors_first)
+
+
+def _errors_first(one: Finding) -> bool:
+    return one.severity is not Severity.ERROR
+
+
+def standing(said: list[Finding]) -> str:
+    """`ok`, `degraded` (warnings only) or `failing`."""
+    if any(one.severity is Severity.ERROR for one in said):
+        return "failing"
+    return "degraded" if said else "ok"
+
+
+def _redis(found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
+    redis, about = found.redis, "redis"
+    share = 100 * redis.memory / redis.memory_limit if redis.memory_limit else 0
+    if share > NEAR_MARK * settings.memory_mark:
+        refused = "publishing is refused" if share >= settings.memory_mark else "publishing will be refused"
+        text = f"Redis uses {share:.0f}% of its memory limit; {refused} from {settings.memory_mark}% on"
+        how = Severity.ERROR if share >= settings.memory_mark else Severity.WARNING
+        yield Finding("redis-full", about, how, text, "raise maxmemory, or shorten MESH_RETENTION")
+    if not redis.persistent:
+        text = "Redis writes no append-only file: a restart loses everything"
+        yield Finding("redis-not-persistent", about, Severity.WARNING, text, "set `appendonly yes`")
+    elif not redis.last_write_ok:
+        text = "Redis could not write its append-only file: look at the disk"
+        yield Finding("redis-cannot-write", about, Severity.ERROR, text)
+
+
+def _roles(found: Snapshot) -> Iterator[Finding]:
+    if not found.dispatchers:
+        text = "no dispatcher is alive: events wait in their streams"
+        yield Finding("no-dispatcher", "dispatcher", Severity.ERROR, text, "start a dispatcher")
+    if not found.beats:
+        text = "no Beat is alive: nothing is scheduled"
+        yield Finding("no-beat", "scheduler", Severity.WARNING, text, "start a scheduler")
+
+
+def _service(state: ServiceState, found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
+    name = state.service
+    remove = f"start its workers, or take it away: streammesh services remove {name}"
+    if not state.registered:
+        text = f"{name}: it left the mesh, and {_lag(state)} events of it are left, which are never trimmed"
+        yield Finding("left-behind", name, Severity.WARNING, text, f"streammesh services remove {name}")
+        return
+    if not state.workers:
+        since = _since(state.last_seen_ms, found.now_ms)
+        text = f"{name}: no worker is alive{since}; {state.queued} tasks wait"
+        if state.last_seen_ms and found.now_ms - state.last_seen_ms > RETIRED_MS:
+            text += f", and {_lag(state)} events that are not trimmed while it may still want them"
+        waits = state.queued or state.lag or state.held
+        yield Finding("no-worker", name, Severity.ERROR if waits else Severity.WARNING, text, remove)
+    if state.queued >= settings.max_queued:
+        text = f"{name}: its queue is full ({state.queued} tasks); more waits in the streams"
+        yield Finding("queue-full", name, Severity.WARNING, text, "start more of its workers")
+    elif state.held >= settings.max_held:
+        text = f"{name}: {state.held} tasks are set aside, as many as may be; more waits in the streams"
+        yield Finding("held-full", name, Severity.WARNING, text, "resume its paused subscriptions")
+    elif found.dispatchers and state.stalled_ms and found.now_ms - state.stalled_ms > STALLED_MS:
+        text = (
+            f"{name}: {_lag(state)} events were not handed over, the oldest for"
+            f" {span(found.now_ms - state.stalled_ms)}, though its queue has room: its lane stands still"
+        )
+        yield Finding("lane-stuck", name, Severity.ERROR, text, "look at the dispatcher's log")
+
+
+def _paused(found: Snapshot) -> Iterator[Finding]:
+    for pause in found.paused:
+        why = f"after {pause.failures} failures in a row" if pause.failures else "by hand"
+        since = _since(pause.since_ms or None, found.now_ms)
+        text = f"{pause.task} is paused {why}{since}: {pause.reason[:200]}"
+        resume = f"streammesh subscriptions resume {pause.task}"
+        yield Finding("paused", pause.task, Severity.WARNING, text, resume)
+
+
+def _lag(state: ServiceState) -> str:
+    return str(state.lag) if state.lag_exact else f"at least {state.lag}"
+
+
+def _since(then_ms: int | None, now_ms: int) -> str:
+    return f" for {span(now_ms - then_ms)}" if then_ms and now_ms > then_ms else ""
+
+
+def span(ms: int) -> str:
+    """A duration as one would say it: `90 s`, `5 min`, `3 h`, `2 days`."""
+    seconds = ms // 1000
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"
+
+
+def report(found: Snapshot, settings: MeshSettings, more: list[Finding] | None = None) -> dict[str, Any]:
+    """The whole status as a document: `status`, `problems` (sentences), `findings`, and the parts."""
+    said = sorted([*findings(found, settings), *(more or [])], key=_errors_first)
+    return {
+        "status": standing(said),
+        "problems": [one.text for one in said],
+        "findings": [one.document() for one in said],
+        "time": rfc3339_ms(found.now_ms),
+        "redis": asdict(found.redis),
+        "dispatchers": found.dispatchers,
+        "beats": found.beats,
+        "apis": found.apis,
+        "services": [service_document(state, found.now_ms) for state in found.services],
+    }
+
+
+def service_document(state: ServiceState, now_ms: int) -> dict[str, Any]:
+    """One service, as `GET /v1/services` tells it."""
+    oldest, seen = state.oldest_ms, state.last_seen_ms
+    return {
+        "service": state.service,
+        "registered": state.registered,
+        "subscriptions": [{"task": one.task, "type": one.type} for one in state.subscriptions],
+        "workers": state.workers,
+        "last_seen": rfc3339_ms(seen) if seen else None,
+        "queued": state.queued,
+        "waiting": state.waiting,
+        "held": state.held,
+        "lag": state.lag,
+        "lag_exact": state.lag_exact,
+        "oldest_waiting_seconds": round(max(0, now_ms - oldest) / 1000, 1) if oldest else None,
+        "dead_letters": state.dead_letters,
+    }

@@ -1,0 +1,177 @@
+"""The mesh at one moment, as it stands in Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import redis.asyncio
+
+from streammesh.keys import WORKERS, Keys
+from streammesh.redisio.heartbeat import FRESH_MS
+from streammesh.schedules.store import BEAT
+from streammesh.settings import MeshSettings
+from streammesh.status.backlog import Backlog, read_backlogs
+from streammesh.subscriptions.manifest import Manifest, Subscription
+from streammesh.subscriptions.registry import read_domains, read_manifests
+from streammesh.tasks.paused import Holding, Pause, read_paused
+
+
+@dataclass(frozen=True, slots=True)
+class RedisState:
+    """What the server says about itself. Sizes in bytes; `memory_limit` 0 is none."""
+
+    version: str
+    ping_ms: float
+    memory: int
+    memory_limit: int
+    persistent: bool  # an append-only file is written
+    last_write_ok: bool  # of the append-only file
+    clients: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceState:
+    """One subscribing service: its live workers, and what waits for it where."""
+
+    service: str
+    workers: int
+    queued: int  # tasks in its queue, running ones included
+    lag: int  # events of its subscriptions that were not handed over yet
+    dead_letters: int
+    lag_exact: bool = True  # False: at least so many
+    waiting: int = 0  # tasks in its queue that no worker was given yet
+    held: int = 0  # tasks set aside while their subscriptions are paused
+    oldest_ms: int | None = None  # when the oldest event or task came that waits
+    stalled_ms: int | None = None  # when the oldest event came that was not handed over
+    last_seen_ms: int | None = None  # when a worker last showed life; None where it is not known
+    registered: bool = True  # False: it left, and something of it is left
+    subscriptions: tuple[Subscription, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The mesh at one moment, by Redis's clock."""
+
+    redis: RedisState
+    dispatchers: int
+    beats: int
+    services: list[ServiceState] = field(default_factory=list)
+    apis: int = 0
+    now_ms: int = 0
+    paused: tuple[Pause, ...] = ()
+
+
+async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
+    """The mesh now. Raises redis-py's errors when Redis is away."""
+    state = await read_redis_state(client)
+    manifests = {manifest.service: manifest for manifest in await read_manifests(client, keys)}
+    domains = await read_domains(client, keys)
+    backlogs = await read_backlogs(client, keys, domains)
+    names = sorted({*manifests, *backlogs})
+    paused = await read_paused(client, keys)
+    seconds, micros = await client.time()
+    now = seconds * 1000 + micros // 1000
+    seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
+    alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
+    held = await Holding(client, keys, settings).waiting()
+    services = []
+    for name in names:
+        found = backlogs.get(name, {})
+        registered = manifests.get(name)
+        queue = await _queue(client, keys, registered or Manifest(name))
+        reads = reduce(Backlog.__add__, found.values(), Backlog())
+        services.append(
+            ServiceState(
+                service=name,
+                workers=alive[name],
+                queued=queue.length,
+                waiting=queue.waiting,
+                lag=reads.lag,
+                lag_exact=reads.exact,
+                dead_letters=queue.dead_letters,
+                held=sum(n for task, n in held.items() if task.partition(".")[0] == name),
+                oldest_ms=min((ms for ms in (reads.oldest_ms, queue.oldest_ms) if ms), default=None),
+                stalled_ms=reads.oldest_ms,
+                last_seen_ms=_whole(seen.get(name)),
+                registered=registered is not None,
+                subscriptions=registered.subscriptions if registered else (),
+            )
+        )
+    return Snapshot(
+        state, alive["dispatcher"], alive[BEAT], services, alive["api"], now, tuple(paused.values())
+    )
+
+
+async def read_redis_state(client: redis.asyncio.Redis) -> RedisState:
+    """What the server says about itself."""
+    began = time.perf_counter()
+    await client.ping()
+    ping_ms = (time.perf_counter() - began) * 1000
+    info: dict[str, Any] = await client.info()
+    return RedisState(
+        version=str(info.get("valkey_version") or info["redis_version"]),
+        ping_ms=round(ping_ms, 3),
+        memory=info["used_memory"],
+        memory_limit=info.get("maxmemory", 0),
+        persistent=bool(info.get("aof_enabled")),
+        last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
+        clients=info["connected_clients"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    length: int
+    waiting: int
+    oldest_ms: int | None
+    dead_letters: int
+
+
+async def _queue(client: redis.asyncio.Redis, keys: Keys, manifest: Manifest) -> _Queue:
+    streams = [stream for queue in manifest.queue_names for stream in keys.queue_streams(queue)]
+    pipeline = client.pipeline(transaction=False)
+    pipeline.zcard(keys.dead_index(manifest.service))
+    for stream in streams:
+        pipeline.xlen(stream)  # entries are deleted when ended, so these are all that wait
+    for stream in streams:
+        pipeline.xinfo_groups(stream)
+    dead, *rest = await pipeline.execute(raise_on_error=False)
+    lengths = [n if isinstance(n, int) else 0 for n in rest[: len(streams)]]
+    given = [_given(groups) for groups in rest[len(streams) :]]
+    firsts = client.pipeline(transaction=False)
+    for stream, length, (held, last) in zip(streams, lengths, given, strict=True):
+        if length > held:
+            firsts.xrange(stream, f"({last}", count=1)
+    found = [entries[0][0] for entries in await firsts.execute(raise_on_error=False) if _is_some(entries)]
+    oldest = min((int(position.partition(b"-")[0]) for position in found), default=None)
+    waiting = sum(max(0, length - held) for length, (held, _) in zip(lengths, given, strict=True))
+    return _Queue(sum(lengths), waiting, oldest, dead if isinstance(dead, int) else 0)
+
+
+def _is_some(entries: Any) -> bool:
+    return isinstance(entries, list) and bool(entries)
+
+
+def _given(groups: Any) -> tuple[int, str]:
+    """How many entries of a queue workers hold, and the position up to which they were given them."""
+    if isinstance(groups, list):
+        for group in groups:
+            if group["name"] == WORKERS.encode():
+                return int(group["pending"]), group["last-delivered-id"].decode()
+    return 0, "0-0"
+
+
+async def _alive(client: redis.asyncio.Redis, keys: Keys, roles: list[str], now_ms: int) -> Mapping[str, int]:
+    pipeline = client.pipeline(transaction=False)
+    for role in roles:
+        pipeline.zcount(keys.alive(role), now_ms - FRESH_MS, "+inf")
+    answers = await pipeline.execute(raise_on_error=False)
+    return {role: n if isinstance(n, int) else 0 for role, n in zip(roles, answers, strict=True)}
+
+
+def _whole(raw: bytes | None) -> int | None:
+    return int(raw) if raw and raw.isdigit() else None

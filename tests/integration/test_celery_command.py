@@ -1,0 +1,91 @@
+"""`celery -A services.X.handlers:celery_app …` makes a whole member of the mesh, and reaches its own workers only."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+
+import pytest
+from streammesh import lua
+from streammesh.tasks.cancellation import cancel_call
+from streammesh.testing.waiting import wait_until
+
+from tests.harness.processes import MeshProcess
+from tests.probe.record import runs
+
+SERVICES = ["tests.probe_sync"]  # another team's worker
+
+
+@pytest.fixture
+def celery(ask, tmp_path):
+    """Starts `celery worker` for the probe service."""
+    args = ["-A", "tests.probe.service:celery_app", "worker", "-n", "mine@%h"]
+    process = MeshProcess("probe", "celery", ask.mesh.env, tmp_path, args)
+    with process:
+        yield process
+    print(process.log.read_text()[-3000:])
+
+
+async def command(ask, *args):
+    """What `celery` answers, its exit code and its standard output."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "celery", "-A", "tests.probe.service:celery_app", *args),
+        env={**os.environ, **ask.mesh.env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 40)
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_its_worker_is_a_member_and_remote_control_reaches_it_alone(ask, celery):
+    await ask.shows_life("probe", celery.pid)
+    assert await ask.redis.hexists(ask.mesh.keys.manifests(), "probe")
+    task = await ask.run("probe.recorded", {})
+    assert (task.state, task.attempt) == ("succeeded", 1)
+    assert '"event":"worker.ready"' in celery.log.read_text()
+
+    event_id = await ask.publish("probe.slow", {"seconds": 30})
+
+    async def begun():
+        return runs(ask.mesh.record)[f"slow {event_id}"]
+
+    await wait_until("it runs", begun)
+    _, out, _ = await command(ask, "inspect", "active", "--json", "-t", "3")
+    [(name, active)] = json.loads(out).items()
+    assert name.startswith("probe-mine@")
+    assert [one["name"] for one in active] == ["probe.slow"]
+
+    [[running]] = [row.task_ids for row in await ask.rows.events(event_id)]
+    [row] = await ask.rows.tasks([running])
+    await lua.run(ask.redis, cancel_call(ask.mesh.keys, ask.mesh.settings, row))
+    [task] = await ask.ended(event_id)
+    assert task.state == "cancelled"
+
+
+async def test_purge_ends_what_waits(ask):
+    """No worker of the service runs: what it purges is cancelled, and stays so."""
+    ids = [await ask.publish("probe.recorded", {}) for _ in range(3)]
+
+    async def queued():
+        return await ask.redis.xlen(ask.mesh.keys.queue("probe")) >= 3
+
+    await wait_until("they wait", queued)
+    code, _, err = await command(ask, "purge", "-f")
+    assert code == 0, err
+    tasks = [task for e in ids for task in await ask.ended(e)]
+    assert {task.state for task in tasks} == {"cancelled"}
+    assert await ask.redis.xlen(ask.mesh.keys.queue("probe")) == 0
+
+
+async def test_its_beat_is_the_meshs(ask, tmp_path):
+    args = ["-A", "tests.probe.service:celery_app", "beat", "--pidfile="]
+    with MeshProcess("beat", "celery", ask.mesh.env, tmp_path, args) as beat:
+
+        async def lives():
+            return await ask.redis.zcard(ask.mesh.keys.alive("beat"))
+
+        await wait_until("Beat shows life", lives, seconds=20)
+        assert '"service":"probe"' in beat.log.read_text()

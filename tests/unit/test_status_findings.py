@@ -1,0 +1,137 @@
+"""What is said of a mesh: each thing that is wrong, once, with what to do; and when all is well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from streammesh.settings import MeshSettings
+from streammesh.status.findings import Finding, Severity, findings, report, span, standing
+from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
+from streammesh.subscriptions.manifest import Subscription
+from streammesh.tasks.paused import Pause
+
+SETTINGS = MeshSettings(_env_file=None, max_queued=100, max_held=50)
+NOW = 1_763_790_000_000
+DAY = 86_400_000
+WELL = Snapshot(
+    redis=RedisState(
+        version="9.1.2",
+        ping_ms=0.2,
+        memory=50_000_000,
+        memory_limit=100_000_000,
+        persistent=True,
+        last_write_ok=True,
+        clients=12,
+    ),
+    dispatchers=1,
+    beats=2,
+    apis=1,
+    now_ms=NOW,
+    services=[
+        ServiceState(
+            *("email_worker", 2, 10, 3, 1),
+            subscriptions=(Subscription("email_worker", "email_worker.send", "user.registered"),),
+            stalled_ms=NOW - 1_000,
+            oldest_ms=NOW - 2_500,
+            last_seen_ms=NOW - 1_000,
+        )
+    ],
+)
+
+
+def with_redis(**changes):
+    return replace(WELL, redis=replace(WELL.redis, **changes))
+
+
+def with_service(**changes):
+    return replace(WELL, services=[replace(WELL.services[0], **changes)])
+
+
+def test_a_mesh_that_is_well_has_no_problems():
+    said = report(WELL, SETTINGS)
+
+    assert (said["status"], said["problems"], said["findings"]) == ("ok", [], [])
+    assert said["services"] == [
+        {
+            "service": "email_worker",
+            "registered": True,
+            "subscriptions": [{"task": "email_worker.send", "type": "user.registered"}],
+            "workers": 2,
+            "last_seen": "2025-11-22T05:39:59.000Z",
+            "queued": 10,
+            "waiting": 0,
+            "held": 0,
+            "lag": 3,
+            "lag_exact": True,
+            "oldest_waiting_seconds": 2.5,
+            "dead_letters": 1,
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "severity", "says"),
+    [
+        (
+            with_redis(memory=95_000_000),
+            "redis-full",
+            "error",
+            "95% of its memory limit; publishing is refused",
+        ),
+        (with_redis(memory=80_000_000), "redis-full", "warning", "publishing will be refused from 85% on"),
+        (with_redis(persistent=False), "redis-not-persistent", "warning", "no append-only file"),
+        (with_redis(last_write_ok=False), "redis-cannot-write", "error", "could not write"),
+        (replace(WELL, dispatchers=0), "no-dispatcher", "error", "no dispatcher is alive"),
+        (replace(WELL, beats=0), "no-beat", "warning", "no Beat is alive"),
+        (with_service(workers=0), "no-worker", "error", "no worker is alive for 1 s; 10 tasks wait"),
+        (with_service(workers=0, queued=0, lag=0), "no-worker", "warning", "0 tasks wait"),
+        (
+            with_service(workers=0, last_seen_ms=NOW - 3 * DAY, lag_exact=False),
+            *("no-worker", "error", "for 3 days; 10 tasks wait, and at least 3 events that are not trimmed"),
+        ),
+        (with_service(queued=100, stalled_ms=NOW - DAY), "queue-full", "warning", "its queue is full"),
+        (with_service(held=50, stalled_ms=NOW - DAY), "held-full", "warning", "50 tasks are set aside"),
+        (
+            with_service(stalled_ms=NOW - 300_000),
+            *("lane-stuck", "error", "3 events were not handed over, the oldest for 5 min"),
+        ),
+        (with_service(registered=False, workers=0), "left-behind", "warning", "never trimmed"),
+        (
+            replace(WELL, paused=(Pause("email_worker.send", NOW - 60_000, "no route", 20),)),
+            *("paused", "warning", "paused after 20 failures in a row for 60 s: no route"),
+        ),
+    ],
+)
+def test_each_thing_that_is_wrong_is_said_once_with_what_to_do(found, code, severity, says):
+    (said,) = findings(found, SETTINGS)
+
+    assert (said.code, said.severity) == (code, severity)
+    assert says in said.text
+    assert report(found, SETTINGS)["status"] == {"error": "failing", "warning": "degraded"}[severity]
+
+
+def test_a_lane_is_not_blamed_for_a_dispatcher_that_is_not_there():
+    found = replace(with_service(stalled_ms=NOW - DAY), dispatchers=0)
+
+    assert [one.code for one in findings(found, SETTINGS)] == ["no-dispatcher"]
+
+
+def test_errors_come_first_and_further_findings_are_among_them():
+    more = [Finding("push-stands-still", "api", Severity.ERROR, "push stands still")]
+    said = report(replace(WELL, beats=0), SETTINGS, more)
+
+    assert [one["code"] for one in said["findings"]] == ["push-stands-still", "no-beat"]
+    assert (said["status"], standing([])) == ("failing", "ok")
+
+
+def test_a_server_without_a_memory_limit_is_never_full():
+    assert findings(with_redis(memory_limit=0, memory=10**12), SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"),
+    [(999, "0 s"), (119_000, "119 s"), (120_000, "2 min"), (7_200_000, "2 h"), (2 * DAY, "2 days")],
+)
+def test_durations_are_said_as_one_would(ms, said):
+    assert span(ms) == said
