@@ -20,6 +20,7 @@ from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
 from services.api.batching import Coalescer
+from services.api.cursors import Cursors
 from services.api.hub import Hub
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
@@ -131,6 +132,7 @@ async def _wired(
             log=notification_log,
             auth=auth,
             hub=hub,
+            cursors=Cursors(client, keys),
             publishing=Publishing(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
+from streammesh.status.waiting import NotRun
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.tasks.records import EventRow, TaskRow, why_not
 
@@ -42,7 +43,11 @@ def event_links(event: dict[str, Any]) -> dict[str, str]:
 
 
 def event_document(
-    row: EventRow, event: Event | None, tasks: list[TaskRow], manifests: list[Manifest]
+    row: EventRow,
+    event: Event | None,
+    tasks: list[TaskRow],
+    manifests: list[Manifest],
+    not_run: list[NotRun],
 ) -> dict[str, Any]:
     """One event: where it stands, why nothing ran where nothing did, and each delivery."""
     known = {task.id: task for task in tasks}
@@ -61,6 +66,7 @@ def event_document(
             for task_id in row.task_ids
         ],
         "not_delivered": missed,
+        "not_run": [one.document() for one in not_run],
         "links": event_links({"id": row.id, "source": row.source}),
     }
 

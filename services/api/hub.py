@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import redis.asyncio
 import structlog
 from streammesh.api_keys import ApiKey
-from streammesh.errors import MeshUnavailable
+from streammesh.errors import Malformed, MeshUnavailable
 from streammesh.keys import Keys
 from streammesh.notifications import Notification, NotificationLog, position_key
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.turns import Turns
 
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
@@ -32,6 +33,7 @@ log = structlog.get_logger(__name__)
 
 BUFFER = 256  # notifications that wait for one slow client
 PAGE = 500
+WRITTEN_AT_ONCE = 1_000_000  # bytes of a page that go out in one turn of the event loop
 BLOCK_MS = 2_000  # also how long the reader goes on after the last follower left
 SLOW = "slow"
 STOPPING = "stopping"
@@ -200,11 +202,19 @@ class Hub:
             async with self._reading():
                 page = await self._log.read(follower.position, PAGE)
             told: list[Told | Missed] = [] if page.whole else [Missed(follower.position)]
-            if page.notes:
-                follower.position = page.notes[-1].id
+            if page.reached is not None:
+                follower.position = page.reached
             elif not page.whole or position_key(reached) > position_key(follower.position):
                 follower.position = reached
-            told += [Told.of(note) for note in page.notes if follower.wants(note)]
+            size, turns = 0, Turns()
+            for note in page.notes:
+                await turns.give()
+                if follower.wants(note):
+                    told.append(Told.of(note))
+                    size += len(note.body)
+                if size >= WRITTEN_AT_ONCE:
+                    yield told
+                    told, size = [], 0
             if told:
                 yield told
             if follower.ended or self.attach_at_end(follower):
@@ -265,9 +275,17 @@ class Hub:
             answer = await self._blocking.xread(
                 {self._keys.notifications(): self._position or "0-0"}, PAGE, BLOCK_MS
             )
+        turns = Turns()
         for _, entries in answer or ():
             for at, fields in entries:
-                self._fan_out(Notification.from_entry(at, fields))
+                await turns.give()
+                try:
+                    note = Notification.from_entry(at, fields)
+                except Malformed as error:
+                    log.error("notification.broken", position=at.decode(), reason=str(error))
+                    self._position = at.decode()
+                else:
+                    self._fan_out(note)
 
     async def _check_for_loss(self) -> None:
         """After an interruption: what was trimmed, or lost with Redis, is told and not passed over."""

@@ -151,6 +151,16 @@ class NotDelivered(_Shape):
     reason: str
 
 
+class NotRun(_Shape):
+    """A subscription that wants the event and has not run: `why` for programs, `detail` for people."""
+
+    subscription: str
+    task_id: str
+    why: str
+    detail: str
+    ahead: int | None = Field(description="How many are before it in the line that it waits in.")
+
+
 class EventState(_Shape):
     """An event and everything that came of it."""
 
@@ -164,6 +174,7 @@ class EventState(_Shape):
     event: dict[str, Any] | None = Field(description="The envelope; null once its retention is over.")
     deliveries: list[Delivery]
     not_delivered: list[NotDelivered]
+    not_run: list[NotRun]
     links: Links
 
 

@@ -26,6 +26,7 @@ from services.api.settings import ApiSettings
 
 if TYPE_CHECKING:
     from services.api.auth import Authenticator
+    from services.api.cursors import Cursors
     from services.api.hub import Hub
     from services.api.publishing import Publishing
     from services.api.report_store import ReportStore
@@ -71,6 +72,7 @@ class Wiring:
     rows: Rows
     log: NotificationLog
     auth: Authenticator
+    cursors: Cursors
     hub: Hub
     publishing: Publishing
     reports: ReportStore

@@ -22,6 +22,7 @@ from streammesh.worker.message_encoder import Encoder
 
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.delayed import Promoter
+from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes, watch
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
@@ -71,6 +72,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     roles = [
         keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY, settings.redis_timeout)),
         keep_on("lanes", follow_changes),
+        keep_on("key guard", KeyGuard(client, keys).run),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("janitor", janitor.run),

@@ -20,16 +20,18 @@ from streammesh.clock import Clock, to_ms
 from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.events.publisher import most_bytes
 from streammesh.keys import Keys
+from streammesh.redisio.client import is_unavailable
 from streammesh.running import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Routes
-from streammesh.tasks.handoff import HandedOver, handoff_call
+from streammesh.tasks.handoff import HandedOver, Handover, handoff_call
 
 from services.dispatcher.planning import Broken, Encode, Plan, plan_batch
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
 FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is full
+MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds before it gives its events up
 MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
@@ -62,6 +64,7 @@ class Lane:
         paused: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self._paused = paused
+        self._refused_in_a_row = 0
         self.service, self.domains = service, sorted(domains)
         self._reader, self._client, self._keys = reader, client, keys
         self._settings, self._own = settings, own
@@ -148,18 +151,7 @@ class Lane:
                 await self._park(broken)
             if not plan.handovers:
                 continue
-            call = handoff_call(
-                self._keys,
-                self._settings,
-                domain,
-                self.service,
-                plan.handovers,
-                self._paused(),
-                batch.version,
-            )
-            done: HandedOver = await lua.run(self._client, call)
-            if done.full:
-                done = await self._when_there_is_memory(call)
+            done = await self._hand_off(domain, plan.handovers, batch.version)
             if (
                 done.stale
             ):  # a subscription came or went since: none of these events is judged by the old ones
@@ -173,6 +165,56 @@ class Lane:
             if done.tasks:
                 log.debug("events.handed_over", service=self.service, domain=domain, tasks=done.tasks)
         return full
+
+    def _call(self, domain: str, handovers: Sequence[Handover], version: str) -> lua.Call[HandedOver]:
+        return handoff_call(
+            self._keys, self._settings, domain, self.service, handovers, self._paused(), version
+        )
+
+    async def _hand_off(self, domain: str, handovers: Sequence[Handover], version: str) -> HandedOver:
+        """Hand over in one step. Where Redis refuses that for what one entry meets, the others go all the same."""
+        try:
+            call = self._call(domain, handovers, version)
+            done = await lua.run(self._client, call)
+            if done.full:
+                done = await self._when_there_is_memory(call)
+        except ResponseError as error:
+            if is_unavailable(error):
+                raise
+            log.error("events.refused", service=self.service, domain=domain, reason=str(error)[:200])
+            done = await self._one_by_one(domain, handovers, version, error)
+        self._refused_in_a_row = 0
+        return done
+
+    async def _one_by_one(
+        self, domain: str, handovers: Sequence[Handover], version: str, error: ResponseError
+    ) -> HandedOver:
+        """Hand over each on its own, and park what is refused still; if all are, it is not the events' fault at first."""
+        done, refused = [], []
+        for one in handovers:
+            try:
+                call = self._call(domain, [one], version)
+                answer = await lua.run(self._client, call)
+                done.append(await self._when_there_is_memory(call) if answer.full else answer)
+            except ResponseError as why:
+                if is_unavailable(why):
+                    raise
+                reason = f"Redis refuses to hand it over: {why}"[:500]
+                refused.append(Broken(Entry(domain, one.entry, one.event.to_json()), reason))
+        if not done:
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row < MOST_REFUSED:
+                raise error
+        for broken in refused:
+            await self._park(broken)
+        lengths = [(one.queued, one.held) for one in done]
+        return HandedOver(
+            sum(one.tasks for one in done),
+            sum(one.skipped for one in done),
+            max((queued for queued, _ in lengths if queued is not None), default=None),
+            max((held for _, held in lengths if held is not None), default=None),
+            any(one.stale for one in done),
+        )
 
     async def _when_there_is_memory(self, call: lua.Call[HandedOver]) -> HandedOver:
         """Ask until Redis has room for more tasks: nothing of the batch is acknowledged before."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
+from streammesh.events.envelope import Event
 from streammesh.events.group_reader import Entry
 from streammesh.subscriptions.manifest import Delivery, Routes, delivery
 from streammesh.tasks.handoff import Encoded, Handover
@@ -55,17 +56,24 @@ def plan_batch(
         except InvalidEvent as error:
             plan.broken.append(Broken(entry, f"the envelope is broken: {error}"))
             continue
-        wanting = routes.wanting_at(event, entry.position, service)
-        plan.handovers.append(
-            Handover(
-                entry=entry.position,
-                event=event,
-                wanted=len(wanting),
-                deliveries=[
-                    encode(delivery(event, wants), entry.envelope, event.priority)
-                    for wants in wanting
-                    if wants.service == service
-                ],
-            )
-        )
+        try:
+            plan.handovers.append(_handover(entry, entry.envelope, event, routes, service, encode))
+        except Exception as error:  # whatever it is about this event: the others are not held up by it
+            plan.broken.append(Broken(entry, f"the event cannot be handed over: {error!r}"[:500]))
     return plans
+
+
+def _handover(
+    entry: Entry, envelope: bytes, event: Event, routes: Routes, service: str, encode: Encode
+) -> Handover:
+    wanting = routes.wanting_at(event, entry.position, service)
+    return Handover(
+        entry=entry.position,
+        event=event,
+        wanted=len(wanting),
+        deliveries=[
+            encode(delivery(event, wants), envelope, event.priority)
+            for wants in wanting
+            if wants.service == service
+        ],
+    )

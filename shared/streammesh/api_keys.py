@@ -71,6 +71,11 @@ class ApiKey:
         return self.expires_ms is not None and self.expires_ms <= now_ms
 
     @property
+    def may_subscribe_to_any(self) -> bool:
+        """Whether there can be an event that it may read."""
+        return self.admin or bool(self.subscribe)
+
+    @property
     def may_subscribe_to_all(self) -> bool:
         """Whether no event is hidden from it."""
         return self.admin or "*" in self.subscribe
@@ -85,6 +90,15 @@ def parse(digest: str, record: bytes) -> ApiKey:
     """A stored record. Raises InvalidApiKey when it is broken."""
     try:
         value: dict[str, Any] = orjson.loads(record)
+        for field_name in ("publish", "subscribe", "sources"):
+            globs = value.get(field_name, [])
+            if not isinstance(globs, list) or not all(isinstance(glob, str) for glob in globs):
+                raise TypeError(f"{field_name} is no list of globs")
+        rate = value.get("rate")
+        if not isinstance(value["name"], str) or not isinstance(value.get("created", ""), str):
+            raise TypeError("its name is no text")
+        if rate is not None and (not isinstance(rate, int) or isinstance(rate, bool) or rate < 1):
+            raise TypeError("its rate is no number of events a second")
         return ApiKey(
             name=value["name"],
             publish=tuple(value.get("publish", ())),
@@ -96,7 +110,7 @@ def parse(digest: str, record: bytes) -> ApiKey:
             expires_ms=None if value.get("expires_ms") is None else int(value["expires_ms"]),
             digest=digest,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InvalidApiKey(f"the record of an API key is broken: {error!r}") from None
 
 

@@ -18,14 +18,41 @@ UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service 
 
 # What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
 TYPES = {
-    **dict.fromkeys(("events", "held", "queue", "tasks-recent", "notifications"), "stream"),
-    **dict.fromkeys(
-        ("event", "due-entries", "manifests", "joined", "failures", "paused", "task", "dead"), "hash"
-    ),
-    **dict.fromkeys(("dead-entries", "counters", "schedules", "api-keys", "last-seen"), "hash"),
-    **dict.fromkeys(("due", "alive", "binding-deadlines", "dead-index", "open", "schedules-due"), "zset"),
-    **dict.fromkeys(("domains", "holding", "binding", "binding-permanent", "dead-services"), "set"),
-    **dict.fromkeys(("manifests-version", "alerted"), "string"),
+    "events": "stream",
+    "held": "stream",
+    "queue": "stream",
+    "tasks-recent": "stream",
+    "notifications": "stream",
+    "event": "hash",
+    "due-entries": "hash",
+    "manifests": "hash",
+    "joined": "hash",
+    "last-seen": "hash",
+    "failures": "hash",
+    "paused": "hash",
+    "task": "hash",
+    "dead": "hash",
+    "dead-entries": "hash",
+    "counters": "hash",
+    "schedules": "hash",
+    "api-keys": "hash",
+    "api-keys-used": "hash",
+    "due": "zset",
+    "alive": "zset",
+    "binding-deadlines": "zset",
+    "dead-index": "zset",
+    "open": "zset",
+    "schedules-due": "zset",
+    "api-keys-revoked": "zset",
+    "domains": "set",
+    "holding": "set",
+    "binding": "set",
+    "binding-permanent": "set",
+    "dead-services": "set",
+    "manifests-version": "string",
+    "alerted": "string",
+    "cursor-secret": "string",
+    "memory": "string",
 }
 
 
@@ -50,6 +77,31 @@ class Keys:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", f"{{{self.namespace}}}:")
+
+    def of_the_mesh(self) -> list[str]:
+        """All keys of which a mesh has one."""
+        return [
+            *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
+            *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
+            *(
+                self.tasks_recent(),
+                self.dead_services(),
+                self.counters(),
+                self.alerted(),
+                self.notifications(),
+            ),
+            *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
+            *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen()),
+            *(self.alive(role) for role in ("dispatcher", "api", "beat")),
+        ]
+
+    def of_a_service(self, service: str) -> list[str]:
+        """All keys of which each service has one; of the queue the streams of all priorities."""
+        return [
+            *(self.queue(service, step) for step in range(10)),
+            *(self.dead(service), self.dead_index(service), self.dead_entries(service)),
+            *(self.open_tasks(service), self.alive(service)),
+        ]
 
     # --- events -------------------------------------------------------------------------------
 

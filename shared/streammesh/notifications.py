@@ -8,18 +8,21 @@ there is an entry: a doorbell over pub/sub would cost a command more and could b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 import redis.asyncio
+import structlog
 from redis.exceptions import ResponseError
 
 from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
+from streammesh.errors import Malformed
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
+from streammesh.redisio.turns import Turns
 
 TASK_TYPES = {
     names.QUEUED: "task.queued",
@@ -34,8 +37,12 @@ TASK_TYPES = {
 COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"
 LAST_OF_EVENT = frozenset((COMPLETED, UNROUTED))
+log = structlog.get_logger(__name__)
 REMEMBERED_BYTES = 8192  # of positions in an event's row; see `_notify.lua`
 LAST_POSITION = 2**64 - 2  # of either number; Redis can read after these, and after no greater ones
+LAST_MS = 253_402_300_799_999  # the year 9999 ends; a position may lie beyond, put there by hand
+_TEXTS = (b"t", b"e", b"k", b"v", b"y", b"u")
+_TYPE = re.compile(r"[a-z0-9._-]{1,128}")
 _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
@@ -90,24 +97,28 @@ class Notification:
 
     @classmethod
     def from_entry(cls, position: bytes, fields: Mapping[bytes, bytes]) -> Notification:
-        """From a stream entry."""
-
-        def text(name: bytes) -> str:
-            return fields.get(name, b"").decode()
-
-        return cls(
-            position.decode(), text(b"t"), text(b"e"), text(b"k"), text(b"v"), text(b"y"), text(b"u"),
-            fields.get(b"b", b""),
-        )  # fmt: skip
+        """From a stream entry. Raises Malformed for what no script of the mesh wrote."""
+        body = fields.get(b"b", b"")
+        try:
+            orjson.loads(b"{%b}" % body)
+            t, e, k, v, y, u = [fields.get(name, b"").decode() for name in _TEXTS]
+        except ValueError as error:
+            raise Malformed(f"it is no notification: {error!r}"[:200]) from None
+        if (
+            not _TYPE.fullmatch(t) or b"\n" in body or b"\r" in body
+        ):  # a line's end would end its event in SSE
+            raise Malformed("it is no notification: its type or its body is not one line")
+        return cls(position.decode(), t, e, k, v, y, u, body)
 
     @property
     def source(self) -> str:
         """The source of the event that it is about; (`source`, `event`) is that event's identity."""
-        return str(orjson.loads(b"{%b}" % self.body)["event"]["source"])
+        event = orjson.loads(b"{%b}" % self.body).get("event")
+        return str(event.get("source", "")) if isinstance(event, dict) else ""
 
     def to_json(self) -> bytes:
         """As clients get it: `{"id", "type", "time", "event", "task", "data"}`."""
-        time = rfc3339_ms(int(self.id.partition("-")[0]))
+        time = rfc3339_ms(min(int(self.id.partition("-")[0]), LAST_MS))
         return b'{"id":"%b","type":"%b","time":"%b",%b}' % (
             self.id.encode(),
             self.type.encode(),
@@ -161,6 +172,7 @@ class Page:
     notes: list[Notification]
     whole: bool
     last: str = "0-0"  # the newest position of the stream
+    reached: str | None = None  # the last position that was looked at, readable or not
 
 
 class NotificationLog:
@@ -190,7 +202,7 @@ class NotificationLog:
     async def page(self, after: str, count: int = 500) -> list[Notification]:
         """The next `count` notifications after a position, oldest first."""
         entries = await self._client.xrange(self._keys.notifications(), min=f"({after}", count=count)
-        return [Notification.from_entry(position, fields) for position, fields in entries]
+        return await readable(entries)
 
     async def read(self, after: str, count: int = 500) -> Page:
         """As `page`, and says whether something after `after` was trimmed already. One round trip."""
@@ -212,8 +224,10 @@ class NotificationLog:
             or int(stream.get("entries-added", -1)) == int(stream["length"])
             or position_key(after) == position_key(last)
         )
-        notes = [Notification.from_entry(position, fields) for position, fields in entries]
-        return Page(notes, complete and position_key(after) <= position_key(last), last)
+        reached = entries[-1][0].decode() if entries else None
+        return Page(
+            await readable(entries), complete and position_key(after) <= position_key(last), last, reached
+        )
 
     async def of_event(self, event_id: str, source: str) -> list[Notification]:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""
@@ -228,22 +242,35 @@ class NotificationLog:
         remembered = await self._client.hget(self._keys.event(event_id), f"notes:{source}")
         if not remembered:
             return Page([], True)
-        begin, all_positions = position_key(after), remembered.decode().split()
+        begin = position_key(after)
+        all_positions = [p for p in remembered.decode("utf-8", "replace").split() if _POSITION.fullmatch(p)]
         positions = [position for position in all_positions if position_key(position) > begin]
         pipeline = self._client.pipeline(transaction=False)
         for position in positions:
             pipeline.xrange(self._keys.notifications(), min=position, max=position)
-        found = await pipeline.execute()
-        notes = [Notification.from_entry(*entries[0]) for entries in found if entries]
-        whole, after = len(notes) == len(positions), max(after, all_positions[-1], key=position_key)
+        found = [entries[0] for entries in await pipeline.execute() if entries]
+        notes = await readable(found)
+        whole, after = len(found) == len(positions), max([after, *all_positions[-1:]], key=position_key)
         while len(remembered) >= REMEMBERED_BYTES:
             page = await self.read(after)
             whole = whole and page.whole
             notes += [note for note in page.notes if note.event == event_id and note.source == source]
-            if not page.notes:
+            if page.reached is None:
                 break
-            after = page.notes[-1].id
+            after = page.reached
         return Page(notes, whole, after)
+
+
+async def readable(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Notification]:
+    """The notifications in entries of the stream; what is none is stepped over, and said."""
+    notes, turns = [], Turns()
+    for position, fields in entries:
+        await turns.give()
+        try:
+            notes.append(Notification.from_entry(position, fields))
+        except Malformed as error:
+            log.error("notification.broken", position=position.decode(), reason=str(error))
+    return notes
 
 
 def _text(value: bytes | str) -> str:

@@ -5,6 +5,7 @@ A service adds its own class with its own prefix and loads it with `load_setting
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from datetime import timedelta
@@ -14,11 +15,14 @@ from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from streammesh.local_mesh import PLACE, running_here
 from streammesh.redis_url import ESCAPES, parse_redis_url
 
+SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
@@ -144,6 +148,11 @@ class MeshSettings(BaseSettings):
         timedelta(minutes=5),
         description="An event loop or consumer that did not turn for this long is dead: /livez says so.",
     )
+    secrets_dir: Path | None = Field(
+        None,
+        description="Folder with a file for each secret, named as its variable (mesh_redis_url, api_admin_key); else "
+        "/run/secrets where it is there. A variable goes before its file. Not read from .env.",
+    )
     timezone: str = Field("UTC", description="IANA time zone of schedules that name none.")
     log_format: Literal["console", "json"] = Field("console", description="console or json.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -208,16 +217,48 @@ def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
     return f"{name}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def load_settings(settings: type[S]) -> S:
-    """Read one settings class from the environment and `.env`.
+def load_settings(settings: type[S], *, join: bool = True) -> S:
+    """Read one settings class: environment, then `.env`, then files named like the variables in `MESH_SECRETS_DIR`.
 
+    With `join`, where no Redis is named and `streammesh up` runs in this folder, what it gives its services counts.
     Raises SystemExit(2), after one line on standard error that names the variable and what it should be.
     """
     try:
-        return settings()
+        if join:
+            _join_mesh_here()
+        folder = _secrets_folder()
+        return settings(_secrets_dir=folder) if folder else settings()
     except ValidationError as error:
-        sys.stderr.write(f"{explain(error, settings)}\n")
-        raise SystemExit(2) from None
+        reason = explain(error, settings)
+    except SettingsError as error:  # a list or table that is not JSON; it names the field and no value
+        reason = str(error)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"the settings cannot be read: {error}"
+    sys.stderr.write(f"{reason}\n")
+    raise SystemExit(2)
+
+
+def _secrets_folder() -> Path | None:
+    """Return the folder with a file for each secret, as Docker and Kubernetes mount them, or None."""
+    named = os.environ.get("MESH_SECRETS_DIR")
+    folder = Path(named) if named else SECRETS
+    if named and not folder.is_dir():
+        sys.stderr.write("MESH_SECRETS_DIR: should be a folder\n")
+        raise SystemExit(2)
+    return folder if folder.is_dir() else None
+
+
+def _join_mesh_here() -> None:
+    """Set the variables of a mesh that `streammesh up` runs in this folder, unless a Redis is named."""
+    chosen = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    folder = _secrets_folder()
+    if "MESH_REDIS_URL" in chosen or (folder and (folder / "mesh_redis_url").exists()):
+        return
+    if found := running_here():
+        for name, value in found["environment"].items():
+            if name not in chosen:
+                os.environ[name] = str(value)
+        sys.stderr.write(f"joining the mesh that runs here, see {PLACE}\n")
 
 
 @lru_cache(maxsize=1)

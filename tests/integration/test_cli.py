@@ -92,6 +92,16 @@ def test_publish_says_in_its_exit_code_that_a_task_failed(command):
     assert "it can never succeed" in result.stdout
 
 
+def test_waiting_has_a_limit_and_says_for_what_it_waits(command):
+    result = command("publish", "probe.slow", '{"seconds": 8}', "--wait", "--timeout", "3.5")
+
+    assert result.exit_code == 6
+    assert result.stderr.splitlines() == [
+        "waiting: probe.slow is started",
+        "not ended after 3.5 s: probe.slow is started",
+    ]
+
+
 def test_the_same_id_is_a_duplicate_and_other_content_under_it_is_refused(command):
     first = command("publish", "probe.noop", '{"n": 1}', "--id", "a/b ?x")
     again = command("publish", "probe.noop", '{"n": 1}', "--id", "a/b ?x")
@@ -176,8 +186,12 @@ def test_an_event_is_shown_with_its_tasks_and_what_they_led_to(command):
 
 
 def test_it_is_shown_why_nothing_ran(command):
-    unwanted = publish(command, "nobody.wants", "{}", "--wait")["id"]
-    filtered = publish(command, "probe.filtered", '{"wanted": false}', "--wait")["id"]
+    ran = [
+        command("publish", "nobody.wants", "{}", "--wait", "--json"),
+        command("publish", "probe.filtered", '{"wanted": false}', "--wait", "--json"),
+    ]
+    assert [result.exit_code for result in ran] == [5, 5], "nothing ran is neither success nor failure"
+    unwanted, filtered = (documents(result)[0]["id"] for result in ran)
 
     assert "unrouted: Nothing ran: no service subscribes to its type." in command("event", unwanted).stdout
     assert "not to probe.filtered: its `where` filter does not fit" in command("event", filtered).stdout
@@ -274,9 +288,31 @@ def test_a_watch_goes_on_when_the_api_was_away_and_ends_with_ctrl_c(command, api
         assert told()[: len(before)] == before and len(told()) == len(set(told()))
         watching.send_signal(signal.SIGINT)
         assert watching.wait(10) == 130
-        assert watching.stderr is not None and watching.stderr.read() == b""
+        assert watching.stderr is not None
+        said = watching.stderr.read().decode()
+        assert said == "" or (said.startswith("the mesh is away (") and said.count("\n") == 1)
     finally:
         watching.kill()
         watching.wait()
         if watching.stderr:
             watching.stderr.close()
+
+
+def test_status_says_what_is_wrong_and_its_exit_code_how_bad_it_is(command):
+    told = command("status", "--json")
+    shown = command("status")
+
+    [found] = documents(told)
+    assert (found["status"], told.exit_code, shown.exit_code) == ("degraded", 4, 4)
+    assert "no-beat" in {one["code"] for one in found["findings"]}
+    assert "no Beat is alive: nothing is scheduled" in shown.stdout and "probe" in shown.stdout
+    assert command("status", "--url", "http://127.0.0.1:9", "--key", "smk_x").exit_code == 3
+
+
+def test_services_are_listed_with_their_workers(command):
+    [found] = documents(command("services", "list", "--json"))
+    shown = command("services", "list")
+
+    [probe] = [one for one in found if one["service"] == "probe"]
+    assert probe["workers"] == 1 and probe["last_seen"] and probe["lag"] == 0
+    assert shown.exit_code == 0 and shown.stdout.splitlines()[0].startswith("service")

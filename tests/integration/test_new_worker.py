@@ -118,7 +118,7 @@ def test_outside_a_repository_it_is_said_where_to_go(tmp_path, monkeypatch):
 WRONG = {
     "service = Service('other_worker')\n@service.on('a.b')\ndef x(): ...": "call both the same",
     "service = Service('bad_worker')": "subscribes to nothing",
-    "service = Service('bad_worker')\n@service.on('Not A Type')\ndef x(): ...": "is not an event type or a glob",
+    "service = Service('bad_worker')\n@service.on('a.b\\n')\ndef x(): ...": "is not an event type or a glob",
     "service = Service('bad_worker')\n@service.on('a.b')\ndef x(*all): ...": "/handlers.py:3: x: a handler takes",
     "service = Service('bad_worker')\n@service.on('a.b', retries='3')\ndef x(): ...": "/handlers.py:3: retries='3'",
     "service = Service('bad_worker')\n@service.on\ndef x(): ...": "/handlers.py:3: write @bad",

@@ -58,3 +58,21 @@ async def test_writing_to_a_hung_server_ends_with_a_timeout(tmp_path):
             server.resume()
         assert await client.ping()
         await client.aclose()
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_an_address_that_accepts_and_says_nothing_is_given_up_in_time(blocking):
+    opened: list[asyncio.StreamWriter] = []
+    silent = await asyncio.start_server(lambda _, writer: opened.append(writer), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    settings = MeshSettings(
+        _env_file=None, redis_url=f"redis://127.0.0.1:{port}", redis_timeout=timedelta(milliseconds=200)
+    )
+    client = open_async(settings, "test", blocking=blocking)
+    with pytest.raises(RedisTimeoutError):
+        async with asyncio.timeout(5):
+            await client.xread({"s": "0"}, block=60_000)
+    await client.aclose()
+    for writer in opened:
+        writer.close()
+    silent.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import orjson
@@ -27,7 +29,8 @@ def place(tmp_path: Path) -> Path:
     """What `streammesh up` writes while it runs."""
     (tmp_path / "dev-key").write_text("smk_dev\n")
     file = tmp_path / "up.json"
-    file.write_bytes(orjson.dumps({"api_url": HERE, "key_file": str(tmp_path / "dev-key"), "pid": 1}))
+    here = {"api_url": HERE, "key_file": str(tmp_path / "dev-key"), "environment": {}, "pid": os.getpid()}
+    file.write_bytes(orjson.dumps(here))
     return file
 
 
@@ -58,6 +61,14 @@ def test_a_place_that_cannot_be_read_is_none(tmp_path, content):
     (tmp_path / "up.json").write_bytes(content)
     with pytest.raises(NoAddress):
         find_address(None, None, settings(), tmp_path / "up.json")
+
+
+def test_a_mesh_that_was_killed_is_none(place):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    place.write_bytes(orjson.dumps({**orjson.loads(place.read_bytes()), "pid": gone.pid}))
+    with pytest.raises(NoAddress, match="run `streammesh up`"):
+        find_address(None, "k", settings(), place)
 
 
 def test_a_key_file_that_is_gone_is_no_key(place):

@@ -17,6 +17,7 @@ from streammesh.names import TYPE_LENGTH
 
 from services.api import problems, request_body
 from services.api.auth import Caller
+from services.api.cursors import LONGEST_CURSOR
 from services.api.openapi import READ, answers, body, json_answer, schema_of
 from services.api.openapi_dead_letters import (
     CHOICES,
@@ -67,7 +68,9 @@ async def dead_letters(
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
-    cursor: Annotated[str | None, Query(description="`next` of the page before.", max_length=400)] = None,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
+    ] = None,
 ) -> Response:
     """Those whose events your key may read. A page may be empty and still have a `next`, where few of many fit."""
     wiring = wiring_of(request)
@@ -80,19 +83,19 @@ async def dead_letters(
         since_ms=to_ms(since) if since else None,
         until_ms=to_ms(until) if until else None,
     )
-    try:
-        before = parse_place(cursor) if cursor else None
-    except ValueError as error:
-        wrong = [{"parameter": "cursor", "in": "query", "detail": str(error)}]
-        raise Problem("invalid-request", f"cursor: {error}", wrong) from None
+    if not key.may_subscribe_to_any:
+        return as_json({"dead_letters": [], "next": None})
     async with wiring.reading():
+        opened = await wiring.cursors.open("dead letters", cursor)
+        before = None if opened is None else parse_place(opened)
         page = await _letters(wiring).page(
             wanted, limit=limit, before=before, may_see=lambda letter: _may_see(key, letter)
         )
+        following = await wiring.cursors.seal("dead letters", place_text(page.next) if page.next else None)
     return as_json(
         {
             "dead_letters": [_document(letter) for letter in page.letters],
-            "next": place_text(page.next) if page.next else None,
+            "next": following,
         }
     )
 

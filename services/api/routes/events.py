@@ -10,15 +10,16 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
 from streammesh.names import TYPE_LENGTH
-from streammesh.subscriptions.registry import read_manifests
+from streammesh.status.waiting import Waiting
+from streammesh.subscriptions.registry import read_registered
 
 from services.api.auth import Caller
+from services.api.cursors import LONGEST_CURSOR
 from services.api.documents import event_document
 from services.api.event_pages import MOST, Cursor, list_recent
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.openapi import READ, WRITTEN, answers, json_answer
 from services.api.openapi_events import DESCRIPTION, OPENAPI
-from services.api.problems import Problem
 from services.api.routes.answer import as_json
 from services.api.schemas import (
     EXAMPLE_ACCEPTED,
@@ -54,6 +55,7 @@ _EXAMPLE = {
     "event": EXAMPLE_EVENT,
     "deliveries": [{"task_id": TASK_DOCUMENT["id"], "task": TASK_DOCUMENT}],
     "not_delivered": [],
+    "not_run": [],
     "links": EXAMPLE_LINKS,
 }
 
@@ -95,16 +97,17 @@ async def recent(
     ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
-    cursor: Annotated[str | None, Query(description="`next` of the page before.", max_length=200)] = None,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
+    ] = None,
 ) -> Response:
     """Events that your key may read, as they are stored; those held for later are not among them yet."""
     wiring = wiring_of(request)
-    try:
-        place = Cursor.parse(cursor) if cursor else None
-    except ValueError as error:
-        wrong = [{"parameter": "cursor", "in": "query", "detail": str(error)}]
-        raise Problem("invalid-request", f"cursor: {error}", wrong) from None
+    if not key.may_subscribe_to_any:
+        return as_json({"events": [], "next": None})
     async with wiring.reading():
+        opened = await wiring.cursors.open("events", cursor)
+        place = None if opened is None else Cursor.parse(opened)
         events, after = await list_recent(
             wiring.redis,
             wiring.keys,
@@ -114,7 +117,8 @@ async def recent(
             limit=limit,
             cursor=place,
         )
-    return as_json({"events": events, "next": str(after) if after else None})
+        following = await wiring.cursors.seal("events", str(after) if after else None)
+    return as_json({"events": events, "next": following})
 
 
 @router.get(
@@ -132,5 +136,7 @@ async def event_state(
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
     async with wiring.reading():
-        manifests = await read_manifests(wiring.redis, wiring.keys)
-    return as_json(event_document(row, event, tasks, manifests))
+        registered = await read_registered(wiring.redis, wiring.keys)
+        waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
+        not_run = await waiting.of_event(row, event, tasks, registered)
+    return as_json(event_document(row, event, tasks, registered.manifests, not_run))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streammesh import plain_json
 from streammesh.events import envelope
 from streammesh.events.envelope import BATCH, STRUCTURED
+from structlog.testing import capture_logs
 
 from services.api.tests.expecting import assert_problem
 
@@ -155,3 +156,18 @@ async def test_a_batch_of_nothing_is_accepted_and_is_nothing(api):
     answer = await api.post("/v1/events", content=b"[]", headers={"content-type": BATCH})
 
     assert (answer.status_code, answer.json()) == (202, {"events": []})
+
+
+async def test_a_follow_up_whose_identity_another_event_has_is_reported(api, mesh):
+    await mesh.subscribe("audit", "order.*")
+    await api.post("/v1/events", json={"type": "order.placed"})
+    taken = envelope.make("x.y", 1, source="shop", id="taken")
+    await api.post("/v1/events", json=taken.to_dict(), headers={"content-type": STRUCTURED})
+    (task,) = await mesh.dispatch("order", "audit")
+    await mesh.start(task)
+
+    with capture_logs() as told:
+        await mesh.succeed(task, follow_ups=[envelope.make("x.y", 2, source="shop", id="taken")])
+
+    assert [one["event"] for one in told] == ["event.conflict"]
+    assert (await api.get("/v1/events/taken")).json()["event"]["data"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ import pytest
 from streammesh.events import envelope
 from streammesh.events.envelope import BATCH
 
+from services.api.cursors import Cursors
 from services.api.schemas import EventPage, EventState, Task
 from services.api.tests.expecting import assert_problem
 
@@ -231,3 +233,45 @@ class TestRecent:
 
     async def test_no_events_are_an_empty_page(self, api):
         assert (await api.get("/v1/events")).json() == {"events": [], "next": None}
+
+
+async def test_a_cursor_tells_nothing_and_is_good_for_its_own_list_at_every_replica(
+    api, make_key, mesh_redis, mesh_keys
+):
+    for n in range(3):
+        await api.post("/v1/events", json={"type": f"secret{n}.made"})
+    secret = await make_key("other", subscribe=["secret0.*"])
+    page = (await api.get("/v1/events", params={"limit": 1})).json()
+
+    cursor = page["next"]
+    again = Cursors(mesh_redis, mesh_keys)
+
+    assert "secret" not in cursor and "secret" not in repr(base64.urlsafe_b64decode(cursor + "=="))
+    assert (await again.open("events", cursor)).endswith("~secret2")
+    for broken in (cursor[:-2] + "xx", "é", "0-0~secret1"):
+        assert_problem(await api.get("/v1/events", params={"cursor": broken}), 422, "invalid-request")
+    assert_problem(await api.get("/v1/dead-letters", params={"cursor": cursor}), 422, "invalid-request")
+    listed = await api.get(
+        "/v1/events", params={"cursor": cursor}, headers={"authorization": f"Bearer {secret}"}
+    )
+    assert [event["type"] for event in listed.json()["events"]] == ["secret0.made"]
+
+
+async def test_after_redis_lost_its_data_all_replicas_agree_on_cursors_again(mesh_redis, mesh_keys):
+    one, other = Cursors(mesh_redis, mesh_keys), Cursors(mesh_redis, mesh_keys)
+    await one.seal("events", "1")
+    await mesh_redis.delete(mesh_keys.cursor_secret())
+
+    cursor = await other.seal("events", "2")
+
+    assert await one.open("events", cursor) == "2"
+
+
+async def test_a_key_that_may_read_nothing_finds_nothing(api, make_key, mesh):
+    await api.post("/v1/events", json={"type": "order.placed", "id": "one"})
+    headers = {"authorization": f"Bearer {await make_key('writer', publish=['*'])}"}
+
+    for path, name in (("/v1/events", "events"), ("/v1/dead-letters", "dead_letters")):
+        assert (await api.get(path, headers=headers)).json() == {name: [], "next": None}
+    for path in ("/v1/events/one", "/v1/events/none", "/v1/tasks/none"):
+        assert_problem(await api.get(path, headers=headers), 404, "not-found")

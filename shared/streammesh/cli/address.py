@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from streammesh.cli.settings import ClientSettings
 from streammesh.errors import MeshError
+from streammesh.local_mesh import PLACE, running_here
 
-PLACE = Path("var/up/up.json")  # written by `streammesh up` while it runs
+if TYPE_CHECKING:
+    from streammesh.cli.settings import ClientSettings
 
 
 class NoAddress(MeshError):
@@ -34,7 +33,7 @@ def find_address(url: str | None, key: str | None, settings: ClientSettings, pla
     url = url or settings.url
     key = key or (settings.key.get_secret_value() if settings.key else None)
     if url is None:
-        here = _running_here(place)
+        here = running_here(place)
         if here is None:
             raise NoAddress(
                 "no mesh to talk to: give --url and --key, set STREAMMESH_URL and STREAMMESH_KEY, or run"
@@ -42,7 +41,7 @@ def find_address(url: str | None, key: str | None, settings: ClientSettings, pla
             )
         url, key = here["api_url"], key or _key_in(Path(here["key_file"]))
     elif key is None:
-        here = _running_here(place)
+        here = running_here(place)
         if here is not None and here["api_url"] == url.rstrip("/"):
             key = _key_in(Path(here["key_file"]))
     if not url.startswith(("http://", "https://")):
@@ -52,14 +51,6 @@ def find_address(url: str | None, key: str | None, settings: ClientSettings, pla
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise NoAddress("the API key has characters that no key has; was it copied whole?")
     return Address(url.rstrip("/"), key)
-
-
-def _running_here(place: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = orjson.loads(place.read_bytes())
-        return found if {"api_url", "key_file"} <= found.keys() else None
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def _key_in(file: Path) -> str | None:

@@ -20,7 +20,9 @@ from streammesh.redisio.client import is_unavailable, open_async
 from streammesh.settings import MeshSettings, load_settings, parse_duration
 
 T = TypeVar("T")
-app = typer.Typer(help="API keys: who may publish what and be told what.", no_args_is_help=True)
+app = typer.Typer(
+    help="API keys: who may publish what and be told what.", no_args_is_help=True, rich_markup_mode=None
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 

@@ -1,28 +1,26 @@
 """Runs what a command asks of the API, and turns what goes wrong into one line and an exit code.
 
 0 done · 1 refused by the mesh, or not there · 2 wrongly used · 3 cannot be reached · 4 done, and a task of it
-did not succeed · 130 ended by Ctrl-C
+did not succeed · 5 done, and nothing ran · 6 not ended in the time given · 130 ended by Ctrl-C
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Awaitable, Callable
-from json import JSONDecodeError
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from streammesh import plain_json
-from streammesh.cli.address import NoAddress, find_address
-from streammesh.cli.settings import ClientSettings
 from streammesh.errors import MeshError, MeshUnavailable
-from streammesh.settings import load_settings
 
 if TYPE_CHECKING:
-    from streammesh.client import MeshClient
+    from streammesh.client import MeshClient, Reconnect
 
-REFUSED, WRONG_USE, UNREACHABLE, NOT_SUCCEEDED, INTERRUPTED = 1, 2, 3, 4, 130
+REFUSED, WRONG_USE, UNREACHABLE, NOT_SUCCEEDED, NOTHING_RAN, NOT_ENDED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 T = TypeVar("T")
 Url = Annotated[str | None, typer.Option(help="The API; else STREAMMESH_URL, else what `up` runs here.")]
 Key = Annotated[str | None, typer.Option(help="API key; else STREAMMESH_KEY, else that of `up`.")]
@@ -32,11 +30,19 @@ Source = Annotated[str | None, typer.Option(help="The event's source, where seve
 
 def ask(url: str | None, key: str | None, work: Callable[[MeshClient], Awaitable[T]]) -> T:
     """Do `work` with a client of the mesh that is meant. Ends the command where that cannot be done."""
+    from streammesh.cli.address import NoAddress, find_address
+    from streammesh.cli.settings import ClientSettings
     from streammesh.client import MeshClient
+    from streammesh.settings import load_settings
+
+    settings = load_settings(ClientSettings, join=False)
 
     async def run() -> T:
-        address = find_address(url, key, load_settings(ClientSettings))
-        async with MeshClient(address.url, api_key=address.key) as mesh:
+        address = find_address(url, key, settings)
+        patience = settings.retry_for.total_seconds()
+        async with MeshClient(
+            address.url, api_key=address.key, retry_for=patience, on_reconnect=_say_lost
+        ) as mesh:
             return await work(mesh)
 
     try:
@@ -47,7 +53,7 @@ def ask(url: str | None, key: str | None, work: Callable[[MeshClient], Awaitable
         fail(error, UNREACHABLE)
     except MeshError as error:
         fail(error, REFUSED)
-    except (JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         fail(f"what answers there is not a mesh's API ({type(error).__name__})", REFUSED)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -60,5 +66,15 @@ def fail(why: object, code: int) -> NoReturn:
 
 
 def print_json(value: Any) -> None:
-    """One document, on one line, at once."""
-    typer.echo(plain_json.dumps(value).decode())
+    """One document, on one line, at once; in any encoding of standard output it is the same JSON."""
+    text = plain_json.dumps(value).decode()
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), separators=(",", ":"))  # every other character as \\u escape
+    typer.echo(text)
+
+
+def _say_lost(reconnect: Reconnect) -> None:
+    if reconnect.tries == 3:  # not of a moment, as when one of several replicas is renewed
+        typer.echo(f"the mesh is away ({reconnect.reason}); it is tried again until it is back", err=True)

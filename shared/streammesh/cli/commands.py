@@ -1,59 +1,122 @@
-"""The commands, one function each; what they do is in the modules beside this one."""
+"""The commands by name: what each is for, and where it is written. A command's module is imported when it runs."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from streammesh.cli.api_keys import app as keys
-from streammesh.cli.check import check
-from streammesh.cli.dead import app as dead
-from streammesh.cli.events import event, task, tasks
-from streammesh.cli.new_worker import new_worker
-from streammesh.cli.publish import publish
-from streammesh.cli.subscriptions import app as subscriptions
-from streammesh.cli.watch import watch
 
-app = typer.Typer(
+class Place(NamedTuple):
+    """Where a command or a group of commands is written, and its first line of help."""
+
+    module: str
+    name: str
+    help: str
+
+
+COMMANDS = {
+    "up": Place(
+        "up",
+        "command",
+        "Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains.",
+    ),
+    "demo": Place(
+        "demo", "command", "Do the main job once, through the front door, and show what was pushed back."
+    ),
+    "publish": Place("publish", "publish", "Publish one event."),
+    "watch": Place(
+        "watch", "watch", "Show notifications until Ctrl-C; with --event until the event has ended."
+    ),
+    "event": Place(
+        "events", "event", "Show an event and everything that came of it; where nothing ran, why."
+    ),
+    "tasks": Place("events", "tasks", "List the tasks that an event became."),
+    "task": Place("events", "task", "Show one task: state, attempt, result or error, times, worker."),
+    "status": Place(
+        "status",
+        "status",
+        "Say what is wrong in the mesh. Exit code 0: nothing, 4: warnings, 5: errors, 3: the API or Redis is away.",
+    ),
+    "services": Place("status", "services", "Services: list them, take one away."),
+    "dead": Place("dead", "app", "Dead letters: work that was given up, with its reason."),
+    "subscriptions": Place("subscriptions", "app", "Subscriptions: list, pause, resume."),
+    "keys": Place("api_keys", "app", "API keys: who may publish what and be told what."),
+    "new-worker": Place(
+        "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
+    ),
+    "check": Place("check", "check", "Tell what would be refused when the worker services/NAME joins."),
+}
+
+
+class Commands(MutableMapping[str, Any]):
+    """The commands, each imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            place = COMMANDS[name]
+            found = getattr(import_module(f"streammesh.cli.{place.module}"), place.name)
+            if not isinstance(found, typer.Typer):
+                alone = _typer()
+                alone.command(name)(found)
+                found = alone
+            self._loaded[name] = typer.main.get_command(found)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class Root(TyperGroup):
+    """`streammesh`: its help comes from the table, a command from its module."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return their names; nothing is imported for that."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return what is needed to list a command."""
+        place = COMMANDS.get(cmd_name)
+        return place and TyperCommand(cmd_name, help=place.help)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command itself, to be run."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, self.commands[name] if name else None, rest
+
+
+def _typer(**options: Any) -> typer.Typer:
+    # Plain help: what draws frames around it takes a quarter of a second to load.
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+app = _typer(
     name="streammesh",
+    cls=Root,
     help="Services say what happened; the right workers run; whoever waits is told.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
 )
-app.add_typer(keys, name="keys")
-app.add_typer(dead, name="dead")
-app.add_typer(subscriptions, name="subscriptions")
-Folder = Annotated[Path, typer.Option(help="Where data, mails and reports are kept.")]
 
 
-@app.command()
-def up(
-    folder: Folder = Path("var/up"),
-    redis_url: Annotated[
-        str | None, typer.Option(help="A Redis that runs already; else one is brought.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option(help="Do not print where everything is.")] = False,
-) -> None:
-    """Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains."""
-    from streammesh.cli.up import up as run
-
-    run(Path.cwd(), folder.resolve(), redis_url, quiet)
-
-
-@app.command()
-def demo(
-    folder: Folder = Path("var/demo"),
-    url: Annotated[str | None, typer.Option(help="A mesh that runs already; else one is started.")] = None,
-    key: Annotated[str | None, typer.Option(help="API key for --url.", envvar="STREAMMESH_KEY")] = None,
-) -> None:
-    """Do the main job once, through the front door, and show what was pushed back."""
-    from streammesh.cli.demo import demo as run
-
-    raise typer.Exit(run(Path.cwd(), folder.resolve(), url, key))
-
-
-for command in (publish, watch, event, tasks, task, new_worker, check):
-    app.command()(command)
+@app.callback()
+def _root() -> None:
+    pass

@@ -21,7 +21,9 @@ from streammesh.settings import parse_duration
 if TYPE_CHECKING:
     from streammesh.client import MeshClient
 
-app = typer.Typer(help="Dead letters: work that was given up, with its reason.", no_args_is_help=True)
+app = typer.Typer(
+    help="Dead letters: work that was given up, with its reason.", no_args_is_help=True, rich_markup_mode=None
+)
 PAGE = 500  # letters that one request replays or drops
 REASON = 120  # characters of a reason in a list
 Service = Annotated[str | None, typer.Option(help="Of this service.")]

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+import typer
 from rich.console import Console
 
 from streammesh import names
@@ -30,6 +31,15 @@ REPORT = {
     "aggregate": "count",
     "recipient": "ada@example.com",
 }
+
+
+def command(
+    folder: Annotated[Path, typer.Option(help="Where data, mails and reports are kept.")] = Path("var/demo"),
+    url: Annotated[str | None, typer.Option(help="A mesh that runs already; else one is started.")] = None,
+    key: Annotated[str | None, typer.Option(help="API key for --url.", envvar="STREAMMESH_KEY")] = None,
+) -> None:
+    """Do the main job once, through the front door, and show what was pushed back."""
+    raise typer.Exit(demo(Path.cwd(), folder.resolve(), url, key))
 
 
 def demo(root: Path, folder: Path, url: str | None, key: str | None) -> int:

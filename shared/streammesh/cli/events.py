@@ -38,6 +38,7 @@ def event(
     if tasks:
         _print([Text(), *task_lines(tasks)])
     missed = [f"not to {one['subscription']}: {one['reason']}" for one in found["not_delivered"]]
+    missed += [f"not yet {one['subscription']}: {one['detail']}" for one in found.get("not_run", ())]
     led_to = [f"led to {one['type']}  {one['id']}" for task in tasks for one in task["events"]]
     _print([Text(plain(line)) for line in (*missed, *led_to)])
 

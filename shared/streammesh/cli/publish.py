@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from contextlib import aclosing
@@ -12,12 +13,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streammesh import plain_json
-from streammesh.cli.asking import NOT_SUCCEEDED, WRONG_USE, Json, Key, Url, ask, fail, print_json
+from streammesh.cli.asking import (
+    NOT_ENDED,
+    NOT_SUCCEEDED,
+    NOTHING_RAN,
+    WRONG_USE,
+    Json,
+    Key,
+    Url,
+    ask,
+    fail,
+    print_json,
+)
 from streammesh.cli.showing import console, note_line, plain
 
 if TYPE_CHECKING:
-    from streammesh.client import MeshClient
+    from streammesh.client import MeshClient, Sent
 
+PATIENCE = 3.0  # seconds of waiting after which it is said for what
 _ATTRIBUTE = re.compile(r"([a-z0-9]{1,64})=(.*)", re.DOTALL)
 _NUMBER = re.compile(r"-?\d{1,9}")
 OWN_OPTION = {"id", "type", "source", "subject", "data", "specversion"}
@@ -42,41 +55,69 @@ def publish(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show what comes of it, until all has ended.")] = False,
     json: Json = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="With --wait: seconds after which it ends with exit code 6.")
+    ] = 300.0,
     url: Url = None,
     key: Key = None,
 ) -> None:
     """Publish one event.
 
-    With --wait the exit code is 4 when a task of it did not succeed.
+    With --wait the exit code is 4 when a task of it did not succeed, 5 when nothing ran since nobody wants it, 6
+    when it has not ended in time.
     """
     payload, attributes = _data(data), _attributes(set_ or [])
-    if source is not None:
-        attributes["source"] = source
 
-    async def work(mesh: MeshClient) -> bool:
-        sent = await mesh.publish(event_type, payload, id=id, subject=subject, **attributes)
+    async def work(mesh: MeshClient) -> int:
+        sent = await mesh.publish(event_type, payload, id=id, source=source, subject=subject, **attributes)
         if json:
             print_json(asdict(sent))
         else:
             known = "  (known already, stored no second time)" if sent.duplicate else ""
             console().print(plain(f"{sent.type}  {sent.id}  from {sent.source}") + known, markup=False)
-        return not wait or await _follow(mesh, sent.id, sent.source, json)
+        return await _to_the_end(mesh, sent, json, timeout) if wait else 0
 
-    if not ask(url, key, work):
-        raise typer.Exit(NOT_SUCCEEDED)
+    if code := ask(url, key, work):
+        raise typer.Exit(code)
 
 
-async def _follow(mesh: MeshClient, event_id: str, source: str, json: bool) -> bool:
-    """Show what comes of an event; answers whether every task of it succeeded."""
-    well = True
-    async with aclosing(mesh.notifications(event=event_id, source=source)) as notes:
-        async for note in notes:
-            well = well and note.type not in ("task.failed", "task.cancelled", "task.expired")
-            if json:
-                print_json(asdict(note))
-            else:
-                console().print(note_line(note))
-    return well
+async def _to_the_end(mesh: MeshClient, sent: Sent, json: bool, timeout: float) -> int:
+    """Show what comes of an event, and after a while of silence what it waits for. Return the exit code."""
+    from streammesh.client import OutcomeOf, State
+
+    found = OutcomeOf(sent.id, sent.source)
+
+    async def follow() -> None:
+        async with aclosing(mesh.notifications(event=sent.id, source=sent.source)) as notes:
+            async for note in notes:
+                found.add(note)
+                if json:
+                    print_json(asdict(note))
+                else:
+                    console().print(note_line(note))
+
+    async def say_what_it_waits_for() -> None:
+        said: list[str] = []
+        while True:
+            await asyncio.sleep(PATIENCE)
+            waiting = await mesh.waiting_for(sent)
+            for line in waiting:
+                if line not in said:
+                    typer.echo(f"waiting: {plain(line)}", err=True)
+            said = waiting
+
+    watcher = asyncio.create_task(say_what_it_waits_for())
+    try:
+        async with asyncio.timeout(timeout):
+            await follow()
+    except TimeoutError:
+        waiting = "; ".join(await mesh.waiting_for(sent))
+        typer.echo(f"not ended after {timeout:g} s{f': {plain(waiting)}' if waiting else ''}", err=True)
+        return NOT_ENDED
+    finally:
+        watcher.cancel()
+    codes = {State.SUCCEEDED: 0, State.FAILED: NOT_SUCCEEDED, State.NOTHING_RAN: NOTHING_RAN}
+    return codes[found.outcome().state]
 
 
 def _data(text: str | None) -> Any:

@@ -12,7 +12,7 @@ from rich.text import Text
 from streammesh.cli.asking import Json, Key, Url, ask, print_json
 from streammesh.cli.showing import console, plain
 
-app = typer.Typer(help="Subscriptions: list, pause, resume.", no_args_is_help=True)
+app = typer.Typer(help="Subscriptions: list, pause, resume.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="TASK", help="Its task, such as email_worker.send_welcome.")]
 
 

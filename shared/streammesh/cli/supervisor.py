@@ -6,15 +6,19 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.text import Text
 
 COLOURS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta")
-RESTART_SECONDS = 1.0  # a service that ended by itself is started again after this
-LINE_LIMIT = 1 << 20
+RESTART_SECONDS = 1.0  # a service that ended by itself is started again after this, twice as long each time
+LONGEST_RESTART = 30.0
+STEADY_SECONDS = 20.0  # one that ran for so long begins with the shortest wait again
+LINE_LIMIT = 16_384  # bytes of a line that are shown; the rest is counted
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Supervisor:
         self._width = max(len(p.name) for p in programs)
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = False
+        self.broken: dict[str, str] = {}  # programs that ended by themselves again and again: why
 
     def say(self, name: str, line: str, colour: str = "white") -> None:
         """Print one line behind a prefix."""
@@ -62,7 +67,9 @@ class Supervisor:
             task.cancel()
 
     async def _keep(self, program: Program, colour: str) -> None:
+        tries = 0
         while not self._stopping:
+            began, last = time.monotonic(), ""
             process = await asyncio.create_subprocess_exec(
                 *program.command,
                 env={**os.environ, **program.env},
@@ -70,18 +77,49 @@ class Supervisor:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches us alone; we stop them in order
-                limit=LINE_LIMIT,
             )
             self._running[program.name] = process
             assert process.stdout
-            async for raw in process.stdout:
-                self.say(program.name, raw.decode("utf-8", "replace").rstrip(), colour)
+            async for line in lines(process.stdout):
+                self.say(program.name, line, colour)
+                last = line.strip() or last
             code = await process.wait()
             self._running.pop(program.name, None)
             if self._stopping:
                 return
-            self.say(program.name, f"ended with code {code}; it is started again", "red")
-            await asyncio.sleep(RESTART_SECONDS)
+            tries = 1 if time.monotonic() - began > STEADY_SECONDS else tries + 1
+            wait = min(LONGEST_RESTART, RESTART_SECONDS * 2 ** (tries - 1))
+            why = f"ended with code {code}{f': {last[:200]}' if last else ''}"
+            if tries > 1:
+                self.broken[program.name] = why
+            self.say(program.name, f"{why}; it is started again in {wait:g} s", "red")
+            await asyncio.sleep(wait)
+
+
+async def lines(stream: asyncio.StreamReader, limit: int = LINE_LIMIT) -> AsyncIterator[str]:
+    """Give the lines of a program's output; of one longer than `limit` bytes its beginning and how much was left out."""
+    kept, left_out = bytearray(), 0
+    while chunk := await stream.read(CHUNK):
+        *whole, rest = chunk.split(b"\n")
+        for part in whole:
+            left_out += _keep_some(kept, part, limit)
+            yield _shown(kept, left_out)
+            kept.clear()
+            left_out = 0
+        left_out += _keep_some(kept, rest, limit)
+    if kept:
+        yield _shown(kept, left_out)
+
+
+def _keep_some(kept: bytearray, part: bytes, limit: int) -> int:
+    room = limit - len(kept)
+    kept += part[:room]
+    return max(0, len(part) - room)
+
+
+def _shown(kept: bytearray, left_out: int) -> str:
+    text = kept.decode("utf-8", "replace").rstrip()
+    return f"{text} ({left_out:,} bytes more)" if left_out else text
 
 
 def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

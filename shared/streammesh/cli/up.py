@@ -7,26 +7,31 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import aiohttp
 import orjson
+import typer
 from redis.exceptions import RedisError
 
+from streammesh.cli.asking import REFUSED, fail
+from streammesh.cli.settings import UpSettings
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
+from streammesh.local_mesh import running_here
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import alive
 from streammesh.running import run_until_stopped
-from streammesh.settings import MeshSettings
+from streammesh.settings import MeshSettings, load_settings
 
 GRACE_AFTER_DRAIN = 10.0  # seconds a service has beyond its drain before it is killed
 READY_SECONDS = 60.0
-API_PORT, REDIS_PORT, SMTP_PORT = 8000, 6390, 1025  # taken when they are free, any free one otherwise
+REDIS_PORT, SMTP_PORT = 6390, 1025  # taken when they are free, any free one otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Place:
     store_folder: str
     key_file: str
     pid: int
+    environment: dict[str, str]  # the settings with which a service joins
 
 
 def find_services(root: Path) -> list[str]:
@@ -72,23 +78,62 @@ def _redis(settings: MeshSettings, folder: Path, given: str | None) -> Iterator[
         yield server.url
 
 
-def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False) -> None:
+def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False, port: int | None = None) -> None:
     """Run every service until Ctrl-C or SIGTERM; then drain and stop everything."""
-    settings = MeshSettings()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "up.json").unlink(missing_ok=True)
-    with _redis(settings, folder, redis_url) as url:
-        api_port, smtp_port = choose_port(API_PORT), choose_port(SMTP_PORT)
-        place = Place(
-            api_url=f"http://127.0.0.1:{api_port}",
-            redis_url=url,
-            smtp_url=f"smtp://127.0.0.1:{smtp_port}",
-            mail_folder=str(folder / "mail"),
-            store_folder=str(folder / "store"),
-            key_file=str(folder / "dev-key"),
-            pid=os.getpid(),
+    settings, own = load_settings(MeshSettings, join=False), load_settings(UpSettings, join=False)
+    found = folder / "up.json"
+    if here := running_here(found):
+        fail(
+            f"a mesh runs in {folder} already, as process {here['pid']}; stop it, or give another --folder",
+            REFUSED,
         )
+    if port is None and "port" in own.model_fields_set:
+        port = own.port or free_port()
+    if port and choose_port(port) != port:
+        fail(f"port {port} of 127.0.0.1 is taken; choose another with --port or API_PORT", REFUSED)
+    folder.mkdir(parents=True, exist_ok=True)
+    found.unlink(missing_ok=True)
+    with _redis(settings, folder, redis_url) as url:
+        place = _place(folder, url, port or choose_port(own.port), choose_port(SMTP_PORT))
         run_until_stopped(lambda stop: _supervise(root, folder, place, settings, stop, quiet))
+
+
+def _place(folder: Path, redis_url: str, api_port: int, smtp_port: int) -> Place:
+    api_url, smtp_url = f"http://127.0.0.1:{api_port}", f"smtp://127.0.0.1:{smtp_port}"
+    store, key = str(folder / "store"), str(folder / "dev-key")
+    return Place(
+        api_url=api_url,
+        redis_url=redis_url,
+        smtp_url=smtp_url,
+        mail_folder=str(folder / "mail"),
+        store_folder=store,
+        key_file=key,
+        pid=os.getpid(),
+        environment={
+            "MESH_REDIS_URL": redis_url,
+            "MESH_HEALTH_HOST": "127.0.0.1",
+            "MESH_HEALTH_PORT": "0",  # several processes here: each takes a free one
+            "API_DEV_KEY_FILE": key,
+            "EMAIL_SMTP_URL": smtp_url,
+            "EMAIL_PUBLIC_URL": api_url,
+            "REPORT_STORE_URL": store,
+        },
+    )
+
+
+def command(
+    folder: Annotated[Path, typer.Option(help="Where data, mails and reports are kept.")] = Path("var/up"),
+    redis_url: Annotated[
+        str | None, typer.Option(help="A Redis that runs already; else one is brought.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the API; else API_PORT, else 8000 or a free one."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Do not print where everything is.")] = False,
+) -> None:
+    """Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains."""
+    up(Path.cwd(), folder.resolve(), redis_url, quiet, port)
 
 
 async def _supervise(
@@ -105,17 +150,12 @@ async def _supervise(
 
 def _programs(root: Path, place: Place) -> list[Program]:
     env = {
-        "MESH_REDIS_URL": place.redis_url,
-        "MESH_HEALTH_HOST": "127.0.0.1",
-        "MESH_HEALTH_PORT": "0",  # several processes here: each takes a free one
+        **place.environment,
         "API_HOST": "127.0.0.1",
         "API_PORT": place.api_url.rpartition(":")[2],
-        "API_DEV_KEY_FILE": place.key_file,
-        "EMAIL_SMTP_URL": place.smtp_url,
-        "EMAIL_PUBLIC_URL": place.api_url,
-        "REPORT_STORE_URL": place.store_folder,
         "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "utf-8",  # we read it as such, whatever the terminal's own is
         "FORCE_COLOR": "1" if sys.stdout.isatty() else "",
     }
     mail = [sys.executable, "-m", "streammesh.cli.mail_catcher", "--port", place.smtp_url.rpartition(":")[2]]
@@ -125,9 +165,11 @@ def _programs(root: Path, place: Place) -> list[Program]:
     ]
 
 
-async def _is_ready(place: Place, settings: MeshSettings, workers: list[str]) -> None:
+async def _is_ready(
+    place: Place, settings: MeshSettings, workers: list[str], broken: Mapping[str, str]
+) -> list[str]:
     """Wait until the API answers, and every worker has registered what it wants: an event published before a
-    service's very first registration is not for that service.
+    service's very first registration is not for that service. Return those that cannot start, and are not waited for.
     """
     client = open_async(settings.model_copy(update={"redis_url": place.redis_url}), "up")
     keys = Keys(settings.namespace)
@@ -136,10 +178,10 @@ async def _is_ready(place: Place, settings: MeshSettings, workers: list[str]) ->
             while True:
                 try:
                     async with session.get(f"{place.api_url}/readyz") as answer:
-                        if answer.status == 200 and all(
-                            [await alive(client, keys, name) for name in ("dispatcher", *workers)]
-                        ):
-                            return
+                        names = ("dispatcher", *workers)
+                        away = [name for name in names if not await alive(client, keys, name)]
+                        if answer.status == 200 and all(name in broken for name in away):
+                            return away
                 except (aiohttp.ClientError, RedisError):
                     pass
                 await asyncio.sleep(0.1)
@@ -158,7 +200,8 @@ async def _announce(
     """Wait until the mesh is ready, then say where everything is."""
     began = time.monotonic()
     try:
-        await asyncio.wait_for(_is_ready(place, settings, workers), READY_SECONDS)
+        broken = supervisor.broken
+        away = await asyncio.wait_for(_is_ready(place, settings, workers, broken), READY_SECONDS)
     except TimeoutError:
         supervisor.say("mesh", f"not ready after {READY_SECONDS:.0f} s; see the lines above", "red")
         return
@@ -167,6 +210,8 @@ async def _announce(
         orjson.dumps({name: getattr(place, name) for name in Place.__dataclass_fields__})
     )
     ready.with_suffix(".tmp").rename(ready)
+    for name in away:
+        supervisor.say("mesh", f"ready without {name}: {broken.get(name, 'it is away')}", "red")
     if quiet:
         return
     for line in (

@@ -11,6 +11,7 @@ from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.keys import PRIORITIES, PRIORITY
 
+LAST_MS = 253_402_300_799_999  # the year 9999 ends
 Place = tuple[int, str, str]  # time in ms, id, service: the order of letters
 Kind = Literal["task", "entry", "event"]
 
@@ -58,7 +59,7 @@ class DeadLetter:
             "reason": self.reason,
             "kind": self.kind,
             "attempts": self.attempts,
-            "at": rfc3339_ms(self.at_ms),
+            "at": rfc3339_ms(min(max(self.at_ms, 0), LAST_MS)),
         }
 
 
@@ -66,6 +67,13 @@ def parse(service: str, letter_id: str, at_ms: int, raw: bytes) -> DeadLetter:
     """A letter as stored. One that cannot be read is still a letter, and says so."""
     try:
         value: dict[str, Any] = orjson.loads(raw)
+        event, task = value.get("event"), value.get("task")
+        if value["form"] not in ("task", "entry", "event"):
+            raise ValueError("it has no form")
+        if event is not None and not isinstance(event["type"], str):
+            raise ValueError("its event has no type")
+        if not isinstance(task, str | None):
+            raise ValueError("its task is no text")
         return DeadLetter(
             id=letter_id,
             service=service,
@@ -73,15 +81,15 @@ def parse(service: str, letter_id: str, at_ms: int, raw: bytes) -> DeadLetter:
             reason=str(value["reason"]),
             kind=str(value["kind"]),
             at_ms=at_ms,
-            attempts=int(value["attempts"]),
-            task=value.get("task"),
-            event=value.get("event"),
+            attempts=min(int(value["attempts"]), 10**9),
+            task=task,
+            event=event,
             detail=str(value.get("detail", "")),
             queue=str(value.get("queue", service)),
             priority=priority if (priority := value.get("priority")) in PRIORITIES else PRIORITY,
             domain=str(value.get("domain", "")),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         why = f"the letter cannot be read: {error!r}"
         return DeadLetter(letter_id, service, "entry", why, "Unreadable", at_ms, queue=service)
 

@@ -15,6 +15,7 @@ import redis.asyncio
 from streammesh import lua, notifications
 from streammesh.dead_letters.letters import DeadLetter
 from streammesh.keys import Keys
+from streammesh.redisio.client import is_unavailable
 from streammesh.settings import MeshSettings
 
 CHUNK = 100  # letters replayed in one round trip
@@ -56,8 +57,10 @@ class Replaying:
                 paced += letter.form == "task"
             for answer in await lua.run_many(self._client, calls):
                 if isinstance(answer, Exception):
-                    raise answer
-                if answer == "replayed":
+                    if is_unavailable(answer):
+                        raise answer
+                    done.left[f"Redis refuses it: {answer}"[:200]] += 1
+                elif answer == "replayed":
                     done.replayed += 1
                 else:
                     done.left[answer] += 1

@@ -13,6 +13,7 @@ from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, Place,
 from streammesh.keys import Keys
 from streammesh.redisio.turns import Turns
 
+MOST_MS = 2**53  # a score is exact up to here
 CHUNK = 200  # letters read in one round trip
 MOST_LOOKED_AT = 5_000  # letters of one service that one page looks through for those that fit
 
@@ -36,7 +37,9 @@ class DeadLetters:
 
     async def services(self) -> list[str]:
         """Every service, or other queue, that ever had one."""
-        return sorted(name.decode() for name in await self.client.smembers(self.keys.dead_services()))
+        return sorted(
+            name.decode("utf-8", "replace") for name in await self.client.smembers(self.keys.dead_services())
+        )
 
     async def count(self) -> dict[str, int]:
         """How many there are, by service."""
@@ -83,7 +86,7 @@ class DeadLetters:
         answers = await pipeline.execute()
         for service, raw, score in zip(services, answers[::2], answers[1::2], strict=True):
             if raw:
-                return parse(service, letter_id, int(score or 0), raw)
+                return parse(service, letter_id, _ms(score or 0.0), raw)
         return None
 
     async def content(self, letter: DeadLetter) -> dict[str, Any]:
@@ -150,16 +153,17 @@ class DeadLetters:
             if not found:
                 return
             # Letters that leave meanwhile would shift an offset; a score as the next beginning does not move.
-            last = int(found[-1][1])
-            same = sum(int(score) == last for _, score in found)
+            last = found[-1][1]
+            same = sum(score == last for _, score in found)
             offset = same + (offset if same == len(found) else 0)
-            ends = (str(last), low) if newest_first else (str(last), high)
-            ids = [letter_id.decode() for letter_id, _ in found]
-            stored = await self.client.hmget(self.keys.dead(service), ids)
-            for (_, score), letter_id, raw in zip(found, ids, stored, strict=True):
+            begin = repr(last) if last % 1 or abs(last) > MOST_MS else str(int(last))
+            ends = (begin, low) if newest_first else (begin, high)
+            stored = await self.client.hmget(self.keys.dead(service), [letter_id for letter_id, _ in found])
+            for (member, score), raw in zip(found, stored, strict=True):
                 await turns.give()
-                if raw and (before is None or (int(score), letter_id, service) < before):
-                    yield parse(service, letter_id, int(score), raw)
+                at, letter_id = _ms(score), member.decode("utf-8", "replace")
+                if raw and (before is None or (at, letter_id, service) < before):
+                    yield parse(service, letter_id, at, raw)
 
     async def _services(self, wanted: DeadLetterFilter) -> list[str]:
         return [wanted.service] if wanted.service else await self.services()
@@ -172,6 +176,11 @@ class DeadLetters:
             ids,
             int,
         )
+
+
+def _ms(score: float) -> int:
+    """A score as the moment that it should be; garbage may have any, and infinities."""
+    return int(min(max(score, 0.0), MOST_MS))
 
 
 def _content(letter: DeadLetter, h: bytes | None, b: bytes | None, e: bytes | None) -> dict[str, Any]:

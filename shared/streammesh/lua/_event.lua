@@ -24,3 +24,10 @@ local function store_event(e, c)
   redis.call('PEXPIRE', e.row, ttl)
   return entry
 end
+
+-- Whether an event with this identity is there: false, 'known', or 'conflict' when its content is another.
+local function is_stored(row, source, digest)
+  local at = redis.call('HGET', row, 'at:' .. source)
+  if not at then return false end
+  return string.match(at, '^%S+ %d+ (%x+)') == digest and 'known' or 'conflict'
+end

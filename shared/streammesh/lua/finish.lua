@@ -18,7 +18,8 @@
 --   subject, task id, event fragment, the task's id as JSON,
 --   dead letter (JSON, '' for none); with one: the envelope, kept where the queue entry is gone;
 --   number of follow-up events; per one: source, id, digest, domain, deliver_at, envelope
--- Returns per task 'done' | 'lost' | 'ended' (otherwise) | 'cancelled' (it failed, and is wanted cancelled).
+-- Returns per task 'done' | 'conflict' (done; an event with the identity of a follow-up and other content is there) |
+-- 'lost' | 'ended' (otherwise) | 'cancelled' (it failed, and is wanted cancelled).
 --#include _time.lua
 --#include _event.lua
 --#include _notify.lua
@@ -33,14 +34,18 @@ local stores = { domains = KEYS[11], due = KEYS[12], due_entries = KEYS[13], cha
 local entries, ids, succeeded = {}, {}, false
 
 local function store_follow_ups(k, a, count)
+  local conflict = false
   for i = 1, count do
     local row, at = KEYS[k + 2 * i - 2], a + 6 * (i - 1)
-    if redis.call('HEXISTS', row, 'at:' .. ARGV[at]) == 0 then
+    local known = is_stored(row, ARGV[at], ARGV[at + 2])
+    conflict = conflict or known == 'conflict'
+    if not known then
       store_event({ row = row, stream = KEYS[k + 2 * i - 1], source = ARGV[at], id = ARGV[at + 1], digest = ARGV[at + 2],
         domain = ARGV[at + 3], deliver_at = ARGV[at + 4], json = ARGV[at + 5] }, stores)
       write('HINCRBY', KEYS[14], 'published', 1)
     end
   end
+  return conflict
 end
 
 local function bury(task, id, entry, letter, envelope)
@@ -87,7 +92,7 @@ local function finish(k, a, f, count)
     return 'lost'
   end
   if row[6] and state == 'failed' then return 'cancelled' end
-  store_follow_ups(k + 2, f, count)
+  local conflict = store_follow_ups(k + 2, f, count)
   local letter = ARGV[a + 11]
   if letter ~= '' then bury(task, id, entry, letter, ARGV[a + 12]) end
   if row[6] or entry == '' then redis.call('HDEL', task, 'cancel', 'h', 'b') end
@@ -103,7 +108,7 @@ local function finish(k, a, f, count)
   elseif letter ~= '' and pausing > 0 then
     count_failure(outcome, ARGV[a + 6])
   end
-  return 'done'
+  return conflict and 'conflict' or 'done'
 end
 
 local answers, k, a = {}, 15, 11

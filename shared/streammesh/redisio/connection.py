@@ -32,6 +32,7 @@ class Written:
     """
 
     socket_timeout: float | None
+    socket_connect_timeout: float | None
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """One command as bytes. Raises redis-py's DataError for an argument that is neither text nor number."""
@@ -45,6 +46,18 @@ class Written:
     def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
         """Several commands as bytes."""
         return [packed for command in commands for packed in self.pack_command(*command)]
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Shake hands within `socket_connect_timeout`. Raises redis-py's TimeoutError.
+
+        redis-py limits the TCP connection alone; where reads may block, an address that accepts and says
+        nothing would be waited for without an end.
+        """
+        try:
+            async with asyncio.timeout(self.socket_connect_timeout):
+                await super().on_connect_check_health(check_health)  # type: ignore[misc]
+        except TimeoutError:
+            raise RedisTimeoutError("no answer to the handshake in time") from None
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """As redis-py's; raises its TimeoutError after `socket_timeout`."""

@@ -60,11 +60,11 @@ def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
 
 def tick_call(
     keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: Plan
-) -> lua.Call[int]:
+) -> lua.Call[list[str]]:
     """`tick.lua`: publish the plan's ticks and move the schedule, if it still stands where it was read.
 
-    Answers how many events were stored, -1 when another Beat or a change came first. May be repeated
-    after a lost reply.
+    Answers per tick `stored`, `known`, or `conflict` when another event has its identity; `moved` alone when
+    another Beat or a change came first. May be repeated after a lost reply.
     """
     rows: list[str] = []
     args: list[lua.Arg] = []
@@ -84,7 +84,7 @@ def tick_call(
             *(ms(settings.remembered), keys.manifests_changed()),
             *args,
         ],
-        int,
+        lambda answer: [word.decode() for word in answer],
     )
 
 

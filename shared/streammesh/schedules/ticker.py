@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import redis
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from streammesh import lua
 from streammesh.clock import rfc3339_ms
@@ -116,15 +117,18 @@ class Ticker:
                 bound.error("schedule.broken", reason=str(error), kind=type(error).__name__)
             return None
         self._broken.pop(standing.name, None)
-        published = lua.run_sync(self._client, call)
-        if published < 0:
+        answers = lua.run_sync(self._client, call)
+        if answers == ["moved"]:
             bound.debug("schedule.moved")  # by another Beat, or by a change
             return plan.next_ms
         if plan.skipped:
             bound.warning(
                 "schedule.skipped", since=rfc3339_ms(standing.stands_at), made_up_for=len(plan.ticks)
             )
-        for due_ms in plan.ticks:
+        for due_ms, answer in zip(plan.ticks, answers, strict=True):
+            if answer != "stored":
+                _say_why_not(bound, tick_event(entry, due_ms).id, answer, due_ms)
+                continue
             late = now_ms - due_ms
             say = bound.warning if late > LATE / timedelta(milliseconds=1) else bound.info
             say(
@@ -149,6 +153,19 @@ class Ticker:
             if all(made):
                 return
         log.warning("schedules.contended")
+
+
+def _say_why_not(bound: FilteringBoundLogger, event_id: str, answer: str, due_ms: int) -> None:
+    """A tick that was not stored: it was before, or somebody else's event has its identity."""
+    about = {"event_id": event_id, "due_at": rfc3339_ms(due_ms)}
+    if answer == "conflict":
+        bound.error(
+            "schedule.tick_conflict",
+            reason="an event with its source and id but other content exists",
+            **about,
+        )
+    else:
+        bound.info("schedule.ticked_before", **about)
 
 
 class _Wanted:

@@ -14,12 +14,15 @@ from itertools import count
 from typing import Any, Literal, NamedTuple
 
 import orjson
+import structlog
 
 from streammesh import lua, notifications, plain_json
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import PRIORITY, WORKERS, Keys
 from streammesh.settings import MeshSettings
+
+log = structlog.get_logger(__name__)
 
 Token = int | Literal["*", "@"]
 ANYBODYS: Literal["*"] = "*"  # ends a task whoever holds it
@@ -292,6 +295,11 @@ def _parse_claim(answer: list[Any]) -> Claim:
 
 
 def _parse_finish(answer: bytes) -> str:
+    if answer == b"conflict":
+        log.error(
+            "event.conflict", reason="an event with the identity of a follow-up but other content exists"
+        )
+        return "done"
     return answer.decode()
 
 

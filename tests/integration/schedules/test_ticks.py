@@ -12,10 +12,15 @@ from collections import Counter
 
 import pytest
 from streammesh import lua, names
+from streammesh.clock import rfc3339_ms
+from streammesh.events import envelope
+from streammesh.events.encoded import seal
+from streammesh.events.publisher import publish_call
 from streammesh.redisio.client import open_sync
 from streammesh.schedules import Change
 from streammesh.schedules.store import store_call
 from streammesh.schedules.ticker import Ticker
+from structlog.testing import capture_logs
 
 # --- one Beat ---------------------------------------------------------------------------------
 
@@ -101,6 +106,22 @@ def test_after_an_absence_the_policy_decides_what_is_made_up_for(mesh, misfire, 
     due = [ms for _, ms in mesh.fired()]
     assert due == [newest - back * hour for back in reversed(range(expected))]
     assert mesh.positions()["hourly"] == newest + hour
+
+
+def test_of_an_event_that_was_there_before_a_tick_the_log_says_so(mesh):
+    """Whoever has written into Redis an event with the identity of a tick: the schedule goes on, and it is told."""
+    second = mesh.now_ms() // 1000 * 1000 - 2_000
+    due = mesh.put("squatted", second, misfire="all")
+    taken = envelope.make("other.thing", {}, source="scheduler", id=names.tick_id("squatted", due))
+    lua.run_sync(mesh.client, publish_call(mesh.keys, mesh.settings, [seal(taken)]))
+
+    with capture_logs() as told:
+        mesh.ticker().tick(5)
+
+    events = [(one["event"], one["log_level"]) for one in told if one.get("due_at") == rfc3339_ms(due)]
+    assert events == [("schedule.tick_conflict", "error")]
+    assert (names.tick_id("squatted", due)) not in {event.id for event in mesh.ticks()}
+    assert mesh.ticks()  # the next one
 
 
 # --- several Beats ----------------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""`streammesh status`: how the mesh is. `streammesh services`: each service in it; taken away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from streammesh.cli.asking import Json, Key, Url, ask, print_json
+from streammesh.cli.showing import console, plain
+
+DEGRADED, FAILING = 4, 5  # exit codes
+STYLES = {"ok": "bold green", "degraded": "bold yellow", "failing": "bold red"}
+services = typer.Typer(
+    help="Services: list them, take one away.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+def status(json: Json = False, url: Url = None, key: Key = None) -> None:
+    """Say what is wrong in the mesh. Exit code 0: nothing, 4: warnings, 5: errors, 3: the API or Redis is away."""
+    found = ask(url, key, lambda mesh: mesh.get("/v1/status"))
+    if json:
+        print_json(found)
+    else:
+        _show(found)
+    code = {"degraded": DEGRADED, "failing": FAILING}.get(found["status"], 0)
+    if code:
+        raise typer.Exit(code)
+
+
+def _show(found: dict[str, Any]) -> None:
+    out = console()
+    line = Text(plain(found["status"]), style=STYLES.get(found["status"], ""))
+    redis = found["redis"]
+    line.append(
+        f"  Redis {plain(redis['version'])}, {redis['memory'] / 1e6:,.0f} MB;"
+        f" {found['apis']} API, {found['dispatchers']} dispatcher, {found['beats']} Beat",
+        style="not bold default",
+    )
+    out.print(line)
+    for one in found["findings"]:
+        said = Text(f"{plain(one['severity']):<8} ", style="red" if one["severity"] == "error" else "yellow")
+        said.append(plain(one["text"]), style="default")
+        if one["do"]:
+            said.append(f"\n         {plain(one['do'])}", style="dim")
+        out.print(said)
+    if found["services"]:
+        out.print(_table(found["services"]))
+
+
+@services.callback()
+def _group() -> None:
+    """Services: list them, take one away."""
+
+
+@services.command("list")
+def show_list(json: Json = False, url: Url = None, key: Key = None) -> None:
+    """List services with their workers and what waits for them."""
+    found = ask(url, key, lambda mesh: mesh.get("/v1/services"))["services"]
+    if json:
+        print_json(found)
+    else:
+        console().print(_table(found))
+
+
+def _table(found: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("service", overflow="fold")
+    for name in ("workers", "queued", "not handed over", "oldest waits", "set aside", "dead letters"):
+        table.add_column(name, justify="right")
+    for one in found:
+        oldest = one["oldest_waiting_seconds"]
+        lag = str(one["lag"]) if one["lag_exact"] else f"{one['lag']} or more"
+        workers = str(one["workers"]) if one["registered"] else "left"
+        style = "" if one["workers"] else "yellow"
+        cells = (str(one["queued"]), lag, "" if oldest is None else f"{oldest:,.1f} s")
+        more = (str(one["held"] or ""), str(one["dead_letters"] or ""))
+        table.add_row(Text(plain(one["service"])), Text(workers, style=style), *cells, *more)
+    return table

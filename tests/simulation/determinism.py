@@ -1,0 +1,83 @@
+"""What the product takes from the machine, taken from the seed instead: ids, jitter, clocks, process numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as real
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from detangle._context import current_host
+
+WITH_CLOCK = ("streammesh.clock", "streammesh.events.envelope", "streammesh.events.encoded")
+skew: dict[str, float] = {}  # host -> seconds by which its clock is wrong
+
+
+class SimulatedDatetime(real.datetime):
+    """`datetime` whose `now` is virtual time, wrong by the host's skew."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        """Return virtual time on the host that asks."""
+        return real.datetime.fromtimestamp(time.time() + skew.get(current_host.get(), 0.0), tz)
+
+
+def _pid() -> int:
+    """Return a process number of the simulated host; a restarted host has another name, so another number."""
+    return 1000 + sum(current_host.get().encode())
+
+
+def _urandom(size: int) -> bytes:
+    return random.randbytes(size)  # detangle seeds `random` from the schedule
+
+
+def _uuid4() -> uuid.UUID:
+    return uuid.UUID(int=random.getrandbits(128), version=4)
+
+
+class NumberedTask(asyncio.Task[Any]):
+    """A task whose hash is its number: sets of tasks have the same order at every replay, whatever their addresses."""
+
+    _count = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        NumberedTask._count += 1
+        self._number = NumberedTask._count
+        super().__init__(*args, **options)
+
+    def __hash__(self) -> int:
+        """Return the number."""
+        return self._number
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Within: every source of randomness or time that the product asks follows the schedule."""
+    skew.clear()
+    NumberedTask._count = 0
+    asyncio.get_running_loop().set_task_factory(
+        lambda loop, coro, **options: NumberedTask(coro, loop=loop, **options)
+    )
+    patches: list[Any] = [
+        patch.object(os, "urandom", _urandom),
+        patch.object(os, "getpid", _pid),
+        patch.object(uuid, "uuid4", _uuid4),
+    ]
+    for name in WITH_CLOCK:
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, "datetime"):
+            patches.append(patch.object(module, "datetime", SimulatedDatetime))
+    for one in patches:
+        one.start()
+    try:
+        yield
+    finally:
+        for one in reversed(patches):
+            one.stop()

@@ -1,0 +1,67 @@
+"""Clients who follow: the API's own hub, connections that break, `Last-Event-ID` to go on from."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from streammesh.api_keys import ApiKey
+from streammesh.errors import MeshUnavailable
+from streammesh.notifications import NotificationLog
+from streammesh.redisio.client import open_async
+
+from services.api.hub import Hub, Missed
+from services.api.settings import ApiSettings
+from services.api.state import Reading
+from tests.simulation.sometimes import declare, sometimes
+from tests.simulation.world import World
+
+declare(
+    "a follower resumed",
+    "a follower was told that it missed something",
+    "a follower met a Redis that was away",
+)
+
+
+def follower(world: World) -> Callable[[str], Any]:
+    """Return a role: an API process with one follower, whose connection breaks now and then.
+
+    What it got is kept by the client outside (`told.followed`), so it survives the process.
+    """
+
+    async def role(host: str) -> None:
+        settings = ApiSettings(_env_file=None)  # type: ignore[call-arg]
+        client = open_async(world.settings, "api")
+        blocking = open_async(world.settings, "api-hub", blocking=True)
+        hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, Reading(1.0), 1.0)
+        key = ApiKey("k", (), ("*",), False)  # type: ignore[call-arg]
+        got = world.told.followed["follower"]
+        while True:
+            listener = hub.open(key, lambda note: True)
+            try:
+                after = got[-1] if got else "0-0"
+                sometimes("a follower resumed", bool(got))
+                async for told in hub.attach(listener, after):
+                    note_down(got, told)
+                for _ in range(random.randint(1, 6)):
+                    note_down(got, await listener.take(0.5))
+                    if listener.ended:
+                        break
+            except MeshUnavailable:
+                sometimes("a follower met a Redis that was away")
+                await asyncio.sleep(0.1)
+            finally:
+                hub.close(listener)
+
+    return role
+
+
+def note_down(got: list[str], told: list[Any]) -> None:
+    """Keep what came, as a client keeps the last id it saw."""
+    for one in told:
+        if isinstance(one, Missed):
+            sometimes("a follower was told that it missed something")
+        else:
+            got.append(one.note.id)

@@ -1,0 +1,143 @@
+"""A Redis in the simulated network: RESP over simulated TCP in front of one `fakeredis` server.
+
+Each command that arrives is a place where a fault may strike; a pipeline is several of them. What is answered
+is what fakeredis answers, as bytes, so clients of every kind (redis-py's, the kit's own pipelines) speak to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import deepcopy
+from hashlib import sha1
+from typing import Any
+
+import detangle
+import hiredis
+import redis.asyncio
+from fakeredis import FakeServer
+from fakeredis._helpers import SimpleError, SimpleString
+from fakeredis.aioredis import AsyncFakeSocket
+
+HOST, PORT = "redis", 6379
+Command = list[bytes]
+Strike = Callable[[str, Command, Callable[[], Awaitable[bytes]]], Awaitable[bytes | None]]
+
+
+def encoded(value: Any) -> bytes:
+    """Return a reply as RESP3 bytes."""
+    if value is None:
+        return b"_\r\n"
+    if isinstance(value, bool):
+        return b"#t\r\n" if value else b"#f\r\n"
+    if isinstance(value, SimpleError):
+        return b"-" + value.value.encode() + b"\r\n"
+    if isinstance(value, SimpleString):
+        return b"+" + value.value + b"\r\n"
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    if isinstance(value, float):
+        return b",%s\r\n" % repr(value).encode()
+    if isinstance(value, str):
+        value = value.encode()
+    if isinstance(value, bytes):
+        return b"$%d\r\n%s\r\n" % (len(value), value)
+    if isinstance(value, Mapping):
+        return b"%%%d\r\n" % len(value) + b"".join(encoded(part) for pair in value.items() for part in pair)
+    if isinstance(value, Sequence | set | frozenset):
+        return b"*%d\r\n" % len(value) + b"".join(map(encoded, value))
+    raise TypeError(f"no RESP for {type(value).__name__}")
+
+
+class _Socket(AsyncFakeSocket):  # type: ignore[misc]
+    """fakeredis's end of one connection, with replies left as fakeredis makes them."""
+
+    def _decode_result(self, result: Any) -> Any:
+        return result
+
+
+class _InOrder(dict[Any, None]):
+    """What fakeredis wakes when a key changes, in the order in which it came; a set has an order of addresses."""
+
+    add = dict.setdefault
+
+    def remove(self, one: Any) -> None:
+        """Forget one."""
+        del self[one]
+
+
+class SimulatedServer:
+    """One server; its data live in `state` and survive `restart`, all or up to the last `fsync`."""
+
+    def __init__(self, strike: Strike) -> None:
+        self.state = FakeServer(version=(7, 4))
+        self.state.dbs[0]._change_callbacks = _InOrder()
+        self.log: list[Command] = []
+        self._strike = strike
+        self._plain: dict[bytes, bytes] = {}  # SHA-1 with flags -> without
+        self._synced: Any = None
+        self._listener: asyncio.Server | None = None
+        self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
+
+    async def start(self) -> None:
+        """Listen on `redis:6379` of the simulated network."""
+        self._listener = await asyncio.start_server(self._serve, HOST, PORT)
+
+    async def stop(self) -> None:
+        """Close every connection and listen no more, as a killed server does."""
+        if self._listener:
+            self._listener.close()
+            self._listener.abort_clients()  # type: ignore[attr-defined]
+        self._connections.clear()
+
+    def fsync(self) -> None:
+        """Remember the data as they are: what a restart `with_loss` comes back with."""
+        self._synced = deepcopy({number: dict(db.items()) for number, db in self.state.dbs.items()})
+
+    async def restart(self, down: float, *, with_loss: bool = False) -> None:
+        """Be away for `down` seconds; with loss, what was written since the last fsync is gone."""
+        await self.stop()
+        await asyncio.sleep(down)
+        await self.start()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections[writer] = None
+        peer = writer.get_extra_info("peername")[0]
+        parser = hiredis.Reader()
+        socket = _Socket(self.state, 0, client_class=redis.asyncio.Redis)
+        try:
+            while data := await reader.read(1 << 16):
+                parser.feed(data)
+                while (command := parser.gets()) is not False:
+
+                    async def act(command: Command = command) -> bytes:
+                        return await self._execute(socket, command)
+
+                    answer = await self._strike(peer, command, act)
+                    if answer is None:  # the connection breaks before its answer
+                        writer.transport.abort()
+                        return
+                    writer.write(answer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._connections.pop(writer, None)
+            socket.close()
+            writer.close()
+
+    async def _execute(self, socket: _Socket, command: Command) -> bytes:
+        detangle.note(f"{command[0].decode()} {command[1][:40] if len(command) > 1 else ''!r}")
+        self.log.append(command)
+        socket.sendall(hiredis.pack_command(tuple(self._without_flags(command))))
+        return encoded(await socket.responses.get())
+
+    def _without_flags(self, command: Command) -> Command:
+        """Return the command with its script's first line, `#!lua flags=…`, taken out: fakeredis knows none."""
+        verb = command[0].upper()
+        if verb == b"EVAL" and command[1].startswith(b"#!"):
+            text = command[1].partition(b"\n")[2]
+            self._plain[sha1(command[1]).hexdigest().encode()] = sha1(text).hexdigest().encode()
+            return [command[0], text, *command[2:]]
+        if verb == b"EVALSHA":
+            return [command[0], self._plain.get(command[1], command[1]), *command[2:]]
+        return command
