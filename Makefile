@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial lock format clean
+.PHONY: help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -50,6 +50,9 @@ fuzz: $(STAMP)  ## throw garbage at every door and key, some minutes
 
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+restore-drill: $(STAMP)  ## play the commands of docs/backup.md: back a mesh up, restore it, count
+	@$(BIN)/python -m tests.restore_drill $(ARGS)
 
 test-brokers: $(STAMP)  ## the tests of real workers on RabbitMQ and on Celery's own lists
 	@$(BIN)/python -m tests.brokers $(ARGS)

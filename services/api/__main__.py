@@ -11,6 +11,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
+from streammesh.redisio.inspector import start_inspecting
 from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app
@@ -41,6 +42,7 @@ def main() -> None:
     """Run the API; exits with 2 and one line when it cannot start as it is configured."""
     mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
     logs.configure(mesh, "api")
+    start_inspecting(mesh)
     raise_file_limit(api)
     try:
         uvloop.run(serve(mesh, api, store))

@@ -33,6 +33,7 @@ from services.api.routes import (
     about,
     cancelling,
     dead_letters,
+    docs,
     events,
     health,
     notifications,
@@ -72,6 +73,7 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # routes/docs.py has it, without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -87,11 +89,13 @@ def create_app(
         reports,
         health,
         status,
+        docs,
         about,
     ):
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
+    app.mount("/docs/assets", docs.assets(), name="docs-assets")
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return Door(app, api)
 

@@ -61,6 +61,7 @@ _KINDS = (
     Kind(
         "report-failed", 409, "The report could not be made", "Correct the request and ask for a new report."
     ),
+    Kind("report-removed", 410, "The report is not kept any more", "Ask for a new one."),
     Kind("body-too-large", 413, "The body is too large", "Send less at once, or upload the data as a file."),
     Kind(
         "unsupported-media-type",
@@ -71,6 +72,7 @@ _KINDS = (
     Kind("range-not-satisfiable", 416, "The range lies outside the file", "Ask for bytes that the file has."),
     Kind("invalid-event", 422, "The event is not valid", "Correct the fields in `errors`."),
     Kind("invalid-request", 422, "The request is not valid", "Correct the fields in `errors`."),
+    Kind("quota-exceeded", 429, "The quota of this key is used up", "Wait until old uploads are removed."),
     Kind("too-many-requests", 429, "Too much at once for this key", "Wait as `Retry-After` says."),
     Kind("headers-too-large", 431, "The request's head is too large", "Send fewer or shorter headers."),
     Kind("internal", 500, "Something broke here", "Report it with the request id."),

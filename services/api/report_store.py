@@ -1,7 +1,8 @@
 """The object store as the door sees it: finished reports are read, uploaded sources are written.
 
 The report worker lays it out: `reports/<report_id>.pdf`, `reports/<report_id>.json` (written after the
-PDF), `uploads/<report_id>.csv` or `.json`.
+PDF), `uploads/<key>/<report_id>.csv` or `.json`: a folder for each API key, whose uploads no other key's
+reports are made of.
 """
 
 from __future__ import annotations
@@ -71,13 +72,17 @@ class ReportStore:
         async for chunk in found.stream():
             yield bytes(chunk)
 
-    async def upload(self, report_id: str, suffix: str, body: bytes) -> str:
-        """Keep a source file and answer its name. The same file again is no error.
+    async def upload(
+        self, owner: str, report_id: str, suffix: str, body: bytes, *, most_bytes: int, most_files: int
+    ) -> str:
+        """Keep a source file of a key and return its name. The same file again is no error.
 
-        Raises Problem (409) when another file was uploaded for this report: it may be in use.
+        Raises Problem (409) when another file was uploaded for this report: it may be in use; and (429) when
+        the key has as much in the store as it may have.
         """
-        path = f"uploads/{report_id}.{suffix}"
+        path = upload_path(owner, report_id, suffix)
         with _reachable():
+            await self._check_room(f"uploads/{owner}", path, len(body), most_bytes, most_files)
             try:
                 await obstore.put_async(self._backend, path, body, mode="create")
             except AlreadyExistsError:
@@ -87,6 +92,26 @@ class ReportStore:
                         "upload-conflict", f"Another file was uploaded for the report {report_id!r}."
                     ) from None
         return path
+
+    async def _check_room(self, folder: str, path: str, size: int, most_bytes: int, most_files: int) -> None:
+        """Raises Problem unless one more file fits. Uploads that arrive together may pass the limit by one each."""
+        files = 0
+        async for batch in obstore.list(self._backend, prefix=folder):
+            for meta in batch:
+                if meta["path"] == path:
+                    return  # it is there already
+                files, size = files + 1, size + int(meta["size"])
+        if files >= most_files or size > most_bytes:
+            raise Problem(
+                "quota-exceeded",
+                f"The store keeps at most {most_files:,} uploads and {most_bytes:,} bytes for one key;"
+                " old ones are removed after REPORT_UPLOADS_KEPT.",
+            )
+
+
+def upload_path(owner: str, report_id: str, suffix: str) -> str:
+    """Return the name of an upload in the store; names of keys and ids of reports are safe in one."""
+    return f"uploads/{owner}/{report_id}.{suffix}"
 
 
 @contextmanager

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+import unicodedata
+from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import problems, request_body
+from services.api.addresses import Address, rules_of
 from services.api.problems import Problem
+from services.api.settings import ApiSettings
 
 REPORT_REQUESTED = "report.requested"
+# The mesh's own operations are everybody's business at once: asking for them is a type, and so a scope, of its own.
+OPERATIONS_REQUESTED = "operations.report_requested"
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 SOURCES = ("csv", "rows", "object", "dataset")
 SUFFIXES = {"text/csv": "csv", "application/csv": "csv", "application/json": "json"}
+_CHARSET = re.compile(r"""charset=["']?([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 FORM_FIELDS = 24
 FIELD_BYTES = 16_384
 FORM_OVERHEAD = 65_536  # what a multipart body may have beside its file
+
+
+# What a mail program makes a link of: an address of the web or of mail, or a bare domain.
+_LINK = re.compile(
+    r"://|\bwww\.|\S@\S|(?<![\w.-])(?:[\w-]+[.\uff0e\uff61])+(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w-])", re.I
+)
+_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def _one_line(value: str) -> str:
+    for at, letter in enumerate(value, start=1):
+        if unicodedata.category(letter) in _UNSEEN:
+            raise ValueError(
+                f"character {at} (U+{ord(letter):04X}) is a control character or a line end; leave it out"
+            )
+    return value
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
 
 
 class ReportRequest(BaseModel):
@@ -41,7 +66,7 @@ class ReportRequest(BaseModel):
     )
 
     report_id: str | None = Field(None, pattern=ID_PATTERN, description="Names the report; made if missing.")
-    title: str = Field("Report", min_length=1, max_length=120)
+    title: OneLine = Field("Report", min_length=1, max_length=120)
     kind: str = Field("rows", pattern="^(rows|operations)$", description="rows or operations.")
     source: dict[str, Any] | None = Field(
         None,
@@ -59,29 +84,37 @@ class ReportRequest(BaseModel):
     aggregate: str | None = Field(None, pattern="^(count|sum|mean|min|max|stddev)$")
     every: str | None = Field(None, pattern="^(day|week|month|quarter|year)$")
     chart: str | None = Field(None, pattern="^(bar|line)$")
-    unit: str | None = Field(None, max_length=12)
+    unit: OneLine | None = Field(None, max_length=12)
     timezone: str | None = Field(None, max_length=64, description="IANA time zone.")
     period: dict[str, Any] | None = Field(None, description="For kind operations.")
-    recipient: str | None = Field(
-        None,
-        max_length=254,
-        pattern=r"^[^@\s\x00-\x1f\x7f,;<>\"]{1,64}@[^@\s\x00-\x1f\x7f,;<>\"]{1,189}$",
-        description="Who is told by e-mail that the report is ready.",
+    recipient: Address | None = Field(
+        None, max_length=320, description="Who is told by e-mail that the report is ready."
     )
 
     @model_validator(mode="after")
     def _belong_together(self) -> ReportRequest:
-        if self.kind == "operations":
-            return self
+        if self.recipient is not None and (link := _LINK.search(_seen(self.title))):
+            raise ValueError(
+                f"the title goes into a mail, where {link[0][:60]!r} would become a link; write it without"
+            )
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if self.source is not None:
             given += [name for name in SOURCES if self.source.get(name) is not None]
+        if self.kind == "operations":
+            if given:
+                raise ValueError(f"a report of kind operations takes no {' and '.join(given)}")
+            return self
         if len(given) != 1:
             found = f"got {' and '.join(given)}" if given else "got none of them"
             raise ValueError(f"give exactly one of {', '.join(SOURCES)}; {found}")
         if self.group_by is None:
             raise ValueError("group_by is missing: name the column to group the rows by")
         return self
+
+
+def _seen(title: str) -> str:
+    """The title as it is read: without letters that are not seen and would hide a link from a search."""
+    return "".join(letter for letter in title if unicodedata.category(letter) != "Cf")
 
 
 class ReportUpload(BaseModel):
@@ -98,12 +131,15 @@ class ReportUpload(BaseModel):
     unit: str | None = None
     timezone: str | None = None
     recipient: str | None = None
+    encoding: str | None = Field(None, description="Of the CSV, such as shift_jis; found if missing.")
+    delimiter: str | None = Field(None, description="Of the CSV; found if missing.")
+    decimal: str | None = Field(None, description="`,` where numbers look like 1.234,5.")
 
 
-def checked(raw: Any) -> dict[str, Any]:
-    """The data of `report.requested`. Raises Problem (422)."""
+def checked(raw: Any, api: ApiSettings) -> dict[str, Any]:
+    """Return the data of the event that asks for a report. Raises Problem (422)."""
     try:
-        wanted = ReportRequest.model_validate(raw)
+        wanted = ReportRequest.model_validate(raw, context=rules_of(api))
     except ValidationError as error:
         raise problems.of_validation(error) from None
     return wanted.model_dump(exclude_none=True, exclude_unset=True)
@@ -136,6 +172,9 @@ async def _taken_apart(form: FormData, limit: int) -> tuple[dict[str, Any], str,
         name: value for name, value in form.items() if isinstance(value, str) and value and name != "file"
     }
     source = {"name": name} if (name := _shown(file.filename)) else {}
+    source |= {name: fields.pop(name) for name in ("encoding", "delimiter", "decimal") if name in fields}
+    if "encoding" not in source and (charset := _CHARSET.search(file.content_type or "")):
+        source["encoding"] = charset[1]
     return {**fields, "source": source}, _suffix(file), body
 
 
@@ -159,7 +198,7 @@ def _shown(filename: str | None) -> str:
 
 def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[str, str, TaskRow | None]:
     """How far a report is that is not in the store: (state, in words, its task). Pure."""
-    task = next((t for t in tasks if t.event.get("type") == REPORT_REQUESTED), None)
+    task = next((t for t in tasks if t.event.get("type") in (REPORT_REQUESTED, OPERATIONS_REQUESTED)), None)
     if row.entry == "held":
         return "held", "It is held until it is due.", None
     if task is None:
@@ -176,7 +215,7 @@ def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[str, str, TaskRow | N
         case "retrying":
             return "retrying", f"An attempt failed; the next is at {task.next_attempt_at}.", task
         case "succeeded":
-            return "failed", "It was made, but is not in the store (any more).", task
+            return "removed", "It was made, and has been removed from the store since.", task
     return "failed", str((task.error or {}).get("reason") or f"Its task {task.state}."), task
 
 
@@ -184,6 +223,12 @@ def own_words(metadata: dict[str, Any]) -> dict[str, Any]:
     """What a finished report tells about itself; who it was sent to is not everybody's business."""
     shown = ("title", "kind", "pages", "rows", "size_bytes", "sha256", "made", "task_id")
     return {name: metadata[name] for name in shown if name in metadata}
+
+
+def owner_of(metadata: dict[str, Any]) -> str | None:
+    """Return the source that asked for a finished report."""
+    event = metadata.get("event")
+    return str(event[0]) if isinstance(event, list) and event else None
 
 
 def is_report_id(text: str) -> bool:

@@ -189,7 +189,7 @@ class ReportState(_Shape):
     """How far a report is."""
 
     report_id: str
-    state: Literal["held", "queued", "running", "retrying", "ready", "failed"]
+    state: Literal["held", "queued", "running", "retrying", "ready", "failed", "removed"]
     detail: str
     progress: dict[str, Any] | None = None
     error: dict[str, Any] | None = None

@@ -15,7 +15,12 @@ class ApiSettings(BaseSettings):
     """What the API needs beside the mesh's settings. One instance per process."""
 
     model_config = SettingsConfigDict(
-        env_prefix="API_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="API_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs API keys.")
@@ -41,6 +46,22 @@ class ApiSettings(BaseSettings):
     )
     max_upload_bytes: int = Field(
         33_554_432, ge=1024, le=1_073_741_824, description="Largest file uploaded for a report, in bytes."
+    )
+    upload_quota_bytes: int = Field(
+        1_073_741_824, ge=0, description="Most bytes of uploads that the store keeps for one API key."
+    )
+    upload_quota_files: int = Field(
+        1_000, ge=0, description="Most uploaded files that the store keeps for one API key."
+    )
+    local_domains: bool = Field(
+        False,
+        validation_alias="EMAIL_LOCAL_DOMAINS",
+        description="Whether mail may go to hosts without a dot and below .local: those of your own network.",
+    )
+    recipients: list[str] = Field(
+        [],
+        validation_alias="EMAIL_RECIPIENTS",
+        description='Who reports may be mailed to, as a JSON list of patterns such as ["*@example.com"]; empty: anybody.',
     )
     heartbeat: Duration = Field(
         timedelta(seconds=15), description="How often a quiet notification stream shows that it is alive."

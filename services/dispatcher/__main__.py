@@ -13,6 +13,7 @@ from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
+from streammesh.redisio.inspector import start_inspecting
 from streammesh.running import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.delayed import DueSet
@@ -108,6 +109,7 @@ def main() -> None:
     """The process."""
     settings, own = load_settings(MeshSettings), load_settings(DispatcherSettings)
     logs.configure(settings, "dispatcher")
+    start_inspecting(settings)
     run_until_stopped(lambda stop: dispatch(settings, own, stop))
 
 

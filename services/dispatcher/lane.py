@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is full
 MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds before it gives its events up
 MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
+SAID_EVERY = timedelta(minutes=1)  # how often a lane that goes on waiting says so
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
 
@@ -255,8 +256,15 @@ class Lane:
 
     async def _wait_for_room(self) -> None:
         log.info("lane.waiting", service=self.service)
+        clock = asyncio.get_running_loop()
+        began = said = clock.time()
         while await self._is_full():
             await asyncio.sleep(FULL_WAIT.total_seconds())
+            if clock.time() - said >= SAID_EVERY.total_seconds():
+                said = clock.time()
+                log.warning("lane.waits_on", service=self.service, seconds=round(said - began))
+        if said > began:
+            log.info("lane.goes_on", service=self.service, seconds=round(clock.time() - began))
 
     async def _is_full(self) -> bool:
         pipeline = self._client.pipeline(transaction=False)

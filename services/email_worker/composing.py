@@ -19,9 +19,9 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, formataddr
 
-from email_validator import EmailNotValidError, validate_email
 from streammesh import Reject
 
+from services.email_worker import addresses
 from services.email_worker.rendering import Words
 
 # 7-bit bodies pass every server unchanged, whether or not it offers 8BITMIME; headers stay as they are set.
@@ -56,7 +56,8 @@ class Mailbox:
     @property
     def masked(self) -> str:
         """The address as it may be shown in results and logs: `a***@example.com`."""
-        return f"{self.local[:1] if len(self.local) > 1 else ''}***@{self.domain}"
+        shown = self.local.strip('"')
+        return f"{shown[:1] if len(shown) > 1 else ''}***@{self.domain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +78,22 @@ class Mail:
     content: bytes
 
 
-def parse_recipient(text: str) -> Mailbox:
-    """The one recipient of a mail, `ann+news@bücher.example`; nothing is looked up.
+def parse_recipient(text: str, *, local_domains: bool = False) -> Mailbox:
+    """Return the one recipient of a mail, `ann+news@bücher.example`; nothing is looked up.
 
     Raises Reject where it is none, several, or not an address: no retry makes it right.
     """
     try:
-        found = validate_email(text, check_deliverability=False)
-    except EmailNotValidError as error:
+        return Mailbox(*addresses.parse(text, local_domains=local_domains))
+    except ValueError as error:
         raise Reject(f"not one valid e-mail address: {error}") from None
-    return Mailbox(found.local_part, found.ascii_domain)
 
 
 def parse_named(text: str) -> Mailbox:
     """An address that may have a name: `Ann <ann@example.com>`. Raises Reject as `parse_recipient` does."""
     named = NAMED.fullmatch(text.strip())
     name, address = (named["name"].strip().strip('"'), named["address"]) if named else ("", text.strip())
-    mailbox = parse_recipient(address)
+    mailbox = parse_recipient(address, local_domains=True)  # it is the operator's own
     return Mailbox(mailbox.local, mailbox.domain, header_safe("name", name))
 
 
@@ -118,16 +118,26 @@ def body_safe(what: str, value: str) -> str:
     return value
 
 
-def shown_name(name: str | None) -> str | None:
-    """The name to greet by, or None where it is no name.
+def one_line(text: str) -> str:
+    """Return a text from an event as it can stand in a header: control characters and separators become spaces."""
+    cleaned = (" " if unicodedata.category(c) in FORBIDDEN or c.isspace() else c for c in text)
+    return " ".join("".join(cleaned).split())
+
+
+def shown_name(name: str | None) -> tuple[str | None, str]:
+    """Return (the name to greet by, why there is none though one was given).
 
     Who registers may type anything as a name and any address as theirs, so a "name" that a mail client
     would show as a link would make this service send other people's advertisements.
     """
-    name = " ".join((name or "").split())
-    if not name or len(name) > NAME_LENGTH or LINK_LIKE.search(name):
-        return None
-    return name
+    name = one_line(name or "")
+    if not name:
+        return None, ""
+    if len(name) > NAME_LENGTH:
+        return None, f"the name is longer than {NAME_LENGTH} characters"
+    if LINK_LIKE.search(name):
+        return None, "the name holds what a mail program would make a link of"
+    return name, ""
 
 
 def attachment_name(title: str) -> str:

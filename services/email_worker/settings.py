@@ -85,6 +85,15 @@ class EmailSettings(BaseSettings):
         5_000_000, ge=0, description="A report larger than this is linked instead of attached."
     )
 
+    local_domains: bool = Field(
+        False,
+        description="Whether mail may go to hosts without a dot and below .local: those of your own network.",
+    )
+    recipients: list[str] = Field(
+        [],
+        description='Who reports may be mailed to, as a JSON list of patterns such as ["*@example.com"]; empty: anybody.',
+    )
+
     @field_validator("smtp_url")
     @classmethod
     def _smtp_url(cls, value: SecretStr) -> SecretStr:

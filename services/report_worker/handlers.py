@@ -20,7 +20,7 @@ from streammesh.settings import load_settings
 
 from services.report_worker import workflow
 from services.report_worker.operations_reading import read_operations
-from services.report_worker.requests import ReportRequested
+from services.report_worker.requests import OperationsReportRequested, ReportRequested
 from services.report_worker.settings import ReportSettings
 from services.report_worker.source_table import SourceError
 from services.report_worker.storing import Store, open_store
@@ -60,12 +60,10 @@ def store() -> Store:
 @service.on("report.requested", retries=3, timeout=TIMEOUT)
 def make_report(request: ReportRequested, ctx: Context) -> Any:
     """Fetch what the report is about and answer with the workflow that makes it."""
-    clock = SystemClock()
-    origin = Origin(ctx.event.source, ctx.event.id, ctx.task_id, ctx.attempt, clock.now())
-    if swept := workflow.sweep(store(), clock.now(), settings().work_kept):
-        log.info("report.work_swept", objects=swept)
     if request.kind == "operations":
-        return _operations(request, origin, ctx)
+        raise Reject("a report of kind operations is asked for with the event operations.report_requested")
+    _refusing(request.check_owner, ctx.event.source)
+    origin = _begin(ctx)
     ctx.progress(0.02, "reading the source")
     work, parts, rows = _refusing(workflow.fetch_rows, request, origin, store(), settings())
     ctx.progress(FETCHED, f"{rows:,} rows read, {parts} {'part' if parts == 1 else 'parts'} to measure")
@@ -74,7 +72,10 @@ def make_report(request: ReportRequested, ctx: Context) -> Any:
     return measured | merge.s(work) | draw.s() | publish.s()
 
 
-def _operations(request: ReportRequested, origin: Origin, ctx: Context) -> Any:
+@service.on("operations.report_requested", retries=3, timeout=TIMEOUT)
+def make_operations_report(request: OperationsReportRequested, ctx: Context) -> Any:
+    """Sum up what the mesh did and answer with the workflow that makes a report of it."""
+    origin = _begin(ctx)
     ctx.progress(0.02, "reading the mesh's own events and tasks")
     assert request.period is not None  # as the model has checked
     period = request.period.bounds(datetime.fromisoformat(ctx.event.time), request.timezone)
@@ -98,6 +99,14 @@ def _operations(request: ReportRequested, origin: Origin, ctx: Context) -> Any:
     ctx.progress(MERGED, f"{len(events):,} events and {len(tasks):,} tasks summed up")
     log.info("report.fetched", rows=len(events) + len(tasks), parts=0)
     return draw.s(work) | publish.s()
+
+
+def _begin(ctx: Context) -> Origin:
+    """Remove what is not kept any more, before something new is begun."""
+    now = SystemClock().now()
+    if swept := workflow.sweep(store(), now, settings()):
+        log.info("report.swept", objects=swept)
+    return Origin(ctx.event.source, ctx.event.id, ctx.task_id, ctx.attempt, now)
 
 
 @part

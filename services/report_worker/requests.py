@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -12,14 +13,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from streammesh.settings import Duration
 
+from services.report_worker.source_table import SourceError
 from services.report_worker.text_encoding import known
 
 Aggregate = Literal["count", "sum", "mean", "min", "max", "stddev"]
 Every = Literal["day", "week", "month", "quarter", "year"]
 
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-UPLOAD_PATTERN = r"^uploads/[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(csv|json)$"
-ADDRESS_PATTERN = r"^[^@\s\x00-\x1f\x7f,;<>\"]{1,64}@[^@\s\x00-\x1f\x7f,;<>\"]{1,189}$"
+UPLOAD_PATTERN = r"^uploads/[a-z0-9][a-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9_-]{0,63}\.(csv|json)$"
+ADDRESS_PATTERN = (
+    r"^\s*[^\x00-\x1f\x7f]{1,130}@[^@\s\x00-\x1f\x7f,;<>\"]{1,189}\s*$"  # the email worker looks closer
+)
 LONGEST_PERIOD = timedelta(days=366)
 
 SOURCES = ("csv", "rows", "object", "dataset")
@@ -33,6 +37,22 @@ def _timezone(value: str) -> str:
     return value
 
 
+# What a mail program makes a link of: an address of the web or of mail, or a bare domain.
+_LINK = re.compile(
+    r"://|\bwww\.|\S@\S|(?<![\w.-])(?:[\w-]+[.\uff0e\uff61])+(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w-])", re.I
+)
+
+
+def _one_line(value: str) -> str:
+    for at, letter in enumerate(value, start=1):
+        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp"):
+            raise ValueError(
+                f"character {at} (U+{ord(letter):04X}) is a control character or a line end; leave it out"
+            )
+    return value
+
+
+OneLine = Annotated[str, AfterValidator(_one_line)]
 Encoding = Annotated[str, Field(max_length=40), AfterValidator(known)]
 TimeZoneName = Annotated[str, Field(max_length=64), AfterValidator(_timezone)]
 
@@ -49,7 +69,7 @@ class Source(BaseModel):
     object: str | None = Field(
         None,
         pattern=UPLOAD_PATTERN,
-        description="An uploaded file: `uploads/<id>.csv` or `uploads/<id>.json`.",
+        description="An uploaded file, `uploads/<key>/<id>.csv` (or `.json`): one's own, the key is the event's source.",
     )
     dataset: str | None = Field(
         None, pattern=r"^[a-z0-9][a-z0-9-]{0,63}$", description="A data set that ships with the worker."
@@ -62,8 +82,8 @@ class Source(BaseModel):
         None, description="What separates the fields of a CSV; found if missing."
     )
     decimal: Literal[".", ","] = Field(".", description="Write `,` where numbers look like 1.234,5.")
-    name: str | None = Field(None, max_length=120, description="What the report calls the source.")
-    licence: str | None = Field(
+    name: OneLine | None = Field(None, max_length=120, description="What the report calls the source.")
+    licence: OneLine | None = Field(
         None, max_length=120, description="The data's licence, printed in the report."
     )
 
@@ -135,7 +155,7 @@ class ReportRequested(BaseModel):
     report_id: str | None = Field(
         None, pattern=ID_PATTERN, description="Names the PDF. The event's id when it is not given."
     )
-    title: str = Field("Report", min_length=1, max_length=120)
+    title: OneLine = Field("Report", min_length=1, max_length=120)
     kind: Literal["rows", "operations"] = Field(
         "rows", description="rows: a table is grouped and aggregated. operations: the mesh reports on itself."
     )
@@ -150,7 +170,9 @@ class ReportRequested(BaseModel):
     aggregate: Aggregate | None = Field(
         None, description="What is charted and ranked. sum when there is a measure, else count."
     )
-    unit: str | None = Field(None, max_length=12, description="Unit of the measure, such as USD, kg or ms.")
+    unit: OneLine | None = Field(
+        None, max_length=12, description="Unit of the measure, such as USD, kg or ms."
+    )
     chart: Literal["bar", "line"] = "bar"
     period: Period | None = Field(None, description="For kind operations; the last 24 hours if not given.")
     timezone: TimeZoneName = Field("UTC", description="IANA time zone of the dates in the report.")
@@ -177,6 +199,11 @@ class ReportRequested(BaseModel):
 
     @model_validator(mode="after")
     def _belong_together(self) -> ReportRequested:
+        seen = "".join(letter for letter in self.title if unicodedata.category(letter) != "Cf")
+        if self.recipient is not None and (link := _LINK.search(seen)):
+            raise ValueError(
+                f"the title goes into a mail, where {link[0][:60]!r} would become a link; write it without"
+            )
         if self.kind == "operations":
             extra = [n for n in ("source", "group_by", "measure", "every") if getattr(self, n) is not None]
             if extra:
@@ -194,6 +221,12 @@ class ReportRequested(BaseModel):
         self.aggregate = self.aggregate or ("sum" if self.measure else "count")
         return self
 
+    def check_owner(self, event_source: str) -> None:
+        """Raises SourceError where the rows are somebody else's upload."""
+        path = self.source.object if self.source else None
+        if path is not None and path.split("/")[1] != event_source:
+            raise SourceError(f"there is no uploaded file {path} of {event_source!r}; upload it first")
+
     def name(self, event_source: str, event_id: str) -> str:
         """The report's id: the one asked for, else the event's, else (where that is no safe name) its digest."""
         if self.report_id is not None:
@@ -201,3 +234,9 @@ class ReportRequested(BaseModel):
         if re.match(ID_PATTERN, event_id):
             return event_id
         return hashlib.sha256(f"{event_source}\n{event_id}".encode()).hexdigest()[:32]
+
+
+class OperationsReportRequested(ReportRequested):
+    """The data of `operations.report_requested`: what the mesh says of itself, to whoever has that scope."""
+
+    kind: Literal["operations"] = "operations"

@@ -44,6 +44,13 @@ class ReportSettings(BaseSettings):
     max_operations: int = Field(
         200_000, ge=1, description="Most tasks (and most events) that a report about the mesh itself reads."
     )
+    kept: Duration = Field(timedelta(days=30), description="Reports are removed after this; 0s keeps them.")
+    uploads_kept: Duration = Field(
+        timedelta(days=7), description="Uploaded files are removed after this; 0s keeps them."
+    )
+    quota: int = Field(
+        1_000, ge=1, description="Most reports that are kept for one source (an API key, a schedule)."
+    )
     work_kept: Duration = Field(
         timedelta(days=1), description="Intermediate data of reports that never ended is removed after this."
     )

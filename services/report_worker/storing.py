@@ -1,12 +1,14 @@
 """The object store: a local folder, or s3:// and its like, behind the few calls that this worker needs.
 
 - `reports/<report_id>.pdf` is a report, `reports/<report_id>.json` says what it is;
-- `uploads/<report_id>.csv` (or `.json`) is what the API took in for a report;
+- `owned/<owner>/<report_id>` counts for the quota of who asked for it, `<owner>` being a digest of the source;
+- `uploads/<key>/<report_id>.csv` (or `.json`) is what the API took in for a report of this key;
 - `work/<report_id>/<task_id>-<attempt>/` is what one attempt keeps until it ends.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -46,6 +48,11 @@ def metadata_object(report_id: str) -> str:
     return f"reports/{report_id}.json"
 
 
+def owned_folder(source: str) -> str:
+    """Where the reports of one source are counted."""
+    return f"owned/{hashlib.sha256(source.encode()).hexdigest()[:32]}"
+
+
 class Store:
     """Objects by name. Every put is atomic: a reader sees the old object or the new one, never a part.
 
@@ -54,6 +61,14 @@ class Store:
 
     def __init__(self, backend: ObjectStore) -> None:
         self._backend = backend
+        self._swept: datetime | None = None
+
+    def sweep_is_due(self, now: datetime, every: timedelta) -> bool:
+        """Whether nobody asked this within `every`; so it is for who asks now to sweep."""
+        if self._swept is not None and now - self._swept < every:
+            return False
+        self._swept = now
+        return True
 
     def put(self, name: str, body: bytes, content_type: str = "application/json") -> None:
         """Write or replace one object."""

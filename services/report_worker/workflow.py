@@ -38,6 +38,8 @@ from services.report_worker.typesetting import check_letters, typeset, with_lett
 
 OUTCOME = ("report_id", "title", "object", "size_bytes", "pages", "rows", "recipient", "download_path")
 NOT_STATED = "not stated"
+SWEPT_EVERY = timedelta(hours=1)  # by one process
+MOST_SWEPT = 5_000  # objects at once, so that the report behind it need not wait
 
 
 class WorkLost(RuntimeError):
@@ -88,7 +90,7 @@ def fetch_rows(
             f"column {request.group_by!r} has {groups:,} different values, a report takes at most"
             f" {settings.max_groups:,}; group by another column, or dates with `every`"
         )
-    work = _start(request, origin, store, facts=facts, rows=len(rows), unit=unit)
+    work = _start(request, origin, store, settings, facts=facts, rows=len(rows), unit=unit)
     ranges = aggregating.split(len(rows), size=settings.rows_per_part, most=settings.max_parts)
     for index, (first, after) in enumerate(ranges):
         store.put_json(_chunk(work, index), rows[first:after])
@@ -124,7 +126,7 @@ def fetch_operations(
         made=made,
         facts=facts,
     )
-    work = _start(request, origin, store, facts=[], rows=operations.tasks + operations.events)
+    work = _start(request, origin, store, settings, facts=[], rows=operations.tasks + operations.events)
     # What others named their events and wrote in their errors never keeps the operations report from being made.
     store.put_json(f"{work}/document.json", with_letters_spelled_out(document))
     return work
@@ -203,6 +205,7 @@ def publish(work: str, store: Store) -> dict[str, Any]:
         "task_id": job.task_id,
     }
     _check_free(job.report_id, job.event, store)
+    store.put_json(f"{storing.owned_folder(job.event[0])}/{job.report_id}", name)
     store.put(name, pdf, "application/pdf")
     store.put_json(storing.metadata_object(job.report_id), metadata)
     clean(work, store)
@@ -226,11 +229,27 @@ def clean(work: str, store: Store) -> None:
     store.delete(sorted(left, key=lambda name: name != f"{work}/job.json"))
 
 
-def sweep(store: Store, now: datetime, older_than: timedelta) -> int:
-    """Remove what runs that never ended have left. Answers how many objects."""
-    left = [name for name, written in store.names("work") if now - written > older_than]
-    store.delete(left)
-    return len(left)
+def sweep(store: Store, now: datetime, settings: ReportSettings) -> int:
+    """Remove what is not kept any more; return how many objects.
+
+    That is what runs that never ended have left; and, once an hour, reports and uploads whose time is over. Of a
+    report what it is goes first: without that it is not ready, and a sweep that dies on the way goes on later.
+    """
+    swept = _sweep(store, "work", now, settings.work_kept)
+    if not store.sweep_is_due(now, SWEPT_EVERY):
+        return swept
+    swept += _sweep(store, "reports", now, settings.kept)
+    swept += _sweep(store, "owned", now, settings.kept)
+    return swept + _sweep(store, "uploads", now, settings.uploads_kept)
+
+
+def _sweep(store: Store, folder: str, now: datetime, kept: timedelta) -> int:
+    if not kept:
+        return 0
+    left = [name for name, written in store.names(folder) if now - written > kept]
+    left.sort(key=lambda name: name.endswith(".pdf"))
+    store.delete(left[:MOST_SWEPT])
+    return min(len(left), MOST_SWEPT)
 
 
 def _chunk(work: str, index: int) -> str:
@@ -245,6 +264,7 @@ def _start(
     request: ReportRequested,
     origin: Origin,
     store: Store,
+    settings: ReportSettings,
     *,
     facts: Sequence[tuple[str, str]],
     rows: int,
@@ -253,6 +273,7 @@ def _start(
     report_id = request.name(origin.event_source, origin.event_id)
     event = [origin.event_source, origin.event_id]
     _check_free(report_id, event, store)
+    _check_quota(origin.event_source, report_id, store, settings)
     made = figures.moment(origin.made, request.timezone)
     job = _Job(
         work=f"work/{report_id}/{origin.task_id}-{origin.attempt}",
@@ -276,6 +297,16 @@ def _check_free(report_id: str, event: list[str], store: Store) -> None:
         return
     if owner != event:
         raise SourceError(f"report_id {report_id!r} is taken; leave it out or choose another")
+
+
+def _check_quota(source: str, report_id: str, store: Store, settings: ReportSettings) -> None:
+    """Raises SourceError where as many reports of this source are kept as may be. This one may be among them."""
+    owned = {name.rpartition("/")[2] for name, _ in store.names(storing.owned_folder(source))}
+    if len(owned - {report_id}) >= settings.quota:
+        raise SourceError(
+            f"{settings.quota:,} reports of {source!r} are kept, which is the most (REPORT_QUOTA);"
+            " they are removed after REPORT_KEPT"
+        )
 
 
 def _job(work: str, store: Store) -> _Job | None:

@@ -11,10 +11,12 @@ import sys
 
 from streammesh import logs
 from streammesh.errors import InvalidSchedule
+from streammesh.redisio.inspector import start_inspecting
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
 from streammesh.worker.beat import BeatThread, run_beat
 
+from services.scheduler import status_watch
 from services.scheduler.alerting import watch_in_a_thread
 from services.scheduler.handlers import alert_settings, celery_app, own_settings, service
 
@@ -38,9 +40,13 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = service.settings
     logs.configure(settings, service.name)
+    start_inspecting(settings)
     alerts = alert_settings()
     if alerts.webhook_url and not chosen.beat_only:
         watch_in_a_thread(settings, alerts.every)
+    status_watch.watch_in_a_thread(
+        settings, alerts.webhook_url.get_secret_value() if alerts.webhook_url else None
+    )
     if chosen.worker_only:
         service.run()
     check_file(settings)

@@ -58,13 +58,13 @@ def _text(found: Found, groups: list[tuple[str, str, int, str]]) -> str:
     lines = []
     for pause in found.paused:
         why = f"after {pause.failures} failures in a row" if pause.failures else "by hand"
-        lines.append(f"{pause.task} is paused {why}: {_plain(pause.reason[:REASON])}")
+        lines.append(f"{pause.task} is paused {why}: {plain(pause.reason[:REASON])}")
         lines.append(f"    streammesh subscriptions resume {pause.task}")
     if found.dead_letters:
         count = found.dead_letters
         lines.append(f"{count} dead letter{'s' if count != 1 else ''} in {_span(found.seconds)}")
         lines += [
-            f"    {count} x {task}: {kind}: {_plain(reason)}" for task, kind, count, reason in groups[:GROUPS]
+            f"    {count} x {task}: {kind}: {plain(reason)}" for task, kind, count, reason in groups[:GROUPS]
         ]
         left = found.dead_letters - sum(count for _, _, count, _ in groups[:GROUPS])
         if left > 0:
@@ -77,6 +77,6 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that chat programs do not take for links or mentions (Slack: escape &, < and >)."""
     return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -51,6 +51,7 @@ TYPES = {
     "dead-services": "set",
     "manifests-version": "string",
     "alerted": "string",
+    "alert-told": "string",
     "cursor-secret": "string",
     "memory": "string",
 }
@@ -270,6 +271,10 @@ class Keys:
     def alerted(self) -> str:
         """STRING. Until when (ms) alerts were raised about dead letters and paused subscriptions."""
         return f"{self.prefix}alerted"
+
+    def alert_told(self, finding: str) -> str:
+        """STRING. That somebody was told of a finding lately. Expires after an hour, or when it is over."""
+        return f"{self.prefix}alert-told:{finding}"
 
     # --- notifications ------------------------------------------------------------------------
 

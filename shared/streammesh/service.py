@@ -45,8 +45,7 @@ class Service:
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
     takes from the queue for each that it can run at once. 1 keeps every task free for whichever worker is
     idle first; handlers that take milliseconds run several times faster with 8 or 16, since their worker
-    then need not ask for each, and a worker process is given its next task while it is at work; what it has
-    taken ahead is before whatever comes with a higher priority.
+    then need not ask for each. What a worker has taken ahead is before whatever comes with a higher priority.
     `queues`: further queues, such as `("default", "urgent")`, for handlers with `queue=`; `default` is its own.
     Its workers read all of them, or those that they are started for (`run`, `-Q urgent`).
     """

@@ -8,13 +8,15 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.fuzz import keys
+from tests.fuzz import http_requests, keys, raw_sockets
 from tests.fuzz.tally import Tally, together
 from tests.harness.processes import ROOT
 
 Target = Callable[[int, float, Path], Awaitable[Tally]]  # seed, seconds, an empty folder of its own
 TARGETS: dict[str, Target] = {
     "keys": keys.run,
+    "http": http_requests.run,
+    "sockets": raw_sockets.run,
 }
 FOLDER = ROOT / "var" / "fuzz"
 

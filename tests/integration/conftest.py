@@ -58,8 +58,10 @@ class Asker:
     def letters(self) -> DeadLetters:
         return DeadLetters(self.redis, self.mesh.keys)
 
-    async def publish(self, event_type: str, data: Any = None, **attributes: Any) -> str:
-        publisher = Publisher(self.redis, self.mesh.keys, self.mesh.settings, "tests")
+    async def publish(
+        self, event_type: str, data: Any = None, source: str = "tests", **attributes: Any
+    ) -> str:
+        publisher = Publisher(self.redis, self.mesh.keys, self.mesh.settings, source)
         return (await publisher.publish(event_type, {} if data is None else data, **attributes)).id
 
     async def ended(self, event_id: str, seconds: float = 20) -> list[TaskRow]:

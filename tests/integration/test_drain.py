@@ -85,3 +85,29 @@ async def test_a_longer_one_goes_to_another_worker_at_once_and_ends_once(ask, wo
     assert "task.retrying" not in told, "to be stopped is no failure"
     # A worker that stops is no failure of the task either: it may be handed on as often as needed.
     assert await ask.redis.hget(ask.mesh.keys.task(task.id), "lost") == b"0"
+
+
+@pytest.mark.parametrize("workers", KINDS[:1], ids=["async"], indirect=True)
+@pytest.mark.parametrize("what", ["deaf", "blocking"])
+async def test_a_worker_ends_whatever_its_handlers_do(ask, workers, what):
+    start, _, _ = workers
+    worker = await start("0.5s")
+    event_id = await ask.publish(f"probe.{what}")
+
+    async def begun():
+        return runs(ask.mesh.record)[f"{what} {event_id}"]
+
+    await wait_until("it runs", begun)
+    worker.signal(signal.SIGTERM)
+
+    async def gone():
+        return not worker.running
+
+    await wait_until("it has ended", gone, seconds=13)
+    other = await start("0.5s")  # what it held was given back; the lease is a minute
+
+    async def again():
+        return runs(ask.mesh.record)[f"{what} {event_id}"] == 2
+
+    await wait_until("it begins elsewhere", again, seconds=15)
+    other.kill()

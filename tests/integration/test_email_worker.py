@@ -113,7 +113,7 @@ async def test_many_mails_at_once_go_over_one_connection(ask, server):
 
 
 async def test_a_report_is_mailed_with_its_pdf(ask, server):
-    task = await ask.run("report.generated", REPORT)
+    task = await ask.run("report.generated", REPORT, source="report_worker")
 
     [taken] = server.mails
     [pdf] = message_from_bytes(taken.content, policy=default).iter_attachments()
@@ -122,7 +122,7 @@ async def test_a_report_is_mailed_with_its_pdf(ask, server):
 
 
 async def test_a_report_for_nobody_is_no_task(ask, server):
-    event_id = await ask.publish("report.generated", {**REPORT, "recipient": None})
+    event_id = await ask.publish("report.generated", {**REPORT, "recipient": None}, source="report_worker")
     assert await ask.ended(event_id) == []
     assert server.mails == []
 

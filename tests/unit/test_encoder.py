@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from streammesh.events import envelope
 from streammesh.keys import Keys
@@ -53,6 +53,7 @@ def comparable(header):
     return value
 
 
+@settings(deadline=None)
 @given(
     data=st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),

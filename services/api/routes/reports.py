@@ -14,19 +14,22 @@ from streammesh.events.publisher import build
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import ranges, request_body
-from services.api.auth import Caller
+from services.api.auth import Caller, must_publish
 from services.api.documents import event_links
 from services.api.lookup import LOOKED_AT
 from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
 from services.api.problems import Problem
 from services.api.publishing import accepted, plain_id
+from services.api.report_store import upload_path
 from services.api.reports import (
+    OPERATIONS_REQUESTED,
     REPORT_REQUESTED,
     ReportRequest,
     ReportUpload,
     checked,
     is_report_id,
     own_words,
+    owner_of,
     read_form,
     size_of,
     state_of,
@@ -56,8 +59,7 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
     status_code=202,
     response_class=Response,
     responses=answers(
-        "upload-conflict",
-        *WRITTEN,
+        *("upload-conflict", "quota-exceeded", *WRITTEN),
         _202=json_answer(
             ReportAccepted,
             "Asked for; follow `links`.",
@@ -86,24 +88,40 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
     ),
 )
 async def ask(request: Request, key: Caller) -> Response:
-    """Publishes `report.requested`; the report's id is the event's id."""
+    """Publishes `report.requested`, or `operations.report_requested` for kind operations, which is a scope of its own.
+
+    The report's id is the event's id.
+    """
     wiring = wiring_of(request)
-    await wiring.publishing.admit(key, {REPORT_REQUESTED}, {key.name}, 1)  # before anything is uploaded
+    # Before anything is uploaded; which of the two it is stands in the body.
+    admitted = REPORT_REQUESTED if key.may_publish(REPORT_REQUESTED) else OPERATIONS_REQUESTED
+    await wiring.publishing.admit(key, {admitted}, {key.name}, 1)
     headers = request_body.headers_of(request.scope)
     request_body.refuse_encoding(headers)
     if request_body.media_type(headers) == "multipart/form-data":
         fields, suffix, file = await read_form(request, wiring.api.max_upload_bytes)
         report_id = _report_id(fields, request, key)
-        path = f"uploads/{report_id}.{suffix}"
+        path = upload_path(key.name, report_id, suffix)
         fields["source"] = {**fields["source"], "object": path}
-        data = checked({**fields, "report_id": report_id})
-        await wiring.reports.upload(report_id, suffix, file)
+        data = checked({**fields, "report_id": report_id}, wiring.api)
+        event_type = REPORT_REQUESTED
+        must_publish(key, event_type)
+        await wiring.reports.upload(
+            key.name,
+            report_id,
+            suffix,
+            file,
+            most_bytes=wiring.api.upload_quota_bytes,
+            most_files=wiring.api.upload_quota_files,
+        )
     else:
         limit = wiring.mesh.max_event_bytes
         raw = await request_body.read_json(request.scope, request.receive, limit)
-        data = checked(raw)
+        data = checked(raw, wiring.api)
         report_id = data["report_id"] = _report_id(data, request, key)
-    event = build(key.name, REPORT_REQUESTED, data, id=report_id, subject=f"report/{report_id}")
+        event_type = OPERATIONS_REQUESTED if data.get("kind") == "operations" else REPORT_REQUESTED
+        must_publish(key, event_type)
+    event = build(key.name, event_type, data, id=report_id, subject=f"report/{report_id}")
     published = (await wiring.publishing.store([seal(event)], size_of(data)))[0]
     links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
     return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
@@ -114,7 +132,7 @@ async def ask(request: Request, key: Caller) -> Response:
     summary="The finished report",
     response_class=Response,
     responses=answers(
-        *("report-not-ready", "report-failed", "range-not-satisfiable", *READ),
+        *("report-not-ready", "report-failed", "report-removed", "range-not-satisfiable", *READ),
         _200={"description": "The whole file.", "content": _BINARY},
         _206={"description": "The part asked for with `Range`.", "content": _BINARY},
         _304={"description": "Unchanged since `If-None-Match` or `If-Modified-Since`."},
@@ -125,11 +143,18 @@ async def pdf(request: Request, key: Caller, report_id: ReportId) -> Response:
     wiring = wiring_of(request)
     _must_read(key, report_id)
     file = await wiring.reports.pdf(report_id)
-    if file is None:
-        row, tasks = await _asked_for(wiring, report_id)
+    # What a report is, and whose, is written after its PDF: until then it is not ready.
+    metadata = await wiring.reports.metadata(report_id) if file else None
+    if metadata is not None and not _may_read(key, owner_of(metadata)):
+        raise _no_report(report_id)
+    if metadata is None:
+        row, tasks = await _asked_for(wiring, report_id, key)
         state, detail, _ = state_of(row, tasks)
-        kind = "report-failed" if state == "failed" else "report-not-ready"
-        retry = {} if state == "failed" else {"retry-after": "2"}
+        # It may have become ready between the look into the store and the look at its task.
+        file = await wiring.reports.pdf(report_id) if state == "removed" else None
+    if file is None:
+        kind = {"failed": "report-failed", "removed": "report-removed"}.get(state, "report-not-ready")
+        retry = {"retry-after": "2"} if kind == "report-not-ready" else {}
         raise Problem(kind, detail, headers=retry, members={"state": state, "links": _links(report_id)})
     headers = {
         "etag": file.etag,
@@ -171,11 +196,16 @@ async def state(request: Request, key: Caller, report_id: ReportId) -> Response:
     _must_read(key, report_id)
     metadata = await wiring.reports.metadata(report_id)
     document = {"report_id": report_id, "progress": None, "error": None, "report": None}
+    if metadata is None:
+        row, tasks = await _asked_for(wiring, report_id, key)
+        name, detail, task = state_of(row, tasks)
+        # It may have become ready between the look into the store and the look at its task.
+        metadata = await wiring.reports.metadata(report_id) if name == "removed" else None
     if metadata is not None:
+        if not _may_read(key, owner_of(metadata)):
+            raise _no_report(report_id)
         ready = {"state": "ready", "detail": "The PDF can be fetched.", "report": own_words(metadata)}
         return as_json({**document, **ready, "links": _links(report_id)})
-    row, tasks = await _asked_for(wiring, report_id)
-    name, detail, task = state_of(row, tasks)
     links = {**_links(report_id), "event": event_links({"id": row.id, "source": row.source})["self"]}
     told = {"progress": task.progress, "error": task.error} if task else {}
     return as_json({**document, "state": name, "detail": detail, **told, "links": links})
@@ -192,18 +222,25 @@ def _links(report_id: str) -> dict[str, str]:
 
 
 def _must_read(key: ApiKey, report_id: str) -> None:
-    if not is_report_id(report_id) or not key.may_subscribe(REPORT_REQUESTED):
+    if not is_report_id(report_id) or not any(
+        map(key.may_subscribe, (REPORT_REQUESTED, OPERATIONS_REQUESTED))
+    ):
         raise _no_report(report_id)
 
 
-async def _asked_for(wiring: Wiring, report_id: str) -> tuple[EventRow, list[TaskRow]]:
-    """The event that asked for a report, which has its id. Raises Problem (404)."""
+def _may_read(key: ApiKey, owner: str | None) -> bool:
+    """Whether a report is the key's own, or the key may read everything there is."""
+    return key.may_subscribe_to_all or (owner is not None and key.may_publish_as(owner))
+
+
+async def _asked_for(wiring: Wiring, report_id: str, key: ApiKey) -> tuple[EventRow, list[TaskRow]]:
+    """The event of this key that asked for a report, which has its id. Raises Problem (404)."""
     async with wiring.reading():
         for row in (await wiring.rows.events(report_id))[:LOOKED_AT]:
             tasks = await wiring.rows.tasks(row.task_ids)
             event = await wiring.rows.envelope(row)
             types = {str(task.event.get("type")) for task in tasks} | ({event.type} if event else set())
-            if REPORT_REQUESTED in types:
+            if types & {REPORT_REQUESTED, OPERATIONS_REQUESTED} and _may_read(key, row.source):
                 return row, tasks
     raise _no_report(report_id)
 

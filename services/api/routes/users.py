@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from email_validator import EmailNotValidError, validate_email
 from fastapi import APIRouter, Path, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from streammesh.events.encoded import seal
 from streammesh.events.publisher import build
 
 from services.api import problems, request_body
+from services.api.addresses import Address, rules_of
 from services.api.auth import Caller
 from services.api.openapi import WRITTEN, answers, body, json_answer, schema_of
 from services.api.publishing import accepted, plain_id
@@ -24,14 +24,6 @@ USER_REGISTERED = "user.registered"
 _PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 
 
-def _address(value: str) -> str:
-    try:
-        validate_email(value, check_deliverability=False)
-    except EmailNotValidError as error:
-        raise ValueError(f"should be one e-mail address: {error}") from None
-    return value
-
-
 class WelcomeEmail(BaseModel):
     """Who is welcomed. Further members travel with the event."""
 
@@ -40,7 +32,7 @@ class WelcomeEmail(BaseModel):
         json_schema_extra={"examples": [{"email": "ann@example.com", "name": "Ann", "locale": "de"}]},
     )
 
-    email: Annotated[str, AfterValidator(_address)] = Field(max_length=320, description="One e-mail address.")
+    email: Address = Field(max_length=320, description="One e-mail address.")
     name: str | None = Field(None, max_length=200, pattern=_PRINTABLE)
     locale: str | None = Field(None, max_length=35, pattern=r"^[A-Za-z0-9-]+$")
 
@@ -70,7 +62,7 @@ async def welcome_email(
     wiring = wiring_of(request)
     raw = await request_body.read_json(request.scope, request.receive, wiring.mesh.max_event_bytes)
     try:
-        wanted = WelcomeEmail.model_validate(raw)
+        wanted = WelcomeEmail.model_validate(raw, context=rules_of(wiring.api))
     except ValidationError as error:
         raise problems.of_validation(error) from None
     data: dict[str, Any] = {**wanted.model_dump(exclude_none=True), "user_id": _number_or_text(user_id)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from streammesh.events import envelope
 
+from services.api.report_store import ReportStore
 from services.api.schemas import ReportState
 from services.api.tests.expecting import assert_problem
 
@@ -27,7 +28,7 @@ def folder(store_settings) -> Path:
     return Path(store_settings.store_url)
 
 
-def finish(folder: Path, report_id: str, content: bytes = PDF) -> None:
+def finish(folder: Path, report_id: str, content: bytes = PDF, source: str = "shop") -> None:
     """Put a report into the store, as the worker does."""
     (folder / "reports").mkdir(parents=True, exist_ok=True)
     (folder / "reports" / f"{report_id}.pdf").write_bytes(content)
@@ -37,6 +38,7 @@ def finish(folder: Path, report_id: str, content: bytes = PDF) -> None:
         "pages": 3,
         "rows": 2,
         "recipient": "ann@example.com",
+        "event": [source, report_id],
     }
     (folder / "reports" / f"{report_id}.json").write_text(json.dumps(metadata))
 
@@ -69,7 +71,25 @@ async def test_a_report_id_of_ones_own_is_taken_once(api):
         ({"report_id": "a\nb"}, "/report_id"),
         ({"recipient": "a@example.com\r\nBcc: b@example.com"}, "/recipient"),
         ({"recipient": "a@b@c"}, "/recipient"),
+        ({"recipient": "a@localhost"}, "/recipient"),
         ({"title": ""}, "/title"),
+        ({"title": "a\u2028b"}, "/title"),
+        ({"title": "a\x00b"}, "/title"),
+        ({"title": "a\ttab"}, "/title"),
+        *(
+            ({"title": title, "recipient": "a@example.com"}, "")
+            for title in (
+                "Click https://x.y",
+                "see www.x",
+                "Win at evil.example",
+                "evil.\u200bexample",
+                "EVIL.COM!",
+                "a@b",
+                "(evil.co.uk)",
+                "bücher.рф",
+                "xn--a.xn--b",
+            )
+        ),
         ({"kind": "other"}, "/kind"),
         ({"aggregate": "median"}, "/aggregate"),
         ({"csv": None}, ""),
@@ -87,10 +107,29 @@ async def test_what_no_report_can_be_made_of_is_refused_at_the_door(
     assert not await mesh_redis.exists(mesh_keys.events("report"))
 
 
-async def test_the_meshs_own_operations_need_no_source(api):
-    answer = await api.post("/v1/reports", json={"kind": "operations", "period": {"last": "24h"}})
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Q1.2026",
+        "v1.20",
+        "3.5 % mehr",
+        "J. R. R. Tolkien",
+        "Sales e.g. 2026",
+        "売上。報告",
+        "Ende. Anfang",
+        "a/b: c & d",
+    ],
+)
+async def test_a_title_with_dots_that_are_no_domain_goes_into_mail(api, title):
+    asked = {**ASKED, "title": title, "recipient": " ann..lee@docomo.ne.jp "}
 
-    assert answer.status_code == 202
+    assert (await api.post("/v1/reports", json=asked)).status_code == 202
+
+
+async def test_a_title_that_goes_into_no_mail_may_name_a_domain(api):
+    assert (
+        await api.post("/v1/reports", json={**ASKED, "title": "Visits of example.com"})
+    ).status_code == 202
 
 
 class TestUploads:
@@ -109,9 +148,17 @@ class TestUploads:
 
         event = await requested(mesh_redis, mesh_keys)
         assert answer.status_code == 202, answer.text
-        assert event.data["source"] == {"name": name, "object": f"uploads/{event.id}.{suffix}"}
+        assert event.data["source"] == {"name": name, "object": f"uploads/shop/{event.id}.{suffix}"}
         assert event.data["group_by"] == "country"
         assert (folder / event.data["source"]["object"]).read_text() == CSV
+
+    async def test_how_the_file_is_to_be_read_goes_into_its_source(self, api, mesh_redis, mesh_keys):
+        form = {**FORM, "delimiter": ";", "decimal": ","}
+        files = {"file": ("a.csv", CSV, "text/csv; charset=Shift_JIS")}
+
+        assert (await api.post("/v1/reports", data=form, files=files)).status_code == 202
+        source = (await requested(mesh_redis, mesh_keys)).data["source"]
+        assert (source["delimiter"], source["decimal"], source["encoding"]) == (";", ",", "Shift_JIS")
 
     async def test_the_same_upload_again_is_a_duplicate_and_another_one_a_conflict(self, api, folder):
         def send(content):
@@ -122,7 +169,7 @@ class TestUploads:
 
         assert [first.json()["duplicate"], again.json()["duplicate"]] == [False, True]
         assert_problem(other, 409, "upload-conflict")
-        assert (folder / "uploads/sales-1.csv").read_text() == CSV
+        assert (folder / "uploads/shop/sales-1.csv").read_text() == CSV
 
     @pytest.mark.parametrize(
         ("form", "file", "status", "kind"),
@@ -208,6 +255,35 @@ class TestState:
         ]
         assert (running["detail"], running["progress"]["progress"]) == ("part 3 of 5 measured", 0.45)
         assert ready["report"]["pages"] == 3 and "recipient" not in ready["report"]
+
+    async def test_it_is_never_failed_while_it_is_ready(self, api, mesh, folder, monkeypatch):
+        """The worker ends between the look into the store and the look at its task."""
+        await mesh.subscribe("report_worker", "report.requested")
+        links = (await api.post("/v1/reports", json=ASKED)).json()["links"]
+        (task,) = await mesh.dispatch("report", "report_worker")
+        await mesh.start(task)
+        await mesh.succeed(task, {})
+        real, looks = ReportStore.metadata, []
+
+        async def metadata(store, report_id):
+            looks.append(report_id)
+            found = await real(store, report_id)
+            finish(folder, report_id)
+            return found
+
+        monkeypatch.setattr(ReportStore, "metadata", metadata)
+        assert (await api.get(links["report"])).json()["state"] == "ready"
+        assert len(looks) == 2
+
+    async def test_a_report_that_was_removed_is_gone_and_not_failed(self, api, mesh):
+        await mesh.subscribe("report_worker", "report.requested")
+        links = (await api.post("/v1/reports", json=ASKED)).json()["links"]
+        (task,) = await mesh.dispatch("report", "report_worker")
+        await mesh.start(task)
+        await mesh.succeed(task, {})
+
+        assert (await api.get(links["report"])).json()["state"] == "removed"
+        assert_problem(await api.get(links["pdf"]), 410, "report-removed")
 
     async def test_a_failed_report_says_why(self, api, mesh):
         await mesh.subscribe("report_worker", "report.requested")

@@ -70,6 +70,27 @@ async def test_an_address_that_could_add_a_header_or_a_recipient_is_refused(
     assert not await mesh_redis.exists(mesh_keys.events("user"))
 
 
+@pytest.mark.parametrize(
+    "email", ["ann..lee@docomo.ne.jp", "ann.@ezweb.ne.jp", '"ann lee"@example.com', " ann@example.com\n"]
+)
+async def test_addresses_that_exist_are_taken(api, mesh_redis, mesh_keys, email):
+    assert (await api.post("/v1/users/1/welcome-email", json={"email": email})).status_code == 202
+
+    ((_, fields),) = await mesh_redis.xrange(mesh_keys.events("user"))
+    assert envelope.from_json(fields[b"e"]).data["email"] == email.strip()
+
+
+async def test_hosts_of_ones_own_network_are_taken_where_the_operator_says_so(api, api_settings):
+    def send():
+        return api.post("/v1/users/1/welcome-email", json={"email": "ann@printer.local"})
+
+    refused = assert_problem(await send(), 422, "invalid-request")
+    object.__setattr__(api_settings, "local_domains", True)
+
+    assert "EMAIL_LOCAL_DOMAINS" in refused["errors"][0]["detail"]
+    assert (await send()).status_code == 202
+
+
 @pytest.mark.parametrize("user_id", ["%00", "a%0d%0ab", "x" * 200, "%20", "é"])
 async def test_an_odd_user_id_is_refused(api, user_id):
     answer = await api.post(f"/v1/users/{user_id}/welcome-email", json={"email": "a@example.com"})

@@ -20,6 +20,7 @@ from services.email_worker.composing import (
     attachment_name,
     compose,
     header_safe,
+    one_line,
     parse_recipient,
     shown_name,
 )
@@ -152,7 +153,6 @@ def test_an_address_that_is_an_encoded_word_stays_an_address(domain: str) -> Non
         "ann@example.com, bob@example.com",
         "ann@example.com;bob@example.com",
         "ann@example.com\r\nBcc: bob@example.com",
-        "ann@example.com\n",
         "ann\0@example.com",
         "ann@exa\0mple.com",
         "ann@example.com>",
@@ -181,11 +181,17 @@ def test_what_is_not_one_plain_address_is_rejected(address: str) -> None:
         ("jörg@bücher.example", "jörg@xn--bcher-kva.example", True),
         ("o'brien@Example.COM", "o'brien@example.com", False),
         ("用户@例子.广告", "用户@xn--fsqu00a.xn--4rr70v", True),
+        ("ann..lee@docomo.ne.jp", '"ann..lee"@docomo.ne.jp', False),
+        ("ann.@ezweb.ne.jp", '"ann."@ezweb.ne.jp', False),
+        (".ann@softbank.ne.jp", '".ann"@softbank.ne.jp', False),
+        ('"ann..lee"@docomo.ne.jp', '"ann..lee"@docomo.ne.jp', False),
+        ('"ann lee"@example.com', '"ann lee"@example.com', False),
+        ('"a,b@c"@example.com', '"a,b@c"@example.com', False),
+        (" ann@example.com\n", "ann@example.com", False),
+        ("\u3000ann@example.com ", "ann@example.com", False),
     ],
 )
-def test_plus_addresses_and_international_addresses_are_fine(
-    address: str, sent_to: str, needs_utf8: bool
-) -> None:
+def test_addresses_that_exist_are_taken(address: str, sent_to: str, needs_utf8: bool) -> None:
     mail = a_mail(address)
     assert (mail.recipient.address, mail.recipient.needs_utf8) == (sent_to, needs_utf8)
     assert headers_of(mail)["To"] == sent_to
@@ -209,7 +215,7 @@ def test_an_address_is_masked_for_results(address: str, masked: str) -> None:
     "name", ["Ann", "J. R. R. Tolkien", "J.R.R. Tolkien", "O'Brien-Smith", "Müller", "山田 太郎"]
 )
 def test_a_name_is_greeted_by(name: str) -> None:
-    assert shown_name(name) == name
+    assert shown_name(name) == (name, "")
 
 
 @pytest.mark.parametrize(
@@ -217,11 +223,29 @@ def test_a_name_is_greeted_by(name: str) -> None:
     [None, "", "  ", "https://evil.example", "Win at evil.example now", "x/y", "a@b", "n" * 101, "\n\t"],
 )
 def test_what_a_mail_client_would_show_as_a_link_is_not_greeted_by(name: str | None) -> None:
-    assert shown_name(name) is None
+    shown, why_not = shown_name(name)
+    assert shown is None
+    assert bool(why_not) is bool((name or "").strip())  # what is left out is said
 
 
-def test_white_space_in_a_name_is_one_space() -> None:
-    assert shown_name(" Ann \r\n  Lee ") == "Ann Lee"
+@pytest.mark.parametrize("between", [" \r\n  ", "\t", "\u2028", "\u2029", "\x0b", "\x00", "\x85", "\x1f"])
+def test_a_separator_or_control_character_in_a_name_or_title_is_one_space(between: str) -> None:
+    assert shown_name(f" Ann {between}Lee{between}") == ("Ann Lee", "")
+    assert one_line(f"Sales{between}2026") == "Sales 2026"
+
+
+@pytest.mark.parametrize(
+    "address", ["ann@mailhost", "ann@printer.local", "ann@localhost", "ann.@mail", "ann@a.b.local"]
+)
+def test_hosts_of_ones_own_network_are_taken_where_the_operator_says_so(address: str) -> None:
+    with pytest.raises(Reject, match="EMAIL_LOCAL_DOMAINS"):
+        parse_recipient(address)
+    local, _, domain = address.partition("@")
+    found = parse_recipient(address, local_domains=True)
+    assert (found.domain, found.local.strip('"')) == (domain, local)
+    for wrong in ("ann@a_b", "ann@[127.0.0.1]", "ann@-x", "a b@host", "ann@host\nx"):
+        with pytest.raises(Reject):
+            parse_recipient(wrong, local_domains=True)
 
 
 @pytest.mark.parametrize("character", ["\0", "\x1b", "\x08", "\ud800"])

@@ -128,6 +128,34 @@ async def test_a_name_that_is_an_advertisement_is_not_passed_on(server: MailServ
     assert b"evil" not in server.mails[0].content
 
 
+async def test_what_is_left_out_of_a_mail_is_said_in_its_result(server: MailServer) -> None:
+    assert "link" in str((await welcome(name="Win at evil.example"))["left_out"])
+    assert "left_out" not in await welcome()
+
+
+async def test_a_title_with_a_line_separator_is_mailed_all_the_same(server: MailServer) -> None:
+    await report(title="Sales\u2028by\x0bmonth")
+    assert "Sales by month" in only_mail(server)["Subject"]
+
+
+async def test_reports_go_only_to_whom_the_operator_allows(
+    server: MailServer, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("EMAIL_RECIPIENTS", '["*@example.com", "bob@else.where"]')
+    mailroom.cache_clear()
+    await report(recipient="Ann@Example.COM")
+    with pytest.raises(Reject, match="EMAIL_RECIPIENTS"):
+        await report(recipient="ann@example.com.evil.org")
+    assert [taken.recipients for taken in server.mails] == [["Ann@example.com"]]
+
+
+@pytest.mark.parametrize("address", ["ann..lee@docomo.ne.jp", '"ann lee"@example.com', " ann@example.com "])
+async def test_an_odd_address_arrives_at_the_server_as_one_address(server: MailServer, address: str) -> None:
+    await welcome(email=address)
+    (taken,) = server.mails
+    assert [one.replace('"', "") for one in taken.recipients] == [address.strip().replace('"', "")]
+
+
 async def test_a_name_is_text_and_nothing_else(server: MailServer) -> None:
     await welcome(name="{{7*7}}<b>\r\nBcc: x")
     message = only_mail(server)
@@ -216,10 +244,15 @@ async def test_a_report_whose_object_lies_outside_the_store_is_rejected(
     assert not server.mails
 
 
-@pytest.mark.parametrize("title", ["Sales\r\nBcc: x@example.com", "Sales\0"])
-async def test_a_title_that_cannot_be_a_subject_is_rejected(title: str, server: MailServer) -> None:
+async def test_a_title_that_holds_a_header_stays_one_line_of_the_subject(server: MailServer) -> None:
+    await report(title="Sales\r\nBcc: x@example.com")
+    message = only_mail(server)
+    assert "Sales Bcc: x@example.com" in message["Subject"] and message["Bcc"] is None
+
+
+async def test_a_title_with_half_a_character_is_rejected(server: MailServer) -> None:
     with pytest.raises(Reject, match="the subject holds"):
-        await report(title=title)
+        await report(title="Sales \ud800")
     assert not server.mails
 
 
@@ -231,12 +264,21 @@ def test_a_download_path_that_is_no_path_does_not_fit(path: str) -> None:
         ReportGenerated.model_validate(REPORT | {"download_path": path})
 
 
-@pytest.mark.parametrize(("recipient", "wanted"), [("ann@example.com", True), (None, False)])
-def test_a_report_without_a_recipient_becomes_no_task(recipient: str | None, wanted: bool) -> None:
+@pytest.mark.parametrize(
+    ("recipient", "source", "wanted"),
+    [
+        ("ann@example.com", "report_worker", True),
+        (None, "report_worker", False),
+        ("ann@example.com", "somebody", False),  # or anybody's report could be mailed to anybody
+    ],
+)
+def test_a_report_without_a_recipient_or_of_somebody_else_becomes_no_task(
+    recipient: str | None, source: str, wanted: bool
+) -> None:
     (subscription,) = (s for s in service.manifest().subscriptions if s.type == "report.generated")
     event = Event(
         id="1",
-        source="test",
+        source=source,
         type="report.generated",
         time="2026-11-22T06:00:00Z",
         data=REPORT | {"recipient": recipient},

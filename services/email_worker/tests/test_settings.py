@@ -125,6 +125,8 @@ def shown(value: object) -> str:
     """A default as one would write it in the environment."""
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
+    if isinstance(value, bool):
+        return str(value).lower()
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 

@@ -37,8 +37,8 @@ class Mesh:
         self._client, self._keys = client, keys
         self._publisher = SyncPublisher(client, keys, settings, source="tests")
 
-    def publish(self, data: dict[str, Any]) -> str:
-        return self._publisher.publish("report.requested", data).id
+    def publish(self, data: dict[str, Any], event_type: str = "report.requested") -> str:
+        return self._publisher.publish(event_type, data).id
 
     def notes(self, event_id: str) -> list[tuple[str, dict[str, Any]]]:
         """(type, data) of everything that was told about an event, in order."""
@@ -113,10 +113,10 @@ def text_of(store: Store, name: str) -> str:
 
 def test_requests_become_reports_or_say_why_not(mesh: Mesh, folder: Path) -> None:
     store = open_store(str(folder))
-    store.put("uploads/up1.csv", b"city,sales\nOslo,1\nBergen,2\n")
+    store.put("uploads/tests/up1.csv", b"city,sales\nOslo,1\nBergen,2\n")
     demo = mesh.publish({**DEMO, "report_id": "demo", "recipient": "ann@example.com"})
     upload = mesh.publish(
-        {"report_id": "up", "object": "uploads/up1.csv", "group_by": "city", "measure": "sales"}
+        {"report_id": "up", "object": "uploads/tests/up1.csv", "group_by": "city", "measure": "sales"}
     )
     broken = mesh.publish({"csv": "a,b\n1,2\n3\n", "group_by": "a"})
     slip = mesh.publish({**DEMO, "agregate": "sum"})
@@ -150,7 +150,14 @@ def test_requests_become_reports_or_say_why_not(mesh: Mesh, folder: Path) -> Non
     assert not [kind for event in (broken, slip) for kind, _ in told[event] if kind == "task.retrying"]
 
     # Then the mesh reports on all of that, itself.
-    operations = mesh.publish({"report_id": "ops", "kind": "operations", "title": "Operations"})
+    refused = mesh.publish({"report_id": "ops", "kind": "operations"})
+    others = mesh.publish({"object": "uploads/other/up1.csv", "group_by": "city"})
+    for event, said in ((refused, "operations.report_requested"), (others, "no uploaded file")):
+        reason = next(data["error"]["reason"] for kind, data in mesh.ended(event) if kind == "task.failed")
+        assert said in reason
+    operations = mesh.publish(
+        {"report_id": "ops", "title": "Operations"}, event_type="operations.report_requested"
+    )
     assert "task.succeeded" in [kind for kind, _ in mesh.ended(operations)]
     text = text_of(store, "reports/ops.pdf")
     for words in (

@@ -85,14 +85,14 @@ def test_the_demo_data_becomes_a_pdf_with_the_right_numbers(run: Run, store: Sto
                 {"city": "Oslo", "sales": 3},
             ]
         },
-        {"object": "uploads/u1.csv"},
-        {"object": "uploads/u2.json"},
+        {"object": "uploads/shop/u1.csv"},
+        {"object": "uploads/shop/u2.json"},
     ],
 )
 def test_every_kind_of_source_gives_the_same_table(run: Run, store: Store, data: dict[str, Any]) -> None:
-    store.put("uploads/u1.csv", SMALL["csv"].encode())
+    store.put("uploads/shop/u1.csv", SMALL["csv"].encode())
     store.put(
-        "uploads/u2.json", orjson.dumps([{"city": "Oslo", "sales": 4}, {"city": "Bergen", "sales": "2"}])
+        "uploads/shop/u2.json", orjson.dumps([{"city": "Oslo", "sales": 4}, {"city": "Bergen", "sales": "2"}])
     )
     run(**{"group_by": "city", "measure": "sales", **data})
     text = text_of(store, "event-1")
@@ -196,12 +196,12 @@ def test_the_last_step_may_die_anywhere_and_be_run_again(
     names = leftovers(store)
     for name in calls:
         dying(name)
-    for limit in range(4):
+    for limit in range(5):
         calls.update(put=0, delete=0)
-        if limit < 3:
+        if limit < 4:
             with pytest.raises(Died):
                 workflow.publish(work, store)
-            assert limit == 2 or sorted(leftovers(store)) == sorted(names)
+            assert limit == 3 or sorted(leftovers(store)) == sorted(names)
         else:
             assert workflow.publish(work, store)["rows"] == 3
     assert leftovers(store) == []
@@ -252,9 +252,50 @@ def test_work_that_never_ended_is_swept_away_after_a_while(
 ) -> None:
     fetched(store, settings, origin, **SMALL)
     now = datetime.now(UTC)
-    assert workflow.sweep(store, now, timedelta(hours=1)) == 0
-    assert workflow.sweep(store, now + timedelta(hours=2), timedelta(hours=1)) == 2
+    kept = settings.model_copy(update={"work_kept": timedelta(hours=1)})
+    assert workflow.sweep(store, now, kept) == 0
+    assert workflow.sweep(store, now + timedelta(hours=2), kept) == 2
     assert leftovers(store) == []
+
+
+def test_reports_and_uploads_are_kept_as_long_as_the_settings_say(
+    run: Run, store: Store, settings: ReportSettings
+) -> None:
+    store.put("uploads/shop/u1.csv", b"x")
+    run(**SMALL)
+    now = datetime.now(UTC)
+    assert workflow.sweep(store, now + timedelta(days=6), settings) == 0
+    assert workflow.sweep(store, now + timedelta(days=6, minutes=59), settings) == 0  # asked again too early
+    assert workflow.sweep(store, now + timedelta(days=8), settings) == 1  # the upload
+    store.get("reports/event-1.pdf")
+    assert (
+        workflow.sweep(store, now + timedelta(days=31), settings) == 3
+    )  # PDF, what it is, its place in the quota
+    assert [name for folder in ("reports", "owned", "uploads") for name in store.names(folder)] == []
+    run(**SMALL)
+    for_ever = settings.model_copy(update={"kept": timedelta(0), "uploads_kept": timedelta(0)})
+    assert workflow.sweep(store, now + timedelta(days=9999), for_ever) == 0
+
+
+def test_one_source_keeps_no_more_reports_than_its_quota_and_others_go_on(
+    run: Run, store: Store, settings: ReportSettings, origin: Origin
+) -> None:
+    object.__setattr__(settings, "quota", 2)
+    run(**SMALL, report_id="one")
+    run(**SMALL, report_id="two")
+    run(**SMALL, report_id="two")  # the same delivery once more
+    with pytest.raises(SourceError, match=r"2 reports of '/shop' are kept, .*REPORT_QUOTA"):
+        run(**SMALL, report_id="three")
+    other = dataclasses.replace(origin, event_source="/other")
+    fetched(store, settings, other, **SMALL, report_id="three")
+
+
+def test_rows_of_somebody_elses_upload_are_no_source() -> None:
+    request = ReportRequested.model_validate({"object": "uploads/shop/u1.csv", "group_by": "city"})
+    request.check_owner("shop")
+    for other in ("shop2", "sho", "", "uploads"):
+        with pytest.raises(SourceError, match=f"no uploaded file uploads/shop/u1.csv of '{other}'"):
+            request.check_owner(other)
 
 
 def test_another_events_report_is_never_overwritten(
@@ -272,17 +313,17 @@ def test_another_events_report_is_never_overwritten(
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"object": "uploads/none.csv"}, "there is no uploaded file uploads/none.csv"),
+        ({"object": "uploads/shop/none.csv"}, "there is no uploaded file uploads/shop/none.csv"),
         ({"dataset": "nothing"}, "there is no data set 'nothing'; there are wildlife-strikes"),
         ({"dataset": "wildlife-strikes", "group_by": "bird"}, "there is no column 'bird'"),
         ({"csv": "city\n" + "".join(f"{at}\n" for at in range(1001))}, "1,001 different values"),
-        ({"object": "uploads/large.csv"}, "has 2,000 bytes; at most 1,024 are read"),
+        ({"object": "uploads/shop/large.csv"}, "has 2,000 bytes; at most 1,024 are read"),
     ],
 )
 def test_a_source_that_cannot_be_used_is_said_in_words(
     store: Store, settings: ReportSettings, origin: Origin, data: dict[str, Any], words: str
 ) -> None:
-    store.put("uploads/large.csv", b"x" * 2000)
+    store.put("uploads/shop/large.csv", b"x" * 2000)
     small = settings.model_copy(update={"max_source_bytes": 1024} if "object" in data else {})
     with pytest.raises(SourceError, match=words):
         fetched(store, small, origin, **{"group_by": "city", **data})

@@ -352,10 +352,13 @@ def _note(data: str, kind: str) -> Note | None:
 
 
 def _waiting(event: dict[str, Any]) -> list[str]:
+    not_run = event.get("not_run") or []
+    named = {one["subscription"] for one in not_run}
     tasks = [delivery["task"] for delivery in event["deliveries"] if delivery["task"]]
-    not_run = {one["subscription"]: one["detail"] for one in event.get("not_run", ())}
-    left = [f"{name} {detail}" for name, detail in not_run.items()]
-    for task in tasks:
-        if not task["ended_at"] and task["name"] not in not_run:
-            left.append(f"{task['name']} is {task['state']}")
+    left = [f"{one['subscription']}: {one['detail']}" for one in not_run]
+    left += [
+        f"{task['name']} is {task['state']}"
+        for task in tasks
+        if not task["ended_at"] and task["name"] not in named
+    ]
     return left or [str(event["detail"])]

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from streammesh.clock import rfc3339_ms
+from streammesh.redisio import inspection
 from streammesh.settings import MeshSettings
 from streammesh.status.snapshot import ServiceState, Snapshot
 
@@ -47,7 +48,9 @@ class Finding:
 
 def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     """All that a person should look at, errors first; empty when all is well."""
-    said = [*_redis(found, settings), *_roles(found)]
+    said = [*_redis(found, settings)]
+    said += _server(found, {one.code for one in said})
+    said += _roles(found)
     for state in found.services:
         said += _service(state, found, settings)
     said += _paused(found)
@@ -79,6 +82,15 @@ def _redis(found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
     elif not redis.last_write_ok:
         text = "Redis could not write its append-only file: look at the disk"
         yield Finding("redis-cannot-write", about, Severity.ERROR, text)
+
+
+def _server(found: Snapshot, said: set[str]) -> Iterator[Finding]:
+    """What else the server itself is wrong about."""
+    for one in found.server:
+        if one.code in said or one.severity is inspection.Severity.NOTE:
+            continue
+        how = Severity.WARNING if one.severity is inspection.Severity.WARNING else Severity.ERROR
+        yield Finding(one.code, "redis", how, one.text, one.do)
 
 
 def _roles(found: Snapshot) -> Iterator[Finding]:

@@ -12,6 +12,8 @@ import redis.asyncio
 
 from streammesh.keys import WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS
+from streammesh.redisio.inspection import Finding
+from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
@@ -63,11 +65,12 @@ class Snapshot:
     apis: int = 0
     now_ms: int = 0
     paused: tuple[Pause, ...] = ()
+    server: tuple[Finding, ...] = ()  # what is wrong with Redis itself
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
     """The mesh now. Raises redis-py's errors when Redis is away."""
-    state = await read_redis_state(client)
+    state, server = await read_redis(client, settings)
     manifests = {manifest.service: manifest for manifest in await read_manifests(client, keys)}
     domains = await read_domains(client, keys)
     backlogs = await read_backlogs(client, keys, domains)
@@ -102,16 +105,19 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
             )
         )
     return Snapshot(
-        state, alive["dispatcher"], alive[BEAT], services, alive["api"], now, tuple(paused.values())
+        state, alive["dispatcher"], alive[BEAT], services, alive["api"], now, tuple(paused.values()), server
     )
 
 
-async def read_redis_state(client: redis.asyncio.Redis) -> RedisState:
-    """What the server says about itself."""
+async def read_redis(
+    client: redis.asyncio.Redis, settings: MeshSettings
+) -> tuple[RedisState, tuple[Finding, ...]]:
+    """What the server says about itself, and what of it is wrong."""
     began = time.perf_counter()
     await client.ping()
     ping_ms = (time.perf_counter() - began) * 1000
     info: dict[str, Any] = await client.info()
+    wrong = inspect_server(info, await read_config(client), settings)
     return RedisState(
         version=str(info.get("valkey_version") or info["redis_version"]),
         ping_ms=round(ping_ms, 3),
@@ -120,7 +126,7 @@ async def read_redis_state(client: redis.asyncio.Redis) -> RedisState:
         persistent=bool(info.get("aof_enabled")),
         last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
         clients=info["connected_clients"],
-    )
+    ), tuple(wrong)
 
 
 @dataclass(frozen=True, slots=True)

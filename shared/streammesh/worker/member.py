@@ -26,6 +26,7 @@ from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
+from streammesh.redisio.inspector import start_inspecting
 from streammesh.running import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import register_call
@@ -50,6 +51,7 @@ class MeshWorker(Worker):
         if app.plumbing is not None:
             service, settings = app.plumbing.service, app.plumbing.settings
             logs.configure(settings, service)
+            start_inspecting(settings)
             app.is_worker = True
             app.plumbing.health.works_while("consumer", lambda: "it is starting")
             app.plumbing.serve_health()

@@ -1,4 +1,4 @@
-"""Celery's prefork pool, made prompt: a dead child is noticed at once, and a child never waits for its next task.
+"""Celery's prefork pool, made prompt: a dead child is noticed at once, and a free one is written to at once.
 
 Celery looks after its children when the pipe to one of them closes, and every five seconds. The pipe of a killed
 child closes a moment before the kernel has its exit code; a look in that moment finds nothing, and what the child
@@ -19,35 +19,20 @@ from typing import Any
 from celery.concurrency import prefork
 from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR, AsynPool
 
-from streammesh.worker.prefork_feed import Feeding
-
 HEADER = 4  # bytes: the length of what follows
 LOOK_AGAIN = (0.02, 0.2, 1.0)  # seconds after a pipe closed
 
 
 class PromptAsynPool(AsynPool):
-    """Looks again shortly after a child's pipe closed; gives tasks to children without asking the loop.
-
-    With `reads_ahead` a child that runs short tasks is given the next one while it is at work; see `feeding.py`.
-    """
+    """Looks again shortly after a child's pipe closed; gives tasks to children without asking the loop."""
 
     on_poll_start: Callable[[], None]
     _quick_put: Callable[[Any], None]
-
-    def __init__(self, *args: Any, reads_ahead: bool = False, **options: Any) -> None:
-        self._feeding = Feeding(reads_ahead)
-        super().__init__(*args, **options)
 
     def _event_process_exit(self, hub: Any, proc: Any) -> None:
         super()._event_process_exit(hub, proc)
         for delay in LOOK_AGAIN:
             hub.call_later(delay, self.maintain_pool)
-
-    def on_job_ready(self, job: int, i: Any, obj: Any, inqW_fd: int) -> None:  # noqa: N803 (Celery's name)
-        """A child has ended a task: it is free, unless it has been given the next one."""
-        child = self._fileno_to_inq.get(inqW_fd)
-        if child is None or self._feeding.ended(child):
-            super().on_job_ready(job, i, obj, inqW_fd)
 
     def _create_write_handlers(self, hub: Any, **options: Any) -> None:
         super()._create_write_handlers(hub, **options)
@@ -55,26 +40,14 @@ class PromptAsynPool(AsynPool):
         if self.sched_strategy != SCHED_STRATEGY_FAIR:  # any child may be given more than it runs
             return
         usual, write = self.on_poll_start, hub.consolidate_callback
-        waiting, children, feeding = self.outbound_buffer, self._all_inqueues, self._feeding
+        waiting, children = self.outbound_buffer, self._all_inqueues
         busy, written_to, watched = self._busy_workers, self._active_writes, hub.consolidate
-        process_of = self._fileno_to_inq
-
-        def give(fd: int) -> None:
-            left = len(waiting)
-            write([fd])
-            if len(waiting) < left and fd in process_of:
-                feeding.given(process_of[fd])
 
         def on_poll_start() -> None:
             if waiting:
                 free = [fd for fd in children if fd not in busy and fd not in written_to]
                 for fd in free[: len(waiting)]:
-                    give(fd)
-            if waiting and feeding.reads_ahead:
-                for fd in busy - written_to:
-                    if waiting and fd in process_of and feeding.wants_more(process_of[fd]):
-                        busy.discard(fd)
-                        give(fd)
+                    write([fd])
             if waiting or not watched.isdisjoint(children):
                 usual()
 
@@ -102,13 +75,6 @@ class PromptAsynPool(AsynPool):
 
 
 class TaskPool(prefork.TaskPool):
-    """The pool. It reads ahead where the service does: with a prefetch multiplier above 1."""
+    """The pool."""
 
     Pool = PromptAsynPool
-
-    def on_start(self) -> None:
-        ahead = self.app.conf.worker_prefetch_multiplier > 1 and self.app.conf.worker_pool_putlocks
-        self.options["reads_ahead"] = ahead
-        super().on_start()
-        if ahead and self._pool._putlock is not None:
-            self._pool._putlock.grow(self.limit)  # how many tasks Celery gives the pool at a time

@@ -1,4 +1,4 @@
-"""A prefork worker that reads ahead: its children are given their next task while they are at work."""
+"""A prefork worker that takes many tasks at a time: each runs once, whoever dies and whatever is cut."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from tests.probe.record import runs
 
 SERVICES = []
 LEASE = 3
-MANY = 600
+MANY = 300
 
 
 @pytest.fixture
 async def start(ask, tmp_path):
     started = []
 
-    async def one():
-        env = {**ask.mesh.env, "MESH_LEASE": f"{LEASE}s", "MESH_CONCURRENCY": "2", "PROBE_PREFETCH": "16"}
+    async def one(**more):
+        few = {"MESH_LEASE": f"{LEASE}s", "MESH_CONCURRENCY": "2", "PROBE_PREFETCH": "16"}
+        env = {**ask.mesh.env, **few, **more}
         worker = MeshProcess(f"sync-{len(started)}", "tests.probe_sync", env, tmp_path).start()
         started.append(worker)
         await ask.shows_life("probe_sync", worker.pid)
@@ -117,3 +118,10 @@ async def test_what_lies_in_a_pipe_as_the_connection_is_cut_runs_once(ask, start
                 await ask.redis.client_kill_filter(_id=client["id"])
 
     assert await how_often(ask, events) == [1] * MANY
+
+
+async def test_a_child_that_holds_too_much_after_a_task_is_replaced(ask, start):
+    await start(MESH_MAX_MEMORY_PER_CHILD="1", MESH_CONCURRENCY="1")
+    pids = [(await ask.run("sync.recorded", {})).result["pid"] for _ in range(3)]
+
+    assert len(set(pids)) == 3
