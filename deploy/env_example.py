@@ -27,9 +27,16 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ("FLOWER_BASIC_AUTH", None, "Who may look at Flower, as name:password."),
     (
         "REDIS_MAXMEMORY",
-        "0",
-        "Memory limit of Redis, such as 2gb; 0 is none. When full, publishing answers 503.",
+        "1gb",
+        "Memory limit of Redis's data; 0 is none. Near it publishing answers 503, see MESH_MEMORY_MARK.",
     ),
+    (
+        "REDIS_MEMORY",
+        "2560m",
+        "Memory limit of Redis's container: twice REDIS_MAXMEMORY and some, for when its file is written anew.",
+    ),
+    ("SERVICE_MEMORY", "512m", "Memory limit of each service's container."),
+    ("REPORT_MEMORY", "2g", "Memory limit of a container of report_worker."),
     ("FLOWER_READ_ONLY", "true", "false lets Flower stop workers and revoke tasks, and its API send tasks."),
     ("FLOWER_ENABLE_EVENTS", "true", "Lets Flower ask workers to report each task; costs throughput."),
     ("MAIL_PORT", "8025", "Port of the page with caught e-mail on 127.0.0.1."),
@@ -37,6 +44,7 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ("STOP_GRACE_PERIOD", "30s", "How long a container may take to stop; longer than MESH_DRAIN."),
     ("BASE_IMAGE", "python:3.13-slim", "What the services' images are built on."),
     ("REDIS_IMAGE", "redis:8-alpine", "The Redis image: Redis 7.0 or later, or Valkey 8 or later."),
+    ("PROXY_IMAGE", "caddy:2-alpine", "The proxy's image, with deploy/compose/proxy.yml."),
     ("MAIL_IMAGE", "axllent/mailpit:v1.31.3", "The mail catcher's image."),
     ("IMAGE_PREFIX", "streammesh/", "What the names of the services' images begin with."),
 ]
@@ -68,7 +76,12 @@ def settings_classes() -> list[type[BaseSettings]]:
     kit = sorted(
         (ROOT / "shared").glob("streammesh/**/settings.py"), key=lambda path: (len(path.parts), path)
     )
-    own = sorted((ROOT / "services").glob("*/settings.py"))
+    # A team's worker with a compose.yml of its own says its settings there.
+    own = sorted(
+        path
+        for path in (ROOT / "services").glob("*/settings.py")
+        if not path.with_name("compose.yml").exists()
+    )
     for path, base in [(path, ROOT / "shared") for path in kit] + [(path, ROOT) for path in own]:
         module = importlib.import_module(".".join(path.relative_to(base).with_suffix("").parts))
         found += [

@@ -75,7 +75,7 @@ class Lanes:
     async def look(self) -> Registered:
         """Look at manifests and domains; from now on events are judged by them."""
         found = await read_registered(self._client, self._keys)
-        manifests = self._and_forgotten(found.manifests, found.domains)
+        manifests = self._and_forgotten(self._and_broken(found), found.domains)
         self._routes = Routes(manifests, found.version, found.joined)
         return replace(found, manifests=manifests)
 
@@ -100,6 +100,16 @@ class Lanes:
 
     async def _look_again(self) -> None:
         await self.look()
+
+    def _and_broken(self, found: Registered) -> list[Manifest]:
+        """The manifests, and of services whose stored one cannot be read the last one that could.
+
+        Without it their events would be taken for unwanted ones until the worker, where it lives, registers anew.
+        """
+        return [
+            *found.manifests,
+            *(self._known[name] for name in sorted(found.broken) if name in self._known),
+        ]
 
     def _and_forgotten(self, manifests: list[Manifest], domains: frozenset[str]) -> list[Manifest]:
         """The manifests, and for a moment those that Redis lost: their workers, where they live, register anew.

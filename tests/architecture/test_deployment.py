@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
+import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +25,7 @@ from deploy.image.install_locked import canonical, wanted
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/__main__.py"))
+OWN = {path.parent.name for path in ROOT.glob("services/*/compose.yml")}  # they bring their container along
 
 
 def compose() -> dict[str, dict[str, Any]]:
@@ -40,17 +46,39 @@ def test_env_example_lists_every_setting_with_its_default() -> None:
 
 
 def test_every_variable_that_compose_asks_for_is_explained() -> None:
-    asked = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text()))
+    files = (COMPOSE, *COMPOSE.parent.glob("deploy/compose/*.yml"))
+    asked = {name for file in files for name in re.findall(r"\$\{([A-Z_]+)", file.read_text())}
     explained = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert asked - explained == set()
 
 
 def test_compose_runs_every_service_there_is() -> None:
     assert SERVICES, "found no service at all"
-    assert set(SERVICES) - set(compose()) == set()
+    missing = set(SERVICES) - set(compose()) - OWN
+    assert missing == set(), "give it a compose.yml of its own, as `streammesh new-worker` makes one"
 
 
-@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("service", sorted(OWN))
+def test_a_team_with_a_compose_file_of_its_own_gives_its_settings_there(service: str) -> None:
+    container = yaml.safe_load((ROOT / "services" / service / "compose.yml").read_text())["services"][service]
+    assert container["extends"] == {"file": "docker-compose.yml", "service": "dispatcher"}
+    assert container["build"]["args"] == {"SERVICE": service}
+    assert set(container.get("environment", {})) == own_settings_of_team(service)
+
+
+def own_settings_of_team(service: str) -> set[str]:
+    """Return the variables of a settings class that `.env.example` leaves to its team."""
+    module = importlib.import_module(f"services.{service}.settings")
+    classes = [item for item in vars(module).values() if getattr(item, "__module__", "") == module.__name__]
+    return {
+        name
+        for item in classes
+        if hasattr(item, "model_config")
+        for name, _, _ in env_example.variables(item)
+    }
+
+
+@pytest.mark.parametrize("service", sorted(set(SERVICES) - OWN))
 def test_a_container_is_given_its_own_settings_and_no_other_services(service: str) -> None:
     given = set(compose()[service]["environment"])
     wanted = own_settings("streammesh") | own_settings(service)
@@ -69,6 +97,81 @@ def test_a_container_is_unprivileged_and_open_on_loopback_only(service: str) -> 
     assert "build" in container or not str(container["user"]).startswith("0")
 
 
+@pytest.mark.parametrize("service", sorted(compose()))
+def test_a_container_is_limited_in_memory_and_processes(service: str) -> None:
+    container = compose()[service]
+    assert container["mem_limit"] and container["pids_limit"] <= 1024
+
+
+def test_redis_is_reached_by_services_alone_and_reaches_nothing() -> None:
+    networks = yaml.safe_load(COMPOSE.read_text())["networks"]
+    assert compose()["redis"]["networks"] == ["data"] and networks["data"]["internal"] is True
+    assert "data" not in compose()["mail"]["networks"]
+    assert "ports" not in compose()["redis"]
+
+
+SECRETS = {"REDIS_PASSWORD": "p", "API_ADMIN_KEY": "k" * 24, "FLOWER_BASIC_AUTH": "a:b"}
+COMMAND = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+
+
+def configured(*files: str, code: int = 0, **env: str) -> Any:
+    """What Compose makes of these files beside docker-compose.yml; its error where it is to refuse them."""
+    options = [part for name in ("docker-compose.yml", *files) for part in ("-f", name)]
+    given = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **env}
+    command = [*COMMAND, "--env-file", os.devnull, *options, "config", "--format", "json"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no Docker Compose here")
+    if (
+        "unknown command" in done.stderr
+        or "not a docker command" in done.stderr
+        or "unknown flag" in done.stderr
+    ):
+        pytest.skip("there is no Docker Compose here")
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else json.loads(done.stdout)
+
+
+def test_compose_takes_a_redis_elsewhere_without_an_edit() -> None:
+    url = "rediss://user:secret@redis.example.com:6380/0"
+    secrets = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
+    found = configured("deploy/compose/redis-elsewhere.yml", MESH_REDIS_URL=url, **secrets)
+
+    assert "redis" not in found["services"]
+    used = {s["environment"]["MESH_REDIS_URL"] for s in found["services"].values() if "build" in s}
+    assert used == {url}
+    assert not found["networks"]["data"].get("internal")
+    assert all(
+        not d["required"] for s in found["services"].values() for d in s.get("depends_on", {}).values()
+    )
+
+
+def test_compose_says_which_secret_is_missing() -> None:
+    said = configured(code=1, API_ADMIN_KEY="k" * 24, FLOWER_BASIC_AUTH="a:b")
+    assert "REDIS_PASSWORD is missing a value: set it in .env" in said
+
+
+def test_compose_runs_several_apis_behind_a_proxy() -> None:
+    found = configured("deploy/compose/proxy.yml", **SECRETS)["services"]
+    assert not found["api"].get("ports")
+    assert [port["published"] for port in found["proxy"]["ports"]] == ["8000"]
+    assert set(found["proxy"]["networks"]) & set(found["api"]["networks"])
+
+
+def test_compose_runs_the_source_of_this_folder_in_development() -> None:
+    found = configured("deploy/compose/develop.yml", **SECRETS)["services"]
+    for service in set(SERVICES) - OWN:
+        sources = {volume["source"] for volume in found[service]["volumes"] if volume["type"] == "bind"}
+        assert sources == {str(ROOT / "shared" / "streammesh"), str(ROOT / "services" / service)}
+        watched = {rule["path"] for rule in found[service]["develop"]["watch"]}
+        assert watched == sources and found[service]["environment"]["PYTHONPATH"] == "/source"
+
+
+def test_two_dispatchers_run_so_that_one_may_die() -> None:
+    assert configured(**SECRETS)["services"]["dispatcher"]["deploy"]["replicas"] == 2
+
+
 def test_the_dockerfile_takes_any_base_and_ends_unprivileged() -> None:
     lines = [line.strip() for line in (ROOT / "Dockerfile").read_text().splitlines()]
     code = [line for line in lines if line and not line.startswith("#")]
@@ -84,7 +187,7 @@ def test_every_container_is_asked_on_the_health_port_of_its_image() -> None:
     dockerfile, services = (ROOT / "Dockerfile").read_text(), compose()
     assert "MESH_HEALTH_HOST=0.0.0.0" in dockerfile and "MESH_HEALTH_PORT=8090" in dockerfile
     assert 'CMD ["python", "/app/healthy.py"]' in dockerfile
-    for service in SERVICES:
+    for service in set(SERVICES) - OWN:
         assert services[service]["healthcheck"]["test"] == ["CMD", "python", "/app/healthy.py"]
     assert "containerPort: 8090" in (ROOT / "docs/deploy.md").read_text()
 

@@ -8,7 +8,13 @@ from streammesh.events.group_reader import GroupReader
 from streammesh.events.publisher import Publisher
 from streammesh.lua import run
 from streammesh.subscriptions.manifest import Manifest, Subscription
-from streammesh.subscriptions.registry import lanes, read_domains, read_manifests, register_call
+from streammesh.subscriptions.registry import (
+    lanes,
+    read_domains,
+    read_manifests,
+    read_registered,
+    register_call,
+)
 
 
 def wanting(*types: str) -> Manifest:
@@ -96,3 +102,35 @@ async def test_what_is_not_its_own_is_refused_before_anything_is_stored(mesh_red
     with pytest.raises(InvalidManifest):
         await run(mesh_redis, register_call(mesh_keys, theirs))
     assert not await mesh_redis.exists(mesh_keys.manifests())
+
+
+async def test_a_broken_manifest_is_named_and_the_others_are_read(mesh_redis, mesh_keys):
+    await run(mesh_redis, register_call(mesh_keys, wanting("order.placed")))
+    await mesh_redis.hset(
+        mesh_keys.manifests(), "billing", b'{"service":"billing","subscriptions":[{"where":null}]}'
+    )
+    await mesh_redis.hset(mesh_keys.manifests(), b"\xff", b"\xff")
+    await mesh_redis.hset(mesh_keys.manifests(), "mail", wanting("order.paid").to_json())  # another service's
+    await mesh_redis.hset(mesh_keys.joined(), b"\xff", b"no position")
+    await mesh_redis.sadd(mesh_keys.domains(), b"\xff", b"a b")
+
+    found = await read_registered(mesh_redis, mesh_keys)
+
+    assert [manifest.service for manifest in found.manifests] == ["audit"]
+    assert found.broken == {"billing", "mail", "\ufffd"}
+    assert found.domains == {"order"} or found.domains == frozenset()
+    assert set(found.joined) == {("order", "audit")}
+
+
+@pytest.mark.parametrize("garbage", [b"\xff", b"", b"9" * 30, b"-1", b"soon"])
+async def test_a_version_that_is_no_number_stops_neither_the_hand_off_nor_the_next_to_join(
+    garbage, mesh_redis, mesh_keys
+):
+    await run(mesh_redis, register_call(mesh_keys, wanting("order.placed")))
+    await mesh_redis.set(mesh_keys.manifests_version(), garbage)
+
+    found = await read_registered(mesh_redis, mesh_keys)
+    assert found.version == ((await mesh_redis.get(mesh_keys.manifests_version())) or b"").decode()
+
+    assert await run(mesh_redis, register_call(mesh_keys, wanting("order.placed", "order.paid")))
+    assert (await read_registered(mesh_redis, mesh_keys)).version.isdigit()

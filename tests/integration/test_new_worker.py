@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 from streammesh.cli.commands import app
@@ -22,7 +23,7 @@ NAME = "billing_worker"
 
 def run(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, *(() if arguments[0] == "-c" else ("-m",)), *arguments],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": str(tree)},
         capture_output=True,
@@ -58,6 +59,30 @@ def test_it_keeps_the_house_rules(tree):
     lint = run(tree, "ruff", "check", "-q", "--no-cache", *config, "services")
     order = run(tree, "ruff", "format", "--check", "-q", "--no-cache", *config, "services")
     assert (lint.returncode, order.returncode) == (0, 0), lint.stdout + order.stdout
+
+
+def test_it_leaves_the_checks_of_the_repository_green(tmp_path):
+    """As `make check` after `streammesh new-worker` in a clone; the rest of it does not look at services."""
+    listed = run(ROOT, "-c", "import subprocess; subprocess.run(['git', 'ls-files', '-z'], check=True)")
+    if listed.returncode:
+        pytest.skip("not a clone: git does not say which files belong to it")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (
+            name.startswith(("services/", "deploy/", "tests/architecture/", "examples/", "shared/", "docs/"))
+            or "/" not in name
+        ):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            copyfile(ROOT / name, tmp_path / name)
+    (tmp_path / "tests" / "__init__.py").touch()
+    made = streammesh(tmp_path, "new-worker", NAME)
+    assert made.returncode == 0 and "COMPOSE_FILE" in made.stdout
+
+    wanted = "env_example or compose or container or team or image_holds"
+    options = ["-q", "-p", "no:cacheprovider", "-k", f"({wanted}) and not (email or report or api)"]
+    rules = run(tmp_path, "pytest", *options, "tests/architecture/test_deployment.py")
+    assert rules.returncode == 0, rules.stdout[-3000:]
+    types = run(tmp_path, "mypy", "--no-error-summary", "--follow-imports=silent", f"services/{NAME}")
+    assert types.returncode == 0, types.stdout + types.stderr
 
 
 def test_nothing_stands_against_its_joining(tree):

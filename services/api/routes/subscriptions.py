@@ -12,7 +12,7 @@ from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
-from streammesh.tasks.paused import Holding, Pause, pause_call, read_paused
+from streammesh.tasks.paused import Holding, Pause, pause_call, read_failures, read_paused
 
 from services.api import problems, request_body
 from services.api.auth import Caller
@@ -157,15 +157,14 @@ async def _states(wiring: Wiring) -> list[dict[str, Any]]:
     manifests = await read_manifests(wiring.redis, wiring.keys)
     paused = await read_paused(wiring.redis, wiring.keys)
     held = await Holding(wiring.redis, wiring.keys, wiring.mesh).waiting()
-    failures = await wiring.redis.hgetall(wiring.keys.failures())
+    failures = await read_failures(wiring.redis, wiring.keys)
     known = [one for manifest in manifests for one in manifest.subscriptions]
     gone = sorted(
         {*paused, *held} - {one.task for one in known}
     )  # their services want nothing of it any more
     known += [Subscription(name.partition(".")[0], name, "") for name in gone]
     return [
-        _state(one, paused.get(one.task), held.get(one.task, 0), int(failures.get(one.task.encode(), 0)))
-        for one in known
+        _state(one, paused.get(one.task), held.get(one.task, 0), failures.get(one.task, 0)) for one in known
     ]
 
 

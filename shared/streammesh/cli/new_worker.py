@@ -34,6 +34,7 @@ def new_worker(
     for path in written:
         typer.echo(path)
     typer.echo(f"next: python -m pytest {folder / name}, then edit {folder / name / 'handlers.py'}")
+    typer.echo(f"with Compose: add `-f {folder / name / 'compose.yml'}`, or put it into COMPOSE_FILE in .env")
 
 
 def write_worker(name: str, folder: Path) -> list[Path]:

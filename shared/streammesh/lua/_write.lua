@@ -8,6 +8,9 @@ local function write(command, key, ...)
     redis.call('RENAME', key, aside)
     redis.call('PEXPIRE', aside, 604800000)
     redis.log(redis.LOG_WARNING, key .. ' had the wrong type; it is kept as ' .. aside)
+  elseif command == 'HINCRBY' then  -- no number stands there, or one at its end: it is counted from 0 again
+    redis.log(redis.LOG_WARNING, key .. ' held what is no number: ' .. answer.err)
+    redis.call('HDEL', key, (...))
   end
   return redis.call(command, key, ...)
 end

@@ -79,7 +79,7 @@ for i = 1, n do
   if mine and known[1] and want ~= '' and (tonumber(known[3]) or -1) < tonumber(want) then
     changes = { kind.wanted, want }
     if want == '0' then
-      redis.call('HINCRBY', KEYS[3], 'unrouted', 1)
+      write('HINCRBY', KEYS[3], 'unrouted', 1)
       notes = noted(notes, tell({ stream = KEYS[2], kept = ARGV[2], type = 'event.unrouted', event = event, task = '',
         service = '', event_type = kind.type, subject = subject,
         body = fragment .. ',"data":{"reason":"no subscription wants it"}' }))
@@ -118,7 +118,7 @@ for i = 1, n do
   if known[1] and #changes > 0 then redis.call('HSET', row, kind.notes, notes or '', unpack(changes)) end
 end
 for i = 1, #opened, 1000 do redis.call('ZADD', KEYS[4], unpack(opened, i, math.min(i + 999, #opened))) end
-if handed > 0 then redis.call('HINCRBY', KEYS[3], 'handed_over', handed) end
+if handed > 0 then write('HINCRBY', KEYS[3], 'handed_over', handed) end
 if broken then return redis.error_reply(broken) end
 local queued, held = -1, -1
 for key in pairs(queues_used) do queued = math.max(queued, redis.call('XLEN', key)) end

@@ -39,7 +39,7 @@ redis.call('HSET', row, 'attempt', 0, 'queued', digits(now))
 if not state then redis.call('HSET', row, 'meta', meta) end
 redis.call('PERSIST', row)
 write('ZADD', KEYS[8], digits(now), id)
-local replays = redis.call('HINCRBY', row, 'replays', 1)
+local replays = write('HINCRBY', row, 'replays', 1)
 local note = { stream = KEYS[7], kept = ARGV[4], row = KEYS[6], source = ARGV[7], type = 'task.queued', event = ARGV[8],
   task = id, service = ARGV[11], event_type = ARGV[9], subject = ARGV[10],
   body = ARGV[6] .. ',"data":{"replays":' .. replays .. '}' }
@@ -55,7 +55,7 @@ else
   redis.call('HSET', row, 'state', 'queued', 'entry', redis.call('XADD', KEYS[4], '*', 'h', h, 'b', b))
 end
 for _, field in ipairs({ 'done:' .. ARGV[7], 'failed:' .. ARGV[7] }) do
-  if tonumber(redis.call('HGET', KEYS[6], field) or '0') > 0 then redis.call('HINCRBY', KEYS[6], field, -1) end
+  if tonumber(redis.call('HGET', KEYS[6], field) or '0') > 0 then write('HINCRBY', KEYS[6], field, -1) end
 end
 tell_of_event(note)
 unpark(d, id)

@@ -19,6 +19,7 @@ from streammesh.subscriptions.manifest import Manifest, check
 
 log = structlog.get_logger(__name__)
 POSITION = re.compile(rb"[0-9]{1,19}-[0-9]{1,19}")
+VERSION = re.compile(rb"[0-9]{1,18}")
 DOMAIN = re.compile(rb"[^\x00-\x20\x7f]{1,256}")
 
 
@@ -52,6 +53,7 @@ class Registered:
     manifests: list[Manifest]
     domains: frozenset[str] = frozenset()
     version: str = ""
+    broken: frozenset[str] = frozenset()  # services whose manifests cannot be read
     joined: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
@@ -66,6 +68,12 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
     pipe.hgetall(keys.manifests()).smembers(keys.domains())
     pipe.get(keys.manifests_version()).hgetall(keys.joined())
     stored, domains, version, joined = await pipe.execute()
+    if version is not None and not VERSION.fullmatch(
+        version
+    ):  # no script can count on from it; the next change makes it anew
+        _say_broken("manifests_version", "", "it is no number")
+        await client.delete(keys.manifests_version())
+        version = None
     places = {}
     for place, position in joined.items():
         domain, _, service = place.decode("utf-8", "replace").partition(" ")
@@ -73,7 +81,11 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
             places[domain, service] = position.decode()
         else:
             _say_broken("joined", f"{domain} {service}", "it is no position of a stream")
-    return Registered(await _parsed(stored), _named(domains), (version or b"").decode("latin-1"), places)
+    manifests = await _parsed(stored)
+    broken = {name.decode("utf-8", "replace") for name in stored} - {one.service for one in manifests}
+    return Registered(
+        manifests, _named(domains), (version or b"").decode("latin-1"), frozenset(broken), places
+    )
 
 
 async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
@@ -97,6 +109,14 @@ async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:
 def _read(raw: bytes) -> Manifest:
     """A stored manifest. They are read often and change seldom. Raises InvalidManifest."""
     return Manifest.from_json(raw)
+
+
+def is_readable(raw: bytes | None) -> bool:
+    """Whether this is a stored manifest that can be read."""
+    try:
+        return raw is not None and bool(_read(raw))
+    except InvalidManifest:
+        return False
 
 
 def _named(domains: Iterable[bytes]) -> frozenset[str]:

@@ -61,6 +61,16 @@ async def read_paused(client: redis.asyncio.Redis, keys: Keys) -> dict[str, Paus
     return {name: _pause(name, raw) for name, raw in found.items()}
 
 
+async def read_failures(client: redis.asyncio.Redis, keys: Keys) -> dict[str, int]:
+    """Dead letters in a row, by the name of a subscription's task; what is no number there counts as none."""
+    stored = await client.hgetall(keys.failures())
+    return {
+        name.decode("utf-8", "replace"): int(count)
+        for name, count in stored.items()
+        if count.isdigit() and len(count) < 15
+    }
+
+
 def _pause(task: str, raw: bytes) -> Pause:
     try:
         value = orjson.loads(raw)

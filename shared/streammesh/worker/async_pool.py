@@ -110,7 +110,8 @@ class TaskPool(BasePool):
         timeout: float | None = None,
         **_: Any,
     ) -> ThreadJob:
-        job = ThreadJob(args[0] if args else repr(target), self.loop)
+        name, task_id, *_ = args  # of Celery's tracer
+        job = ThreadJob(name, task_id, self.loop)
 
         def told(answer: Any) -> None:
             if job.terminated:

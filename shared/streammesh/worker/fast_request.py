@@ -133,7 +133,10 @@ def _asking() -> Any:
 def current_task_id() -> str | None:
     """The id of the delivery in whose context this is, None outside of any."""
     request = _current.get()
-    return None if request is None else request.id
+    if request is not None:
+        return request.id
+    job = current_job()
+    return None if job is None else job.task_id
 
 
 def _context(request: ShortRequest) -> Context:

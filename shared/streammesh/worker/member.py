@@ -29,7 +29,7 @@ from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, proc
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.running import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
-from streammesh.subscriptions.registry import register_call
+from streammesh.subscriptions.registry import is_readable, register_call
 from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
 from streammesh.worker.broker_leases import EntryLeases
@@ -210,7 +210,7 @@ class Heartbeat:
                 client = self._connections.sync()
                 lua.run_sync(client, call)
                 self._answers.beat()
-                if not client.hexists(self._keys.manifests(), self._role):
+                if not is_readable(client.hget(self._keys.manifests(), self._role)):
                     lua.run_sync(client, register_call(self._keys, self._manifest, forgotten=True))
                     log.error("manifest.was_lost", subscriptions=len(self._manifest.subscriptions))
             except Exception as error:

@@ -40,8 +40,8 @@ def current_job() -> ThreadJob | None:
 class ThreadJob:
     """One task in a thread, as Celery's request holds on to it. May be used from any thread."""
 
-    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.name, self.terminated = name, False
+    def __init__(self, name: str, task_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.name, self.task_id, self.terminated = name, task_id, False
         self.ident: Any = None  # by which Celery knows the thread
         self._loop, self._lock = loop, threading.Lock()
         self._thread: int | None = None  # while the task is at work

@@ -1,0 +1,139 @@
+"""A whole mesh under the ACL rules of the page on security: each kind of process starts and works, and no more."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from streammesh.embedded import EmbeddedServer
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.testing.waiting import wait_until, wait_until_sync
+from streammesh.worker.app import make_app
+
+from tests.harness.processes import ROOT, MeshProcess
+
+KEY = "a-key-for-the-acl-tests-1234"
+USERS = re.compile(r"<!-- acl -->\n```\n(.*?)```", re.DOTALL)
+
+
+def rules() -> dict[str, list[str]]:
+    """The users of the page, each with its rules."""
+    found = USERS.search((ROOT / "docs" / "security.md").read_text("utf-8"))
+    assert found is not None
+    users = {}
+    for line in found[1].strip().splitlines():
+        _, name, *words = line.split()
+        users[name] = words
+    return users
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with EmbeddedServer(tmp_path_factory.mktemp("acl")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def admin(server):
+    with redis.Redis(port=server.port, decode_responses=True) as client:
+        yield client
+
+
+def url_of(server: EmbeddedServer, user: str) -> str:
+    password = next(word[1:] for word in rules()[user] if word.startswith(">"))
+    return f"redis://{user}:{password}@127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="module")
+def api(server, admin, tmp_path_factory):
+    """The URL of the API of a mesh whose every process has its own user."""
+    for name, words in rules().items():
+        admin.execute_command("ACL", "SETUSER", name, "reset", *words)
+    folder = tmp_path_factory.mktemp("mesh")
+    parts = (
+        ("dispatcher", "services.dispatcher", "mesh-dispatcher"),
+        ("scheduler", "services.scheduler", "mesh-scheduler"),
+        ("probe", "tests.probe", "mesh-worker-probe"),
+        ("api", "services.api", "mesh-api"),
+    )
+    processes = []
+    try:
+        for name, module, user in parts:
+            env = {
+                "MESH_REDIS_URL": url_of(server, user),
+                "MESH_LEASE": "2s",
+                "MESH_LOG_FORMAT": "json",
+                "PROBE_RECORD": str(folder / "record.txt"),
+                "API_PORT": "0",
+                "API_ADMIN_KEY": KEY,
+                "REPORT_STORE_URL": str(folder / "store"),
+            }
+            processes.append(MeshProcess(name, module, env, folder).start())
+        log = processes[-1].log
+        found = wait_until_sync(
+            "the API listens", lambda: re.search(r'"url":"(http://[^"]+)"', log.read_text()), seconds=40
+        )
+        yield found[1]
+    finally:
+        for process in processes:
+            process.stop()
+
+
+async def test_every_kind_of_process_starts_and_works_under_its_rules(api, server, admin):
+    keys = Keys()
+
+    async def all_live() -> bool:
+        return all(admin.zcard(keys.alive(role)) for role in ("dispatcher", "scheduler", "probe", "api"))
+
+    await wait_until("every process shows life", all_live, seconds=40)
+    async with httpx.AsyncClient(base_url=api, headers={"authorization": f"Bearer {KEY}"}) as client:
+        for event_type in ("probe.recorded", "probe.flaky", "probe.rejected", "nobody.wants"):
+            sent = await client.post("/v1/events", json={"type": event_type, "data": {"n": 1}})
+            assert sent.status_code == 202
+            path = f"/v1/events/{sent.json()['id']}"
+
+            async def ended(path: str = path) -> dict[str, Any] | None:
+                found = (await client.get(path)).json()
+                tasks = found.get("tasks", [])
+                over = {"succeeded", "failed"}
+                return found if all(task["state"] in over for task in tasks) else None
+
+            await wait_until(f"{event_type} has ended", ended, seconds=20)
+        assert (await client.get("/v1/subscriptions")).status_code == 200
+    app = make_app("probe", MeshSettings(_env_file=None, redis_url=url_of(server, "mesh-worker-probe")))
+    assert app.control.ping(timeout=3)
+
+    async def ticked() -> bool:
+        return bool(admin.zcard(keys.schedules_due()))
+
+    await wait_until("Beat has stored its schedules", ticked, seconds=20)
+    denied = {
+        (entry["username"], entry["object"])
+        for entry in admin.acl_log()
+        # What no process needs is asked and denied: Inspector looks at CONFIG where it may.
+        if entry["object"] not in ("config|get",)
+    }
+    assert denied == set()
+
+
+def test_a_worker_reaches_no_other_team_s_queue_and_no_keys(server, admin, api):
+    keys = Keys()
+    with redis.Redis.from_url(url_of(server, "mesh-worker-probe")) as worker:
+        for key in (keys.queue("email_worker"), keys.api_keys(), keys.dead("email_worker"), keys.schedules()):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                worker.exists(key)
+        for command in (
+            "FLUSHALL",
+            "KEYS *",
+            "CONFIG GET *",
+            "ACL LIST",
+            "SHUTDOWN",
+            "FUNCTION FLUSH",
+            "SCRIPT FLUSH",
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                worker.execute_command(*command.split())
