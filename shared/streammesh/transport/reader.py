@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh.keys import PRIORITIES, WORKERS
 from streammesh.redisio.client import is_unavailable
@@ -90,7 +90,7 @@ class StreamReader:
     # --- before waiting -----------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Take what need not be waited for: entries of others, and new ones where the last read left some behind."""
+        """Take what need not be waited for: entries of others."""
         channel = self._channel
         now = time.monotonic()
         self._lifetime = channel.keep_alive(now)
@@ -99,11 +99,6 @@ class StreamReader:
         streams = self._streams()
         if self._rung or now >= self._take_at:
             self._take(streams, now)
-        if self._more and channel.qos.can_consume():
-            most = self._room()
-            reads = self._read_now(streams, most)
-            self._more = len(reads) >= most
-            self._admit(reads)
 
     def start(self) -> None:
         """Ask for new entries and do not wait for the answer; `read` takes it when it is there."""
@@ -120,6 +115,10 @@ class StreamReader:
         connection = channel.client.connection
         if connection._sock is not self._socket:
             self._client_id, self._socket = channel.client_id(connection), connection._sock
+        if self._more:  # in the order of priorities, which a read that may wait does not keep
+            connection.send_command(*self._calls.read(streams, self._most).eval())
+            channel._in_poll, self._sent_at, channel._brpop_sent_at = connection, now, now
+            return
         connection.send_command(
             *("XREADGROUP", "GROUP", WORKERS, self._calls.consumer, "COUNT", self._most),
             *("BLOCK", max(1, int(self._waits * 1000)), "STREAMS", *streams, *[">"] * len(streams)),
@@ -226,11 +225,15 @@ class StreamReader:
     def _admit_answer(self) -> None:
         channel = self._channel
         connection = channel.client.connection
+        again = False
         try:
             answer = connection.read_response()
         except channel.connection_errors:
             connection.disconnect()
             raise
+        except NoScriptError:  # asked once more in a way that brings the script along
+            answer = None
+            again = True
         except ResponseError as error:
             self._refused(error)
             answer = None
@@ -240,7 +243,7 @@ class StreamReader:
         took = time.monotonic() - self._sent_at
         if took > self._waits + self._grace:  # we or the server stood still: let live owners renew first
             self._take_at = max(self._take_at, time.monotonic() + self._grace)
-        reads = self._in_order(read_answer(answer))
+        reads = self._in_order(self._read_now(self._streams(), self._most) if again else read_answer(answer))
         if reads and took > self._lease / 2:
             reads = self._still_ours(reads)
         self._admit(reads)
