@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from streammesh.settings import Duration
+from streammesh.settings import Duration, StoreUrl
 
 
 class ApiSettings(BaseSettings):
@@ -108,7 +108,7 @@ class StoreSettings(BaseSettings):
         env_prefix="REPORT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    store_url: str = Field(
+    store_url: StoreUrl = Field(
         "var/store",
         min_length=1,
         description="Where reports are kept: a local folder, or s3://bucket/prefix (also gs://, az://).",

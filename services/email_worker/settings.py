@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh import Reject
-from streammesh.settings import Duration
+from streammesh.settings import Duration, StoreUrl, checked_url
 
 from services.email_worker.composing import Mailbox, parse_named
 
@@ -117,7 +117,7 @@ class EmailSettings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _no_slash_at_the_end(cls, value: str) -> str:
-        return value.rstrip("/")
+        return checked_url(value, ("http", "https")).rstrip("/")
 
     @property
     def server(self) -> SmtpServer:
@@ -147,7 +147,7 @@ class ReportStoreSettings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    store_url: str = Field(
+    store_url: StoreUrl = Field(
         "var/store",
         description="Where reports are kept: a local folder, or s3://bucket/prefix (also gs://, az://).",
     )

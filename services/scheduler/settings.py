@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from streammesh.settings import Duration
+from streammesh.settings import Duration, checked_url
 
 SHIPPED = Path(__file__).with_name("schedules.toml")
 
@@ -54,6 +54,6 @@ class AlertSettings(BaseSettings):
     @field_validator("webhook_url")
     @classmethod
     def _http(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and not value.get_secret_value().startswith(("http://", "https://")):
-            raise ValueError("should be a URL that starts with http:// or https://")
+        if value:
+            checked_url(value.get_secret_value(), ("http", "https"))
         return value

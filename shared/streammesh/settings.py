@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from streammesh.local_mesh import PLACE, running_here
@@ -25,6 +25,7 @@ from streammesh.redis_url import ESCAPES, parse_redis_url
 SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
+STORE_SCHEMES = ("file", "s3", "gs", "az")
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -173,7 +174,7 @@ class MeshSettings(BaseSettings):
     @field_validator("broker_url")
     @classmethod
     def _broker_url(cls, value: str | None) -> str | None:
-        return _checked_url(value, BROKER_SCHEMES) if value else None
+        return checked_url(value, BROKER_SCHEMES) if value else None
 
     @field_validator("timezone")
     @classmethod
@@ -192,7 +193,7 @@ class MeshSettings(BaseSettings):
         return value
 
 
-def _checked_url(value: str, schemes: tuple[str, ...]) -> str:
+def checked_url(value: str, schemes: tuple[str, ...]) -> str:
     """A URL with a host. Raises ValueError, which holds nothing of it: what is misread may be the password."""
     try:
         parts = urlsplit(value.strip())
@@ -204,6 +205,18 @@ def _checked_url(value: str, schemes: tuple[str, ...]) -> str:
     if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
         raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
     return value.strip()
+
+
+def checked_store(value: str) -> str:
+    """A folder, or an object store's URL: `s3://bucket/prefix`. Raises ValueError as `checked_url` does."""
+    if not value.strip():
+        raise ValueError("should be a folder such as var/store, or a URL such as s3://bucket/prefix")
+    if "://" not in value or value.startswith("file://"):
+        return value
+    return checked_url(value, STORE_SCHEMES)
+
+
+StoreUrl = Annotated[str, AfterValidator(checked_store)]
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.pools import shown
@@ -119,3 +121,23 @@ def test_so_is_a_wrong_url_of_another_broker(text, monkeypatch, capsys):
 def test_people_are_shown_no_password(text):
     assert SECRET not in shown(text)
     assert SECRET not in repr(parse_redis_url(text))
+
+
+@pytest.mark.parametrize(
+    ("module", "settings", "variable", "text"),
+    [
+        ("services.api.settings", "StoreSettings", "REPORT_STORE_URL", f"s3://a:{SECRET}@:::"),
+        ("services.api.settings", "StoreSettings", "REPORT_STORE_URL", f"foo://:{SECRET}@x"),
+        ("services.email_worker.settings", "ReportStoreSettings", "REPORT_STORE_URL", f"gs://{SECRET}:x"),
+        ("services.email_worker.settings", "EmailSettings", "EMAIL_SMTP_URL", f"smtp://u:{SECRET}@h:abc"),
+        ("services.email_worker.settings", "EmailSettings", "EMAIL_PUBLIC_URL", f"http://u:{SECRET}@h:abc"),
+        ("services.scheduler.settings", "AlertSettings", "ALERT_WEBHOOK_URL", f"https://u:{SECRET}@h:abc/"),
+    ],
+)
+def test_so_is_a_wrong_url_of_a_service(module, settings, variable, text, monkeypatch, capsys):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SystemExit):
+        load_settings(getattr(import_module(module), settings))
+    said = capsys.readouterr().err
+    assert said.startswith(f"{variable}: ") and said.count("\n") == 1
+    assert SECRET not in said

@@ -24,6 +24,7 @@ from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
 from streammesh.local_mesh import running_here
+from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import alive
 from streammesh.running import run_until_stopped
@@ -81,6 +82,11 @@ def _redis(settings: MeshSettings, folder: Path, given: str | None) -> Iterator[
 def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False, port: int | None = None) -> None:
     """Run every service until Ctrl-C or SIGTERM; then drain and stop everything."""
     settings, own = load_settings(MeshSettings, join=False), load_settings(UpSettings, join=False)
+    if redis_url:
+        try:
+            parse_redis_url(redis_url)
+        except ValueError as error:
+            fail(f"--redis-url: {error}", REFUSED)
     found = folder / "up.json"
     if here := running_here(found):
         fail(
@@ -220,7 +226,7 @@ async def _announce(
         f"key        {place.key_file} holds the development key",
         f"mails      {place.mail_folder}",
         f"reports    {place.store_folder}",
-        f"Redis      {place.redis_url}",
+        f"Redis      {parse_redis_url(place.redis_url).shown()}",
         "Ctrl-C drains and stops everything",
     ):
         supervisor.say("mesh", line, "bright_white")

@@ -212,6 +212,8 @@ class Routes:
         self._exact: dict[str, list[Subscription]] = {}
         self._globs: list[Subscription] = []
         self._queues: dict[str, list[str]] = {}
+        manifests = [*manifests]
+        self.services = frozenset(manifest.service for manifest in manifests)
         for manifest in manifests:
             self._queues[manifest.service] = manifest.queue_names
             for subscription in manifest.subscriptions:
