@@ -215,7 +215,7 @@ async def watch(
             if told is not None:
                 limit, asked = every, False
                 if told["type"] == "message":
-                    changed(told["data"].decode())
+                    changed(told["data"].decode("utf-8", "replace"))
                 continue
             if asked:
                 raise RedisConnectionError(f"no answer within {patience.total_seconds():g} s")

@@ -352,3 +352,47 @@ async def test_a_lane_asks_for_memory_before_it_acknowledges_and_goes_on_by_itse
     await asyncio.gather(task, return_exceptions=True)
 
     assert waiting == (1, 0)
+
+
+async def test_an_event_that_redis_refuses_is_parked_and_the_others_of_its_batch_are_handed_over(
+    make_lane, publisher, mesh_redis, mesh_keys, monkeypatch
+):
+    lane = make_lane("d")
+    whole = lane._call
+
+    def refusing(domain, handovers, version):
+        call = whole(domain, handovers, version)
+        if any(one.event.id == "bad" for one in handovers):  # a script that breaks at one of them
+            return call._replace(args=[*call.args[:5], "no number", *call.args[6:]])
+        return call
+
+    monkeypatch.setattr(lane, "_call", refusing)
+    for event_id in ("before", "bad", "after"):
+        await publisher.publish("user.registered", {}, id=event_id)
+    task = asyncio.create_task(lane.run())
+
+    async def parked():
+        return [orjson.loads(v) for v in (await mesh_redis.hgetall(mesh_keys.dead("mail"))).values()]
+
+    [letter] = await wait_until("one is parked", parked)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await queued_tasks(mesh_redis, mesh_keys) == ["before", "after"]
+    assert "Redis refuses" in letter["reason"]
+    assert (await mesh_redis.xpending(mesh_keys.events("user"), "mail"))["pending"] == 0
+
+
+@pytest.mark.parametrize("want", ["garbage", "9" * 30, "-1", ""])
+async def test_a_count_in_an_events_row_that_is_none_stops_no_hand_off(
+    want, make_lane, publisher, mesh_redis, mesh_keys
+):
+    await publisher.publish("user.registered", {}, id="one")
+    await mesh_redis.hset(mesh_keys.event("one"), "want:tests", want)
+    task = asyncio.create_task(make_lane("d").run())
+
+    async def queued():
+        return await queued_tasks(mesh_redis, mesh_keys)
+
+    assert await wait_until("it is queued", queued) == ["one"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
