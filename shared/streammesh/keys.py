@@ -25,6 +25,7 @@ TYPES = {
     "due-entries": "hash",
     "manifests": "hash",
     "joined": "hash",
+    "retiring": "hash",
     "last-seen": "hash",
     "failures": "hash",
     "paused": "hash",
@@ -153,6 +154,10 @@ class Keys:
         Older events are not that service's. Bounded by the number of groups.
         """
         return f"{self.prefix}joined"
+
+    def retiring(self) -> str:
+        """HASH. Service that is being removed -> what its manifest was. Leaves when nothing of it is left."""
+        return f"{self.prefix}retiring"
 
     def manifests_changed(self) -> str:
         """CHANNEL. Rung when a manifest or the set of domains changed."""

@@ -187,6 +187,8 @@ class Routes:
         self._last_joined = {domain: max(places.values()) for domain, places in self._joined.items()}
         self._exact: dict[str, list[Subscription]] = {}
         self._globs: list[Subscription] = []
+        manifests = [*manifests]
+        self.services = frozenset(manifest.service for manifest in manifests)
         for manifest in manifests:
             for subscription in manifest.subscriptions:
                 if names.is_glob(subscription.type):

@@ -62,4 +62,4 @@ def cancel_call(keys: Keys, settings: MeshSettings, row: TaskRow) -> lua.Call[Ca
 
 
 def _parse(answer: list[Any]) -> Cancelling:
-    return Cancelling(answer[0].decode(), answer[1].decode() if len(answer) > 1 else "")
+    return Cancelling(answer[0].decode(), answer[1].decode("utf-8", "replace") if len(answer) > 1 else "")

@@ -288,7 +288,7 @@ def _parse_claim(answer: list[Any]) -> Claim:
     if verdict == "expired":
         outcome = orjson.loads(answer[2]) if answer[2] else {}
         return Claim("expired", int(answer[1]), state=(outcome.get("error") or {}).get("reason", ""))
-    return Claim(verdict, state=answer[1].decode() if len(answer) > 1 else "")
+    return Claim(verdict, state=answer[1].decode("utf-8", "replace") if len(answer) > 1 else "")
 
 
 def _parse_finish(answer: bytes) -> str:

@@ -16,8 +16,9 @@ import redis.asyncio
 
 from streammesh import lua, notifications
 from streammesh.keys import Keys
+from streammesh.redisio.answers import there
 from streammesh.settings import MeshSettings
-from streammesh.tasks.records import read_task, there
+from streammesh.tasks.records import read_task
 
 PAGE = 200  # tasks queued in one round trip
 

@@ -15,8 +15,9 @@ import redis.asyncio
 
 from streammesh import lua, names, notifications
 from streammesh.keys import Keys
+from streammesh.redisio.answers import there
 from streammesh.settings import MeshSettings
-from streammesh.tasks.records import TaskRow, read_task, there
+from streammesh.tasks.records import TaskRow, read_task
 
 PAGE = 200  # tasks looked at in one go
 FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -20,6 +19,7 @@ from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
+from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Manifest, wants
 from streammesh.tasks.ledger import TaskRef
@@ -261,7 +261,7 @@ class Rows:
         """The events with this id, one per source; of more than `most` sources only so many, and without tasks."""
         key = self._keys.event(event_id)
         pipeline = self._client.pipeline(transaction=False)
-        cursor, row = there(await _answer(pipeline.hscan(key, count=SMALL_ROW)), (0, {}))
+        cursor, row = there(await only(pipeline.hscan(key, count=SMALL_ROW)), (0, {}))
         if not cursor:
             return parse_event(event_id, row)
         sources: list[bytes] = []
@@ -284,7 +284,7 @@ class Rows:
         key, wanted = self._keys.event(event_id), source.encode("utf-8", "surrogateescape")
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hmget(key, *_facts(wanted))
-        facts = there(await _answer(pipeline), None)
+        facts = there(await only(pipeline), None)
         if facts is None or facts[0] is None:
             return None
         task_ids = []
@@ -311,7 +311,7 @@ class Rows:
         else:
             pipeline = self._client.pipeline(transaction=False)
             pipeline.xrange(self._keys.events(row.domain), row.entry, row.entry)
-            found = there(await _answer(pipeline), ())
+            found = there(await only(pipeline), ())
             raw = found[0][1].get(b"e") if found and found[0][1] else None
         try:
             return envelope.from_json(raw) if raw else None
@@ -328,22 +328,6 @@ def _held_json(held: bytes | None) -> bytes | None:
         return orjson.loads(held)["json"].encode() if held else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-async def _answer(pipeline: Any) -> Any:
-    """The answer to the one command of a pipeline; an error stands in its place."""
-    [answer] = await pipeline.execute(raise_on_error=False)
-    return answer
-
-
-def there(answer: Any, nothing: Any = MappingProxyType({})) -> Any:
-    """What Redis answered; nothing where something else lies under that key. Raises any other error."""
-    if isinstance(answer, Exception):
-        if not lua.is_wrong_type(answer):
-            raise answer
-        log.error("key.wrong_type", reason=str(answer)[:200])
-        return nothing
-    return answer
 
 
 def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:

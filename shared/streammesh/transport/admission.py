@@ -15,7 +15,15 @@ from streammesh.transport.dead_lettering import park, poison_reason
 from streammesh.transport.scripts import Read
 from streammesh.transport.unacked_entry import Held
 
+LONGEST_COUNT = 9  # digits
 log = structlog.get_logger(__name__)
+
+
+def count(raw: bytes) -> int:
+    """How often an entry was delivered before it was put back. Raises Malformed for what no script wrote there."""
+    if not raw.isdigit() or len(raw) > LONGEST_COUNT:
+        raise Malformed(f"field n is no count: {raw[:20]!r}")
+    return int(raw)
 
 
 class Admission:
@@ -62,7 +70,7 @@ class Admission:
         """The message of an entry; None when it was parked instead."""
         queue, step = self.places[read.stream]
         try:
-            times = int(read.fields.get(TIMES, 0)) + read.deliveries
+            times = count(read.fields.get(TIMES, b"0")) + read.deliveries
             if times > self._calls.max_deliveries:
                 self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
                 return None
