@@ -56,6 +56,7 @@ _KINDS = (
     Kind("event-conflict", 409, "Another event has this identity", "Publish new facts under a new id."),
     Kind("ambiguous-event", 409, "Several events have this id", "Name the one you mean with `?source=`."),
     Kind("task-ended", 409, "The task has ended", "Look at the task: what it came to stands."),
+    Kind("service-alive", 409, "The service is at work", "Stop its workers, then remove it."),
     Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),
     Kind("report-not-ready", 409, "The report is not ready", "Ask again, or follow its notifications."),
     Kind(

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-import orjson
 import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
-from streammesh.clock import Clock, to_ms
+from streammesh.clock import Clock
+from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.events.publisher import most_bytes
-from streammesh.keys import Keys
+from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.running import keep_on
 from streammesh.settings import MeshSettings
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is full
 MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds before it gives its events up
 MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
+GONE_WAIT = timedelta(seconds=1)
 SAID_EVERY = timedelta(minutes=1)  # how often a lane that goes on waiting says so
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
@@ -117,6 +118,10 @@ class Lane:
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
+            await self._look_again()
+            if self._is_removed():
+                await asyncio.sleep(GONE_WAIT.total_seconds())  # this lane is about to be stopped
+                return []
             log.warning("lane.group_lost", service=self.service)
             await self._reader.join(self.domains)
             return []
@@ -158,6 +163,9 @@ class Lane:
             ):  # a subscription came or went since: none of these events is judged by the old ones
                 log.info("lane.plans_again", service=self.service, domain=domain)
                 await self._look_again()
+                if self._is_removed():
+                    log.info("lane.service_removed", service=self.service)
+                    return full  # what it was given is dealt with by whoever removes the service
                 rest = self._plan([entry for entry in batch.entries if entry.domain == domain])
                 full = await self._act(rest) or full
                 continue
@@ -166,6 +174,9 @@ class Lane:
             if done.tasks:
                 log.debug("events.handed_over", service=self.service, domain=domain, tasks=done.tasks)
         return full
+
+    def _is_removed(self) -> bool:
+        return self.service != UNCLAIMED and self.service not in self._routes().services
 
     def _call(self, domain: str, handovers: Sequence[Handover], version: str) -> lua.Call[HandedOver]:
         return handoff_call(
@@ -226,30 +237,14 @@ class Lane:
         return done
 
     async def _park(self, broken: Broken) -> None:
-        entry, keys = broken.entry, self._keys
-        letter_id = f"event-{self.service}-{entry.domain}-{entry.position}"
-        letter = {
-            "form": "event",
-            "id": letter_id,
-            "service": self.service,
-            "reason": broken.reason,
-            "kind": "BrokenEvent",
-            "detail": f"entry {entry.position} of the events of {entry.domain}",
-            "attempts": 0,
-            "at": to_ms(self._clock.now()),
-            "domain": entry.domain,
-        }
-        call: lua.Call[int] = lua.Call(
-            lua.script("park_event"),
-            [
-                *(keys.events(entry.domain), keys.dead(self.service), keys.dead_index(self.service)),
-                *(keys.dead_entries(self.service), keys.dead_services(), keys.counters()),
-            ],
-            [
-                *(self.service, entry.position, letter_id, orjson.dumps(letter)),
-                *(self._settings.dead_letters_kept, entry.envelope or b""),
-            ],
-            int,
+        entry = broken.entry
+        call = park_event_call(
+            self._keys,
+            self._settings.dead_letters_kept,
+            self.service,
+            *(entry.domain, entry.position, entry.envelope),
+            kind="BrokenEvent",
+            reason=broken.reason,
         )
         if await lua.run(self._client, call):
             log.error("event.parked", service=self.service, entry=entry.position, reason=broken.reason)
@@ -267,7 +262,11 @@ class Lane:
             log.info("lane.goes_on", service=self.service, seconds=round(clock.time() - began))
 
     async def _is_full(self) -> bool:
-        if await self._client.xlen(self._keys.queue(self.service)) > self._settings.max_queued * REFILL_AT:
+        pipeline = self._client.pipeline(transaction=False)
+        for queue in self._routes().queues(self.service):
+            for stream in self._keys.queue_streams(queue):
+                pipeline.xlen(stream)
+        if max(await pipeline.execute()) > self._settings.max_queued * REFILL_AT:
             return True
         held = [name for name in self._paused() if name.partition(".")[0] == self.service]
         lengths = [await self._client.xlen(self._keys.held(name)) for name in held]

@@ -75,7 +75,7 @@ class Lanes:
     async def look(self) -> Registered:
         """Look at manifests and domains; from now on events are judged by them."""
         found = await read_registered(self._client, self._keys)
-        manifests = self._and_forgotten(self._and_broken(found), found.domains)
+        manifests = self._and_forgotten(self._and_broken(found), found)
         self._routes = Routes(manifests, found.version, found.joined)
         return replace(found, manifests=manifests)
 
@@ -111,13 +111,16 @@ class Lanes:
             *(self._known[name] for name in sorted(found.broken) if name in self._known),
         ]
 
-    def _and_forgotten(self, manifests: list[Manifest], domains: frozenset[str]) -> list[Manifest]:
+    def _and_forgotten(self, manifests: list[Manifest], found: Registered) -> list[Manifest]:
         """The manifests, and for a moment those that Redis lost: their workers, where they live, register anew.
 
         Without it events that come in that moment would be taken for unwanted ones.
         """
-        now = asyncio.get_running_loop().time()
-        lost = bool(self._known_domains - domains) or (bool(self._known) and not manifests)
+        now, domains = asyncio.get_running_loop().time(), found.domains
+        # A service that was removed leaves the version behind; a Redis that lost its data has none.
+        lost = bool(self._known_domains - domains) or (
+            bool(self._known) and not manifests and not found.version
+        )
         if lost and self._lost_at is None:
             log.error("redis.lost_data", services=sorted(self._known))
             self._lost_at = now
@@ -212,7 +215,7 @@ async def watch(
             if told is not None:
                 limit, asked = every, False
                 if told["type"] == "message":
-                    changed(told["data"].decode())
+                    changed(told["data"].decode("utf-8", "replace"))
                 continue
             if asked:
                 raise RedisConnectionError(f"no answer within {patience.total_seconds():g} s")

@@ -45,7 +45,7 @@ def read_csv(
     lines = _Lines(io.TextIOWrapper(io.BytesIO(body), encoding=found.name, newline=""))
     if said := said_delimiter(lines.peek()):
         next(lines)
-    delimiter = delimiter or said or delimiter_of(lines.first(SAMPLED))
+    delimiter = delimiter or said or delimiter_of(lines.first(SAMPLED, characters=65_536))
     return _read(lines, delimiter, wanted, limits, table)
 
 
@@ -73,9 +73,14 @@ class _Lines:
         """Return the next line, which is read again; empty at the end."""
         return next(iter(self.first(1)), "")
 
-    def first(self, count: int) -> list[str]:
-        """Return the next lines, which are read again."""
-        ahead = list(islice(self._lines, count))
+    def first(self, count: int, characters: int = sys.maxsize) -> list[str]:
+        """Return the next lines, which are read again: at most `count`, and no more after so many characters."""
+        ahead: list[str] = []
+        for line in islice(self._lines, count):
+            ahead.append(line)
+            characters -= len(line)
+            if characters < 0:
+                break
         self._lines = chain(ahead, self._lines)
         return ahead
 

@@ -11,19 +11,30 @@ from zoneinfo import ZoneInfo
 MINUS = "\u2212"
 DASH = "–"  # what stands where there is no number
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-# Cc control, Cs surrogate, Cn/Co unassigned and private; and the marks that turn the direction of text around.
+# Cc control, Cs surrogate, Cn/Co unassigned and private; and what turns the text behind it around.
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Cn", "Co"})
-_TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_MARKS = frozenset("\u061c\u200e\u200f")  # say of one place which way it runs, and show nothing
 
 
 def printable(text: str, most: int = 80) -> str:
-    """One line of at most `most` characters that can stand in XML and cannot disturb the text around it."""
-    cleaned = "".join(
-        " " if unicodedata.category(char) in _UNPRINTABLE or char in _TURNING or char.isspace() else char
-        for char in text
-    )
+    """Return one line of at most `most` characters that can stand in XML and cannot disturb the text around it.
+
+    What has no shape is spelled out, `[U+0007]`, so that two names that differ look different.
+    """
+    cleaned = "".join(map(_shape, text))
     line = " ".join(cleaned.split())
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def _shape(char: str) -> str:
+    if char.isprintable() and char not in _MARKS:
+        return char
+    if char.isspace() and char not in "\x1c\x1d\x1e\x1f":
+        return " "
+    if char in _TURNING or unicodedata.category(char) in _UNPRINTABLE:
+        return f"[U+{ord(char):04X}]"
+    return "" if char in _MARKS else char
 
 
 def label(column: str) -> str:

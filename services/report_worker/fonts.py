@@ -42,9 +42,7 @@ def families(text: str) -> list[str]:
     kana = any(letter in _KANA for letter in letters)
     hangul = any(letter in block for letter in letters for block in _HANGUL)
     first = "jp" if kana else "kr" if hangul else "sc"
-    ours = sorted({font.family for font in fonts().fonts() if _is_ours(font)} - {MAIN, *_HAN.values()})
-    plain = [name for name in ours if "CJK" not in name and "Emoji" not in name]
-    return [MAIN, "Noto Sans", _HAN[first], *(n for n in plain if n != "Noto Sans"), "Noto Emoji"]
+    return [MAIN, "Noto Sans", _HAN[first], *_others(), "Noto Emoji"]
 
 
 def missing(text: str) -> list[str]:
@@ -58,11 +56,17 @@ def missing(text: str) -> list[str]:
     return left
 
 
-def spelled_out(text: str) -> str:
-    """Return the text with `[U+1F9EA]` for each letter that no font has."""
-    for letter in missing(text):
+def spelled_out(text: str, letters: Iterable[str]) -> str:
+    """Return the text with `[U+1F9EA]` for each of these letters, which no font has."""
+    for letter in letters:
         text = text.replace(letter, f"[U+{ord(letter):04X}]")
     return text
+
+
+@lru_cache(maxsize=1)
+def _others() -> tuple[str, ...]:
+    ours = {font.family for font in fonts().fonts() if _is_ours(font)} - {MAIN, "Noto Sans", "Noto Emoji"}
+    return tuple(sorted(name for name in ours if "CJK" not in name))
 
 
 def _is_unseen(letter: str) -> bool:
@@ -75,10 +79,14 @@ def _is_ours(font: Any) -> bool:
 
 def _coverage() -> Iterator[frozenset[int]]:
     """Yield the code points of each font, those of the machine last and only when nothing else has a letter."""
-    found = {(str(font.path), font.index): _is_ours(font) for font in fonts().fonts() if font.path}
-    for path, index in sorted(found, key=lambda one: (not found[one], Path(one[0]).stat().st_size)):
-        if index == 0:  # the other faces of a collection have the same letters
-            yield _letters(path)
+    return map(_letters, _paths())
+
+
+@lru_cache(maxsize=1)
+def _paths() -> tuple[str, ...]:
+    # The other faces of a collection have the same letters as its first.
+    found = {str(font.path): _is_ours(font) for font in fonts().fonts() if font.path and font.index == 0}
+    return tuple(sorted(found, key=lambda path: (not found[path], Path(path).stat().st_size)))
 
 
 @lru_cache(maxsize=512)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import redis
+import structlog
 from streammesh.clock import from_ms, to_ms
+from streammesh.dead_letters.letters import parse
 from streammesh.keys import Keys
 
 from services.report_worker.operations import EventSeen, Period, TaskSeen
 
+T = TypeVar("T")
+log = structlog.get_logger()
 PAGE = 1_000  # entries a round trip
 
 
@@ -28,12 +32,12 @@ def read_operations(
     letter, for as long as that is parked.
     """
     ended = _entries(client, keys.tasks_recent(), period)
-    tasks = [_task(at, fields) for at, fields in islice(ended, most + 1)]
-    domains = sorted(domain.decode() for domain in client.smembers(keys.domains()))
+    tasks = list(islice(_read(_task, ended), most + 1))
+    domains = sorted(domain.decode("utf-8", "replace") for domain in client.smembers(keys.domains()))
     events = [
-        EventSeen(str(orjson.loads(fields[b"e"])["type"]), at)
+        event
         for domain in domains
-        for at, fields in islice(_entries(client, keys.events(domain), period), most + 1)
+        for event in islice(_read(_event, _entries(client, keys.events(domain), period)), most + 1)
     ]
     events.sort(key=lambda event: event.at, reverse=True)
     cut_short = len(tasks) > most or len(events) > most
@@ -51,6 +55,21 @@ def _entries(client: redis.Redis, key: str, period: Period) -> Iterator[tuple[da
         if len(page) < PAGE:
             return
         last = f"({page[-1][0].decode()}"
+
+
+def _read(
+    read: Callable[[datetime, dict[bytes, bytes]], T], entries: Iterator[tuple[datetime, dict[bytes, bytes]]]
+) -> Iterator[T]:
+    """What entries say; those that no part of the mesh wrote are stepped over, and said."""
+    for at, fields in entries:
+        try:
+            yield read(at, fields)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            log.warning("entry.unreadable", at=at.isoformat(), reason=repr(error)[:200])
+
+
+def _event(at: datetime, fields: dict[bytes, bytes]) -> EventSeen:
+    return EventSeen(str(orjson.loads(fields[b"e"])["type"]), at)
 
 
 def _task(ended: datetime, fields: dict[bytes, bytes]) -> tuple[str, TaskSeen]:
@@ -81,5 +100,5 @@ def _with_reasons(client: redis.Redis, keys: Keys, tasks: list[tuple[str, TaskSe
             letters: list[Any] = client.hmget(keys.dead(service), ids[at : at + PAGE])
             for task_id, letter in zip(ids[at : at + PAGE], letters, strict=True):
                 if letter is not None:
-                    reasons[task_id] = str(orjson.loads(letter).get("reason", ""))
+                    reasons[task_id] = parse(service, task_id, 0, letter).reason
     return [replace(task, reason=reasons.get(task_id, "")) for task_id, task in tasks]

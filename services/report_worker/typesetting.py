@@ -28,14 +28,15 @@ class TypesettingError(RuntimeError):
 
 def check_letters(document: Document) -> None:
     """Raises SourceError where no font has a letter of the document: it would be an empty box."""
-    for text in _texts(document):
-        if letters := missing(text):
-            raise _no_letters(letters, text)
+    if letters := missing("\n".join(_texts(document))):
+        text = next((one for one in _texts(document) if any(letter in one for letter in letters)), "")
+        raise _no_letters(letters, text)
 
 
 def with_letters_spelled_out(document: Document) -> Document:
     """Return the document with `[U+1F9EA]` for each letter that no font has."""
-    return _mapped(document)  # type: ignore[no-any-return]
+    letters = missing("\n".join(_texts(document)))
+    return _mapped(document, letters) if letters else document
 
 
 def typeset(document: Document, charts: Sequence[str | None], *, made: datetime) -> tuple[bytes, int]:
@@ -104,12 +105,12 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _mapped(value: Any) -> Any:
+def _mapped(value: Any, letters: Sequence[str]) -> Any:
     if isinstance(value, str):
-        return spelled_out(value)
+        return spelled_out(value, letters)
     if isinstance(value, dict):
-        return {name: _mapped(each) for name, each in value.items()}
-    return [_mapped(each) for each in value] if isinstance(value, list | tuple) else value
+        return {name: _mapped(each, letters) for name, each in value.items()}
+    return [_mapped(each, letters) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _no_letters(letters: Sequence[str], text: str) -> SourceError:

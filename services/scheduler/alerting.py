@@ -49,8 +49,9 @@ class AlertWatch:
         """Look once; answers whether this call raised an alert."""
         now = await DueSet(self._client, self._keys).now_ms()
         stored = await self._client.get(self._keys.alerted())
-        if stored is None:  # what was there before anybody watched is old news
-            await self._client.set(self._keys.alerted(), now - 1, nx=True)
+        if stored is None or not (stored.isdigit() and len(stored) < 15):
+            # What was there before anybody watched is old news; what is no moment is begun anew.
+            await self._client.set(self._keys.alerted(), now - 1, nx=stored is None)
             return False
         since, until = int(stored), now - 1  # this millisecond may bring more
         if until - since < ms(self._every):

@@ -186,26 +186,8 @@ class NotificationLog:
         newest = await self._client.xrevrange(self._keys.notifications(), count=1)
         return newest[0][0].decode() if newest else "0-0"
 
-    async def is_complete_after(self, position: str) -> bool:
-        """Whether everything after `position` is still there (what is older may be trimmed)."""
-        oldest = await self._client.xrange(self._keys.notifications(), count=1)
-        if not oldest:
-            return True
-        first = position_key(oldest[0][0].decode())
-        if position_key(position) >= first:
-            return True
-        # Nothing was ever trimmed while the first entry is the very first that was added.
-        info = await self._client.xinfo_stream(self._keys.notifications())
-        added = info.get("entries-added", info.get(b"entries-added"))
-        return added is not None and int(added) == int(info.get("length", info.get(b"length")))
-
-    async def page(self, after: str, count: int = 500) -> list[Notification]:
-        """The next `count` notifications after a position, oldest first."""
-        entries = await self._client.xrange(self._keys.notifications(), min=f"({after}", count=count)
-        return await readable(entries)
-
     async def read(self, after: str, count: int = 500) -> Page:
-        """As `page`, and says whether something after `after` was trimmed already. One round trip."""
+        """The next `count` notifications after a position, and whether something was trimmed of them. One round trip."""
         key = self._keys.notifications()
         pipeline = self._client.pipeline(transaction=False)
         pipeline.xrange(key, min=f"({after}", count=count)

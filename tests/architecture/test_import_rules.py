@@ -17,7 +17,7 @@ RANKS: list[set[str]] = [
     {"subscriptions", "notifications", "schedules"},
     {"tasks"},
     {"dead_letters", "status"},
-    {"transport"},
+    {"transport", "retirement"},
     {"brokers"},
     {"worker"},
     {"service"},

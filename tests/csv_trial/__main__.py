@@ -84,9 +84,9 @@ def _numbers(column: list[str]) -> bool:
 def report(body: bytes, group_by: str, measure: str | None, settings: ReportSettings) -> int:
     """Make the PDF as the worker does, part by part; return its pages. Raises SourceError."""
     store = storing.Store(MemoryStore())
-    store.put("uploads/trial.csv", body)
+    store.put("uploads/trial/trial.csv", body)
     request = ReportRequested.model_validate(
-        {"source": {"object": "uploads/trial.csv"}, "group_by": group_by, "measure": measure}
+        {"source": {"object": "uploads/trial/trial.csv"}, "group_by": group_by, "measure": measure}
     )
     origin = workflow.Origin("trial", "trial", "trial", 1, datetime(2026, 11, 22, tzinfo=UTC))
     work, parts, _ = workflow.fetch_rows(request, origin, store, settings)

@@ -33,7 +33,9 @@ NAMESPACE = "fuzz"
 KEY = "fuzz-admin-key-of-thirty-letters"
 DONE_SECONDS = 25.0  # a wrong type is met by a role within 2 s, a lease is 2 s, and the machine may be busy
 MENDED_SECONDS = 10.0  # in which a list may be answered 503: what lies there is set aside meanwhile
-LISTS = ("/v1/events", "/v1/dead-letters?limit=500", "/v1/subscriptions", "/readyz", "/livez")
+LISTS = (
+    "/v1/events", "/v1/dead-letters?limit=500", "/v1/subscriptions", "/v1/status", "/v1/services", "/readyz", "/livez",
+)  # fmt: skip
 ROLES = {"dispatcher": "services.dispatcher", "probe": "tests.probe", "api": "services.api"}
 WARM_UP = 20  # pieces before memory is measured
 

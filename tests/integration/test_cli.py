@@ -16,7 +16,10 @@ from click.testing import Result
 from streammesh.api_keys import ApiKeys
 from streammesh.cli.commands import app
 from streammesh.embedded import free_port
+from streammesh.lua import run
 from streammesh.redisio.client import open_async
+from streammesh.subscriptions.manifest import Manifest, Subscription
+from streammesh.subscriptions.registry import register_call
 from streammesh.testing.waiting import wait_until_sync
 from typer.testing import CliRunner
 
@@ -316,3 +319,22 @@ def test_services_are_listed_with_their_workers(command):
     [probe] = [one for one in found if one["service"] == "probe"]
     assert probe["workers"] == 1 and probe["last_seen"] and probe["lag"] == 0
     assert shown.exit_code == 0 and shown.stdout.splitlines()[0].startswith("service")
+
+
+def test_a_service_that_works_is_not_removed(command):
+    refused = command("services", "remove", "probe")
+
+    assert refused.exit_code == 1 and "1 of its workers live" in refused.stderr
+    assert command("services", "remove", "nobody").exit_code == 1
+
+
+async def test_a_service_that_left_is_removed(command, mesh):
+    wants = Subscription("retired", "retired.never", "retired.never")
+    async with mesh.client() as redis:
+        await run(redis, register_call(mesh.keys, Manifest("retired", subscriptions=(wants,))))
+        await asyncio.to_thread(publish, command, "retired.never")
+        removed = await asyncio.to_thread(command, "services", "remove", "retired", "--drop")
+        listed = documents(await asyncio.to_thread(command, "services", "list", "--json"))[0]
+
+    assert removed.exit_code == 0 and removed.stdout.startswith("retired is removed; ")
+    assert "retired" not in {one["service"] for one in listed}

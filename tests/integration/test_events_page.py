@@ -94,4 +94,4 @@ async def test_the_python_code_runs(environment, capsys):
 
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith("event.unrouted")
-    assert last == "True []"
+    assert last == "nothing ran []"

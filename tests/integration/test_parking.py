@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from streammesh import lua
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
+from streammesh.errors import Malformed
 from streammesh.tasks.cancellation import cancel_call
+from streammesh.transport.admission import count
 from streammesh.transport.dead_lettering import park, put_back
 from streammesh.transport.scripts import QueueCalls, Read
 
@@ -101,3 +103,23 @@ async def test_one_that_is_wanted_cancelled_ends_so(moves, give_up, letters):
 
     assert (await moves.row(moved)).state == "cancelled"
     assert await letters.get(moved.ref.task_id) is None
+
+
+@pytest.mark.parametrize("times", [b"9" * 30, b"1e300", b"nan", b"-5", b"soon"])
+async def test_a_count_of_deliveries_that_is_none_gives_its_entry_up_and_nothing_breaks(
+    times, moves, letters, mesh_keys, mesh_redis_sync
+):
+    stream = mesh_keys.queue(SERVICE)
+    entry = mesh_redis_sync.xadd(stream, {"h": b"{}", "b": b"[]", "n": times}).decode()
+    await moves.deliver()
+    calls = QueueCalls(mesh_keys, "w", 1000, 10, 100)
+    put_back(mesh_redis_sync, calls, SERVICE, stream, entry)
+
+    [(_, fields)] = mesh_redis_sync.xrange(stream) or [(b"", {b"n": b"0"})]
+    assert int(fields[b"n"]) <= 1_000_000
+    with pytest.raises(Malformed):
+        count(times)
+
+
+def test_a_count_of_deliveries_is_read_as_it_was_written():
+    assert count(b"0") == 0 and count(b"12") == 12

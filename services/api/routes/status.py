@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from streammesh.api_keys import ApiKey
+from streammesh.errors import MeshUnavailable
+from streammesh.redisio.client import is_unavailable
+from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, Severity, report, service_document, span
 from streammesh.status.snapshot import Snapshot, read_snapshot
 
@@ -22,6 +25,7 @@ from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
 FRESH_SECONDS = 1.0  # how long one look serves all who ask
+REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
     "service": "email_worker",
@@ -98,6 +102,25 @@ class ServiceList(BaseModel):
     services: list[ServiceStanding]
 
 
+class Removal(BaseModel):
+    """How far it is. `events` were not handed over, `tasks` had not ended, `calls` are plain Celery calls."""
+
+    service: str
+    removed: bool
+    backlog: Literal["dead-letter", "drop"]
+    events: int
+    tasks: int
+    calls: int
+
+
+_REMOVAL = {
+    "service": "old_worker",
+    "removed": True,
+    "backlog": "dead-letter",
+    "events": 312,
+    "tasks": 14,
+    "calls": 0,
+}
 _STATUS = {
     "status": "failing",
     "problems": [_FINDING["text"]],
@@ -153,6 +176,44 @@ async def services(request: Request, key: Caller) -> Response:
     wiring = wiring_of(request)
     found = await wiring.looks.look(wiring)
     return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+
+
+@router.delete(
+    "/v1/services/{service}",
+    summary="Remove a service",
+    response_class=Response,
+    responses=answers(
+        *("forbidden", "service-alive", *READ),
+        _200=json_answer(Removal, "Nothing of it is left.", _REMOVAL),
+        _202=json_answer(Removal, "Much waits for it: ask again to go on.", {**_REMOVAL, "removed": False}),
+    ),
+)
+async def remove(
+    request: Request,
+    key: Caller,
+    service: Annotated[str, Path(max_length=64, examples=["email_worker"])],
+    backlog: Annotated[
+        Literal["dead-letter", "drop"], Query(description="What becomes of what waits for it.")
+    ] = "dead-letter",
+) -> Response:
+    """Needs an admin key; refused while a worker of it lives. Its dead letters stay, and nothing else of it."""
+    if not key.admin:
+        raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
+    wiring = wiring_of(request)
+    retirement = Retirement(wiring.redis, wiring.keys, wiring.mesh, service, backlog)
+    try:
+        done = await retirement.run(REMOVING_SECONDS)
+    except ServiceAlive as error:
+        raise Problem("service-alive", f"{service}: {error}.") from None
+    except NoSuchService:
+        raise Problem("not-found", f"There is no service {service!r}; GET /v1/services lists them.") from None
+    except Exception as error:
+        if is_unavailable(error):
+            raise MeshUnavailable(str(error)) from error
+        raise
+    counts = {"events": done.events, "tasks": done.tasks, "calls": done.calls}
+    answer = {"service": service, "removed": done.done, "backlog": backlog, **counts}
+    return as_json(answer, 200 if done.done else 202)
 
 
 def _own(wiring: Wiring) -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import redis.asyncio
@@ -78,6 +79,12 @@ class Mesh:
         call = self.ledger.finish(
             task.ref, task.place, task.attempt, "succeeded", result=result, follow_ups=follow_ups or []
         )
+        assert await lua.run(self.redis, call) == "done"
+
+    async def retry(self, task: Running) -> None:
+        """Let the attempt fail, to be tried again in an hour."""
+        failure = Failure("not now", "Retry")
+        call = self.ledger.retry_later(task.ref, task.place, task.attempt, timedelta(hours=1), failure)
         assert await lua.run(self.redis, call) == "done"
 
     async def fail(self, task: Running, reason: str) -> None:

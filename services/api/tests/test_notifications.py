@@ -46,6 +46,33 @@ async def test_a_client_that_heard_nothing_yet_resumes_from_where_it_began(live,
         assert (began, ids(await stream.take(2))) == (before, told)
 
 
+BODY = b'"event":{"id":"e","type":"a.b","source":"s","subject":null},"task":null,"data":{}'
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        {"t": b"task.started", "e": b"\xff\xfe", "y": b"a.b", "b": BODY},
+        {"t": b"task.started", "e": b"e", "y": b"a.b", "b": b"\xff"},
+        {"t": b"task.started", "e": b"e", "y": b"a.b", "b": b"no JSON"},
+        {"t": b"task.started", "e": b"e", "y": b"a.b", "b": BODY + b',"x":1\n\ndata: forged'},
+        {"t": b"task.started\ndata: forged", "e": b"e", "y": b"a.b", "b": BODY},
+        {"something": b"else"},
+    ],
+)
+async def test_what_is_no_notification_is_stepped_over_by_who_listens_and_by_who_catches_up(
+    garbage, live, mesh, mesh_redis, mesh_keys
+):
+    async with listening(live, "/v1/notifications") as stream:
+        await mesh_redis.xadd(mesh_keys.notifications(), garbage)
+        told = await mesh.tell(n=2)
+        heard = await stream.take(2)
+    async with listening(live, "/v1/notifications", params={"after": "0"}) as stream:
+        past = await stream.take(2)
+
+    assert ids(heard) == ids(past) == told
+
+
 @pytest.mark.parametrize("how", ["header", "query", "lastEventId", "lastEventID", "header before query"])
 async def test_resuming_misses_nothing_and_tells_nothing_twice(live, mesh, how):
     told = await mesh.tell(n=1_200)
@@ -341,7 +368,9 @@ class TestCrowd:
 
     async def test_a_full_replica_says_so_at_once(self, live):
         async with listening(live, "/v1/notifications"), listening(live, "/v1/notifications"):
-            answer = await live.get("/healthz")
+            answer = await live.get("/readyz")
+            alive = await live.get("/livez")
 
         assert_problem(answer, 503, "overloaded")
+        assert alive.status_code == 200  # or it would be restarted for being busy
         assert answer.headers["retry-after"] == "1"

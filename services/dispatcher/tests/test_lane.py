@@ -13,13 +13,14 @@ from streammesh.events.group_reader import GroupReader
 from streammesh.events.publisher import Publisher
 from streammesh.lua import run
 from streammesh.redisio.client import open_async
+from streammesh.retirement import Retirement
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.subscriptions.registry import read_registered, register_call
 from streammesh.tasks.handoff import Encoded
 from streammesh.tasks.records import Rows
 from streammesh.testing.waiting import wait_until
 
-from services.dispatcher import lanes
+from services.dispatcher import lane, lanes
 from services.dispatcher.lane import Lane
 from services.dispatcher.settings import DispatcherSettings
 
@@ -94,9 +95,9 @@ async def test_every_event_is_queued_once_by_three_dispatchers_that_steal_from_e
 async def test_a_group_made_anew_from_the_start_hands_nothing_over_twice(
     make_lane, publisher, mesh_redis, mesh_keys
 ):
-    lane = make_lane("d")
+    mail = make_lane("d")
     await publisher.publish("user.registered", {}, id="one")
-    task = asyncio.create_task(lane.run())
+    task = asyncio.create_task(mail.run())
 
     async def queued():
         return await mesh_redis.xlen(mesh_keys.queue("mail"))
@@ -112,6 +113,38 @@ async def test_a_group_made_anew_from_the_start_hands_nothing_over_twice(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert await queued_tasks(mesh_redis, mesh_keys) == ["one", "two"]
+
+
+async def test_a_lane_whose_service_is_removed_hands_nothing_over_and_makes_no_group_anew(
+    make_lane, publisher, mesh_redis, mesh_keys, mesh_settings, monkeypatch
+):
+    """What it was given stays pending, for whoever removes the service; a removed group stays removed."""
+    monkeypatch.setattr(lane, "GONE_WAIT", timedelta(milliseconds=10))
+    mail, batch = make_lane("d"), []
+    await publisher.publish("user.registered", {})
+    batch += await mail._read_new(None) or await mail._reader.read(["user"], 10, None)
+    planned = mail._plan(batch)
+    await mesh_redis.hdel(mesh_keys.manifests(), "mail")
+    await mesh_redis.incr(mesh_keys.manifests_version())
+
+    assert await mail._act(planned) is False
+    pending = await mesh_redis.xpending(mesh_keys.events("user"), "mail")
+    assert (len(batch), pending["pending"], await mesh_redis.xlen(mesh_keys.queue("mail"))) == (1, 1, 0)
+    await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
+    assert await mail._read_new(None) == []
+    assert await mesh_redis.xinfo_groups(mesh_keys.events("user")) == []
+
+
+async def test_the_last_service_that_is_removed_is_not_taken_for_lost_data(
+    mesh_redis, mesh_keys, mesh_settings, capsys
+):
+    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
+    all_lanes = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, OWN, None, SystemClock())
+    assert [one.service for one in (await all_lanes.look()).manifests] == ["mail"]
+    await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
+
+    assert (await all_lanes.look()).manifests == []
+    assert "redis.lost_data" not in capsys.readouterr().out
 
 
 async def test_an_entry_that_is_no_event_becomes_a_dead_letter_and_the_lane_goes_on(
@@ -293,12 +326,12 @@ async def test_what_a_stopping_dispatcher_was_given_at_the_last_moment_is_handed
 async def test_a_lane_asks_for_memory_before_it_acknowledges_and_goes_on_by_itself(
     make_lane, publisher, mesh_redis, mesh_keys
 ):
-    lane = make_lane("d")
+    mail = make_lane("d")
     await publisher.publish("user.registered", {}, id="one")
     used = (await mesh_redis.info("memory"))["used_memory"]
     await mesh_redis.config_set("maxmemory", str(used * 100 // 96))
     await asyncio.sleep(0.1)  # a reading holds for a moment
-    task = asyncio.create_task(lane.run())
+    task = asyncio.create_task(mail.run())
 
     async def given():
         return (
@@ -320,3 +353,47 @@ async def test_a_lane_asks_for_memory_before_it_acknowledges_and_goes_on_by_itse
     await asyncio.gather(task, return_exceptions=True)
 
     assert waiting == (1, 0)
+
+
+async def test_an_event_that_redis_refuses_is_parked_and_the_others_of_its_batch_are_handed_over(
+    make_lane, publisher, mesh_redis, mesh_keys, monkeypatch
+):
+    lane = make_lane("d")
+    whole = lane._call
+
+    def refusing(domain, handovers, version):
+        call = whole(domain, handovers, version)
+        if any(one.event.id == "bad" for one in handovers):  # a script that breaks at one of them
+            return call._replace(args=[*call.args[:5], "no number", *call.args[6:]])
+        return call
+
+    monkeypatch.setattr(lane, "_call", refusing)
+    for event_id in ("before", "bad", "after"):
+        await publisher.publish("user.registered", {}, id=event_id)
+    task = asyncio.create_task(lane.run())
+
+    async def parked():
+        return [orjson.loads(v) for v in (await mesh_redis.hgetall(mesh_keys.dead("mail"))).values()]
+
+    [letter] = await wait_until("one is parked", parked)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await queued_tasks(mesh_redis, mesh_keys) == ["before", "after"]
+    assert "Redis refuses" in letter["reason"]
+    assert (await mesh_redis.xpending(mesh_keys.events("user"), "mail"))["pending"] == 0
+
+
+@pytest.mark.parametrize("want", ["garbage", "9" * 30, "-1", ""])
+async def test_a_count_in_an_events_row_that_is_none_stops_no_hand_off(
+    want, make_lane, publisher, mesh_redis, mesh_keys
+):
+    await publisher.publish("user.registered", {}, id="one")
+    await mesh_redis.hset(mesh_keys.event("one"), "want:tests", want)
+    task = asyncio.create_task(make_lane("d").run())
+
+    async def queued():
+        return await queued_tasks(mesh_redis, mesh_keys)
+
+    assert await wait_until("it is queued", queued) == ["one"]
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

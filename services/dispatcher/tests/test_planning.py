@@ -60,3 +60,16 @@ def test_what_is_larger_than_allowed_is_broken_however_good_it_is():
     [broken] = plan.broken
     assert "too large" in broken.reason
     assert plan.handovers == []
+
+
+def test_an_event_that_cannot_be_encoded_is_broken_and_the_rest_goes_on():
+    def picky(delivery, raw, priority):
+        if b'"bad"' in raw:
+            raise RuntimeError("who would have thought")
+        return encode(delivery, raw, priority)
+
+    bad = Entry("user", "1-0", envelope.make("user.registered", {}, source="tests", id="bad").to_json())
+    plan = plan_batch([bad, entry(position="2-0")], ROUTES, "mail", picky)["user"]
+
+    assert [(b.entry.position, "thought" in b.reason) for b in plan.broken] == [("1-0", True)]
+    assert [h.entry for h in plan.handovers] == ["2-0"]

@@ -106,5 +106,7 @@ def test_any_text_becomes_one_short_line_that_xml_can_hold(text: str, most: int)
     assert (ElementTree.fromstring(ElementTree.tostring(element)).text or "") == line
 
 
-def test_marks_that_turn_text_around_are_taken_out() -> None:
-    assert figures.printable("invoice\u202efdp.exe\x00\ud800") == "invoice fdp.exe"
+def test_what_has_no_shape_is_spelled_out_so_that_two_names_stay_two() -> None:
+    assert figures.printable("invoice\u202efdp.exe\x00\ud800") == "invoice[U+202E]fdp.exe[U+0000][U+D800]"
+    assert figures.printable("a\x1fb") != figures.printable("a b") == figures.printable("a\u2028\tb")
+    assert figures.printable("\u200fשלום\u200e") == "שלום"

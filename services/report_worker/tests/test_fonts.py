@@ -23,6 +23,7 @@ def _only_the_fonts_that_come_along(monkeypatch: pytest.MonkeyPatch) -> None:
 
     every = fonts.fonts().fonts()
     ours = [font for font in every if fonts._is_ours(font)]
+    fonts._paths.cache_clear()
     monkeypatch.setattr(fonts, "fonts", lambda: type("Ours", (), {"fonts": lambda self: ours})())
 
 
@@ -53,7 +54,7 @@ def test_a_letter_in_a_chart_alone_is_found_too() -> None:
 
 
 def test_what_others_wrote_is_spelled_out_where_it_cannot_be_set() -> None:
-    assert spelled_out(f"a {NOWHERE}") == "a [U+13000]"
+    assert spelled_out(f"a {NOWHERE}", missing(NOWHERE)) == "a [U+13000]"
     content = with_letters_spelled_out(document(title=f"x {NOWHERE}"))
     assert content["title"] == "x [U+13000]"
     check_letters(content)

@@ -28,6 +28,7 @@ WANTED = Wanted("a", "n")
         (b'[{"a": "\xe9"}]', "the JSON is not UTF-8"),
         (b"[" + b"{}," * 2000 + b"{}]", "more than 1,000 rows"),
         (b"[{" + b'"a":1,' * 200_000 + b'"a":1}]', "more than 100,000 cells"),
+        (b"[{" + b'"a":1,' * 20_000 + b'"a":1}]', "more than 16,384 columns"),
         (b'[{"a":[' + b"1," * 200_000 + b"1]}]", "more than 100,000 cells"),
     ],
 )

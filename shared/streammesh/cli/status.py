@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.table import Table
@@ -63,6 +64,33 @@ def show_list(json: Json = False, url: Url = None, key: Key = None) -> None:
         print_json(found)
     else:
         console().print(_table(found))
+
+
+@services.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The service, such as old_worker.")],
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop what waits; else it becomes dead letters.")
+    ] = False,
+    json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Take a service out of the mesh; refused while its workers live. Its dead letters stay."""
+    path, query = f"/v1/services/{quote(name, safe='')}", {"backlog": "drop" if drop else "dead-letter"}
+    sums = dict.fromkeys(("events", "tasks", "calls"), 0)
+    found: dict[str, Any] = {"removed": False}
+    while not found["removed"]:
+        found = ask(url, key, lambda mesh: mesh.delete(path, query))
+        sums = {what: count + found[what] for what, count in sums.items()}
+        if not json and not found["removed"]:
+            console().print(Text(f"{plain(name)}: {sums['events']} events, {sums['tasks']} tasks so far"))
+    if json:
+        print_json({**found, **sums})
+        return
+    did = "dropped" if drop else "made dead letters"
+    told = f"{sums['events']} events, {sums['tasks']} tasks and {sums['calls']} calls that waited were {did}"
+    console().print(Text(f"{plain(name)} is removed; {told}"))
 
 
 def _table(found: list[dict[str, Any]]) -> Table:

@@ -134,6 +134,10 @@ class MeshClient:
             path, plain_json.dumps_plain({} if body is None else body), "application/json"
         )
 
+    async def delete(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Have the API remove something. It may be sent more than once, as a publish is."""
+        return await self._call("DELETE", path, params=query)
+
     async def ping(self) -> None:
         """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
         await self._call("GET", "/healthz", retry_for=0)

@@ -43,7 +43,8 @@ async def trim(client: redis.asyncio.Redis, keys: Keys, retention: timedelta) ->
     stopped at any moment and run by several at once.
     """
     found = []
-    for domain in sorted(name.decode() for name in await client.smembers(keys.domains())):
+    domains = await client.smembers(keys.domains())
+    for domain in sorted(name.decode("utf-8", "replace") for name in domains):
         removed, more = 0, True
         while more:
             portion, more = await lua.run(client, trim_call(keys, domain, retention))
@@ -62,6 +63,10 @@ async def forget_consumers(client: redis.asyncio.Redis, streams: Sequence[str], 
     for stream in streams:
         kinds.exists(stream)
     there = [stream for stream, exists in zip(streams, await kinds.execute(), strict=True) if exists]
+    kinds = client.pipeline(transaction=False)
+    for stream in there:
+        kinds.type(stream)
+    there = [stream for stream, kind in zip(there, await kinds.execute(), strict=True) if kind == b"stream"]
     groups = client.pipeline(transaction=False)
     for stream in there:
         groups.xinfo_groups(stream)

@@ -14,13 +14,15 @@ end
 local fields, copy, times = found[1][2], {}, pending[1][4]
 for i = 1, #fields, 2 do
   if fields[i] == 'n' then
-    times = times + (tonumber(fields[i + 1]) or 0)
+    local before = tonumber(fields[i + 1]) or 0
+    if before ~= before or before < 0 or before > 1000000 then before = 1000000 end  -- no script wrote that
+    times = times + before
   else
     copy[#copy + 1], copy[#copy + 2] = fields[i], fields[i + 1]
   end
 end
 if times >= tonumber(ARGV[3]) then return { 'poison', times, fields } end
-copy[#copy + 1], copy[#copy + 2] = 'n', tostring(times)
+copy[#copy + 1], copy[#copy + 2] = 'n', string.format('%.0f', times)
 local place = redis.call('XADD', KEYS[1], '*', unpack(copy))
 if KEYS[2] and redis.call('HGET', KEYS[2], 'entry') == ARGV[2] then redis.call('HSET', KEYS[2], 'entry', place) end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])

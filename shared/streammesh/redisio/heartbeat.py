@@ -64,4 +64,4 @@ async def alive(client: redis.asyncio.Redis, keys: Keys, role: str) -> list[str]
     seconds, _ = await client.time()
     since = seconds * 1000 - FRESH_MS
     found = await client.zrange(keys.alive(role), str(since), "+inf", byscore=True)
-    return [name.decode() for name in found]
+    return [name.decode("utf-8", "replace") for name in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from streammesh import lua
@@ -35,20 +36,25 @@ class DueSchedules:
     now_ms: int
     next_ms: int | None
     due: tuple[Standing, ...]
+    unreadable: tuple[bytes, ...] = ()  # due too, and of no name or no time that a schedule has
 
 
 def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
     """`read_due_schedules.lua`: what is due by the server's clock; says that the Beat called `beat` is alive."""
 
     def parse(answer: list[bytes]) -> DueSchedules:
-        return DueSchedules(
-            now_ms=int(answer[0]),
-            next_ms=int(float(answer[1])) if answer[1] else None,
-            due=tuple(
-                Standing(answer[i].decode(), int(float(answer[i + 1])), answer[i + 2])
-                for i in range(2, len(answer), 3)
-            ),
-        )
+        due, unreadable = [], []
+        for i in range(2, len(answer), 3):
+            at = _position(answer[i + 1])
+            try:
+                name = answer[i].decode()
+            except UnicodeDecodeError:
+                at = None
+            if at is None:
+                unreadable.append(answer[i])
+            else:
+                due.append(Standing(name, at, answer[i + 2]))
+        return DueSchedules(int(answer[0]), _position(answer[1]), tuple(due), tuple(unreadable))
 
     return lua.Call(
         lua.script("read_due_schedules"),
@@ -56,6 +62,12 @@ def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
         [beat, limit],
         parse,
     )
+
+
+def _position(score: bytes) -> int | None:
+    """Where a schedule stands; None for nowhere, and for a score that is no moment."""
+    at = float(score) if score else inf
+    return int(at) if 0 <= at < 2**53 else None
 
 
 def tick_call(
@@ -93,7 +105,7 @@ def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:
 
     def parse(answer: list[bytes]) -> tuple[int, dict[str, Stored]]:
         return int(answer[0]), {
-            answer[i].decode(): Stored(answer[i + 1], int(float(answer[i + 2])) if answer[i + 2] else None)
+            answer[i].decode("utf-8", "replace"): Stored(answer[i + 1], _position(answer[i + 2]))
             for i in range(1, len(answer), 3)
         }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
+import orjson
 import redis
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 
 MAX_DUE = 100  # schedules fired before Redis is asked again
 SYNC_TRIES = 5  # another Beat may be following the same file
+BROKEN_AGAIN_MS = 60_000  # after which one that cannot be read is looked at again
 LATE = timedelta(seconds=5)  # a later tick is worth a warning
 EARLY_SECONDS = 0.001  # Redis counts whole milliseconds; waking within the one before would ask twice
 
@@ -95,6 +97,12 @@ class Ticker:
             if next_ms is not None:
                 times.append(next_ms)
                 fired = True
+        if (
+            found.unreadable
+        ):  # there is room for so many only in one look: they may not stand before the good ones
+            log.error("schedules.unreadable", count=len(found.unreadable))
+            later = dict.fromkeys(found.unreadable, found.now_ms + BROKEN_AGAIN_MS)
+            self._client.zadd(self._keys.schedules_due(), later, xx=True)
         if found.due and not fired:
             times = [ms for ms in times if ms > found.now_ms]  # nothing but broken ones: do not spin on them
         return (min(times) - found.now_ms) / 1000 + EARLY_SECONDS if times else None
@@ -115,6 +123,8 @@ class Ticker:
             if self._broken.get(standing.name) != standing.raw:
                 self._broken[standing.name] = standing.raw
                 bound.error("schedule.broken", reason=str(error), kind=type(error).__name__)
+                if self._wanted is not None and not _is_object(standing.raw):
+                    self._wanted.again()  # no Beat of any version wrote that: what the file says is put back
             return None
         self._broken.pop(standing.name, None)
         answers = lua.run_sync(self._client, call)
@@ -153,6 +163,13 @@ class Ticker:
             if all(made):
                 return
         log.warning("schedules.contended")
+
+
+def _is_object(raw: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(raw), dict)
+    except orjson.JSONDecodeError:
+        return False
 
 
 def _say_why_not(bound: FilteringBoundLogger, event_id: str, answer: str, due_ms: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -19,10 +18,11 @@ from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
+from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Manifest, wants
-from streammesh.tasks.ledger import TaskRef
+from streammesh.tasks.ledger import QueuePlace, TaskRef
 
 STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
 LONGEST_NUMBER = 14  # digits; a moment in ms has 13
@@ -45,6 +45,8 @@ class TaskRow:
     service: str
     event: dict[str, Any]
     times: dict[str, str]
+    queue: str = ""  # its full name
+    priority: int = PRIORITY
     worker: str | None = None
     result: Any = None
     error: dict[str, Any] | None = None
@@ -61,6 +63,11 @@ class TaskRow:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in names.ENDED
+
+    @property
+    def place(self) -> QueuePlace:
+        """Where its queue entry lies, if it has one."""
+        return QueuePlace(self.queue or self.service, self.priority, self.entry)
 
     @property
     def ref(self) -> TaskRef:
@@ -128,6 +135,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
     event, task = meta["event"], meta["task"]
     _texts(event, "id", "source", "type")
     _texts(task, "name", "service")
+    queue, priority = place_of(meta)
     times_ms = {
         name: _number(value)
         for name in ("queued", "started", "ended", "due")
@@ -144,6 +152,8 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         attempt=_number(row.get(b"attempt", b"0")),
         name=task["name"],
         service=task["service"],
+        queue=queue,
+        priority=priority,
         event=event,
         times=times,
         worker=row[b"worker"].decode("utf-8", "replace") if row.get(b"worker") else None,
@@ -156,6 +166,16 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
         times_ms=times_ms,
+    )
+
+
+def place_of(meta: Mapping[str, Any]) -> tuple[str, int]:
+    """The queue and the priority with which a task was handed over, from its row's meta."""
+    task = meta["task"]
+    queue, priority = task.get("queue"), task.get("priority")
+    return (
+        names.queue_of(task["service"], queue if isinstance(queue, str) else None),
+        priority if isinstance(priority, int) and 0 <= priority <= 9 else PRIORITY,
     )
 
 
@@ -261,7 +281,7 @@ class Rows:
         """The events with this id, one per source; of more than `most` sources only so many, and without tasks."""
         key = self._keys.event(event_id)
         pipeline = self._client.pipeline(transaction=False)
-        cursor, row = there(await _answer(pipeline.hscan(key, count=SMALL_ROW)), (0, {}))
+        cursor, row = there(await only(pipeline.hscan(key, count=SMALL_ROW)), (0, {}))
         if not cursor:
             return parse_event(event_id, row)
         sources: list[bytes] = []
@@ -284,7 +304,7 @@ class Rows:
         key, wanted = self._keys.event(event_id), source.encode("utf-8", "surrogateescape")
         pipeline = self._client.pipeline(transaction=False)
         pipeline.hmget(key, *_facts(wanted))
-        facts = there(await _answer(pipeline), None)
+        facts = there(await only(pipeline), None)
         if facts is None or facts[0] is None:
             return None
         task_ids = []
@@ -311,7 +331,7 @@ class Rows:
         else:
             pipeline = self._client.pipeline(transaction=False)
             pipeline.xrange(self._keys.events(row.domain), row.entry, row.entry)
-            found = there(await _answer(pipeline), ())
+            found = there(await only(pipeline), ())
             raw = found[0][1].get(b"e") if found and found[0][1] else None
         try:
             return envelope.from_json(raw) if raw else None
@@ -328,22 +348,6 @@ def _held_json(held: bytes | None) -> bytes | None:
         return orjson.loads(held)["json"].encode() if held else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-async def _answer(pipeline: Any) -> Any:
-    """The answer to the one command of a pipeline; an error stands in its place."""
-    [answer] = await pipeline.execute(raise_on_error=False)
-    return answer
-
-
-def there(answer: Any, nothing: Any = MappingProxyType({})) -> Any:
-    """What Redis answered; nothing where something else lies under that key. Raises any other error."""
-    if isinstance(answer, Exception):
-        if not lua.is_wrong_type(answer):
-            raise answer
-        log.error("key.wrong_type", reason=str(answer)[:200])
-        return nothing
-    return answer
 
 
 def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:

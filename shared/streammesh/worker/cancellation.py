@@ -106,7 +106,7 @@ class Control:
                     continue
                 told = pubsub.get_message(timeout=wait)
                 if told and told["type"] == "message":
-                    self._stopper.stop(told["data"].decode())
+                    self._stopper.stop(told["data"].decode("utf-8", "replace"))
 
     def _look(self) -> None:
         """What was told while this worker did not listen, or before the task had begun."""

@@ -18,6 +18,7 @@ from streammesh.events.encoded import seal
 from streammesh.events.publisher import publish_call
 from streammesh.redisio.client import open_sync
 from streammesh.schedules import Change
+from streammesh.schedules.file_watch import FileWatch
 from streammesh.schedules.store import store_call
 from streammesh.schedules.ticker import Ticker
 from structlog.testing import capture_logs
@@ -91,6 +92,36 @@ def test_a_broken_schedule_neither_stops_the_others_nor_keeps_beat_busy(mesh):
     assert min(waits) > 0.5 or mesh.positions()["fine"] - mesh.now_ms() < 1_000
     assert mesh.client.zscore(mesh.keys.schedules_due(), "gone") is None
     assert mesh.client.zscore(mesh.keys.schedules_due(), "broken") == past
+
+
+def test_names_and_times_that_no_schedule_has_neither_stop_the_others_nor_come_again_at_once(mesh):
+    past = mesh.now_ms() // 1000 * 1000 - 1000
+    due = mesh.keys.schedules_due()
+    mesh.client.zadd(due, {b"\xff\xfe": past, "lowest": float("-inf"), "never": float("inf"), "before": -5})
+    mesh.client.hset(mesh.keys.schedules(), mapping={b"\xff\xfe": b"\xff", "lowest": b"null", "before": b"5"})
+    mesh.put("fine", past, every="1h", misfire="latest")
+    ticker = mesh.ticker()
+
+    ticker.tick(5)
+    ticker.tick(5)
+
+    assert [name for name, _ in mesh.fired()] == ["fine"]
+    assert mesh.client.zrange(due, "-inf", mesh.now_ms(), byscore=True) == []
+
+
+def test_a_schedule_of_the_file_that_became_garbage_is_put_back(mesh, tmp_path):
+    path = tmp_path / "schedules.toml"
+    path.write_text("[schedules.busy]\nevery = '1s'\nevent.type = 'probe.due'\n")
+    ticker = mesh.ticker(file=FileWatch(path))
+    ticker.tick(5)
+    mesh.client.hset(mesh.keys.schedules(), "busy", b"\xff\xfe")
+    mesh.client.zadd(mesh.keys.schedules_due(), {"busy": 1})
+
+    for _ in range(3):
+        ticker.tick(5)
+
+    assert mesh.positions()["busy"] > mesh.now_ms() - 2_000
+    assert b"probe.due" in mesh.client.hget(mesh.keys.schedules(), "busy")
 
 
 @pytest.mark.parametrize(("misfire", "expected"), [("skip", 0), ("latest", 1), ("all", 3)])
