@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
+.PHONY: simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -47,6 +47,9 @@ faults: $(STAMP)  ## kill things and count what was lost or doubled
 
 fuzz: $(STAMP)  ## throw garbage at every door and key, some minutes
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+simulate: $(STAMP)  ## seeded schedules in virtual time, a fault at any command; ARGS='--schedules 500'
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)

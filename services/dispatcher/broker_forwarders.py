@@ -1,4 +1,4 @@
-"""Keeps one forwarder running per service, where Celery's tasks travel over another broker.
+"""Keeps one forwarder running per queue, where Celery's tasks travel over another broker.
 
 Each is a thread of its own: what talks to brokers blocks.
 """
@@ -21,7 +21,7 @@ STOP_SECONDS = 5.0
 
 
 class Forwarders:
-    """All forwarders of one dispatcher process; `make` makes the one of a service."""
+    """All forwarders of one dispatcher process; `make` makes the one of a queue."""
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, make: Callable[[str], Forwarder]) -> None:
         self._client, self._keys, self._make = client, keys, make
@@ -34,17 +34,18 @@ class Forwarders:
         while True:
             self.changed.clear()
             for manifest in await read_manifests(self._client, self._keys):
-                if manifest.service not in self._running:
-                    self._start(manifest.service)
+                for queue in manifest.queue_names:
+                    if queue not in self._running:
+                        self._start(queue)
             try:
                 await asyncio.wait_for(self.changed.wait(), LOOK_SECONDS)
             except TimeoutError:
                 continue
 
-    def _start(self, service: str) -> None:
-        forwarder = self._make(service)
-        thread = threading.Thread(target=forwarder.run, name=f"forwarder {service}", daemon=True)
-        self._running[service] = (forwarder, thread)
+    def _start(self, queue: str) -> None:
+        forwarder = self._make(queue)
+        thread = threading.Thread(target=forwarder.run, name=f"forwarder {queue}", daemon=True)
+        self._running[queue] = (forwarder, thread)
         thread.start()
 
     def dead(self) -> str | None:

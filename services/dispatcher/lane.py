@@ -262,7 +262,11 @@ class Lane:
             log.info("lane.goes_on", service=self.service, seconds=round(clock.time() - began))
 
     async def _is_full(self) -> bool:
-        if await self._client.xlen(self._keys.queue(self.service)) > self._settings.max_queued * REFILL_AT:
+        pipeline = self._client.pipeline(transaction=False)
+        for queue in self._routes().queues(self.service):
+            for stream in self._keys.queue_streams(queue):
+                pipeline.xlen(stream)
+        if max(await pipeline.execute()) > self._settings.max_queued * REFILL_AT:
             return True
         held = [name for name in self._paused() if name.partition(".")[0] == self.service]
         lengths = [await self._client.xlen(self._keys.held(name)) for name in held]

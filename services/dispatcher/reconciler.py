@@ -109,7 +109,7 @@ class Janitor:
 
     async def _give_up(self, row: TaskRow) -> bool:
         now = to_ms(self._clock.now())
-        letter = dead_letter(row.ref, NOT_KEPT, row.attempt, now, row.service)
+        letter = dead_letter(row.ref, NOT_KEPT, row.attempt, now, row.place)
         call = self._ledger.finish(
             row.ref, QueuePlace(row.service), ANYBODYS, FAILED, failure=NOT_KEPT, dead_letter=letter
         )

@@ -19,7 +19,6 @@ from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FORGET_MS
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
-from streammesh.status.snapshot import STEPS
 from streammesh.subscriptions.registry import read_domains, read_manifests
 
 from services.dispatcher.settings import DispatcherSettings
@@ -76,10 +75,12 @@ class Trimmer:
     async def tidy(self) -> dict[str, int]:
         """Drop old dead letters, and forget consumers and processes that are gone. May be repeated at will."""
         client, keys = self._client, self._keys
-        services = [manifest.service for manifest in await read_manifests(client, keys)]
+        manifests = await read_manifests(client, keys)
+        services = [manifest.service for manifest in manifests]
         dropped = await self._drop_dead_letters()
         streams = [keys.events(domain) for domain in sorted(await read_domains(client, keys))]
-        streams += [keys.queue(service, step) for service in services for step in STEPS]
+        queues = [queue for manifest in manifests for queue in manifest.queue_names]
+        streams += [stream for queue in queues for stream in keys.queue_streams(queue)]
         consumers = await forget_consumers(client, streams, GONE_AFTER)
         seconds, _ = await client.time()
         pipeline = client.pipeline(transaction=False)

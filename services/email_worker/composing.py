@@ -33,7 +33,8 @@ FORBIDDEN = {"Cc": "a control character", "Zl": "a line separator", "Zp": "a lin
 BODY_CONTROLS = frozenset("\n\t")
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAMED = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]+)>")
-LINK_LIKE = re.compile(r"[/@]|\w{2,}\.\w{2,}")
+# What a mail program makes a link of: a path, an address, a domain (with the full-width dots that stand for one, too).
+LINK_LIKE = re.compile(r"[/@]|(?<![\w.-])(?:[\w-]+[.\uff0e\uff61])+(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def shown_name(name: str | None) -> tuple[str | None, str]:
         return None, ""
     if len(name) > NAME_LENGTH:
         return None, f"the name is longer than {NAME_LENGTH} characters"
-    if LINK_LIKE.search(name):
+    if LINK_LIKE.search("".join(c for c in name if unicodedata.category(c) != "Cf")):
         return None, "the name holds what a mail program would make a link of"
     return name, ""
 

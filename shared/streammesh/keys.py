@@ -12,6 +12,8 @@ RETURNED = "returned"  # owner, in that group, of entries that were given back; 
 FORWARDED = (
     "forwarded"  # owner, in that group, of entries that another broker carries to workers; no process either
 )
+PRIORITY = 5  # of what names none; 0 is the lowest, 9 the highest
+PRIORITIES = (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)  # in the order in which a queue is read
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
 # What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
@@ -194,9 +196,15 @@ class Keys:
 
     # --- queues -------------------------------------------------------------------------------
 
-    def queue(self, name: str, step: int = 0) -> str:
-        """STREAM. The queue of one service, one stream per priority step. Entries are deleted when ended."""
-        return f"{self.prefix}queue:{name}" if step == 0 else f"{self.prefix}queue:{name}:p{step}"
+    def queue(self, name: str, priority: int = PRIORITY) -> str:
+        """STREAM. The entries of one priority in one queue. Entries are deleted when ended."""
+        return (
+            f"{self.prefix}queue:{name}" if priority == PRIORITY else f"{self.prefix}queue:{name}:p{priority}"
+        )
+
+    def queue_streams(self, name: str) -> list[str]:
+        """All streams of one queue, the highest priority first."""
+        return [self.queue(name, priority) for priority in PRIORITIES]
 
     def control(self, service: str) -> str:
         """CHANNEL. Says to a service's workers which running task is to be stopped: its id."""

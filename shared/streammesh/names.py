@@ -19,6 +19,8 @@ DOMAIN_LENGTH = 128
 OTHER = "other"  # the domain of types that do not begin with a Latin letter
 MESH = "scheduler"  # the source of ticks and of the mesh's own alerts
 SERVICE = re.compile(r"^[a-z][a-z0-9_]{1,62}$")
+QUEUE = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
+DEFAULT_QUEUE = "default"  # what a service calls its queue that is named as it is itself
 TASK_NAMESPACE = UUID("5f0c1f6c-7a0e-5d1c-9c3e-6d1c2b7a9e10")  # never change: task ids depend on it
 _IN_TASK_NAMESPACE = sha1(TASK_NAMESPACE.bytes, usedforsecurity=False)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # RFC 9562, section 4.1
@@ -56,6 +58,16 @@ def domain_of_pattern(pattern: str) -> str | None:
     if literal == pattern or (word and ends < len(literal)) or (word is None and literal):
         return domain_of(literal)
     return None
+
+
+def queue_of(service: str, queue: str | None = None) -> str:
+    """The full name of one of a service's queues: `mail` for its own, `mail.urgent` for a further one."""
+    return service if queue in (None, "", DEFAULT_QUEUE) else f"{service}.{queue}"
+
+
+def owner_of(queue: str) -> str:
+    """The service that a queue belongs to."""
+    return queue.partition(".")[0]
 
 
 def task_id(source: str, event_id: str, subscription: str) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from typing import Any, Literal
 
 import orjson
@@ -28,10 +29,9 @@ from streammesh.errors import InvalidEvent, InvalidManifest, MeshError
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.events.group_reader import Entry, GroupReader
-from streammesh.keys import WORKERS, Keys
+from streammesh.keys import PRIORITIES, WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
 from streammesh.settings import MeshSettings
-from streammesh.status.snapshot import STEPS
 from streammesh.subscriptions.manifest import Manifest, Routes, delivery
 from streammesh.subscriptions.registry import read_domains, read_registered
 from streammesh.tasks.cancellation import cancel_call
@@ -74,6 +74,7 @@ class Retirement:
         self._service, self._fate = service, fate
         self._ledger = Ledger(keys, settings)
         self._wanted = Routes([])
+        self._queues = [service]
         self._tasks: set[str] = set()  # names of its subscriptions' tasks
         self._domains: list[str] = []  # whose streams have its group
 
@@ -100,7 +101,12 @@ class Retirement:
         except InvalidManifest:
             wanted = Manifest(self._service)  # broken: what waits is known by its tasks
         self._wanted = Routes([wanted])
+        self._queues = wanted.queue_names
         self._tasks = {one.task for one in wanted.subscriptions}
+
+    @property
+    def _streams(self) -> list[str]:
+        return [stream for queue in self._queues for stream in self._keys.queue_streams(queue)]
 
     def _remove_call(self) -> lua.Call[tuple[int, bytes]]:
         keys = self._keys
@@ -123,8 +129,7 @@ class Retirement:
         return found
 
     async def _is_anything_left(self) -> bool:
-        queues = [self._keys.queue(self._service, step) for step in STEPS]
-        return bool(await self._client.exists(self._keys.open_tasks(self._service), *queues))
+        return bool(await self._client.exists(self._keys.open_tasks(self._service), *self._streams))
 
     async def _step(self, retired: Retired) -> None:
         if events := await self._events():
@@ -218,7 +223,7 @@ class Retirement:
         if self._fate == "dead-letter":
             await self._keep_fields(row)
             now = round(time.time() * 1000)
-            letter = dead_letter(row.ref, REMOVED, row.attempt, now, self._service)
+            letter = dead_letter(row.ref, REMOVED, row.attempt, now, row.place)
         state = names.FAILED if letter else names.CANCELLED
         call = self._ledger.finish(
             row.ref, place, ANYBODYS, state, failure=REMOVED, dead_letter=letter, breaker=False
@@ -233,10 +238,10 @@ class Retirement:
 
     async def _place(self, row: TaskRow) -> QueuePlace:
         if row.entry and row.state in (names.QUEUED, names.STARTED):
-            for step in STEPS:
-                queue = self._keys.queue(self._service, step)
-                if await self._client.xrange(queue, row.entry, row.entry):
-                    return QueuePlace(self._service, step, row.entry)
+            place = row.place
+            stream = self._keys.queue(place.queue, place.priority)
+            if await self._client.xrange(stream, row.entry, row.entry):
+                return place
         return QueuePlace(self._service)
 
     async def _keep_fields(self, row: TaskRow) -> None:
@@ -262,16 +267,16 @@ class Retirement:
         """Park plain Celery calls that are queued; those that are dropped go with their queue."""
         if self._fate == "drop":
             return 0
-        for step in STEPS:
-            queue = self._keys.queue(self._service, step)
-            found = await self._client.xrange(queue, count=PAGE)
+        for queue, priority in product(self._queues, PRIORITIES):
+            stream = self._keys.queue(queue, priority)
+            found = await self._client.xrange(stream, count=PAGE)
             if found:
-                await self._take(queue)
+                await self._take(stream)
             calls = [
                 park_call(
                     self._keys,
                     self._settings.dead_letters_kept,
-                    QueuePlace(self._service, step, position.decode()),
+                    QueuePlace(queue, priority, position.decode()),
                     REMOVED.kind,
                     REASON,
                 )
@@ -294,14 +299,14 @@ class Retirement:
         names_ = [
             *(keys.manifests(), keys.retiring(), keys.alive(self._service), keys.open_tasks(self._service)),
             *(keys.last_seen(), keys.joined(), keys.holding(), keys.paused(), keys.failures()),
-            *(keys.queue(self._service, step) for step in STEPS),
+            *self._streams,
             *(keys.held(task) for task in tasks),
             *(keys.events(domain) for domain in self._domains),
         ]
         call: lua.Call[str] = lua.Call(
             lua.script("forget_service"),
             names_,
-            [self._service, len(STEPS), len(tasks), *tasks, *self._domains],
+            [self._service, len(self._streams), len(tasks), *tasks, *self._domains],
             lambda answer: str(answer.decode()),
         )
         answer = await lua.run(self._client, call)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
+from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
 from streammesh.settings import MeshSettings, mesh_settings
@@ -27,7 +29,7 @@ from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
 from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
-from streammesh.worker.config import PoolKind, pool_config
+from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
@@ -43,7 +45,9 @@ class Service:
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
     takes from the queue for each that it can run at once. 1 keeps every task free for whichever worker is
     idle first; handlers that take milliseconds run several times faster with 8 or 16, since their worker
-    then need not ask for each.
+    then need not ask for each. What a worker has taken ahead is before whatever comes with a higher priority.
+    `queues`: further queues, such as `("default", "urgent")`, for handlers with `queue=`; `default` is its own.
+    Its workers read all of them, or those that they are started for (`run`, `-Q urgent`).
     """
 
     def __init__(
@@ -52,13 +56,17 @@ class Service:
         *,
         pool: PoolKind | None = None,
         prefetch: int = 1,
+        queues: Sequence[str] = (),
         settings: MeshSettings | None = None,
     ) -> None:
         with _said_at(calling_place()):
             whole_number("prefetch", prefetch, 1, 100_000)
             if pool is not None and pool not in get_args(PoolKind):
                 raise InvalidManifest(f"pool={pool!r}: should be one of {', '.join(get_args(PoolKind))}")
-        check(Manifest(name))
+            if isinstance(queues, str):
+                raise InvalidManifest(f"queues={queues!r:.80}: should be a list of names")
+            self._queues = tuple(one for one in dict.fromkeys(queues) if one != names.DEFAULT_QUEUE)
+            check(Manifest(name, queues=self._queues))
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
@@ -68,7 +76,9 @@ class Service:
         self._places: dict[str, Place] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
         self.celery_app.manifest = self.manifest
-        self.celery_app.add_defaults(lambda: pool_config(self.pool, self.settings))
+        self.celery_app.add_defaults(
+            lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
+        )
         set_current_app(self.celery_app)
 
     @property
@@ -94,6 +104,7 @@ class Service:
         priority: int | None = None,
         keep: Seconds | None = None,
         breaker: bool = True,
+        queue: str | None = None,
         name: str | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
@@ -101,7 +112,8 @@ class Service:
         `where`: paths and conditions that must fit (see `subscriptions/matching.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
-        worth starting at all. `priority`: 0 (low) to 9 (high). `keep`: how long the ended record stays.
+        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
+        service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
@@ -132,6 +144,7 @@ class Service:
                 expires=_seconds("expires", expires),
                 priority=None if priority is None else whole_number("priority", priority, 0, 9),
                 keep=_seconds("keep", keep),
+                queue=None if queue == names.DEFAULT_QUEUE else queue,
             )
 
         def decorate(handler: F) -> F:
@@ -142,7 +155,7 @@ class Service:
                     raise InvalidManifest(
                         f"two handlers have the name {named.task!r}; the first is at {first}"
                     )
-                check(Manifest(self.name, subscriptions=(*self._subscriptions, named)))
+                check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
             self._subscriptions.append(named)
             self._bindings[named.task], self._places[named.task] = binding, here
             self._add_task(named, binding, policy, breaker)
@@ -188,7 +201,7 @@ class Service:
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas)
+        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues)
 
     @property
     def pool(self) -> PoolKind:
@@ -197,9 +210,27 @@ class Service:
             return self._pool
         return "async" if any(b.is_async for b in self._bindings.values()) else "prefork"
 
-    def run(self) -> None:
-        """Run the worker until it is told to stop; ends the process with the worker's exit code."""
-        sys.exit(run_worker(self.celery_app))
+    def run(self, queues: Sequence[str] | None = None) -> None:
+        """Run the worker until it is told to stop; ends the process with the worker's exit code.
+
+        It reads `queues`, else those after `-Q` on the command line (`python -m services.mail -Q urgent`), else all
+        of the service's. Ends with exit code 2 for one that the service does not have.
+        """
+        chosen = _asked_for(sys.argv[1:]) if queues is None else list(queues)
+        known = {names.DEFAULT_QUEUE, self.name, *self._queues, *self.manifest().queue_names}
+        for unknown in sorted(set(chosen) - known):
+            sys.stderr.write(
+                f"{self.name} has no queue {unknown!r}; it has {', '.join((names.DEFAULT_QUEUE, *self._queues))}\n"
+            )
+            raise SystemExit(2)
+        sys.exit(run_worker(self.celery_app, chosen))
+
+
+def _asked_for(arguments: Sequence[str]) -> list[str]:
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-Q", "--queues", default="")
+    known, _ = parser.parse_known_args(arguments)
+    return [name for one in known.queues.split(",") if (name := one.strip())]
 
 
 @contextmanager

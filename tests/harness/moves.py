@@ -80,7 +80,7 @@ class Moves:
     async def fail(self, moved: Moved, attempt: int, reason: str = "no luck") -> str:
         """Give up."""
         failure = Failure(reason, "RuntimeError", "Traceback: …")
-        letter = dead_letter(moved.ref, failure, attempt, 0, SERVICE)
+        letter = dead_letter(moved.ref, failure, attempt, 0, moved.place)
         call = self.ledger.finish(
             moved.ref, moved.place, attempt, "failed", failure=failure, dead_letter=letter
         )

@@ -100,4 +100,4 @@ async def gapless(client: redis.asyncio.Redis, world: World) -> None:
 
 
 def _first(got: list[str], record: list[str]) -> Any:
-    return next((i, a, b) for i, (a, b) in enumerate(zip(got, record, strict=False)) if a != b)
+    return next(((i, a, b) for i, (a, b) in enumerate(zip(got, record, strict=False)) if a != b), None)

@@ -128,3 +128,10 @@ class Striker:
         if kind == "die after":
             self.crash(host)
         return None  # and "reply lost"
+
+
+def table() -> tuple[int, int, int]:
+    """Return how many faults struck, how many pairs of a script that ran and a kind were met, and of how many."""
+    ran = {name for name in seen if name in set(scripts.values())}
+    met = {(name, kind) for name, kind in coverage if name in ran}
+    return sum(coverage.values()), len(met), len(ran) * len(KINDS)

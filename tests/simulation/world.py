@@ -17,6 +17,7 @@ from typing import Any
 import detangle
 import redis.asyncio
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from streammesh import lua
 from streammesh.errors import MeshError
@@ -69,6 +70,7 @@ class World:
         self.generation: Counter[str] = Counter()
         self._roles: dict[str, Callable[[str], Awaitable[None]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._restarting = False
         self.broken: list[BaseException] = []
 
     async def open(self) -> None:
@@ -110,7 +112,11 @@ class World:
         self.start(name, self._roles[name])
 
     async def _restart(self) -> None:
+        if self._restarting:
+            return  # it is away already
+        self._restarting = True
         await self._spawn(self.server.restart(0.5), HOST)
+        self._restarting = False
 
     # --- processes ---------------------------------------------------------------------------
 
@@ -142,11 +148,14 @@ class World:
         """Ask the server something as an outsider whom no fault strikes."""
 
         async def act() -> Any:
-            client = redis.asyncio.Redis.from_url(URL)
-            try:
-                return await ask(client)
-            finally:
-                await client.aclose()
+            while True:
+                client = redis.asyncio.Redis.from_url(URL)
+                try:
+                    return await ask(client)
+                except (RedisConnectionError, OSError):
+                    await asyncio.sleep(0.1)  # the server is restarting
+                finally:
+                    await client.aclose()
 
         return await detangle.spawn(act(), host="checker")
 
@@ -166,10 +175,7 @@ class World:
         for _ in range(int(seconds / 0.5)):
             await asyncio.sleep(0.5)
             self.check_unbroken()
-            try:
-                missing = await self.plain(done)
-            except (RedisError, OSError):
-                continue
+            missing = await self.plain(done)
             if not missing:
                 return
         raise AssertionError(

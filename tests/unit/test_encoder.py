@@ -73,7 +73,7 @@ def test_a_template_filled_in_is_what_celery_would_have_sent(data, timeout, prio
 
     assert comparable(ours.header) == comparable(theirs[b"h"])
     assert orjson.loads(ours.body) == orjson.loads(theirs[b"b"])
-    assert ours.queue == Keys("mesh").queue("mail")
+    assert ours.queue == Keys("mesh").queue("mail", priority)
 
 
 def test_the_worker_reads_it_back():

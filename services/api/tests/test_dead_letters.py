@@ -32,7 +32,7 @@ async def give_up(api, mesh):
         await mesh.redis.xdel(queue, task.place.entry)
         await mesh.redis.hset(mesh.keys.task(task.ref.task_id), "entry", place)
         failure = Failure(reason, "RuntimeError", "Traceback: here")
-        letter = dead_letter(task.ref, failure, 3, 0, service)
+        letter = dead_letter(task.ref, failure, 3, 0, task.place)
         call = mesh.ledger.finish(
             task.ref,
             type(task.place)(service, entry=place.decode()),

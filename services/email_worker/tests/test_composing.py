@@ -220,7 +220,21 @@ def test_a_name_is_greeted_by(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [None, "", "  ", "https://evil.example", "Win at evil.example now", "x/y", "a@b", "n" * 101, "\n\t"],
+    [
+        None,
+        "",
+        "  ",
+        "https://evil.example",
+        "Win at evil.example now",
+        "x/y",
+        "a@b",
+        "t.co",
+        "evil.\u200bexample",
+        "evil\uff0eexample",
+        "b.xn--p1ai",
+        "n" * 101,
+        "\n\t",
+    ],
 )
 def test_what_a_mail_client_would_show_as_a_link_is_not_greeted_by(name: str | None) -> None:
     shown, why_not = shown_name(name)

@@ -37,7 +37,7 @@ def end_task(client: redis.Redis, ledger: Ledger, number: int, reason: str = "")
     client.hset(ledger.keys.task(ref.task_id), mapping={"state": "queued", "attempt": 0, "queued": 1})
     claim = lua.run_sync(client, ledger.claim(ref, NOWHERE, "w"))
     failure = Failure(reason, "Reject") if reason else None
-    letter = dead_letter(ref, failure, claim.attempt, 1, "email_worker") if failure else None
+    letter = dead_letter(ref, failure, claim.attempt, 1, QueuePlace("email_worker")) if failure else None
     state = names.FAILED if failure else names.SUCCEEDED
     call = ledger.finish(ref, NOWHERE, claim.attempt, state, failure=failure, dead_letter=letter)
     assert lua.run_sync(client, call) == "done"

@@ -6,7 +6,7 @@ import ssl
 from typing import Any
 from urllib.parse import urlsplit
 
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
 from streammesh.redisio.client import tls_options
 from streammesh.redisio.pools import broker_url
 from streammesh.settings import MeshSettings
@@ -48,6 +48,7 @@ def other_broker(settings: MeshSettings) -> dict[str, Any]:
             "broker_use_ssl": _amqp_tls(settings) if settings.broker_url.startswith("amqps") else None,
             "broker_heartbeat": 10,
             "task_queue_max_priority": HIGHEST_PRIORITY,
+            "task_default_priority": PRIORITY,  # RabbitMQ takes the lack of one for the lowest
         }
     tls: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
     if settings.broker_tls_ca:

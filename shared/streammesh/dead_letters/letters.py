@@ -9,6 +9,7 @@ import orjson
 
 from streammesh import names
 from streammesh.clock import rfc3339_ms
+from streammesh.keys import PRIORITIES, PRIORITY
 
 LAST_MS = 253_402_300_799_999  # the year 9999 ends
 Place = tuple[int, str, str]  # time in ms, id, service: the order of letters
@@ -34,6 +35,7 @@ class DeadLetter:
     event: dict[str, Any] | None = None  # id, type, source, subject
     detail: str = ""  # traceback, or where it lay
     queue: str = ""
+    priority: int = PRIORITY  # of the entry in that queue
     domain: str = ""  # of an event
 
     @property
@@ -84,6 +86,7 @@ def parse(service: str, letter_id: str, at_ms: int, raw: bytes) -> DeadLetter:
             event=event,
             detail=str(value.get("detail", "")),
             queue=str(value.get("queue", service)),
+            priority=priority if (priority := value.get("priority")) in PRIORITIES else PRIORITY,
             domain=str(value.get("domain", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

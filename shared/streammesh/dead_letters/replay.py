@@ -70,7 +70,10 @@ class Replaying:
     def call(self, letter: DeadLetter, wait_ms: int = 0) -> lua.Call[str]:
         """`replay_dead_letter.lua`: answers `replayed`, or why not."""
         keys = self._keys
-        target = keys.events(letter.domain) if letter.form == "event" else keys.queue(letter.queue)
+        if letter.form == "event":
+            target = keys.events(letter.domain)
+        else:
+            target = keys.queue(letter.queue, letter.priority)
         names = [
             *(keys.dead(letter.service), keys.dead_index(letter.service), keys.dead_entries(letter.service)),
             target,

@@ -17,7 +17,7 @@
 --   numbers of its subscriptions, ' 1 2'
 -- per entry: kind, position, subject, event for notifications (JSON), correlation (JSON); per delivery: expires
 --   (ms or ''), b (of the queue entry)
--- Returns {handed over, skipped, length of the queue, most tasks that wait for one paused subscription}; -1 for
+-- Returns {handed over, skipped, length of the longest stream of a queue that it put into, most tasks that wait for one paused subscription}; -1 for
 -- what was not touched. {'stale'} and nothing done: the manifests have changed since the batch was planned.
 -- {'full'} and nothing done: something would be queued, and the mark is reached.
 --#include _time.lua
@@ -60,7 +60,7 @@ for i = tasks + 1, #KEYS, 1000 do
   any = any or redis.call('EXISTS', unpack(KEYS, i, math.min(i + 999, #KEYS))) > 0
 end
 for i = any and tasks + 1 or #KEYS + 1, #KEYS do redis.call('HLEN', KEYS[i]) end
-local handed, skipped, opened, queue_used, held_used, broken = 0, 0, {}, nil, {}, nil
+local handed, skipped, opened, queues_used, held_used, broken = 0, 0, {}, {}, {}, nil
 for i = 1, n do
   local row, kind, entry, subject, fragment, correlation =
     KEYS[rows + i], kind_of[ARGV[a]], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4]
@@ -89,7 +89,7 @@ for i = 1, n do
     local wanting, task, expires, b = kind.wants[d], KEYS[tasks + d], ARGV[a], ARGV[a + 1]
     local id, state, queue = string.sub(task, task_id), wanting.state, wanting.queue
     a = a + 2
-    if state == 'queued' then queue_used = queue else held_used[queue] = true end
+    if state == 'queued' then queues_used[queue] = true else held_used[queue] = true end
     local is_known = d == 1 and known[4] or d > 1 and redis.call('HEXISTS', row, 'task:' .. id) == 1
     if mine and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then
       local meta = '{' .. string.sub(fragment, 1, -2) .. ',"entry":"' .. entry .. '","correlation":' .. correlation
@@ -120,6 +120,7 @@ end
 for i = 1, #opened, 1000 do redis.call('ZADD', KEYS[4], unpack(opened, i, math.min(i + 999, #opened))) end
 if handed > 0 then write('HINCRBY', KEYS[3], 'handed_over', handed) end
 if broken then return redis.error_reply(broken) end
-local held = -1
+local queued, held = -1, -1
+for key in pairs(queues_used) do queued = math.max(queued, redis.call('XLEN', key)) end
 for key in pairs(held_used) do held = math.max(held, redis.call('XLEN', key)) end
-return { handed, skipped, queue_used and redis.call('XLEN', queue_used) or -1, held }
+return { handed, skipped, queued, held }

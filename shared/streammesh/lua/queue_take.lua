@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Takes entries over that others were given: those given back, and those whose owner let the lease run out.
 -- KEYS[1] and on: streams, the most important first (STREAM)
--- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] at most this many entries
+-- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] at most this many entries that can
+--   be begun at once; what waits for a time of its own is taken besides
 -- ARGV[5] lease in ms ('0': only what was given back)
 -- Returns {{{stream number, id, times delivered, fields}, ...}, longest idle time in ms above half a lease
 --   of those not taken, 1 if more was given back than was taken (then others are rung for it)}.
@@ -9,7 +10,33 @@
 --#include _queue.lua
 local group, me, returned, left, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local PAGE = 100  -- rows of the pending list looked at in one command
-local taken, oldest, remain = {}, 0, 0
+local MOST_LATER = 1000  -- entries that wait for their time, taken over besides: they need no room in a pool
+local MOST_LOOKED_AT = 2000  -- entries that are looked into for that
+local taken, oldest, remain, later, looks = {}, 0, 0, MOST_LATER, MOST_LOOKED_AT
+
+-- Whether a task in the queue has a time of its own before which it is not begun: a countdown, a retry.
+local function waits(stream, id)
+  local found = redis.call('XRANGE', stream, id, id)[1]
+  if not found then return true end  -- deleted meanwhile: claiming it takes it out of the pending list
+  for i = 1, #found[2], 2 do
+    if found[2][i] == 'h' then return string.find(found[2][i + 1], '"eta": ?"') ~= nil end
+  end
+  return false
+end
+
+-- Of some rows those that are taken over: as many as there is room for, and what waits for its time.
+local function wanted(stream, rows)
+  local mine, room = {}, left
+  for _, row in ipairs(rows) do
+    if room > 0 then
+      mine[#mine + 1], room = row, room - 1
+    elseif later > 0 and looks > 0 then
+      looks = looks - 1
+      if waits(stream, row[1]) then mine[#mine + 1], later = row, later - 1 end
+    end
+  end
+  return mine
+end
 
 local function take(number, stream, rows)
   if #rows == 0 then return end
@@ -26,10 +53,13 @@ local function take(number, stream, rows)
 end
 
 for number, stream in ipairs(KEYS) do
-  while left > 0 do
-    local rows = redis.pcall('XPENDING', stream, group, '-', '+', math.min(left, PAGE), returned)
+  local from = '-'
+  while left > 0 or later > 0 and looks > 0 do
+    local rows = redis.pcall('XPENDING', stream, group, from, '+', PAGE, returned)
     if rows.err or #rows == 0 then break end
-    take(number, stream, rows)
+    take(number, stream, wanted(stream, rows))
+    from = '(' .. rows[#rows][1]
+    if #rows < PAGE then break end
   end
   local more = redis.pcall('XPENDING', stream, group, '-', '+', 1, returned)
   if not more.err and #more > 0 then
@@ -46,14 +76,12 @@ if lease > 0 then
       local stale = {}
       for _, row in ipairs(rows) do
         if row[2] ~= returned then
-          if row[3] >= lease and #stale < left then
-            stale[#stale + 1] = row
-          else
-            oldest = math.max(oldest, row[3])
-          end
+          if row[3] >= lease then stale[#stale + 1] = row else oldest = math.max(oldest, row[3]) end
         end
       end
-      take(number, stream, stale)
+      local mine = wanted(stream, stale)
+      if #mine < #stale then oldest = math.max(oldest, lease) end
+      take(number, stream, mine)
       if #rows < PAGE then break end
       from = '(' .. rows[#rows][1]
     end

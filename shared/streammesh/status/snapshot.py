@@ -17,11 +17,9 @@ from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
-from streammesh.subscriptions.manifest import Subscription
+from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
 from streammesh.tasks.paused import Holding, Pause, read_paused
-
-STEPS = range(10)  # priority steps that a queue may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +83,9 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     held = await Holding(client, keys, settings).waiting()
     services = []
     for name in names:
-        queue = await _queue(client, keys, name)
         found = backlogs.get(name, {})
         registered = manifests.get(name)
+        queue = await _queue(client, keys, registered or Manifest(name))
         reads = reduce(Backlog.__add__, found.values(), Backlog())
         services.append(
             ServiceState(
@@ -139,20 +137,21 @@ class _Queue:
     dead_letters: int
 
 
-async def _queue(client: redis.asyncio.Redis, keys: Keys, service: str) -> _Queue:
+async def _queue(client: redis.asyncio.Redis, keys: Keys, manifest: Manifest) -> _Queue:
+    streams = [stream for queue in manifest.queue_names for stream in keys.queue_streams(queue)]
     pipeline = client.pipeline(transaction=False)
-    pipeline.zcard(keys.dead_index(service))
-    for step in STEPS:
-        pipeline.xlen(keys.queue(service, step))  # entries are deleted when ended, so these are all that wait
-    for step in STEPS:
-        pipeline.xinfo_groups(keys.queue(service, step))
+    pipeline.zcard(keys.dead_index(manifest.service))
+    for stream in streams:
+        pipeline.xlen(stream)  # entries are deleted when ended, so these are all that wait
+    for stream in streams:
+        pipeline.xinfo_groups(stream)
     dead, *rest = await pipeline.execute(raise_on_error=False)
-    lengths = [n if isinstance(n, int) else 0 for n in rest[: len(STEPS)]]
-    given = [_given(groups) for groups in rest[len(STEPS) :]]
+    lengths = [n if isinstance(n, int) else 0 for n in rest[: len(streams)]]
+    given = [_given(groups) for groups in rest[len(streams) :]]
     firsts = client.pipeline(transaction=False)
-    for step in STEPS:
-        if lengths[step] > given[step][0]:
-            firsts.xrange(keys.queue(service, step), f"({given[step][1]}", count=1)
+    for stream, length, (held, last) in zip(streams, lengths, given, strict=True):
+        if length > held:
+            firsts.xrange(stream, f"({last}", count=1)
     found = [entries[0][0] for entries in await firsts.execute(raise_on_error=False) if _is_some(entries)]
     oldest = min((int(position.partition(b"-")[0]) for position in found), default=None)
     waiting = sum(max(0, length - held) for length, (held, _) in zip(lengths, given, strict=True))

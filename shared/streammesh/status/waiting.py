@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,12 +12,11 @@ import redis.asyncio
 from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITIES, Keys
 from streammesh.notifications import position_key
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Counted, count
-from streammesh.status.snapshot import STEPS
 from streammesh.subscriptions.manifest import Delivery, plan
 from streammesh.subscriptions.registry import Registered
 from streammesh.tasks.paused import Pause, read_paused
@@ -129,7 +128,8 @@ class Waiting:
             return []
         paused = await read_paused(self._client, self._keys)
         roles = ["dispatcher", *dict.fromkeys(one.subscription.service for one in wanted)]
-        alive, queued, held = await self._lengths(roles, wanted)
+        queues = {manifest.service: manifest.queue_names for manifest in registered.manifests}
+        alive, queued, held = await self._lengths(roles, wanted, queues)
         groups = await self._groups(row.domain)
         found = []
         for one in wanted:
@@ -151,7 +151,7 @@ class Waiting:
         return found
 
     async def _lengths(
-        self, roles: list[str], wanted: Sequence[Delivery]
+        self, roles: list[str], wanted: Sequence[Delivery], queues: Mapping[str, Sequence[str]]
     ) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         tasks = [one.subscription.task for one in wanted]
         seconds, micros = await self._client.time()
@@ -159,18 +159,27 @@ class Waiting:
         pipeline = self._client.pipeline(transaction=False)
         for role in roles:
             pipeline.zcount(self._keys.alive(role), since, "+inf")
-        for service in roles:
-            pipeline.xlen(self._keys.queue(service))
+        streams = [
+            (service, stream) for service in roles for stream in self._streams(queues.get(service, []))
+        ]
+        for _, stream in streams:
+            pipeline.xlen(stream)
         for task in tasks:
             pipeline.xlen(self._keys.held(task))
         answers = [n if isinstance(n, int) else 0 for n in await pipeline.execute(raise_on_error=False)]
         n = len(roles)
-        alive, queued = answers[:n], answers[n : 2 * n]
+        alive, lengths = answers[:n], answers[n : n + len(streams)]
+        longest = dict.fromkeys(roles, 0)
+        for (service, _), length in zip(streams, lengths, strict=True):
+            longest[service] = max(longest[service], length)
         return (
             dict(zip(roles, alive, strict=True)),
-            dict(zip(roles, queued, strict=True)),
-            dict(zip(tasks, answers[2 * n :], strict=True)),
+            longest,
+            dict(zip(tasks, answers[n + len(streams) :], strict=True)),
         )
+
+    def _streams(self, queues: Sequence[str]) -> list[str]:
+        return [stream for queue in queues for stream in self._keys.queue_streams(queue)]
 
     async def _groups(self, domain: str) -> dict[str, Mapping[str, Any]]:
         pipeline = self._client.pipeline(transaction=False)
@@ -194,24 +203,22 @@ class Waiting:
             stream = keys.held(one.subscription.task)
             return await count(client, stream, "0-0", f"({task.held}", MOST_AHEAD)
         if task is not None:
-            queue = await self._queue_with(one.subscription.service, task.entry)
-            return await count(client, queue, "0-0", f"({task.entry}", MOST_AHEAD) if queue else _NONE
+            return await self._in_queue(task) if task.entry else _NONE
         given = group["last-delivered-id"].decode() if group else "0-0"
         if position_key(given) >= position_key(row.entry):
             return _NONE  # a dispatcher has it in hand
         return await count(client, keys.events(row.domain), given, f"({row.entry}", MOST_AHEAD)
 
-    async def _queue_with(self, service: str, entry: str) -> str | None:
-        """The stream, of those of a service's priorities, that holds an entry."""
-        if not entry:
-            return None
-        streams = [self._keys.queue(service, step) for step in STEPS]
-        pipeline = self._client.pipeline(transaction=False)
-        for stream in streams:
-            pipeline.xrange(stream, entry, entry, count=1)
-        answers = await pipeline.execute(raise_on_error=False)
-        held = (s for s, found in zip(streams, answers, strict=True) if isinstance(found, list) and found)
-        return next(held, None)
+    async def _in_queue(self, task: TaskRow) -> Counted:
+        """What is read before a queued task: all of higher priority, and what came earlier with its own."""
+        place, client = task.place, self._client
+        pipeline = client.pipeline(transaction=False)
+        for priority in PRIORITIES[: PRIORITIES.index(place.priority)]:
+            pipeline.xlen(self._keys.queue(place.queue, priority))
+        higher = sum(n for n in await pipeline.execute(raise_on_error=False) if isinstance(n, int))
+        stream = self._keys.queue(place.queue, place.priority)
+        own = await count(client, stream, "0-0", f"({place.entry}", MOST_AHEAD)
+        return replace(own, number=own.number + higher)
 
 
 def _was_before(entry: str, group: Mapping[str, Any] | None, joined: str | None) -> bool:

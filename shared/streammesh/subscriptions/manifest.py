@@ -22,6 +22,7 @@ from streammesh.subscriptions.matching import fits, problems
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0
 MAX_SUBSCRIPTIONS = 1_000
+MAX_QUEUES = 32  # of one service
 log = structlog.get_logger(__name__)
 
 
@@ -38,6 +39,12 @@ class Subscription:
     expires: float | None = None  # seconds after publishing when it is not worth starting any more
     priority: int | None = None  # 0 to 9; overrides the event's own
     keep: float | None = None  # seconds the ended record is kept; the mesh's `result_ttl` if not said
+    queue: str | None = None  # one of the service's further queues; None for its own
+
+    @property
+    def queue_name(self) -> str:
+        """The full name of the queue that its tasks go to."""
+        return names.queue_of(self.service, self.queue)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,12 @@ class Manifest:
     version: str = "0"
     subscriptions: tuple[Subscription, ...] = ()
     schemas: Mapping[str, Any] = field(default_factory=dict)  # task name -> JSON Schema of its payload
+    queues: tuple[str, ...] = ()  # its further queues, beside its own
+
+    @property
+    def queue_names(self) -> list[str]:
+        """The full names of all its queues, its own first."""
+        return [self.service, *(names.queue_of(self.service, queue) for queue in self.queues)]
 
     def to_json(self) -> bytes:
         """As it is stored."""
@@ -67,6 +80,7 @@ class Manifest:
                     for item in value["subscriptions"]
                 ),
                 schemas=value.get("schemas", {}),
+                queues=tuple(value.get("queues") or ()),
             )
             check(manifest)
         except InvalidManifest:
@@ -99,12 +113,22 @@ def check(manifest: Manifest) -> None:
         )
     if not isinstance(manifest.schemas, Mapping):
         raise InvalidManifest("schemas should be an object")
+    for queue in manifest.queues:
+        if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
+            raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
+    if len(manifest.queues) > MAX_QUEUES:
+        raise InvalidManifest(f"{service}: more than {MAX_QUEUES} queues")
     if len(manifest.subscriptions) > MAX_SUBSCRIPTIONS:
         raise InvalidManifest(f"{service}: more than {MAX_SUBSCRIPTIONS:,} subscriptions")
     seen: set[str] = set()
     for subscription in manifest.subscriptions:
         for problem in _problems(service, subscription):
             raise InvalidManifest(f"subscription {subscription.task!r}: {problem}"[:1_000])
+        if subscription.queue is not None and subscription.queue not in manifest.queues:
+            raise InvalidManifest(
+                f"subscription {subscription.task!r}: its service has no queue {subscription.queue!r:.80}; "
+                "Service(..., queues=[...]) names them"
+            )
         if subscription.task in seen:
             raise InvalidManifest(f"subscription {subscription.task!r}: two handlers have this name")
         seen.add(subscription.task)
@@ -187,14 +211,20 @@ class Routes:
         self._last_joined = {domain: max(places.values()) for domain, places in self._joined.items()}
         self._exact: dict[str, list[Subscription]] = {}
         self._globs: list[Subscription] = []
+        self._queues: dict[str, list[str]] = {}
         manifests = [*manifests]
         self.services = frozenset(manifest.service for manifest in manifests)
         for manifest in manifests:
+            self._queues[manifest.service] = manifest.queue_names
             for subscription in manifest.subscriptions:
                 if names.is_glob(subscription.type):
                     self._globs.append(subscription)
                 else:
                     self._exact.setdefault(subscription.type, []).append(subscription)
+
+    def queues(self, service: str) -> list[str]:
+        """The full names of a service's queues."""
+        return self._queues.get(service, [service])
 
     def wanting(self, event: Event) -> list[Subscription]:
         """Every subscription that wants the event. Each lane asks this about each event: it makes no task ids."""

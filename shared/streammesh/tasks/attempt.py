@@ -169,7 +169,7 @@ def _give_up(
     raised: Mapping[str, str] = NOTHING_RAISED,
 ) -> Steps:
     failure = decision.failure
-    letter = ledgers.dead_letter(ref, failure, attempt, to_ms(kind.clock.now()), place.queue)
+    letter = ledgers.dead_letter(ref, failure, attempt, to_ms(kind.clock.now()), place)
     call = kind.ledger.finish(
         ref,
         place,

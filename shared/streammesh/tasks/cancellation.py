@@ -47,7 +47,8 @@ def cancel_call(keys: Keys, settings: MeshSettings, row: TaskRow) -> lua.Call[Ca
     return lua.Call(
         lua.script("cancel"),
         [
-            *(keys.task(row.id), keys.event(event["id"]), keys.notifications(), keys.queue(row.service)),
+            *(keys.task(row.id), keys.event(event["id"]), keys.notifications()),
+            keys.queue(row.place.queue, row.place.priority),
             *(keys.tasks_recent(), keys.open_tasks(row.service), keys.due(), keys.due_entries()),
             keys.held(row.name),
         ],

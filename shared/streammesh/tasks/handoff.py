@@ -11,7 +11,7 @@ import orjson
 from streammesh import lua, notifications
 from streammesh import names as words
 from streammesh.events.envelope import Event
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
 
@@ -24,6 +24,7 @@ class Encoded(NamedTuple):
     queue: str
     around_id: tuple[bytes, ...]
     body: bytes
+    priority: int = PRIORITY  # of the queue's stream
 
     @property
     def header(self) -> bytes:
@@ -42,7 +43,7 @@ class Handover(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """What one call did, and afterwards the length of the service's queue and of its longest paused subscription.
+    """What one call did, and afterwards the longest of the streams it queued into, and of its paused subscriptions.
 
     Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
     that have changed since. `full`: it did nothing, Redis has no room for more tasks.
@@ -86,8 +87,8 @@ def handoff_call(
         events.append(event_row + event.id)
         wants = ""
         queued: list[lua.Arg] = []
-        for (subscription, task_id), queue, around_id, body in deliveries:
-            wants += said.subscription(subscription, queue, around_id)
+        for (subscription, task_id), queue, around_id, body, priority in deliveries:
+            wants += said.subscription(subscription, queue, around_id, priority)
             tasks.append(task_row + task_id)
             expires: int | None = None
             if event.extensions or subscription.expires is not None:
@@ -131,14 +132,21 @@ class _Said:
         self.about_subscriptions: list[lua.Arg] = []
         self.about_kinds: list[lua.Arg] = []
 
-    def subscription(self, wants: Subscription, queue: str, around_id: tuple[bytes, ...]) -> str:
+    def subscription(
+        self, wants: Subscription, queue: str, around_id: tuple[bytes, ...], priority: int
+    ) -> str:
         """The number of a subscription with one priority, after a space."""
         number = self._wants.get((wants.task, around_id))
         if number is None:
             is_held = wants.task in self._paused
             self.queues.append(self._keys.held(wants.task) if is_held else queue)
             number = self._wants[wants.task, around_id] = f" {len(self.queues)}"
-            task = orjson.dumps({"name": wants.task, "service": wants.service})
+            about: dict[str, Any] = {"name": wants.task, "service": wants.service}
+            if wants.queue is not None:
+                about["queue"] = wants.queue
+            if priority != PRIORITY:
+                about["priority"] = priority
+            task = orjson.dumps(about)
             _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
             state = words.HELD if is_held else words.QUEUED
             self.about_subscriptions += [wants.task, wants.service, state, b',"task":%b}' % task, rest]

@@ -19,7 +19,7 @@ import structlog
 from streammesh import lua, notifications, plain_json
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
-from streammesh.keys import WORKERS, Keys
+from streammesh.keys import PRIORITY, WORKERS, Keys
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class QueuePlace(NamedTuple):
     """Where an attempt's queue entry lies; `entry` is empty when the queue is no stream."""
 
     queue: str
-    step: int = 0
+    priority: int = PRIORITY
     entry: str = ""
 
 
@@ -99,14 +99,14 @@ class Ledger:
         return [event.source, event.id, event.type, event.subject or "", ref.service, ref.task_id]
 
     def _claims(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Common:
-        key = (ref.name, ref.service, place.queue, place.step, worker)
+        key = (ref.name, ref.service, place.queue, place.priority, worker)
         common = self._commons.get(key)
         if common is None:
             keys, settings = self.keys, self.settings
             common = self._commons[key] = lua.Common(
                 lua.script("claim"),
                 [
-                    *(keys.notifications(), keys.queue(place.queue, place.step), keys.paused()),
+                    *(keys.notifications(), keys.queue(place.queue, place.priority), keys.paused()),
                     *(keys.held(ref.name), keys.holding()),
                 ],
                 [
@@ -133,14 +133,14 @@ class Ledger:
         )
 
     def _finishes(self, ref: TaskRef, place: QueuePlace, keep: timedelta | None, breaker: bool) -> lua.Common:
-        key = (ref.name, ref.service, place.queue, place.step, keep, breaker)
+        key = (ref.name, ref.service, place.queue, place.priority, keep, breaker)
         common = self._commons.get(key)
         if common is None:
             keys, settings, service = self.keys, self.settings, ref.service
             common = self._commons[key] = lua.Common(
                 lua.script("finish"),
                 [
-                    *(keys.notifications(), keys.queue(place.queue, place.step), keys.tasks_recent()),
+                    *(keys.notifications(), keys.queue(place.queue, place.priority), keys.tasks_recent()),
                     *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service)),
                     *(keys.dead_entries(service), keys.dead_services(), keys.failures(), keys.paused()),
                     *(keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
@@ -206,13 +206,13 @@ class Ledger:
         fragment = ref.fragment
         return lua.Call(
             lua.script("retry_later"),
-            [*self._rows(ref), keys.queue(place.queue, place.step), keys.due(), keys.due_entries()],
+            [*self._rows(ref), keys.queue(place.queue, place.priority), keys.due(), keys.due_entries()],
             [
                 *(attempt, ms(wait), orjson.dumps({"error": failure.to_dict()}), place.entry, WORKERS),
                 self.settings.notifications_kept,
                 notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
                 *self._told(ref),
-                *(keys.queue(place.queue, place.step), keys.manifests_changed(), "", ""),
+                *(keys.queue(place.queue, place.priority), keys.manifests_changed(), "", ""),
             ],
             lambda answer: str(answer[0].decode()),
         )
@@ -255,7 +255,7 @@ class Ledger:
             lua.script("start_workflow"),
             [
                 self.keys.task(ref.task_id),
-                self.keys.queue(place.queue, place.step),
+                self.keys.queue(place.queue, place.priority),
                 *(key for key, _, _ in entries),
             ],
             args,
@@ -263,7 +263,9 @@ class Ledger:
         )
 
 
-def dead_letter(ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue: str) -> dict[str, Any]:
+def dead_letter(
+    ref: TaskRef, failure: Failure, attempt: int, at_ms: int, place: QueuePlace
+) -> dict[str, Any]:
     """What is parked when a task gives up: why. `finish.lua` keeps the queue entry, with the whole envelope, beside it."""
     event = ref.event
     return {
@@ -271,7 +273,8 @@ def dead_letter(ref: TaskRef, failure: Failure, attempt: int, at_ms: int, queue:
         "id": ref.task_id,
         "service": ref.service,
         "task": ref.name,
-        "queue": queue,
+        "queue": place.queue,
+        "priority": place.priority,
         "reason": failure.reason,
         "kind": failure.kind,
         "detail": failure.traceback,

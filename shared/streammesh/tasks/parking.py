@@ -8,22 +8,24 @@ from typing import Any
 
 import orjson
 
-from streammesh import lua
-from streammesh.keys import WORKERS, Keys
+from streammesh import lua, names
+from streammesh.keys import PRIORITY, WORKERS, Keys
 from streammesh.tasks.ledger import QueuePlace
 
 Fields = dict[bytes, bytes]
 
 
 def dead_letter(
-    queue: str, stream: str, entry: str, deliveries: int, kind: str, reason: str
+    place: QueuePlace, stream: str, entry: str, deliveries: int, kind: str, reason: str
 ) -> dict[str, Any]:
     """What is parked: why, and how often it was tried. `queue_park.lua` keeps the entry's fields beside it."""
+    stream_name = place.queue if place.priority == PRIORITY else f"{place.queue}-p{place.priority}"
     return {
         "form": "entry",
-        "id": f"parked-{queue}-{entry}",
-        "service": queue,
-        "queue": queue,
+        "id": f"parked-{stream_name}-{entry}",
+        "service": names.owner_of(place.queue),
+        "queue": place.queue,
+        "priority": place.priority,
         "reason": reason,
         "kind": kind,
         "detail": f"entry {entry} of {stream}",
@@ -34,8 +36,8 @@ def dead_letter(
 
 def park_call(keys: Keys, kept: int, place: QueuePlace, kind: str, reason: str) -> lua.Call[bool]:
     """Park the entry at `place`; answers whether this call did."""
-    stream = keys.queue(place.queue, place.step)
-    letter = dead_letter(place.queue, stream, place.entry, 1, kind, reason)
+    stream = keys.queue(place.queue, place.priority)
+    letter = dead_letter(place, stream, place.entry, 1, kind, reason)
     return park_entry_call(keys, kept, place.queue, stream, place.entry, letter)
 
 
@@ -44,7 +46,7 @@ def park_carried_call(
 ) -> lua.Call[bool]:
     """Park what another broker carries alone, as the entry that it would be; `name` tells such letters apart."""
     stream = keys.queue(queue)
-    letter = dead_letter(queue, stream, name, 1, kind, reason)
+    letter = dead_letter(QueuePlace(queue), stream, name, 1, kind, reason)
     return park_entry_call(keys, kept, queue, stream, "", letter, fields)
 
 
@@ -58,14 +60,15 @@ def park_entry_call(
     fields: Fields | None = None,
 ) -> lua.Call[bool]:
     """Park the entry `entry` of `stream` with `letter`; `fields` stand for an entry that no stream holds."""
+    service = names.owner_of(queue)
     return lua.Call(
         lua.script("queue_park"),
         [
-            *(stream, keys.dead(queue), keys.dead_index(queue), keys.dead_entries(queue)),
+            *(stream, keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
             *(keys.dead_services(), keys.counters()),
         ],
         [
-            *(WORKERS, entry, letter["id"], orjson.dumps(letter), kept, queue),
+            *(WORKERS, entry, letter["id"], orjson.dumps(letter), kept, service),
             *((fields[b"h"], fields[b"b"]) if fields else ("", "")),
         ],
         bool,

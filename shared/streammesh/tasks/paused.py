@@ -103,7 +103,12 @@ class Holding:
     async def release(self, name: str) -> int:
         """Queue some of a resumed subscription's tasks, the oldest first, if there is room; answers how many."""
         service = name.partition(".")[0]
-        room = self._settings.max_queued - await self._client.xlen(self._keys.queue(service))
+        pipeline = self._client.pipeline(transaction=False)
+        for stream in self._keys.queue_streams(service):
+            pipeline.xlen(stream)
+        room = self._settings.max_queued - sum(
+            there(n, 0) for n in await pipeline.execute(raise_on_error=False)
+        )
         if room <= 0:
             return 0
         found = await self._client.xrange(self._keys.held(name), count=min(room, PAGE))
@@ -125,10 +130,10 @@ class Holding:
     def _call(self, name: str, position: str, task_id: str, row: dict[bytes, bytes]) -> lua.Call[int]:
         keys, service = self._keys, name.partition(".")[0]
         about: list[lua.Arg] = ["", "", "", ""]
-        body, event_id = "", ""
+        body, event_id, queue = "", "", keys.queue(service)
         task = read_task(task_id, row)
         if task is not None:
-            ref = task.ref
+            ref, queue = task.ref, keys.queue(task.place.queue, task.place.priority)
             event_id = ref.event.id
             attempt = task.attempt
             body = notifications.body(ref.fragment, task_id, ref.name, service, attempt, {})
@@ -136,7 +141,7 @@ class Holding:
         return lua.Call(
             lua.script("release"),
             [
-                *(keys.held(name), keys.holding(), keys.paused(), keys.queue(service)),
+                *(keys.held(name), keys.holding(), keys.paused(), queue),
                 *(keys.task(task_id), keys.event(event_id), keys.notifications()),
             ],
             [name, position, self._settings.notifications_kept, body, *about, service, task_id],

@@ -11,16 +11,17 @@ import re
 from dataclasses import dataclass
 from math import isfinite
 
+import orjson
 import redis.asyncio
 
 from streammesh import lua, names, notifications
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
 from streammesh.redisio.answers import there
 from streammesh.settings import MeshSettings
-from streammesh.tasks.records import TaskRow, read_task
+from streammesh.tasks.records import TaskRow, place_of, read_task
 
 PAGE = 200  # tasks looked at in one go
-FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due")
+FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due", "meta")
 Cursor = tuple[str, int]  # score to begin at, and how many of that score were looked at
 POSITION = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 FIRST: Cursor = ("-inf", 0)
@@ -87,7 +88,7 @@ class OpenTasks:
                 continue  # its parts are Celery's; nobody knows where they all are
             if row["state"] in (names.QUEUED, names.STARTED) and POSITION.fullmatch(row["entry"]):
                 asked[task_id] = row["entry"]
-                pipeline.xrange(keys.queue(service), row["entry"], row["entry"])
+                pipeline.xrange(self._stream(service, row["meta"]), row["entry"], row["entry"])
             elif row["state"] == names.RETRYING:
                 asked[task_id] = ""
                 pipeline.zscore(keys.due(), f"task:{task_id}")
@@ -105,6 +106,14 @@ class OpenTasks:
             if answer == []:
                 lost[task_id] = place
         return lost
+
+    def _stream(self, service: str, meta: str) -> str:
+        """Where a task's queue entry lies."""
+        try:
+            queue, priority = place_of(orjson.loads(meta))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            queue, priority = service, PRIORITY
+        return self._keys.queue(queue, priority)
 
     async def _whole(self, lost: dict[str, str]) -> list[Vanished]:
         return [Vanished(row, lost[row.id]) for row in await self._rows(list(lost)) if not row.ended]
@@ -131,7 +140,12 @@ class OpenTasks:
         return lua.Call(
             lua.script("queue_again"),
             [
-                *(keys.task(row.id), keys.queue(row.service), keys.due(), keys.held(row.name)),
+                *(
+                    keys.task(row.id),
+                    keys.queue(row.place.queue, row.place.priority),
+                    keys.due(),
+                    keys.held(row.name),
+                ),
                 *(keys.event(ref.event.id), keys.notifications()),
             ],
             [

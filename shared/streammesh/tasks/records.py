@@ -18,11 +18,11 @@ from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Manifest, wants
-from streammesh.tasks.ledger import TaskRef
+from streammesh.tasks.ledger import QueuePlace, TaskRef
 
 STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
 LONGEST_NUMBER = 14  # digits; a moment in ms has 13
@@ -45,6 +45,8 @@ class TaskRow:
     service: str
     event: dict[str, Any]
     times: dict[str, str]
+    queue: str = ""  # its full name
+    priority: int = PRIORITY
     worker: str | None = None
     result: Any = None
     error: dict[str, Any] | None = None
@@ -61,6 +63,11 @@ class TaskRow:
     def ended(self) -> bool:
         """Whether nothing more will happen to it."""
         return self.state in names.ENDED
+
+    @property
+    def place(self) -> QueuePlace:
+        """Where its queue entry lies, if it has one."""
+        return QueuePlace(self.queue or self.service, self.priority, self.entry)
 
     @property
     def ref(self) -> TaskRef:
@@ -128,6 +135,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
     event, task = meta["event"], meta["task"]
     _texts(event, "id", "source", "type")
     _texts(task, "name", "service")
+    queue, priority = place_of(meta)
     times_ms = {
         name: _number(value)
         for name in ("queued", "started", "ended", "due")
@@ -144,6 +152,8 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         attempt=_number(row.get(b"attempt", b"0")),
         name=task["name"],
         service=task["service"],
+        queue=queue,
+        priority=priority,
         event=event,
         times=times,
         worker=row[b"worker"].decode("utf-8", "replace") if row.get(b"worker") else None,
@@ -156,6 +166,16 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
         times_ms=times_ms,
+    )
+
+
+def place_of(meta: Mapping[str, Any]) -> tuple[str, int]:
+    """The queue and the priority with which a task was handed over, from its row's meta."""
+    task = meta["task"]
+    queue, priority = task.get("queue"), task.get("priority")
+    return (
+        names.queue_of(task["service"], queue if isinstance(queue, str) else None),
+        priority if isinstance(priority, int) and 0 <= priority <= 9 else PRIORITY,
     )
 
 

@@ -27,7 +27,7 @@ def count(raw: bytes) -> int:
 
 
 class Admission:
-    """The door of one channel. `places` has the queue and step of each stream it may read."""
+    """The door of one channel. `places` has the queue and priority of each stream it may read."""
 
     def __init__(self, channel: Any) -> None:
         self._channel, self._calls, self._keeper = channel, channel.calls, channel.keeper
@@ -36,8 +36,8 @@ class Admission:
 
     def tag(self, read: Read) -> str:
         """The delivery tag of an entry."""
-        queue, step = self.places[read.stream]
-        return make_tag(queue, step, read.entry)
+        queue, priority = self.places[read.stream]
+        return make_tag(queue, priority, read.entry)
 
     def admit(self, reads: Iterable[Read]) -> tuple[list[tuple[str, dict[str, Any]]], bool]:
         """Hold what can be delivered, park what never may be, drop doorbells.
@@ -68,14 +68,14 @@ class Admission:
 
     def message(self, read: Read) -> dict[str, Any] | None:
         """The message of an entry; None when it was parked instead."""
-        queue, step = self.places[read.stream]
+        queue, priority = self.places[read.stream]
         try:
             times = count(read.fields.get(TIMES, b"0")) + read.deliveries
             if times > self._calls.max_deliveries:
                 self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
                 return None
             again, is_task = times > 1, queue in self.workers
-            return decode(read.fields, queue, read.entry, step=step, redelivered=again, task=is_task)
+            return decode(read.fields, queue, read.entry, priority=priority, redelivered=again, task=is_task)
         except (Malformed, ValueError) as error:
             self._park(queue, read, "Malformed", str(error))
             return None

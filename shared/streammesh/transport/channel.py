@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from bisect import bisect
 from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 from kombu.transport import redis as kombu_redis
 
-from streammesh.keys import Keys
-from streammesh.transport.codec import BODY, HEAD, encode
+from streammesh.keys import PRIORITY, Keys
+from streammesh.transport.codec import BODY, HEAD, encode, wanted_priority
 from streammesh.transport.connections import StreamConnections
 from streammesh.transport.dead_lettering import put_back
 from streammesh.transport.lease_renewer import LeaseKeeper
@@ -32,18 +31,16 @@ class StreamChannel(StreamConnections):
     """Direct and topic queues are streams with one consumer group; fanout is pub/sub, as in kombu.
 
     Priorities go from 0 (low) to 9 (high), as in AMQP and in the mesh, and the other way round from
-    kombu's own Redis transport. With `priority_steps` [0, 3, 6, 9] an entry of priority 5 waits in step 3,
-    and higher steps are read first. Default: [0], one stream. Without a priority an entry has 5.
+    kombu's own Redis transport. A queue is a stream for each; higher ones are read first. Without a priority
+    an entry has 5; so it has with a plain 0, which kombu says for none (`codec.Explicit`).
 
-    Transport options of its own: `namespace`, `lease_seconds`, `max_deliveries`, `dead_letters_kept`,
-    `priority_steps`.
+    Transport options of its own: `namespace`, `lease_seconds`, `max_deliveries`, `dead_letters_kept`.
     """
 
     QoS = StreamQoS
     Message = StreamMessage
     body_encoding = None
-    default_priority = 5
-    priority_steps = (0,)
+    default_priority = PRIORITY
     namespace = "mesh"
     lease_seconds = 15.0
     max_deliveries = 10
@@ -71,7 +68,6 @@ class StreamChannel(StreamConnections):
             int(topts.get("dead_letters_kept", self.dead_letters_kept)),
         )
         self.keeper = LeaseKeeper(self.calls, self.client_of_keeper)
-        self.steps = sorted({0, *topts.get("priority_steps", self.priority_steps)})
         self.reader = StreamReader(self)
         self.keyprefix_queue = self.keys.binding("%s")
         self.keyprefix_binding_permanent = self.keys.binding_permanent("%s")
@@ -83,11 +79,8 @@ class StreamChannel(StreamConnections):
 
     # --- queues -------------------------------------------------------------------------------
 
-    def _streams_of(self, queue: str) -> list[str]:
-        return [self.keys.queue(queue, step) for step in self.steps]
-
     def _declare(self, queue: str, *, joins: bool = False) -> None:
-        self.run(self.calls.declare(self._streams_of(queue), self._expires.get(queue), joins=joins))
+        self.run(self.calls.declare(self.keys.queue_streams(queue), self._expires.get(queue), joins=joins))
 
     def keep_alive(self, now: float) -> float | None:
         """Renew the lifetimes of what is being read; answers the shortest in seconds, None for no lifetime."""
@@ -123,7 +116,7 @@ class StreamChannel(StreamConnections):
                 self.no_ack_queues.add(queue)
             self.reader.consumes(queue, options.get("callback"))
             self._declare(queue, joins=True)
-            self.keeper.joined(self._streams_of(queue), warm_up=not no_ack)
+            self.keeper.joined(self.keys.queue_streams(queue), warm_up=not no_ack)
             if self.reader.runs_here:
                 self.keeper.guarded(self._start_guard())
         return super().basic_consume(queue, no_ack, *args, **options)
@@ -145,16 +138,16 @@ class StreamChannel(StreamConnections):
 
     def _size(self, queue: str) -> int:
         pipeline = self.commands.pipeline(transaction=False)
-        for stream in self._streams_of(queue):
+        for stream in self.keys.queue_streams(queue):
             pipeline.xlen(stream)
         return sum(pipeline.execute())
 
     def _has_queue(self, queue: str, **_: Any) -> bool:
-        return bool(self.commands.exists(*self._streams_of(queue)))
+        return bool(self.commands.exists(*self.keys.queue_streams(queue)))
 
     def _purge(self, queue: str) -> int:
         removed = 0
-        for stream in self._streams_of(queue):
+        for stream in self.keys.queue_streams(queue):
             removed += cancel_waiting(self.commands, self.keys, stream)
             gone = PURGE_BATCH
             while gone == PURGE_BATCH:
@@ -177,17 +170,16 @@ class StreamChannel(StreamConnections):
             return
         super().queue_delete(queue, if_unused, if_empty, **options)
         self.auto_delete_queues.discard(queue)
-        self.commands.delete(*self._streams_of(queue))
+        self.commands.delete(*self.keys.queue_streams(queue))
 
     # --- publishing ---------------------------------------------------------------------------
 
     def prepare_message(
         self, body: Any, priority: int | None = None, *args: Any, **options: Any
     ) -> dict[str, Any]:
-        """As kombu's, where priority 0 is a priority and not the lack of one."""
-        message: dict[str, Any] = super().prepare_message(body, priority, *args, **options)
-        if priority is not None:
-            message["properties"]["priority"] = priority
+        """As kombu's, with the mesh's scale of priorities."""
+        message: dict[str, Any] = super().prepare_message(body, None, *args, **options)
+        message["properties"]["priority"] = wanted_priority(priority)
         return message
 
     def _inplace_augment_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
@@ -195,9 +187,8 @@ class StreamChannel(StreamConnections):
         message["properties"]["delivery_info"].update(exchange=exchange, routing_key=routing_key)
 
     def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
-        step = self.steps[bisect(self.steps, self._get_message_priority(message)) - 1]
         fields = encode(message)
-        stream = self.keys.queue(queue, step)
+        stream = self.keys.queue(queue, self._get_message_priority(message))
         # A reply whose reader is gone must not bring its queue back to life.
         made = () if message["properties"].get("delivery_mode") != TRANSIENT else ("NOMKSTREAM",)
         add = ("XADD", stream, *made, "*", HEAD, fields[HEAD], BODY, fields[BODY])
@@ -224,7 +215,7 @@ class StreamChannel(StreamConnections):
 
     def _start_guard(self) -> LeaseGuard | None:
         """A process that watches over what this channel holds."""
-        streams = [stream for queue in self.reader.queues for stream in self._streams_of(queue)]
+        streams = [stream for queue in self.reader.queues for stream in self.keys.queue_streams(queue)]
         return start_guard(self._address, self._options(), self.calls, streams)
 
     def put_back(self, tag: str) -> None:

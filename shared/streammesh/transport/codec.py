@@ -22,6 +22,7 @@ import orjson
 from kombu.utils import json as kombu_json
 
 from streammesh.errors import Malformed
+from streammesh.keys import PRIORITY
 from streammesh.transport import wire_json
 from streammesh.transport.codec_cache import KnownHeads
 from streammesh.transport.unpacking import unpack
@@ -35,27 +36,38 @@ _heads = KnownHeads()
 NOT_QUEUED = ("delivery_tag", "body_encoding")  # properties that are made when an entry is read
 
 
+class Explicit(int):
+    """A priority that was asked for, also where it is 0: a plain 0 is what kombu says for none."""
+
+
+def wanted_priority(priority: int | None) -> int:
+    """The priority of what is published with this one."""
+    if priority is None or (priority == 0 and not isinstance(priority, Explicit)):
+        return PRIORITY
+    return min(9, max(0, int(priority)))
+
+
 class Place(NamedTuple):
-    """Where a queue entry lies: its queue, its priority step, its id in that stream."""
+    """Where a queue entry lies: its queue, its priority, its id in that stream."""
 
     queue: str
-    step: int
+    priority: int
     entry: str
 
 
-def make_tag(queue: str, step: int, entry: str) -> str:
-    """The delivery tag of an entry: `<id>@<queue>`, or `<id>.<step>@<queue>` above step 0."""
-    return f"{entry}@{queue}" if step == 0 else f"{entry}.{step}@{queue}"
+def make_tag(queue: str, priority: int, entry: str) -> str:
+    """The delivery tag of an entry: `<id>@<queue>`, or `<id>.<priority>@<queue>` for another than the usual one."""
+    return f"{entry}@{queue}" if priority == PRIORITY else f"{entry}.{priority}@{queue}"
 
 
 def parse_tag(tag: str) -> Place:
     """The entry that a delivery tag names. Raises ValueError for a tag of another transport."""
     head, found, queue = tag.partition("@")
-    entry, _, step = head.partition(".")
+    entry, _, priority = head.partition(".")
     ms, dash, number = entry.partition("-")
     if not (found and dash and ms.isdigit() and number.isdigit()):
         raise ValueError(f"{tag!r} is not a delivery tag of the stream transport")
-    return Place(queue, int(step or 0), entry)
+    return Place(queue, int(priority or PRIORITY), entry)
 
 
 def encode(message: Mapping[str, Any]) -> dict[bytes, bytes]:
@@ -78,7 +90,7 @@ def decode(
     queue: str,
     entry: str,
     *,
-    step: int = 0,
+    priority: int = PRIORITY,
     redelivered: bool = False,
     task: bool = True,
 ) -> dict[str, Any]:
@@ -102,7 +114,7 @@ def decode(
         "properties": {
             **properties,
             "delivery_info": {**(info or {}), "redelivered": redelivered},
-            "delivery_tag": make_tag(queue, step, entry),
+            "delivery_tag": make_tag(queue, priority, entry),
             "body_encoding": None,
         },
         "body": body,

@@ -9,6 +9,7 @@ import redis
 import structlog
 
 from streammesh import lua
+from streammesh.keys import PRIORITIES, PRIORITY
 from streammesh.names import CANCELLED, FAILED
 from streammesh.settings import mesh_settings
 from streammesh.tasks import ledger as ledgers
@@ -37,7 +38,8 @@ def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: s
         return
     for tell in told_of_parked:
         tell(read.fields, queue, read.entry, failure)
-    letter = dead_letter(queue, read.stream, read.entry, read.deliveries, kind, reason)
+    place = QueuePlace(queue, _priority_of(calls, queue, read.stream), read.entry)
+    letter = dead_letter(place, read.stream, read.entry, read.deliveries, kind, reason)
     headers = headers_of(read.fields)
     if isinstance(headers.get("task"), str):
         letter["task"] = headers["task"]
@@ -56,9 +58,9 @@ def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     row = read_task_sync(client, calls.keys, task_id)
     if row is None or row.ended or row.entry != read.entry:
         return False
-    step = next((n for n in range(10) if calls.keys.queue(queue, n) == read.stream), 0)
-    ledger, place = Ledger(calls.keys, mesh_settings()), QueuePlace(queue, step, read.entry)
-    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), queue)
+    place = QueuePlace(queue, _priority_of(calls, queue, read.stream), read.entry)
+    ledger = Ledger(calls.keys, mesh_settings())
+    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), place)
     answer = lua.run_sync(
         client,
         ledger.finish(row.ref, place, THIS_ENTRYS, FAILED, failure=failure, dead_letter=letter),
@@ -68,6 +70,10 @@ def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
         answer = lua.run_sync(client, call)
     log.error("task.failed", task_id=task_id, task=row.name, reason=failure.reason, answer=answer)
     return answer == "done"
+
+
+def _priority_of(calls: QueueCalls, queue: str, stream: str) -> int:
+    return next((n for n in PRIORITIES if calls.keys.queue(queue, n) == stream), PRIORITY)
 
 
 def _end_workflow(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
@@ -81,7 +87,7 @@ def _end_workflow(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     if row is None or row.ended or row.workflow != root_id:
         return False
     failure = Failure(f"{part}: {failure.reason}", failure.kind)
-    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), queue)
+    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), row.place)
     ledger = Ledger(calls.keys, mesh_settings())
     call = ledger.finish(
         row.ref, QueuePlace(row.ref.service), row.attempt, FAILED, failure=failure, dead_letter=letter

@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
-from streammesh.keys import WORKERS
+from streammesh.keys import PRIORITIES, WORKERS
 from streammesh.redisio.client import is_unavailable
 from streammesh.transport.admission import Admission
 from streammesh.transport.codec import WAKE
@@ -45,6 +45,8 @@ class StreamReader:
         self._arrived: deque[tuple[str, dict[str, Any]]] = deque()
         self._sent_at = self._waits = self._tidied_at = 0.0
         self.yields = False  # whether the event loop has its turn before more is delivered
+        self._more = True  # whether more may be there than the last read brought
+        self._most = 1  # entries that the read under way asks for
         self._rung = True  # a consumer that starts looks for what was given back
         # Owners that were cut off together with us (a restart, a failover) renew before we look for dead ones.
         self._take_at = time.monotonic() + self._grace
@@ -78,13 +80,17 @@ class StreamReader:
         worker = _celery_consumer(callback)
         if worker is not None:
             self._admission.workers[queue] = worker
-        for step in self._channel.steps:
-            self._admission.places[self._channel.keys.queue(queue, step)] = (queue, step)
+        self._know(queue)
+
+    def _know(self, queue: str) -> list[str]:
+        keys = self._channel.keys
+        self._admission.places.update((keys.queue(queue, one), (queue, one)) for one in PRIORITIES)
+        return keys.queue_streams(queue)
 
     # --- before waiting -----------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Take what need not be waited for: entries of others, and new ones where several streams are read."""
+        """Take what need not be waited for: entries of others."""
         channel = self._channel
         now = time.monotonic()
         self._lifetime = channel.keep_alive(now)
@@ -93,8 +99,6 @@ class StreamReader:
         streams = self._streams()
         if self._rung or now >= self._take_at:
             self._take(streams, now)
-        if len(streams) > 1 and channel.qos.can_consume():
-            self._admit(self._read_now(streams, self._room()))
 
     def start(self) -> None:
         """Ask for new entries and do not wait for the answer; `read` takes it when it is there."""
@@ -103,8 +107,7 @@ class StreamReader:
         if not streams or self._arrived:
             return
         self._keeper.flush(channel.commands)
-        # Of several streams a waiting read may bring one entry each; `prepare` then takes the batch in order.
-        most = self._room() if len(streams) == 1 else 1
+        self._most = self._room()
         now = time.monotonic()
         self._waits = min(
             channel.brpop_timeout or 1.0, max(0.05, self._take_at - now), (self._lifetime or 60) / 3
@@ -112,8 +115,12 @@ class StreamReader:
         connection = channel.client.connection
         if connection._sock is not self._socket:
             self._client_id, self._socket = channel.client_id(connection), connection._sock
+        if self._more:  # in the order of priorities, which a read that may wait does not keep
+            connection.send_command(*self._calls.read(streams, self._most).eval())
+            channel._in_poll, self._sent_at, channel._brpop_sent_at = connection, now, now
+            return
         connection.send_command(
-            *("XREADGROUP", "GROUP", WORKERS, self._calls.consumer, "COUNT", most),
+            *("XREADGROUP", "GROUP", WORKERS, self._calls.consumer, "COUNT", self._most),
             *("BLOCK", max(1, int(self._waits * 1000)), "STREAMS", *streams, *[">"] * len(streams)),
         )
         channel._in_poll = connection
@@ -155,10 +162,7 @@ class StreamReader:
     def get(self, queue: str, no_ack: bool) -> Any:
         """One entry of `queue` as a message, or None; for `basic.get`."""
         channel, calls = self._channel, self._calls
-        streams = [channel.keys.queue(queue, step) for step in channel.steps[::-1]]
-        self._admission.places.update(
-            zip(streams, ((queue, step) for step in channel.steps[::-1]), strict=True)
-        )
+        streams = self._know(queue)
         self._keeper.joined(streams)
         while True:
             reads = channel.run(calls.take(streams, 1, stale=False)).entries or self._read_now(streams, 1)
@@ -206,7 +210,7 @@ class StreamReader:
         """The streams to read, the highest priority first, the queues of one priority in turn."""
         channel = self._channel
         queues = channel._queue_cycle.consume(len(channel.active_queues))
-        return [channel.keys.queue(queue, step) for step in reversed(channel.steps) for queue in queues]
+        return [channel.keys.queue(queue, priority) for priority in PRIORITIES for queue in queues]
 
     def _room(self) -> int:
         return max(1, min(READ_MOST, self._channel.qos.can_consume_max_estimate()))
@@ -221,11 +225,15 @@ class StreamReader:
     def _admit_answer(self) -> None:
         channel = self._channel
         connection = channel.client.connection
+        again = False
         try:
             answer = connection.read_response()
         except channel.connection_errors:
             connection.disconnect()
             raise
+        except NoScriptError:  # asked once more in a way that brings the script along
+            answer = None
+            again = True
         except ResponseError as error:
             self._refused(error)
             answer = None
@@ -235,10 +243,24 @@ class StreamReader:
         took = time.monotonic() - self._sent_at
         if took > self._waits + self._grace:  # we or the server stood still: let live owners renew first
             self._take_at = max(self._take_at, time.monotonic() + self._grace)
-        reads = read_answer(answer)
+        reads = self._in_order(self._read_now(self._streams(), self._most) if again else read_answer(answer))
         if reads and took > self._lease / 2:
             reads = self._still_ours(reads)
         self._admit(reads)
+
+    def _in_order(self, reads: list[Read]) -> list[Read]:
+        """Of a waiting read's answer as many as were asked for, the highest priorities; the others go back.
+
+        Redis counts for each stream, so that one which finds entries in several at once may bring more.
+        """
+        self._more = len(reads) >= self._most
+        back: dict[str, list[tuple[str, bool]]] = defaultdict(list)
+        for read in reads[self._most :]:
+            back[read.stream].append((read.entry, False))
+        for stream, entries in back.items():
+            self._rung = True
+            self._channel.run(self._calls.give_back(stream, entries))
+        return reads[: self._most]
 
     def _refused(self, error: ResponseError, streams: list[str] | None = None) -> None:
         """A read that was answered with an error: make a lost group anew, reconnect where that may mend it."""

@@ -34,6 +34,14 @@ def install() -> None:
     TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"
 
 
+def wake(loop: Any) -> None:
+    """Make a worker's event loop go round once more before it waits: what was delivered just before it waits has put
+    work where only its next round looks. kombu has no call for that from the loop's own thread."""
+    waker = getattr(loop, "_waker", None)
+    if waker is not None:
+        waker.wake()
+
+
 class Poller(kombu_redis.MultiChannelPoller):
     """kombu's poller, for channels that read in batches and take entries over."""
 
@@ -41,8 +49,9 @@ class Poller(kombu_redis.MultiChannelPoller):
         """Before the event loop waits: deliver what need not be waited for, then ask for more."""
         for channel in list(self._channels):
             channel.reader.prepare()
-            if channel.connection.loop is not None and not channel.reader.yields:
-                channel.reader.deliver()
+            loop = channel.connection.loop
+            if loop is not None and not channel.reader.yields and channel.reader.deliver():
+                wake(loop)
         super().on_poll_start()
 
     def get(self, callback: Any, timeout: float | None = None) -> None:

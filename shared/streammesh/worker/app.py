@@ -13,6 +13,7 @@ from streammesh import logs
 from streammesh.health import Pulse
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.manifest import Manifest
+from streammesh.transport.codec import Explicit
 from streammesh.transport.transport import install as install_transport
 from streammesh.worker import message_capture
 from streammesh.worker.config import celery_config
@@ -31,6 +32,16 @@ class MeshAMQP(SteadyAMQP):
             if options.get(name) is None:
                 options[name] = HIDDEN
         return super().as_task_v2(*args, **options)
+
+    def _create_task_sender(self) -> Any:
+        """As Celery's, where priority 0 is a priority and not the lack of one."""
+        usual, default = super()._create_task_sender(), self.app.conf.task_default_priority
+
+        def send_task_message(*args: Any, priority: int | None = None, **options: Any) -> Any:
+            wanted = default if priority is None else Explicit(priority)
+            return usual(*args, priority=wanted, **options)
+
+        return send_task_message
 
 
 class MeshTask(Task):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -31,10 +32,12 @@ log = structlog.get_logger(__name__)
 class EntryLeases:
     """Renews them from a thread of its own. `worker` is the name under which its tasks are claimed."""
 
-    def __init__(self, connections: Connections, settings: MeshSettings, service: str, worker: str) -> None:
+    def __init__(
+        self, connections: Connections, settings: MeshSettings, queues: Sequence[str], worker: str
+    ) -> None:
         self._connections, self._every = connections, settings.lease.total_seconds() / RENEWALS_PER_LEASE
         self._keys = Keys(settings.namespace)
-        self._stream = self._keys.queue(service)
+        self._streams = [self._keys.queue(queue) for queue in queues]
         self._calls = unread_calls(settings, worker)
         timeout = settings.redis_timeout.total_seconds()
         tls = tls_options(settings) if "rediss" in settings.redis_url.partition("://")[0] else {}
@@ -47,7 +50,7 @@ class EntryLeases:
         """Begin; harmless when it has begun. `guarded`: handlers run in this process."""
         if not self._thread.is_alive() and not self._over.is_set():
             if guarded:
-                self._guard = start_guard(self._url, self._options, self._calls, [self._stream])
+                self._guard = start_guard(self._url, self._options, self._calls, self._streams)
                 self._give_sign()
             self._thread.start()
 
@@ -57,7 +60,8 @@ class EntryLeases:
         if self._guard is not None:
             self._guard.close()
         try:
-            given = lua.run_sync(self._connections.sync(), self._calls.leave(self._stream, []))
+            client = self._connections.sync()
+            given = sum(lua.run_sync(client, self._calls.leave(stream, [])) for stream in self._streams)
         except Exception as error:  # then it is sent again when its lease has run out
             log.warning("redis.away", asked="queue_leave", reason=str(error))
         else:
@@ -89,5 +93,5 @@ class EntryLeases:
             tag: Any = request._request_dict["mesh_tag"] if isinstance(request, MeshRequest) else None
             if tag:
                 place = parse_tag(tag)
-                entries[self._keys.queue(place.queue, place.step)].append(place.entry)
+                entries[self._keys.queue(place.queue, place.priority)].append(place.entry)
         return entries

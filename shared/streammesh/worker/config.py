@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from kombu import Exchange, Queue
+
+from streammesh import names
 from streammesh.brokers.connection import other_broker, stream_broker
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
@@ -52,6 +56,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "task_acks_on_failure_or_timeout": True,  # the ledger decides what follows, not the broker
         "worker_cancel_long_running_tasks_on_connection_loss": False,  # leases hold; True loses tasks
         "worker_deduplicate_successful_tasks": False,  # the ledger does
+        "task_inherit_parent_priority": True,  # what a task sends is as urgent as it is, if it does not say otherwise
         "task_track_started": False,  # so does the ledger
         "task_allow_error_cb_on_chord_header": True,  # a chord fails with the reason of its part
         # The worker's manners
@@ -74,6 +79,17 @@ def pool_config(pool: PoolKind, settings: MeshSettings) -> dict[str, Any]:
         "worker_concurrency": settings.concurrency or (ASYNC_CONCURRENCY if pool == "async" else None),
         # KiB; a pool's child that is larger after a task is replaced by a new one
         "worker_max_memory_per_child": settings.max_memory_per_child * 1024 or None,
+    }
+
+
+def queue_config(service: str, further: Sequence[str]) -> dict[str, Any]:
+    """The queues of a service that has more than its own. Each is known to Celery by its short name too."""
+    if not further:
+        return {}
+    short = (names.DEFAULT_QUEUE, *further)
+    full = {one: names.queue_of(service, one) for one in short}
+    return {
+        "task_queues": [Queue(full[one], Exchange(""), routing_key=full[one], alias=one) for one in short]
     }
 
 

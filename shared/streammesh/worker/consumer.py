@@ -158,7 +158,7 @@ class MeshConsumer(Consumer):
     def _park_entry(
         self, place: QueuePlace, client: redis.Redis, calls: QueueCalls, kind: str, reason: str
     ) -> None:
-        stream = calls.keys.queue(place.queue, place.step)
+        stream = calls.keys.queue(place.queue, place.priority)
         found = client.xrange(stream, place.entry, place.entry)
         if found:
             park(client, calls, place.queue, Read(stream, place.entry, 1, dict(found[0][1])), kind, reason)

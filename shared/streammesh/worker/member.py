@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -56,7 +57,7 @@ class MeshWorker(Worker):
             app.plumbing.serve_health()
             app.steps["worker"].add(Member)
             hostname = worker_name(service, hostname)
-            options["queues"] = options.get("queues") or [service]
+            options["queues"] = options.get("queues") or app.manifest().queue_names
             options.update(without_gossip=True, without_mingle=True)  # they would ask every team's workers
         super().__init__(app=app, hostname=hostname, **options)
 
@@ -89,7 +90,9 @@ class Member(bootsteps.StartStopStep):
         self._control = Control(
             self._connections, keys, self._service, Stopper(lambda: worker.pool, plumbing.running)
         )
-        self._leases = EntryLeases(self._connections, self._settings, self._service, worker.hostname)
+        self._leases = EntryLeases(
+            self._connections, self._settings, self._manifest.queue_names, worker.hostname
+        )
 
     def start(self, worker: Any) -> None:
         """Join: the manifest is stored before the first task is taken, however long Redis is away."""
@@ -246,13 +249,14 @@ def end_within(seconds: float, connections: Connections) -> None:
     signals.worker_shutting_down.connect(begin, weak=False)
 
 
-def run_worker(app: Any) -> int:
-    """Run the worker of a service's app until SIGTERM or SIGINT; answers the exit code.
+def run_worker(app: Any, queues: Sequence[str] = ()) -> int:
+    """Run the worker of a service's app, on these of its queues or on all, until SIGTERM or SIGINT; answers the exit code.
 
     A first signal drains: no new task is taken, running ones may end within `MESH_DRAIN`; then the rest
     is given back, to be taken up by another worker at once.
     """
     worker = app.Worker(
+        queues=list(queues),
         pool_cls=app.conf.worker_pool,
         loglevel=app.plumbing.settings.log_level.upper(),
         optimization="fair",

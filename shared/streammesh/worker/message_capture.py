@@ -13,6 +13,8 @@ from typing import Any
 from kombu import Connection, Producer
 from kombu.transport import virtual
 
+from streammesh.transport.codec import wanted_priority
+
 Captured = list[tuple[str, dict[str, Any]]]  # (queue name, kombu message) in the order of sending
 
 
@@ -25,6 +27,12 @@ class _Channel(virtual.Channel):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.kept: Captured = []
+
+    def prepare_message(self, body: Any, priority: int | None = None, *args: Any, **options: Any) -> Any:
+        """As the stream transport's channel."""
+        message = super().prepare_message(body, None, *args, **options)
+        message["properties"]["priority"] = wanted_priority(priority)
+        return message
 
     def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
         self.kept.append((queue, message))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from streammesh.keys import Keys
+from streammesh.keys import PRIORITY, Keys
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery
 from streammesh.tasks.handoff import Encoded
@@ -22,7 +22,7 @@ class Encoder:
     """Makes queue entries for subscriptions. Not for several threads at once."""
 
     def __init__(self, app: MeshCelery, settings: MeshSettings) -> None:
-        self._app, self._keys = app, Keys(settings.namespace)
+        self._app, self._settings, self._keys = app, settings, Keys(settings.namespace)
         self._producer = CapturingProducer()
         self._template = lru_cache(maxsize=4096)(self._make_template)
 
@@ -30,11 +30,15 @@ class Encoder:
         """One delivery of an event, `envelope` being its JSON, ready to be queued."""
         wants = delivery.subscription
         level = priority if wants.priority is None else wants.priority
-        queue, head, tail, around_id = self._template(wants.service, wants.task, wants.timeout, level)
-        return Encoded(delivery, queue, around_id, head + envelope + tail)
+        queue, head, tail, around_id = self._template(wants.queue_name, wants.task, wants.timeout, level)
+        return Encoded(delivery, queue, around_id, head + envelope + tail, self._stream_priority(level))
+
+    def _stream_priority(self, level: int) -> int:
+        """Another broker orders what it carries; what is sent to it waits in one stream."""
+        return PRIORITY if self._settings.broker_url else level
 
     def _make_template(
-        self, service: str, task: str, timeout: float | None, priority: int
+        self, queue: str, task: str, timeout: float | None, priority: int
     ) -> tuple[str, bytes, bytes, tuple[bytes, ...]]:
         amqp = self._app.amqp
         message = amqp.as_task_v2(
@@ -52,7 +56,7 @@ class Encoder:
             self._producer,
             task,
             message,
-            queue=service,
+            queue=queue,
             declare=[],
             retry=False,
             priority=priority,
@@ -61,4 +65,9 @@ class Encoder:
         [(_, sent)] = self._producer.take()
         fields = encode(sent)
         head, tail = fields[b"b"].split(f'"{_ENVELOPE}"'.encode())
-        return self._keys.queue(service), head, tail, tuple(fields[b"h"].split(_TASK.encode()))
+        return (
+            self._keys.queue(queue, self._stream_priority(priority)),
+            head,
+            tail,
+            tuple(fields[b"h"].split(_TASK.encode())),
+        )

@@ -59,7 +59,7 @@ def postpone_call(
     return lua.Call(
         lua.script("postpone"),
         [
-            *(keys.queue(place.queue, place.step), keys.due(), keys.due_entries()),
+            *(keys.queue(place.queue, place.priority), keys.due(), keys.due_entries()),
             *(keys.task(task_id), keys.event(event_id), keys.notifications()),
         ],
         [

@@ -26,8 +26,7 @@ def queue_place(tag: str | None, service: str) -> QueuePlace:
     """Where the queue entry of a request lies; without a stream's tag, nowhere."""
     if not tag:
         return QueuePlace(service)
-    queue, step, entry = parse_tag(tag)
-    return QueuePlace(queue, step, entry)
+    return QueuePlace(*parse_tag(tag))
 
 
 def untyped_payload(message: Any) -> Any:

@@ -185,7 +185,7 @@ class MeshRequest(_OwnRequest):
         token = int(attempt)
         decision = after_error(error, token, kind.policy, kind.random())
         if isinstance(decision, GiveUp):
-            letter = dead_letter(ref, decision.failure, token, to_ms(kind.clock.now()), place.queue)
+            letter = dead_letter(ref, decision.failure, token, to_ms(kind.clock.now()), place)
             call = ledger.finish(
                 ref,
                 place,

@@ -21,6 +21,7 @@ from streammesh import lua, names
 from streammesh.clock import to_ms
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
+from streammesh.keys import PRIORITY
 from streammesh.redisio.retrying import insist_sync, mention_sync, until_back
 from streammesh.tasks import ledger
 from streammesh.tasks.attempt import Workflow
@@ -55,15 +56,24 @@ def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lu
     root_id = f"{ref.task_id}/{place.entry}"
     on_error = app.signature(fail_name(service), kwargs={"delivery": root_id})
     with message_capture.capturing() as producer:
-        chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=root_id)
+        # Its parts, and theirs (`task_inherit_parent_priority`), are as urgent as the delivery.
+        urgent = {} if place.priority == PRIORITY else {"priority": place.priority}
+        chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=root_id, **urgent)
         sent = producer.take()
     keys = task.kind.ledger.keys
     entries = []
     for queue, message in sent:
         fields = encode(message)
-        entries.append((keys.queue(queue), fields[b"h"], fields[b"b"]))
+        entries.append((keys.queue(queue, _priority(task, message)), fields[b"h"], fields[b"b"]))
     ours: Ledger = task.kind.ledger
     return ours.start_workflow(ref, place, step.context.attempt, root_id, entries)
+
+
+def _priority(task: Any, message: dict[str, Any]) -> int:
+    """Of the stream that a part is queued in; what another broker carries waits in one stream."""
+    if task.plumbing.settings.broker_url:
+        return PRIORITY
+    return min(9, max(0, int(message["properties"].get("priority", PRIORITY))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,7 @@ class WorkflowTasks:
         described = describe(error)
         part = getattr(request, "task", None) or "a part"
         failure = ledger.Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
-        letter = ledger.dead_letter(ref, failure, row.attempt, to_ms(self.plumbing.clock.now()), self.service)
+        letter = ledger.dead_letter(ref, failure, row.attempt, to_ms(self.plumbing.clock.now()), row.place)
         call = self.plumbing.ledger.finish(
             ref, QueuePlace(self.service), row.attempt, names.FAILED, failure=failure, dead_letter=letter
         )

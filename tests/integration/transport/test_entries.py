@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streammesh.keys import RETURNED, WORKERS
 from streammesh.testing.waiting import wait_until_sync
-from streammesh.transport.codec import parse_tag
+from streammesh.transport.codec import Explicit, parse_tag
 
 from tests.integration.transport.talking import (
     LEASE,
@@ -36,7 +36,7 @@ def test_what_is_published_is_read_in_order_and_leaves_nothing(connect, queue, s
 def test_an_entry_carries_the_raw_body_and_no_tag(connect, queue, stream, mesh_redis_sync):
     publish(connect(), queue, {"n": 1}, headers={"who": "me"}, priority=7)
 
-    [(_, fields)] = mesh_redis_sync.xrange(stream)
+    [(_, fields)] = mesh_redis_sync.xrange(f"{stream}:p7")
     head = json.loads(fields[b"h"])
     assert fields[b"b"] == b'{"n": 1}'
     assert head["headers"] == {"who": "me"}
@@ -51,7 +51,7 @@ def test_the_delivery_tag_names_the_entry(connect, queue, stream, mesh_redis_syn
 
     [(_, message)] = receive(connect(), queue, 1)
 
-    assert parse_tag(message.delivery_tag) == ("work", 0, entry.decode())
+    assert parse_tag(message.delivery_tag) == ("work", 5, entry.decode())
     assert message.delivery_info == {"exchange": "work", "routing_key": "work", "redelivered": False}
 
 
@@ -238,12 +238,12 @@ def test_one_entry_can_be_fetched(connect, queue, stream, mesh_redis_sync):
 
 @pytest.mark.parametrize("url", ["RESP3"], indirect=True)
 def test_the_highest_priority_is_read_first(connect, queue, mesh_redis_sync, mesh_keys):
-    connection = connect(priority_steps=[0, 3, 6, 9])
-    for priority in (0, 5, 9, 3, None, 7):
+    connection = connect()
+    for priority in (Explicit(0), 5, 9, 3, None, 7):
         publish(connection, queue, priority, priority=priority)
 
-    assert mesh_redis_sync.xlen(mesh_keys.queue("work", 3)) == 3, "5, 3, and 5 for none"
+    assert mesh_redis_sync.xlen(mesh_keys.queue("work")) == 2, "5, and 5 for none"
     assert queue(connection.default_channel).queue_declare(passive=True).message_count == 6
     got = receive(connection, queue, 6, prefetch=1)
-    assert [body for body, _ in got] == [9, 7, 5, 3, None, 0]
+    assert [body for body, _ in got] == [9, 7, 5, None, 3, 0]
     assert parse_tag(got[0][1].delivery_tag)[:2] == ("work", 9)

@@ -1,0 +1,34 @@
+"""What waits for its time in a worker that is killed comes to another one at once, however many there are."""
+
+from __future__ import annotations
+
+import time
+
+from streammesh.keys import WORKERS
+from streammesh.testing.waiting import wait_until_sync
+
+from tests.harness.workers import PlainWorkers
+
+LEASE, MANY = 1.0, 400
+
+
+def test_all_countdown_tasks_of_a_killed_worker_are_taken_over_within_the_lease_and_two_seconds(
+    mesh_server, tmp_path
+):
+    with PlainWorkers(mesh_server, tmp_path, "countdown-takeover", lease=LEASE) as workers:
+        first = workers.start("prefork", "first", concurrency=1)
+        for n in range(MANY):
+            workers.tasks.mark.apply_async((f"later {n}",), countdown=60)
+        wait_until_sync("the first worker holds all", lambda: workers.held() == MANY)
+        before = {row["name"] for row in workers.redis.xinfo_consumers(workers.stream, WORKERS)}
+        workers.start("prefork", "second", concurrency=1)
+        killed = time.monotonic()
+        first.kill()
+
+        def taken() -> int:
+            rows = workers.redis.xinfo_consumers(workers.stream, WORKERS)
+            return sum(row["pending"] for row in rows if row["name"] not in before)
+
+        wait_until_sync("the second one holds all", lambda: taken() == MANY, seconds=LEASE + 20)
+        took = time.monotonic() - killed
+        assert took < LEASE + 2, f"{took:.1f} s"

@@ -1,0 +1,1 @@
+"""A service for tests with two queues and sync handlers."""

@@ -1,0 +1,117 @@
+"""Controls: the product with one safeguard taken out. A simulation that finds nothing wrong with these proves nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from streammesh import lua
+
+from services.api.hub import Follower, Hub
+from tests.faults.controls.hasty import HastyLane
+from tests.faults.controls.ungated import GATES
+from tests.simulation import small
+from tests.simulation.scenarios import Scenario
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """`holes`: per script, what is replaced by what, each there exactly once; `patches`: attributes of objects."""
+
+    name: str
+    scenario: Scenario
+    holes: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
+    patches: tuple[tuple[Any, str, Any], ...] = ()
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Within: the product is broken like this. Raises ValueError when a script has changed since."""
+        broken = {name: _with_holes(lua.script(name), holes) for name, holes in self.holes.items()}
+        whole = lua.script
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(lua, "script", lambda name: broken.get(name) or whole(name)))
+            for target, attribute, value in self.patches:
+                stack.enter_context(patch.object(target, attribute, value))
+            yield
+
+
+def _with_holes(script: lua.Script, holes: dict[bytes, bytes]) -> lua.Script:
+    text = script.text
+    for gate, hole in holes.items():
+        if text.count(gate) != 1:
+            raise ValueError(f"{script.name}.lua has changed: {gate!r} is not in it once")
+        text = text.replace(gate, hole)
+    return lua.Script(script.name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+def _attach_anywhere(self: Hub, follower: Follower) -> bool:
+    """Attach a follower that has not caught up."""
+    follower.attached_at = (0, 0)
+    self._attached.setdefault(follower.event, set()).add(follower)
+    return True
+
+
+FREEZES = ("long freeze", "die after", "die before", "reply lost")
+MUTANTS = (
+    Mutant(
+        "the hand-off's gate",
+        small.two_dispatchers(budget=4, kinds=FREEZES),
+        {"handoff": dict(GATES)},
+    ),
+    Mutant(
+        "the fencing token",
+        small.two_workers(budget=4, kinds=FREEZES),
+        {
+            "finish": {
+                b"(attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry))": b"false",
+                b"if was ~= state or attempt ~= token then return 'ended' end": b"",
+                b"  if ENDED[was] then\n": b"  if false then\n",
+            }
+        },
+    ),
+    Mutant(
+        "the lease",
+        small.two_workers(budget=4, kinds=FREEZES),
+        {"queue_take": {b"if row[3] >= lease and #stale < left then": b"if false then"}},
+    ),
+    Mutant(
+        "the order of acknowledging and queueing",
+        small.two_dispatchers(budget=4, kinds=FREEZES),
+        {"handoff": dict(GATES)},
+        ((small, "Lane", HastyLane),),
+    ),
+    Mutant(
+        "publishing once",
+        small.publishing_again(budget=4, kinds=FREEZES),
+        {"publish_once": {b"local at = known and redis.call('HGET', row, kind.field)": b"local at = false"}},
+    ),
+    Mutant(
+        "the gate of a tick",
+        small.two_beats(budget=4, kinds=FREEZES),
+        {
+            "tick": {
+                b"if math.floor(stands_at) ~= tonumber(ARGV[3]) then return { 'moved' } end": b"",
+                b"answers[i] = is_stored(row, ARGV[a + 1], ARGV[a + 3]) or 'stored'": b"answers[i] = 'stored'",
+            }
+        },
+    ),
+    Mutant(
+        "the position of a follower",
+        small.one_client_resuming(budget=4),
+        patches=((Hub, "attach_at_end", _attach_anywhere),),
+    ),
+    Mutant(
+        "the waking of a retry",
+        small.two_workers(budget=0),
+        {"retry_later": {b"write('ZADD', KEYS[5], due, member)": b""}},
+    ),
+    Mutant(
+        "follow-up events within the outcome",
+        small.two_workers(budget=4, kinds=FREEZES),
+        {"finish": {b"local conflict = store_follow_ups(k + 2, f, count)": b"local conflict = false"}},
+    ),
+)
