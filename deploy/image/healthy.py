@@ -10,6 +10,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 SECONDS = 3
 
@@ -34,8 +35,13 @@ def _said(body: bytes) -> str:
 
 
 def main() -> None:
-    asked = sys.argv[1] if len(sys.argv) > 1 else "/readyz"
-    here = f"http://127.0.0.1:{os.environ.get('MESH_HEALTH_PORT', '8090')}"
+    usual = "/readyz"
+    if (
+        Path(__file__).parent / "services" / "flower"
+    ).exists():  # no process of the mesh; it has a page of its own
+        usual = f"http://127.0.0.1:{os.environ.get('FLOWER_PORT') or 5555}/healthcheck"
+    asked = sys.argv[1] if len(sys.argv) > 1 else usual
+    here = f"http://127.0.0.1:{os.environ.get('MESH_HEALTH_PORT') or 8090}"
     wrong = page(asked if "://" in asked else here + asked)
     if wrong:
         raise SystemExit(wrong)

@@ -23,6 +23,7 @@ from services.api.settings import ApiSettings
 log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
+LIVENESS = ("/livez", "/healthz")  # answered also when the replica is full: that is no reason to restart it
 HEADER_BYTES = 32_768
 _SINGLE = (
     b"host",
@@ -95,7 +96,7 @@ class Door:
                 )
 
     def _check(self, scope: Scope) -> None:
-        if self._inside > self._settings.max_concurrent:
+        if self._inside > self._settings.max_concurrent and scope["path"] not in LIVENESS:
             raise overloaded(f"This replica serves {self._settings.max_concurrent:,} requests already.")
         size, once = 0, 0
         for name, value in scope["headers"]:

@@ -1,7 +1,7 @@
 """The mesh of a scenario on a real Redis Cluster: three masters, and two replicas of the owner of its slot.
 
-The second replica is the witness: it is never killed and never becomes a master, so its append-only file has every
-write that took effect for good, over all failovers.
+The first replica is the heir: whenever the owner is killed it succeeds, and it follows again after a hand-over, so its
+append-only file has every write that took effect for good. The second is there so that a successor has a replica.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ClusterArena(Arena):
             masters=MASTERS,
             replicas=2,
             node_timeout_ms=NODE_TIMEOUT_MS,
-            # The witness's file begins with its first synchronisation and must not be rewritten, nor interrupted.
+            # The heir's file begins with its first synchronisation and must not be rewritten, nor interrupted.
             options=("--auto-aof-rewrite-percentage", "0", "--repl-backlog-size", "256mb"),
         )
         self.env["MESH_REDIS_URL"] = self.cluster.url
@@ -46,14 +46,19 @@ class ClusterArena(Arena):
         self.client = open_async(settings, "arena")
 
     @property
-    def witness(self) -> EmbeddedServer:
+    def bystander(self) -> EmbeddedServer:
         """The replica that stays one."""
         return self.cluster.servers[-1]
+
+    @property
+    def heir(self) -> EmbeddedServer:
+        """The replica that succeeds whoever is killed, and so is a witness of all that lasts."""
+        return self.cluster.servers[MASTERS]
 
     async def server_up(self) -> float:
         """Start all of it."""
         await asyncio.to_thread(self.cluster.__enter__)
-        with self.cluster.client(self.witness) as node:
+        with self.cluster.client(self.bystander) as node:
             node.config_set("cluster-replica-no-failover", "yes")
         for server in self.cluster.servers:
             await self.forks.guard(server.pid)
@@ -104,5 +109,5 @@ class ClusterArena(Arena):
         return None
 
     def facts(self) -> Facts:
-        """What took effect, from the witness's file."""
-        return read_facts(self.witness.folder, self.keys, DELIVERIES, since_sync=True)
+        """What took effect, from the heir's file."""
+        return read_facts(self.heir.folder, self.keys, DELIVERIES, since_sync=True)

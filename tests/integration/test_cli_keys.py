@@ -44,7 +44,7 @@ def test_a_revoked_key_is_gone(keys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [("Shop",), ("shop", "--publish", "Order"), ("shop", "--rate", "0"), ("shop", "--rate", "1000001")],
+    [("Shop",), ("shop", "--publish", ""), ("shop", "--rate", "0"), ("shop", "--rate", "1000001")],
 )
 def test_what_cannot_be_a_key_is_one_line_and_nothing_is_stored(keys, arguments):
     made = keys("create", *arguments)

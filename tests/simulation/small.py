@@ -35,7 +35,6 @@ from tests.simulation.worker import worker
 from tests.simulation.world import OWN, World
 
 declare(
-    "a hand-off found its event handed over already",
     "a publisher was told that its event was stored before",
     "a tick was published by the other Beat",
 )

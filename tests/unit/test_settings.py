@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.settings import MeshSettings, load_settings, parse_duration
 
 
@@ -47,3 +48,43 @@ def test_the_value_itself_is_not_told_since_it_may_hold_a_password(monkeypatch, 
         load_settings(MeshSettings)
 
     assert "secret" not in capsys.readouterr().err
+
+
+class Listed(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="LISTED_", env_file=".env", hide_input_in_errors=True)
+
+    hosts: list[str] = []
+
+
+def test_what_cannot_be_read_at_all_is_one_line_too(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LISTED_HOSTS", "hunter2, b")
+    with pytest.raises(SystemExit) as no_json:
+        load_settings(Listed)
+    monkeypatch.delenv("LISTED_HOSTS")
+    (tmp_path / ".env").write_bytes(b"\xff\xfe=1\n")
+    with pytest.raises(SystemExit) as no_text:
+        load_settings(Listed)
+    (tmp_path / ".env").unlink()
+    monkeypatch.setenv("MESH_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit) as no_folder:
+        load_settings(Listed)
+
+    said = capsys.readouterr().err.splitlines()
+    assert [ended.value.code for ended in (no_json, no_text, no_folder)] == [2, 2, 2]
+    assert len(said) == 3 and "hosts" in said[0] and "hunter2" not in said[0]
+    assert (
+        said[1].startswith("the settings cannot be read")
+        and said[2] == "MESH_SECRETS_DIR: should be a folder"
+    )
+
+
+def test_a_secret_may_be_a_file_and_a_variable_goes_before_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MESH_REDIS_URL", raising=False)
+    monkeypatch.setenv("MESH_SECRETS_DIR", str(tmp_path))
+    (tmp_path / "mesh_redis_url").write_text("redis://:from-file@host/0\n")
+    (tmp_path / "other.d").mkdir()
+    assert load_settings(MeshSettings).redis_url == "redis://:from-file@host/0"
+    monkeypatch.setenv("MESH_REDIS_URL", "redis://variable/0")
+    assert load_settings(MeshSettings).redis_url == "redis://variable/0"

@@ -156,11 +156,12 @@ async def test_publishing_stops_at_a_mark_below_the_limit_and_says_so(api, mesh_
     known = (await api.post("/v1/events", json={**EVENT, "id": "known"})).json()
     used = (await mesh_redis.info("memory"))["used_memory"]
     await mesh_redis.config_set("maxmemory", str(used * 100 // 90))  # 90 % are used
+    await asyncio.sleep(0.1)  # a reading holds for a moment
 
     refused = await api.post("/v1/events", json=EVENT)
     again = await api.post("/v1/events", json={**EVENT, "id": "known"})
     await mesh_redis.config_set("maxmemory", str(used * 2))
-    await asyncio.sleep(0.1)  # a reading holds for a moment
+    await asyncio.sleep(0.1)
     taken = await api.post("/v1/events", json=EVENT)
 
     document = assert_problem(refused, 503, "full")

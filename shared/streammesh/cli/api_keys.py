@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from streammesh.api_keys import ApiKey, ApiKeys
 from streammesh.clock import rfc3339_ms, to_ms
 from streammesh.errors import MeshError
-from streammesh.keys import Keys
-from streammesh.redisio.client import is_unavailable, open_async
-from streammesh.settings import MeshSettings, load_settings, parse_duration
+
+if TYPE_CHECKING:
+    from streammesh.api_keys import ApiKey, ApiKeys
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -27,6 +26,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def _run(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+    from streammesh.api_keys import ApiKeys
+    from streammesh.keys import Keys
+    from streammesh.redisio.client import is_unavailable, open_async
+    from streammesh.settings import MeshSettings, load_settings
+
     settings = load_settings(MeshSettings)
 
     async def run() -> T:
@@ -155,6 +159,8 @@ def _show_secret(name: str, secret: str, json: bool) -> None:
 
 
 def _span(option: str, text: str) -> timedelta:
+    from streammesh.settings import parse_duration
+
     try:
         span = parse_duration(text)
     except ValueError as error:

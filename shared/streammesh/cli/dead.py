@@ -16,7 +16,6 @@ from rich.text import Text
 
 from streammesh.cli.asking import WRONG_USE, Json, Key, Url, ask, fail, print_json
 from streammesh.cli.showing import console, facts, plain
-from streammesh.settings import parse_duration
 
 if TYPE_CHECKING:
     from streammesh.client import MeshClient
@@ -236,6 +235,8 @@ def _choice(ids: list[str] | None, everything: bool, *values: str | None) -> dic
 
 
 def _moment(text: str) -> str:
+    from streammesh.settings import parse_duration
+
     try:
         span = parse_duration(text)
     except ValueError:

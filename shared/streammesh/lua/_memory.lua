@@ -10,8 +10,7 @@ local function memory(key, now)
   if type(told) ~= 'string' then return 0, 0 end
   local function said(name) return tonumber(string.match(told, '[\r\n]' .. name .. ':(%d+)')) or 0 end
   local most = said('maxmemory')
-  if most == 0 then return 0, 0 end
-  local used = math.max(0, said('used_memory') - said('mem_not_counted_for_evict'))
+  local used = most > 0 and math.max(0, said('used_memory') - said('mem_not_counted_for_evict')) or 0
   redis.pcall('SET', key, digits(now) .. ' ' .. digits(used) .. ' ' .. digits(most))
   return used, most
 end

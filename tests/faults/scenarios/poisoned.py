@@ -1,4 +1,6 @@
-"""Poison among good events: all good ones end, all bad ones are parked with a reason, nobody dies of it."""
+"""Bad data beside good: all good events end, all bad ones are parked with a reason, nobody dies of it, and no
+subscription is paused, though the breaker would pause it at five failures in a row of the service itself.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from tests.faults.report import Row
 from tests.faults.stage import Stage, play
 from tests.faults.witness import Facts, Letter
 
-NAME = "poison in streams and queues"
+NAME = "bad data beside good, in streams, queues and handlers"
 DOMAIN = "fault"
 SERVICES = ("fault_async", "fault_sync")
 PATIENCE = 30  # seconds; unknown tasks are kept for a while, in case a newer worker knows them
@@ -20,7 +22,7 @@ PATIENCE = 30  # seconds; unknown tasks are kept for a while, in case a newer wo
 async def run(stage: Stage) -> Row:
     """Bad entries at random moments within the load."""
     bad, events, length = stage.pick(quick=(100, 300, 8), normal=(200, 2_000, 40))
-    async with stage.arena(MESH_UNKNOWN_TASK_TIMEOUT="3s") as arena:
+    async with stage.arena(MESH_UNKNOWN_TASK_TIMEOUT="3s", MESH_BREAKER_FAILURES="5") as arena:
         await arena.add("dispatcher", 2)
         await arena.add("fault_async", 2)
         await arena.add("fault_sync", 2, MESH_CONCURRENCY="2")
