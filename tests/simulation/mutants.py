@@ -76,7 +76,11 @@ MUTANTS = (
     Mutant(
         "the lease",
         small.two_workers(budget=4, kinds=FREEZES),
-        {"queue_take": {b"if row[3] >= lease and #stale < left then": b"if false then"}},
+        {
+            "queue_take": {
+                b"if row[3] >= lease then stale[#stale + 1] = row else": b"if false then stale[1] = row else"
+            }
+        },
     ),
     Mutant(
         "the order of acknowledging and queueing",
