@@ -38,6 +38,7 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ("SERVICE_MEMORY", "512m", "Memory limit of each service's container."),
     ("REPORT_MEMORY", "2g", "Memory limit of a container of report_worker."),
     ("FLOWER_READ_ONLY", "true", "false lets Flower stop workers and revoke tasks, and its API send tasks."),
+    ("FLOWER_URL_PREFIX", "", "What stands before all paths of Flower, behind a proxy."),
     ("FLOWER_ENABLE_EVENTS", "true", "Lets Flower ask workers to report each task; costs throughput."),
     ("MAIL_PORT", "8025", "Port of the page with caught e-mail on 127.0.0.1."),
     ("FLOWER_PORT", "5555", "Port of Flower on 127.0.0.1."),

@@ -1,4 +1,4 @@
-"""Flower over the mesh's own transport, never without a password."""
+"""Flower over the mesh's own transport, never without somebody who asks who it is, and looking only unless told otherwise."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ import flower.views
 from .queues import QueueLengths
 from .settings import FlowerSettings
 
-PORT = 5555
-
 
 def main() -> None:
-    load_settings(FlowerSettings)  # Flower reads the variable itself; here it is only insisted on
+    own = load_settings(FlowerSettings)
     settings = load_settings(MeshSettings)
     logs.configure(settings, "flower")
     app = make_app("flower", settings)
     # Flower picks its counter by the broker's URL scheme and knows none for streams.
     flower.views.Broker = lambda *_, **__: QueueLengths(app, settings)
-    app.start(["flower", f"--port={PORT}"])
+    app.start(["flower", *own.options])
 
 
 if __name__ == "__main__":

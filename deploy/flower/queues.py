@@ -32,7 +32,7 @@ class QueueLengths:
         """`[{"name": ..., "messages": ...}]`: tasks not yet delivered and tasks in a worker's hands, together."""
         async with open_async(self._settings, "flower") as client:
             manifests = await read_manifests(client, Keys(self._settings.namespace))
-        known = {manifest.service for manifest in manifests}
+        known = {queue for manifest in manifests for queue in manifest.queue_names}
         return await asyncio.to_thread(self._lengths, sorted(known | set(names)), known)
 
     def _lengths(self, names: list[str], known: set[str]) -> list[dict[str, Any]]:

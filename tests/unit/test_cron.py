@@ -251,7 +251,7 @@ def test_the_period_before_a_moment_is_whole_in_its_zone(moment, unit, timezone,
         "0 24 * * *",
         "0 0 30 2 *",
         "0 0 * * FUNDAY",
-        "1-0 * * * *",
+        "1-60 * * * *",
         "*/0 * * * *",
     ],
 )

@@ -23,7 +23,9 @@ if queued then
   local fields = found[1][2]
   for i = 1, #fields, 2 do f[fields[i]] = fields[i + 1] end
 end
-local since = tonumber(f.u or '') or now
+-- Whatever else stands there (a time to come, thirty digits, no number) would keep it for ever: it begins now.
+local since = string.match(f.u or '', '^%d+$') and tonumber(f.u) or now
+if since > now then since = now end
 if now - since >= tonumber(ARGV[3]) then return { 'enough', digits(since) } end
 if queued then
   if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return { 'gone' } end

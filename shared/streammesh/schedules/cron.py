@@ -1,7 +1,7 @@
 """When a schedule is due: cron expressions and intervals, in a time zone, over summer-time changes. Pure.
 
 A cron expression has five fields as in Debian's cron (minute, hour, day of month, month, day of week),
-with `L`, `LW` and `MON#2` as cronsim reads them; cronsim walks the calendar, this module walks the clock.
+with `L`, `LW` and `MON#2` as cronsim reads them, and all that Celery's `crontab` takes (`cron_words.py`); cronsim walks the calendar, this module walks the clock.
 Summer time as in Debian's cron(8): an expression that names its times (neither minute nor hour begins
 with `*`) is due once a day whatever the clock does: a time that is skipped is due when the clock has
 jumped, a time that comes twice is due the first time. An expression with a `*` there follows the clock:
@@ -20,6 +20,8 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
+
+from streammesh.schedules.cron_words import spelled_out
 
 Unit = Literal["day", "week", "month"]
 
@@ -113,11 +115,11 @@ Rule = Cron | Every
 
 def parse_cron(expression: str, timezone: str) -> Cron:
     """A cron expression, checked. Raises ValueError with what to change."""
-    cron = Cron(" ".join(expression.split()), timezone)
+    cron = Cron(spelled_out(expression), timezone)
     if len(cron.expression.split(" ")) != 5:
         raise ValueError(
             "should have five fields: minute, hour, day of month, month, day of week,"
-            " such as '0 9 * * MON-FRI'; use `every` for seconds"
+            " such as '0 9 * * MON-FRI', or be @daily or the like; use `every` for seconds"
         )
     try:
         next(cron.after(0))
