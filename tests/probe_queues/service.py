@@ -39,7 +39,7 @@ def part(n: int) -> str:
     return "done"
 
 
-@service.celery_app.task
+@service.celery_app.task(shared=False)  # this module is brought into the process of the tests too
 def plain(n: int) -> None:
     """Leave a line, as a plain Celery task."""
     record(f"plain {n}")
