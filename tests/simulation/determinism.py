@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as real
+import logging
 import os
 import random
 import sys
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import structlog
 from detangle._context import current_host
 
 WITH_CLOCK = ("streammesh.clock", "streammesh.events.envelope", "streammesh.events.encoded")
@@ -74,10 +76,13 @@ def seeded() -> Iterator[None]:
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "datetime"):
             patches.append(patch.object(module, "datetime", SimulatedDatetime))
+    configured = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     for one in patches:
         one.start()
     try:
         yield
     finally:
+        structlog.configure(**configured)
         for one in reversed(patches):
             one.stop()

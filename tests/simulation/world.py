@@ -8,7 +8,6 @@ consumer and its threads (`Worker` reads the queue with the kit's own calls inst
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from typing import Any
 
 import detangle
 import redis.asyncio
-import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from streammesh import lua
@@ -34,7 +32,6 @@ from services.dispatcher.settings import DispatcherSettings
 from tests.simulation.faults import Striker
 from tests.simulation.server import HOST, SimulatedServer
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 URL = f"redis://{HOST}:6379"
 OWN = DispatcherSettings(
     _env_file=None, block="200ms", reclaim_idle="500ms", reclaim_every="200ms", batch=4,
