@@ -26,6 +26,7 @@ SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECR
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
 STORE_SCHEMES = ("file", "s3", "gs", "az")
+RESULT_SCHEMES = ("postgresql",)
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -89,6 +90,11 @@ class MeshSettings(BaseSettings):
     broker_tls_ca: Path | None = Field(
         None,
         description="CA file that signed the certificate of that broker, where it is not publicly trusted.",
+    )
+    result_url: str | None = Field(
+        None,
+        description="Where results of plain Celery tasks and of workflows' parts are kept: postgresql://. Empty: the "
+        "mesh's Redis. Needs the extra streammesh[postgres].",
     )
     namespace: str = Field(
         "mesh",
@@ -175,6 +181,11 @@ class MeshSettings(BaseSettings):
     @classmethod
     def _broker_url(cls, value: str | None) -> str | None:
         return checked_url(value, BROKER_SCHEMES) if value else None
+
+    @field_validator("result_url")
+    @classmethod
+    def _result_url(cls, value: str | None) -> str | None:
+        return checked_url(value, RESULT_SCHEMES) if value else None
 
     @field_validator("timezone")
     @classmethod

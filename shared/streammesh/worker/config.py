@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
+from celery.exceptions import ImproperlyConfigured
 from kombu import Exchange, Queue
 
 from streammesh import names
@@ -35,8 +37,7 @@ def celery_config(service: str, settings: MeshSettings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,  # the default gives up after 100 tries and the worker exits
         "broker_channel_error_retry": True,  # nothing that Redis may answer ends a worker
-        "result_backend": f"{BACKENDS}:MeshBackend",  # no URL: Celery would take its password apart anew
-        "result_backend_transport_options": result_options(settings),
+        **results_in(settings),
         "result_backend_always_retry": True,
         "result_expires": settings.result_ttl,
         "redis_socket_timeout": settings.redis_timeout.total_seconds(),
@@ -90,6 +91,26 @@ def queue_config(service: str, further: Sequence[str]) -> dict[str, Any]:
     full = {one: names.queue_of(service, one) for one in short}
     return {
         "task_queues": [Queue(full[one], Exchange(""), routing_key=full[one], alias=one) for one in short]
+    }
+
+
+def results_in(settings: MeshSettings) -> dict[str, Any]:
+    """Where Celery keeps its results. Raises ImproperlyConfigured where what that needs is not installed."""
+    if settings.result_url is None:  # no URL in the name: Celery would take its password apart anew
+        return {
+            "result_backend": f"{BACKENDS}:MeshBackend",
+            "result_backend_transport_options": result_options(settings),
+        }
+    if not all(find_spec(name) for name in ("sqlalchemy", "psycopg")):
+        raise ImproperlyConfigured("MESH_RESULT_URL: PostgreSQL needs `pip install 'streammesh[postgres]'`")
+    return {
+        "result_backend": "streammesh.worker.database_results:DatabaseResults",
+        "database_url": settings.result_url.replace("postgresql://", "postgresql+psycopg://", 1),
+        "database_engine_options": {
+            "pool_pre_ping": True,
+            "pool_recycle": 3600,
+            "connect_args": {"connect_timeout": 5, "application_name": "streammesh"},
+        },
     }
 
 
