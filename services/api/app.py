@@ -73,7 +73,8 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # routes/docs.py has it, without a third party's script
+        openapi_url=None,  # routes/docs.py has it, made in a thread
+        docs_url=None,  # and this without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )

@@ -20,8 +20,9 @@ from redis.exceptions import ResponseError
 from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import Malformed
-from streammesh.events.envelope import Event
+from streammesh.events.envelope import MAX_VALUES, Event
 from streammesh.keys import Keys
+from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
 
 TASK_TYPES = {
@@ -38,9 +39,15 @@ COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"
 LAST_OF_EVENT = frozenset((COMPLETED, UNROUTED))
 log = structlog.get_logger(__name__)
+PAGE = 500  # notifications read in one round trip, fewer where they are large
+REMEMBERED_AT_ONCE = 400
 REMEMBERED_BYTES = 8192  # of positions in an event's row; see `_notify.lua`
 LAST_POSITION = 2**64 - 2  # of either number; Redis can read after these, and after no greater ones
 LAST_MS = 253_402_300_799_999  # the year 9999 ends; a position may lie beyond, put there by hand
+LARGEST_BODY = (
+    8_650_752  # bytes; a result has 4 MiB at most, and some 1,000 follow-up events may be named beside it
+)
+MOST_VALUES = MAX_VALUES + 20_000
 _TEXTS = (b"t", b"e", b"k", b"v", b"y", b"u")
 _TYPE = re.compile(r"[a-z0-9._-]{1,128}")
 _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
@@ -94,13 +101,16 @@ class Notification:
     event_type: str
     subject: str
     body: bytes
+    source: str = ""  # of the event that it is about; (`source`, `event`) is that event's identity
 
     @classmethod
     def from_entry(cls, position: bytes, fields: Mapping[bytes, bytes]) -> Notification:
         """From a stream entry. Raises Malformed for what no script of the mesh wrote."""
         body = fields.get(b"b", b"")
+        if len(body) > LARGEST_BODY or plain_json.is_crowded(body, MOST_VALUES):
+            raise Malformed(f"it is no notification: it has {len(body):,} bytes")
         try:
-            orjson.loads(b"{%b}" % body)
+            about = orjson.loads(b"{%b}" % body).get("event")
             t, e, k, v, y, u = [fields.get(name, b"").decode() for name in _TEXTS]
         except ValueError as error:
             raise Malformed(f"it is no notification: {error!r}"[:200]) from None
@@ -108,13 +118,8 @@ class Notification:
             not _TYPE.fullmatch(t) or b"\n" in body or b"\r" in body
         ):  # a line's end would end its event in SSE
             raise Malformed("it is no notification: its type or its body is not one line")
-        return cls(position.decode(), t, e, k, v, y, u, body)
-
-    @property
-    def source(self) -> str:
-        """The source of the event that it is about; (`source`, `event`) is that event's identity."""
-        event = orjson.loads(b"{%b}" % self.body).get("event")
-        return str(event.get("source", "")) if isinstance(event, dict) else ""
+        source = str(about.get("source", "")) if isinstance(about, dict) else ""
+        return cls(position.decode(), t, e, k, v, y, u, body, source)
 
     def to_json(self) -> bytes:
         """As clients get it: `{"id", "type", "time", "event", "task", "data"}`."""
@@ -173,6 +178,7 @@ class Page:
     whole: bool
     last: str = "0-0"  # the newest position of the stream
     reached: str | None = None  # the last position that was looked at, readable or not
+    size: int = 0  # bytes of what was read
 
 
 class NotificationLog:
@@ -186,7 +192,7 @@ class NotificationLog:
         newest = await self._client.xrevrange(self._keys.notifications(), count=1)
         return newest[0][0].decode() if newest else "0-0"
 
-    async def read(self, after: str, count: int = 500) -> Page:
+    async def read(self, after: str, count: int = PAGE) -> Page:
         """The next `count` notifications after a position, and whether something was trimmed of them. One round trip."""
         key = self._keys.notifications()
         pipeline = self._client.pipeline(transaction=False)
@@ -207,9 +213,8 @@ class NotificationLog:
             or position_key(after) == position_key(last)
         )
         reached = entries[-1][0].decode() if entries else None
-        return Page(
-            await readable(entries), complete and position_key(after) <= position_key(last), last, reached
-        )
+        whole = complete and position_key(after) <= position_key(last)
+        return Page(await readable(entries), whole, last, reached, bytes_of(entries))
 
     async def of_event(self, event_id: str, source: str) -> list[Notification]:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""
@@ -227,20 +232,33 @@ class NotificationLog:
         begin = position_key(after)
         all_positions = [p for p in remembered.decode("utf-8", "replace").split() if _POSITION.fullmatch(p)]
         positions = [position for position in all_positions if position_key(position) > begin]
-        pipeline = self._client.pipeline(transaction=False)
-        for position in positions:
-            pipeline.xrange(self._keys.notifications(), min=position, max=position)
-        found = [entries[0] for entries in await pipeline.execute() if entries]
-        notes = await readable(found)
-        whole, after = len(found) == len(positions), max([after, *all_positions[-1:]], key=position_key)
+        size, at, found = PageSize(REMEMBERED_AT_ONCE), 0, 0
+        notes: list[Notification] = []
+        while at < len(positions):
+            pipeline = self._client.pipeline(transaction=False)
+            for position in positions[at : at + size.count]:
+                pipeline.xrange(self._keys.notifications(), min=position, max=position)
+            at += size.count
+            entries = [answer[0] for answer in await pipeline.execute() if answer]
+            found += len(entries)
+            notes += await readable(entries)
+            size.seen(bytes_of(entries))
+        whole, after = found == len(positions), max([after, *all_positions[-1:]], key=position_key)
+        size = PageSize(PAGE)
         while len(remembered) >= REMEMBERED_BYTES:
-            page = await self.read(after)
+            page = await self.read(after, size.count)
+            size.seen(page.size)
             whole = whole and page.whole
             notes += [note for note in page.notes if note.event == event_id and note.source == source]
             if page.reached is None:
                 break
             after = page.reached
         return Page(notes, whole, after)
+
+
+def bytes_of(entries: Iterable[tuple[bytes, Mapping[bytes, bytes] | None]]) -> int:
+    """How large what was read of the stream is, but for its small fields."""
+    return sum(len(fields.get(b"b", b"")) for _, fields in entries if fields)
 
 
 async def readable(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Notification]:

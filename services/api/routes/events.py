@@ -20,7 +20,7 @@ from services.api.event_pages import MOST, Cursor, list_recent
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.openapi import READ, WRITTEN, answers, json_answer
 from services.api.openapi_events import DESCRIPTION, OPENAPI
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.schemas import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
@@ -118,7 +118,7 @@ async def recent(
             cursor=place,
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
-    return as_json({"events": events, "next": following})
+    return await as_json_in_turns({"events": events, "next": following})
 
 
 @router.get(
@@ -139,4 +139,4 @@ async def event_state(
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    return as_json(event_document(row, event, tasks, registered.manifests, not_run))
+    return await as_json_in_turns(event_document(row, event, tasks, registered.manifests, not_run))

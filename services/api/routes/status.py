@@ -20,7 +20,7 @@ from services.api.auth import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
@@ -161,7 +161,7 @@ async def status(request: Request, key: Caller) -> Response:
     _must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.looks.look(wiring)
-    return as_json(report(found, wiring.mesh, _own(wiring)))
+    return await as_json_in_turns(report(found, wiring.mesh, _own(wiring)))
 
 
 @router.get(
@@ -175,7 +175,8 @@ async def services(request: Request, key: Caller) -> Response:
     _must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.looks.look(wiring)
-    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+    shown = [service_document(state, found.now_ms) for state in found.services]
+    return await as_json_in_turns({"services": shown})
 
 
 @router.delete(

@@ -19,7 +19,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streammesh import names
 from streammesh.clock import Clock, to_ms
-from streammesh.errors import LeaseLost, Stopped
+from streammesh.errors import LeaseLost, ResultTooLarge, Stopped
 from streammesh.lua import Call
 from streammesh.tasks import ledger as ledgers
 from streammesh.tasks.cancellation import CANCELLED, EXPIRED, expired_after
@@ -150,7 +150,7 @@ def _succeed(
             follow_ups=context.follow_ups,
             keep=kind.keep,
         )
-    except TypeError as error:  # the result is not JSON; retrying would not change that
+    except (TypeError, ResultTooLarge) as error:  # it cannot be told; retrying would not change that
         return (yield from _give_up(kind, ref, place, attempt, GiveUp(describe(error))))
     answer = yield Ask(call)
     if answer != "done":

@@ -9,11 +9,15 @@ from typing import Any
 from structlog.typing import FilteringBoundLogger
 
 from streammesh import names
-from streammesh.errors import LeaseLost
+from streammesh.errors import EventTooLarge, LeaseLost
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import build, check_size
 from streammesh.lua import Call
 from streammesh.tasks.ledger import Ledger, TaskRef
+
+MAX_FOLLOW_UPS = 1_000  # events of one attempt: they are stored in one step, with its result
+FOLLOW_UP_BYTES = 16_777_216  # of all of them
+TOLD_LENGTH = 1_000  # characters of a word about progress
 
 
 class _Done:
@@ -42,10 +46,11 @@ class Context:
         self.event: Event = ref.event
         self.task_id, self.attempt, self.log = ref.task_id, attempt, log
         self.follow_ups: list[Event] = []
+        self._follow_up_bytes = 0
         self._ref, self._ledger, self._act = ref, ledger, act
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
-        """Push how far this attempt is: `fraction` from 0 to 1, and a word about it.
+        """Push how far this attempt is: `fraction` from 0 to 1, and a word about it, of 1,000 characters at most.
 
         In an `async def` handler it must be awaited; in a `def` handler calling it is enough. While Redis is
         away it is not told at all. Raises LeaseLost when this attempt is no longer the current one, which
@@ -53,6 +58,10 @@ class Context:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
+        if len(text) > TOLD_LENGTH:
+            text = f"{text[: TOLD_LENGTH - 1]}…"
+        # Half surrogate pairs, as Python has them in names of files, are written out.
+        text = text.encode("utf-8", "backslashreplace").decode()
         answer = self._act(self._ledger.progress(self._ref, self.attempt, fraction, text))
         if isinstance(answer, str):
             _still_ours(answer)
@@ -74,7 +83,7 @@ class Context:
 
         It carries `causationid` (this event), `correlationid` and the trace of this event. Its id is
         made of the task and its number, so a repeated attempt publishes the same event. Raises
-        InvalidEvent and EventTooLarge at once.
+        InvalidEvent and EventTooLarge at once, the latter also where there are more than 1,000 of them or 16 MiB.
         """
         trace = {
             name: value
@@ -93,7 +102,13 @@ class Context:
             priority=priority,
             extensions={**trace, **extensions},
         )
-        check_size(len(event.to_json()), self._ledger.settings)
+        size = len(event.to_json())
+        check_size(size, self._ledger.settings)
+        self._follow_up_bytes += size
+        if len(self.follow_ups) >= MAX_FOLLOW_UPS or self._follow_up_bytes > FOLLOW_UP_BYTES:
+            raise EventTooLarge(
+                f"one attempt publishes at most {MAX_FOLLOW_UPS:,} events of {FOLLOW_UP_BYTES:,} bytes together"
+            )
         self.follow_ups.append(event)
         return event
 

@@ -17,12 +17,15 @@ import orjson
 import structlog
 
 from streammesh import lua, notifications, plain_json
-from streammesh.events.envelope import Event
+from streammesh.errors import ResultTooLarge
+from streammesh.events.envelope import MAX_VALUES, Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import PRIORITY, WORKERS, Keys
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
+RESULT_NAMED = 64  # bytes of an outcome that are not its result's
+VALUES_BESIDE = 10_000  # of an outcome: its follow-up events
 
 Token = int | Literal["*", "@"]
 ANYBODYS: Literal["*"] = "*"  # ends a task whoever holds it
@@ -175,15 +178,20 @@ class Ledger:
         (it should fail, and is wanted cancelled: finish it so). Without `breaker`, or when the input was refused, its
         dead letter does not count towards the pause of its subscription.
         The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
+        Raises TypeError for a result that is no JSON, and ResultTooLarge.
         """
         counts = breaker and not (failure and failure.refused)
         common, event = self._finishes(ref, place, keep, counts), ref.event
         outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
         if follow_ups:
             outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
+        told = plain_json.dumps(outcome)
+        if not failure:
+            beside = len(orjson.dumps(outcome["events"])) if follow_ups else 0
+            check_result(told, len(told) - beside, self.settings)
         names_ = [self.keys.task(ref.task_id), self.keys.event(event.id)]
         args: list[lua.Arg] = [
-            *(attempt, state, plain_json.dumps(outcome), place.entry),
+            *(attempt, state, told, place.entry),
             *(event.source, event.id, event.type, event.subject or "", ref.task_id),
             *(ref.fragment, _json(ref.task_id)),
         ]
@@ -260,6 +268,20 @@ class Ledger:
             ],
             args,
             lambda answer: str(answer[0].decode()),
+        )
+
+
+def check_result(outcome: bytes, size: int, settings: MeshSettings) -> None:
+    """Raises ResultTooLarge for an outcome that would take its readers' time; `size`: bytes of the result in it."""
+    advice = "put it into a store, and return its address"
+    most = settings.max_result_bytes
+    if size > most + RESULT_NAMED:
+        raise ResultTooLarge(
+            f"the result has {size:,} bytes where at most {most:,} are allowed (MESH_MAX_RESULT_BYTES): {advice}"
+        )
+    if plain_json.is_crowded(outcome, MAX_VALUES + VALUES_BESIDE):
+        raise ResultTooLarge(
+            f"the result holds more than {MAX_VALUES:,} values, of which a list or an object counts twice: {advice}"
         )
 
 

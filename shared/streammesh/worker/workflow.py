@@ -19,6 +19,7 @@ from celery.exceptions import Ignore
 
 from streammesh import lua, names
 from streammesh.clock import to_ms
+from streammesh.errors import ResultTooLarge
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY
@@ -101,14 +102,18 @@ class WorkflowTasks:
         if found is None:
             return "skipped"
         ref, row = found
-        call = self.plumbing.ledger.finish(
-            ref,
-            QueuePlace(self.service),
-            row.attempt,
-            names.SUCCEEDED,
-            result=result,
-            follow_ups=[envelope.from_dict(event) for event in carried],
-        )
+        try:
+            call = self.plumbing.ledger.finish(
+                ref,
+                QueuePlace(self.service),
+                row.attempt,
+                names.SUCCEEDED,
+                result=result,
+                follow_ups=[envelope.from_dict(event) for event in carried],
+            )
+        except (TypeError, ResultTooLarge) as error:  # it cannot be told, and never will be
+            described = describe(error)
+            return self._give_up(ref, row, ledger.Failure(described.reason, described.kind))
         answer = insist_sync(self.plumbing.connections.sync(), call)
         log.info("task.succeeded", task_id=ref.task_id, task=ref.name, workflow=True, answer=answer)
         return answer
@@ -122,6 +127,9 @@ class WorkflowTasks:
         described = describe(error)
         part = getattr(request, "task", None) or "a part"
         failure = ledger.Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
+        return self._give_up(ref, row, failure)
+
+    def _give_up(self, ref: TaskRef, row: TaskRow, failure: ledger.Failure) -> str:
         letter = ledger.dead_letter(ref, failure, row.attempt, to_ms(self.plumbing.clock.now()), row.place)
         call = self.plumbing.ledger.finish(
             ref, QueuePlace(self.service), row.attempt, names.FAILED, failure=failure, dead_letter=letter
