@@ -37,10 +37,12 @@ from services.api.routes import (
     events,
     health,
     notifications,
+    own_key,
     reports,
     status,
     subscriptions,
     tasks,
+    ui,
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
@@ -89,7 +91,9 @@ def create_app(
         reports,
         health,
         status,
+        own_key,
         docs,
+        ui,
         about,
     ):
         app.include_router(room.router)
