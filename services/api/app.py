@@ -19,19 +19,19 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
-from services.api.batching import Coalescer
+from services.api.call_batcher import Coalescer
 from services.api.cursors import Cursors
 from services.api.hub import Hub
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
 from services.api.presence import Presence
 from services.api.problems import Problem
-from services.api.publishing import Publishing
+from services.api.publish_endpoint import Publishing
 from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
-    cancelling,
+    cancellation,
     dead_letters,
     docs,
     events,
@@ -82,7 +82,7 @@ def create_app(
         notifications,
         events,
         tasks,
-        cancelling,
+        cancellation,
         dead_letters,
         subscriptions,
         users,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from services.api.auth import Authenticator
     from services.api.cursors import Cursors
     from services.api.hub import Hub
-    from services.api.publishing import Publishing
+    from services.api.publish_endpoint import Publishing
     from services.api.report_store import ReportStore
     from services.api.routes.status import Looks
 

@@ -26,7 +26,7 @@ from streammesh.subscriptions.registry import Registered, lanes, read_registered
 from streammesh.tasks.paused import read_paused
 
 from services.dispatcher.lane import Lane
-from services.dispatcher.planning import Encode
+from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)

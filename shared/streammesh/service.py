@@ -109,7 +109,7 @@ class Service:
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
-        `where`: paths and conditions that must fit (see `subscriptions/matching.py`). `retries`: how often a
+        `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the

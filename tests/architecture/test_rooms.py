@@ -22,7 +22,7 @@ PURE = (
         "events.validation",
         "events.envelope",
         "events.encoded",
-        "subscriptions.matching",
+        "subscriptions.filters",
         "tasks.retry_policy",
     ),
 )

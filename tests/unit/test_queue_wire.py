@@ -22,7 +22,7 @@ from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
 from kombu.utils import json as kombu_json
 from streammesh.errors import Malformed
-from streammesh.transport import unpacking, wire_json
+from streammesh.transport import decompression, wire_json
 from streammesh.transport.codec import Place, decode, encode, make_tag, parse_tag
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.message_capture import CapturingProducer
@@ -255,7 +255,7 @@ def test_what_celery_would_not_survive_is_malformed(fields):
 
 @pytest.mark.parametrize("pack", [zlib.compress, bz2.compress, lzma.compress])
 def test_a_small_entry_does_not_become_a_large_one(pack, monkeypatch):
-    monkeypatch.setattr(unpacking, "LARGEST", 100_000)
+    monkeypatch.setattr(decompression, "LARGEST", 100_000)
     kind = {zlib.compress: "gzip", bz2.compress: "bz2", lzma.compress: "lzma"}[pack]
     head = good()
     head["headers"]["compression"] = f"application/x-{kind}"

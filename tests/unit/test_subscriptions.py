@@ -9,7 +9,7 @@ from streammesh.errors import InvalidManifest
 from streammesh.events import envelope
 from streammesh.service import Service
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription, check, plan
-from streammesh.subscriptions.matching import fits
+from streammesh.subscriptions.filters import fits
 
 EVENT = envelope.make(
     "order.line.added",

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
 from streammesh.names import TYPE_LENGTH
-from streammesh.status.waiting import Waiting
+from streammesh.status.not_run import Waiting
 from streammesh.subscriptions.registry import read_registered
 
 from services.api.auth import Caller

@@ -19,7 +19,7 @@ from services.api.documents import event_links
 from services.api.lookup import LOOKED_AT
 from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
 from services.api.problems import Problem
-from services.api.publishing import accepted, plain_id
+from services.api.publish_endpoint import accepted, plain_id
 from services.api.report_store import upload_path
 from services.api.reports import (
     OPERATIONS_REQUESTED,

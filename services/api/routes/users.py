@@ -14,7 +14,7 @@ from services.api import problems, request_body
 from services.api.addresses import Address, rules_of
 from services.api.auth import Caller
 from services.api.openapi import WRITTEN, answers, body, json_answer, schema_of
-from services.api.publishing import accepted, plain_id
+from services.api.publish_endpoint import accepted, plain_id
 from services.api.routes.answer import as_json
 from services.api.schemas import EXAMPLE_ACCEPTED, Accepted
 from services.api.state import wiring_of

@@ -16,7 +16,7 @@ from services.api.problems import Problem
 from services.api.settings import ApiSettings
 from services.api.source_rules import SourceRules
 from services.api.state import Reading
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 EVENT = {"type": "order.placed"}
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from services.api.routes import status
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
 

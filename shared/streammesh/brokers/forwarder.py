@@ -31,7 +31,7 @@ from streammesh.keys import FORWARDED, RETURNED, WORKERS, Keys
 from streammesh.redisio.client import is_unavailable, open_sync
 from streammesh.settings import MeshSettings
 from streammesh.transport.codec import SINCE, WAKE, decode
-from streammesh.transport.dead_lettering import park
+from streammesh.transport.poison import park
 from streammesh.transport.scripts import Read, Taken, pairs, unread_calls
 
 BATCH = 200  # entries that are sent and confirmed together

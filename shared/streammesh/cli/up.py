@@ -18,7 +18,7 @@ import orjson
 import typer
 from redis.exceptions import RedisError
 
-from streammesh.cli.asking import REFUSED, fail
+from streammesh.cli.api_call import REFUSED, fail
 from streammesh.cli.settings import UpSettings
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
@@ -27,7 +27,7 @@ from streammesh.local_mesh import running_here
 from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import alive
-from streammesh.running import run_until_stopped
+from streammesh.roles import run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 
 GRACE_AFTER_DRAIN = 10.0  # seconds a service has beyond its drain before it is killed

@@ -25,7 +25,7 @@ from streammesh.errors import Malformed
 from streammesh.keys import PRIORITY
 from streammesh.transport import wire_json
 from streammesh.transport.codec_cache import KnownHeads
-from streammesh.transport.unpacking import unpack
+from streammesh.transport.decompression import unpack
 
 HEAD, BODY, TIMES, SINCE, WAKE = b"h", b"b", b"n", b"u", b"w"
 CONTENT_TYPE = "application/json"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from streammesh import Reject
 
-from services.email_worker.attaching import ReportStore
+from services.email_worker.report_files import ReportStore
 
 
 @pytest.fixture(params=["folder", "url"])

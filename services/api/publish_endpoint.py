@@ -27,7 +27,7 @@ from streammesh.settings import MeshSettings
 
 from services.api import request_body
 from services.api.auth import Authenticator, must_publish
-from services.api.batching import Coalescer, OutcomeUnknown
+from services.api.call_batcher import Coalescer, OutcomeUnknown
 from services.api.limits import RateLimit
 from services.api.problems import Problem, unavailable
 from services.api.request_body import Headers

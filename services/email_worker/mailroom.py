@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import structlog
 from streammesh.clock import Clock, SystemClock
 
-from services.email_worker.attaching import ReportStore
-from services.email_worker.composing import Attachment, Mailbox, compose
-from services.email_worker.rendering import Templates
-from services.email_worker.sending import Sender
+from services.email_worker.report_files import ReportStore
+from services.email_worker.mail import Attachment, Mailbox, compose
+from services.email_worker.mail_templates import Templates
+from services.email_worker.smtp_sender import Sender
 from services.email_worker.settings import EmailSettings, ReportStoreSettings
 
 log = structlog.get_logger()
