@@ -26,7 +26,7 @@ from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Routes
 from streammesh.tasks.handoff import HandedOver, Handover, handoff_call
 
-from services.dispatcher.delivery_plan import Broken, Encode, Plan, plan_batch
+from services.dispatcher.delivery_plan import Broken, DeliveryPlan, Encode, plan_batch
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Batch:
     """Entries, what they become, and by which version of the manifests."""
 
     entries: Sequence[Entry]
-    plans: dict[str, Plan]
+    plans: dict[str, DeliveryPlan]
     version: str
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from obstore.store import MemoryStore
 
 from services.report_worker import object_store, workflow
+from services.report_worker.pdf import pictures
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
-from services.report_worker.pdf import pictures
 
 REQUEST = {
     "report_id": "wildlife-strikes",

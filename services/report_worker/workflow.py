@@ -20,21 +20,21 @@ from typing import Any
 from services.report_worker import (
     aggregation,
     catalogue,
-    svg_chart,
     figures,
+    object_store,
     operations_report,
     rows_report,
-    object_store,
+    svg_chart,
 )
 from services.report_worker.cells import pick
 from services.report_worker.csv_file import read_csv
 from services.report_worker.json_rows import read_json, rows_table
+from services.report_worker.object_store import ObjectMissing, ObjectTooLarge, Store
 from services.report_worker.operations import EventSeen, Period, TaskSeen, summarise_operations
+from services.report_worker.pdf import check_letters, typeset, with_letters_spelled_out
 from services.report_worker.requests import ReportRequested, Source
 from services.report_worker.settings import ReportSettings
-from services.report_worker.source_table import Limits, SourceError, Table, Wanted
-from services.report_worker.object_store import ObjectMissing, ObjectTooLarge, Store
-from services.report_worker.pdf import check_letters, typeset, with_letters_spelled_out
+from services.report_worker.source_table import Limits, SourceError, SourceTable, Wanted
 
 OUTCOME = ("report_id", "title", "object", "size_bytes", "pages", "rows", "recipient", "download_path")
 NOT_STATED = "not stated"
@@ -331,7 +331,7 @@ def _finished(work: str, store: Store) -> None:
 
 def _read_source(
     source: Source, wanted: Wanted, store: Store, settings: ReportSettings
-) -> tuple[dict[str, str], list[tuple[str, str]], Table]:
+) -> tuple[dict[str, str], list[tuple[str, str]], SourceTable]:
     """Return (units by column, facts to print, the wanted cells) of a source. Raises SourceError."""
     limits = Limits(settings.max_source_bytes, settings.max_rows, settings.max_cells)
     licence = source.licence or NOT_STATED

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from streammesh.events.envelope import Event
 from streammesh.redisio.heartbeat import alive
-from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.subscriptions.filters import fits
+from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess

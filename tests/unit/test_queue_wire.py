@@ -23,7 +23,7 @@ from kombu.common import QoS
 from kombu.utils import json as kombu_json
 from streammesh.errors import Malformed
 from streammesh.transport import decompression, wire_json
-from streammesh.transport.codec import Place, decode, encode, make_tag, parse_tag
+from streammesh.transport.codec import EntryPlace, decode, encode, make_tag, parse_tag
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.message_capture import CapturingProducer
 
@@ -145,7 +145,7 @@ def test_numbers_that_only_python_writes_are_read():
     ("queue", "step"), [("email_worker", 0), ("email_worker", 6), ("a@b:p3", 0), ("a.6@b", 9)]
 )
 def test_a_delivery_tag_names_its_entry(queue, step):
-    assert parse_tag(make_tag(queue, step, ENTRY)) == Place(queue, step, ENTRY)
+    assert parse_tag(make_tag(queue, step, ENTRY)) == EntryPlace(queue, step, ENTRY)
 
 
 @pytest.mark.parametrize("tag", ["", "b3c0", "x@y", "1-@q", "4f0c9a4e-6b7c-4b53-b1a2-aaaaaaaaaaaa"])

@@ -8,9 +8,9 @@ import pytest
 
 from services.report_worker import svg_chart
 from services.report_worker.fonts import families, missing, spelled_out
+from services.report_worker.pdf import check_letters, typeset, with_letters_spelled_out
 from services.report_worker.source_table import SourceError
 from services.report_worker.tests.test_pdf import document
-from services.report_worker.pdf import check_letters, typeset, with_letters_spelled_out
 
 MADE = datetime(2026, 11, 22, 6, tzinfo=UTC)
 NOWHERE = "\U00013000"  # an Egyptian hieroglyph

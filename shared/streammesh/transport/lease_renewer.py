@@ -23,8 +23,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from streammesh import lua
-from streammesh.transport.poison import put_back
 from streammesh.transport.lease_watch import SILENT_LEASES
+from streammesh.transport.poison import put_back
 from streammesh.transport.scripts import QueueCalls
 from streammesh.transport.unacked import ACK_DELAY, Holdings
 from streammesh.transport.unacked_entry import Held
