@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from streammesh.lua import DECLARED
-from streammesh.lua.signature import SCALARS, Arguments, Field, Kind, fields
+from streammesh.lua.signature import SCALARS, Arguments, Field, FieldKind, fields
 
 from tests.architecture.source_tree import KIT, SERVICES, sources
 from tests.architecture.test_house_rules import ALWAYS_HAS_ROOM
@@ -82,8 +82,8 @@ def explained(
 
 
 def split(own: tuple[Field, ...]) -> tuple[list[str], list[str]]:
-    keys = [one.name for one in own if one.kind in (Kind.KEY, Kind.KEYS)]
-    others = [one.name for one in own if one.kind in (*SCALARS, Kind.TEXTS)]
+    keys = [one.name for one in own if one.kind in (FieldKind.KEY, FieldKind.KEYS)]
+    others = [one.name for one in own if one.kind in (*SCALARS, FieldKind.TEXTS)]
     return keys, [name for name in others if name not in keys]
 
 

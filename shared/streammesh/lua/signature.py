@@ -38,7 +38,7 @@ N = TypeVar("N", bound="Named")
 P = ParamSpec("P")
 
 
-class Kind(Enum):
+class FieldKind(Enum):
     """What a field is sent as, and read as."""
 
     KEY = "a key"
@@ -51,19 +51,19 @@ class Kind(Enum):
     REST = "records to the end of keys and arguments, an array of tables"
 
 
-Key = Annotated[str, Kind.KEY]
-Text = Annotated[Arg, Kind.TEXT]
-Number = Annotated[int | float, Kind.NUMBER]
-Flag = Annotated[bool, Kind.FLAG]
-KeyList = Annotated[Sequence[str], Kind.KEYS]
-TextList = Annotated[Sequence[Arg], Kind.TEXTS]
-Each = Annotated[Sequence[R], Kind.EACH]
-Rest = Annotated[Sequence[R], Kind.REST]  # a ClassVar: each call brings one
+Key = Annotated[str, FieldKind.KEY]
+Text = Annotated[Arg, FieldKind.TEXT]
+Number = Annotated[int | float, FieldKind.NUMBER]
+Flag = Annotated[bool, FieldKind.FLAG]
+KeyList = Annotated[Sequence[str], FieldKind.KEYS]
+TextList = Annotated[Sequence[Arg], FieldKind.TEXTS]
+Each = Annotated[Sequence[R], FieldKind.EACH]
+Rest = Annotated[Sequence[R], FieldKind.REST]  # a ClassVar: each call brings one
 SCALARS = {
-    Kind.KEY: "KEYS[{}]",
-    Kind.TEXT: "ARGV[{}]",
-    Kind.NUMBER: "tonumber(ARGV[{}])",
-    Kind.FLAG: "ARGV[{}] == '1'",
+    FieldKind.KEY: "KEYS[{}]",
+    FieldKind.TEXT: "ARGV[{}]",
+    FieldKind.NUMBER: "tonumber(ARGV[{}])",
+    FieldKind.FLAG: "ARGV[{}] == '1'",
 }
 
 
@@ -71,7 +71,7 @@ class Field(NamedTuple):
     """One field: its name, its kind, and of which record it has several."""
 
     name: str
-    kind: Kind
+    kind: FieldKind
     record: type[Record] | None = None
 
 
@@ -141,12 +141,12 @@ def fields(cls: type[Named]) -> tuple[Field, ...]:
     for name, hint in get_annotations(cls, eval_str=True).items():
         if not hasattr(hint, "__metadata__"):  # a ClassVar is around it
             hint = next(iter(get_args(hint)), hint)
-        kind = next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Kind)), None)
+        kind = next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, FieldKind)), None)
         if kind is None:
             raise TypeError(f"{cls.__name__}.{name} is neither a key nor an argument")
-        record = get_args(get_args(hint)[0])[0] if kind in (Kind.EACH, Kind.REST) else None
+        record = get_args(get_args(hint)[0])[0] if kind in (FieldKind.EACH, FieldKind.REST) else None
         found.append(Field(name, kind, record))
-    order = [0 if one.kind in SCALARS else 1 if one.kind is not Kind.REST else 2 for one in found]
+    order = [0 if one.kind in SCALARS else 1 if one.kind is not FieldKind.REST else 2 for one in found]
     if order != sorted(order) or order.count(2) > 1:
         raise TypeError(f"{cls.__name__}: what there are several of stands last, and one Rest after all")
     return tuple(found)
@@ -154,10 +154,14 @@ def fields(cls: type[Named]) -> tuple[Field, ...]:
 
 def _written(cls: Any, head: str, *around: str) -> Any:
     """A function that takes the fields of a class and sets its `keys` and `args`, with a line before and one after."""
-    own = [one for one in fields(cls) if one.kind is not Kind.REST]
-    keys = [name for name, kind, _ in own if kind is Kind.KEY]
-    flags = {name: f"1 if {name} else ''" for name, kind, _ in own if kind is Kind.FLAG}
-    args = [flags.get(name, name) for name, kind, _ in own if kind in (Kind.TEXT, Kind.NUMBER, Kind.FLAG)]
+    own = [one for one in fields(cls) if one.kind is not FieldKind.REST]
+    keys = [name for name, kind, _ in own if kind is FieldKind.KEY]
+    flags = {name: f"1 if {name} else ''" for name, kind, _ in own if kind is FieldKind.FLAG}
+    args = [
+        flags.get(name, name)
+        for name, kind, _ in own
+        if kind in (FieldKind.TEXT, FieldKind.NUMBER, FieldKind.FLAG)
+    ]
     lines = ["def " + head.format(", ".join(one.name for one in own)), *around[:1]]
     several = [one for one in own if one.kind not in SCALARS]
     if not several:
@@ -168,10 +172,10 @@ def _written(cls: Any, head: str, *around: str) -> Any:
         lines.append(f"self.args = _args = [{', '.join(args)}]")
     for name, kind, _ in several:
         lines.append(f"_args.append(len({name}))")
-        if kind is Kind.EACH:
+        if kind is FieldKind.EACH:
             lines.append(f"for _one in {name}: _keys += _one.keys; _args += _one.args")
         else:
-            lines.append(f"{'_keys' if kind is Kind.KEYS else '_args'} += {name}")
+            lines.append(f"{'_keys' if kind is FieldKind.KEYS else '_args'} += {name}")
     made: dict[str, Any] = {"_new": object.__new__, "_cls": cls}
     exec("\n    ".join([*lines, *around[1:]]), made)  # noqa: S102 - of nothing but the names of a class's fields
     return made[head.partition("(")[0]]
@@ -196,7 +200,7 @@ def _scalars(own: Sequence[Field], k: str, a: str) -> tuple[dict[str, str], tupl
     """What is read for each scalar, and where the rest begins; `k` and `a`: what positions are counted from."""
     found, keys, args = {}, 0, 0
     for name, kind, _ in own:
-        if kind is Kind.KEY:
+        if kind is FieldKind.KEY:
             found[name], keys = SCALARS[kind].format(_at(k, keys)), keys + 1
         elif kind in SCALARS:
             found[name], args = SCALARS[kind].format(_at(a, args)), args + 1
@@ -210,12 +214,12 @@ def _at(start: str, offset: int) -> str:
 def _array(one: Field, target: str, depth: int) -> list[str]:
     """The lines that fill the array `target`, and move `_k` and `_a` behind what it is read from."""
     size, i = f"n{depth}", f"i{depth}"
-    if one.kind is Kind.REST:
+    if one.kind is FieldKind.REST:
         return _records(one, target, depth)
-    if one.kind is Kind.EACH:
+    if one.kind is FieldKind.EACH:
         lines = _records(one, target, depth)
     else:
-        what, at = ("KEYS", "_k") if one.kind is Kind.KEYS else ("ARGV", "_a")
+        what, at = ("KEYS", "_k") if one.kind is FieldKind.KEYS else ("ARGV", "_a")
         lines = [
             f"for {i} = 1, {size} do {target}[{i}] = {what}[{at} + {i} - 1] end",
             f"{at} = {at} + {size}",
@@ -239,9 +243,9 @@ def _records(one: Field, target: str, depth: int) -> list[str]:
     body = [f"local {row} = {{ {', '.join(table)} }}", f"_k, _a = {after[0]}, {after[1]}"]
     for inner in several:
         body += _array(inner, f"{row}.{inner.name}", depth + 1)
-    if one.kind is Kind.EACH:
+    if one.kind is FieldKind.EACH:
         head, store = f"for i{depth} = 1, n{depth} do", f"{target}[i{depth}] = {row}"
     else:
-        ends = "_k <= #KEYS" if any(inner.kind is Kind.KEY for inner in own) else "_a <= #ARGV"
+        ends = "_k <= #KEYS" if any(inner.kind is FieldKind.KEY for inner in own) else "_a <= #ARGV"
         head, store = f"while {ends} do", f"{target}[#{target} + 1] = {row}"
     return [head, *_inside(*body, store), "end"]

@@ -16,7 +16,7 @@ from streammesh.lua.events import (
     StoreSchedulesScript,
     TickScript,
 )
-from streammesh.schedules import Change, Plan, ScheduleEntry, Stored, tick_event
+from streammesh.schedules import Change, ScheduleEntry, Stored, TickPlan, tick_event
 from streammesh.settings import MeshSettings
 
 BEAT = "beat"  # the role under which Beats say that they are alive
@@ -78,7 +78,7 @@ def _position(score: bytes) -> int | None:
 
 
 def tick_call(
-    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: Plan
+    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: TickPlan
 ) -> lua.Call[list[str]]:
     """`tick.lua`: publish the plan's ticks and move the schedule, if it still stands where it was read.
 
