@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from streammesh.clock import rfc3339_ms
 
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.openapi import KEYED, answers, json_answer
 from services.api.routes.answer import as_json
 

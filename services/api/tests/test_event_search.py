@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.api.schemas import EventPage
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 async def publish(api, event_type="order.placed", **more):

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'"
 

@@ -13,7 +13,7 @@ import redis.asyncio
 from streammesh import lua
 from streammesh.keys import WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS
-from streammesh.redisio.inspection import Finding
+from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
@@ -67,7 +67,7 @@ class Snapshot:
     apis: int = 0
     now_ms: int = 0
     paused: tuple[Pause, ...] = ()
-    server: tuple[Finding, ...] = ()  # what is wrong with Redis itself
+    server: tuple[ServerFinding, ...] = ()  # what is wrong with Redis itself
     streams: tuple[StreamState, ...] = ()  # by domain
     totals: Mapping[str, int] = field(default_factory=dict)  # since the mesh began
 
@@ -125,7 +125,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
 
 async def read_redis(
     client: redis.asyncio.Redis, settings: MeshSettings
-) -> tuple[RedisState, tuple[Finding, ...]]:
+) -> tuple[RedisState, tuple[ServerFinding, ...]]:
     """What the server says about itself, and what of it is wrong."""
     began = time.perf_counter()
     await client.ping()

@@ -11,6 +11,7 @@ import redis.asyncio
 from streammesh import lua
 from streammesh.clock import rfc3339_ms
 from streammesh.keys import Keys
+from streammesh.lua.queues import ReadStreamsScript
 from streammesh.redisio.answers import only, there
 
 TOTALS = ("published", "duplicates", "handed_over", "unrouted", "parked")
@@ -41,7 +42,7 @@ def read_streams_call(keys: Keys, domains: Sequence[str]) -> lua.Call[list[Strea
             for domain, (kept, added, last) in zip(domains, answer, strict=True)
         ]
 
-    return lua.Call(lua.script("read_streams"), [keys.events(domain) for domain in domains], [], parse)
+    return ReadStreamsScript(streams=[keys.events(domain) for domain in domains]).call(parse)
 
 
 async def read_totals(client: redis.asyncio.Redis, keys: Keys) -> dict[str, int]:
