@@ -12,7 +12,7 @@ from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import start_inspecting
-from streammesh.running import keep_what_is_loaded
+from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 from streammesh.events.envelope import BATCH
-from streammesh.running import keep_what_is_loaded
+from streammesh.roles import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest, Subscription
 
 MOST_SECONDS = 0.05
