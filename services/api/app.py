@@ -13,7 +13,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows

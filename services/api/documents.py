@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
-from streammesh.status.not_run import NotRun
+from streammesh.status.not_run import NotRun, why_not
 from streammesh.subscriptions.manifest import Manifest
-from streammesh.tasks.records import EventRow, TaskRow, why_not
+from streammesh.tasks.records import EventRow, TaskRow
 
 
 def task_document(task: TaskRow) -> dict[str, Any]:

@@ -21,7 +21,8 @@ import structlog
 from streammesh.api_keys import ApiKey
 from streammesh.errors import Malformed, MeshUnavailable
 from streammesh.keys import Keys
-from streammesh.notifications import PAGE, Notification, NotificationLog, bytes_of, position_key
+from streammesh.notification_log import PAGE, NotificationLog, bytes_of
+from streammesh.notifications import Notification, position_key
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns

@@ -15,7 +15,7 @@ RANKS: list[set[str]] = [
     {"redisio"},
     {"roles", "events", "api_keys"},
     {"subscriptions", "notifications", "schedules"},
-    {"tasks"},
+    {"tasks", "notification_log"},
     {"dead_letters", "status"},
     {"transport", "retirement"},
     {"brokers"},

@@ -12,7 +12,8 @@ from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import LAST_OF_EVENT, Filter, Notification, NotificationPage, position_key
+from streammesh.notification_log import NotificationPage
+from streammesh.notifications import LAST_OF_EVENT, Filter, Notification, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome

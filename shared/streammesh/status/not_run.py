@@ -17,7 +17,7 @@ from streammesh.notifications import position_key
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Counted, count
-from streammesh.subscriptions.manifest import Delivery, plan
+from streammesh.subscriptions.manifest import Delivery, Manifest, plan, wants
 from streammesh.subscriptions.registry import Registered
 from streammesh.tasks.paused import Pause, read_paused
 from streammesh.tasks.records import EventRow, TaskRow
@@ -103,6 +103,20 @@ def explain(wanted: Delivery, facts: Facts, settings: MeshSettings) -> NotRun:
 def _behind(ahead: Counted) -> str:
     number = f"{ahead.number}" if ahead.exact else f"{ahead.number} or more"
     return "1 other" if number == "1" else f"{number} others"
+
+
+def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
+    """For every subscription that an event did not reach: why. Pure."""
+    reasons = []
+    for manifest in manifests:
+        for subscription in manifest.subscriptions:
+            if not names.matches(subscription.type, event.type):
+                continue
+            if not wants(event, subscription):
+                reasons.append(
+                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
+                )
+    return reasons
 
 
 class Waiting:

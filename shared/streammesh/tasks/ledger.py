@@ -24,7 +24,7 @@ from streammesh.keys import PRIORITY, WORKERS, Keys
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
-RESULT_NAMED = 64  # bytes of an outcome that are not its result's
+RESULT_NAMED = len('{"result":}')
 VALUES_BESIDE = 10_000  # of an outcome: its follow-up events
 
 Token = int | Literal["*", "@"]
@@ -187,8 +187,8 @@ class Ledger:
             outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
         told = plain_json.dumps(outcome)
         if not failure:
-            beside = len(orjson.dumps(outcome["events"])) if follow_ups else 0
-            check_result(told, len(told) - beside, self.settings)
+            beside = len(plain_json.dumps({"result": 0, "events": outcome.get("events", [])})) - 1
+            check_result(told, len(told) - (beside if follow_ups else RESULT_NAMED), self.settings)
         names_ = [self.keys.task(ref.task_id), self.keys.event(event.id)]
         args: list[lua.Arg] = [
             *(attempt, state, told, place.entry),
@@ -275,7 +275,7 @@ def check_result(outcome: bytes, size: int, settings: MeshSettings) -> None:
     """Raises ResultTooLarge for an outcome that would take its readers' time; `size`: bytes of the result in it."""
     advice = "put it into a store, and return its address"
     most = settings.max_result_bytes
-    if size > most + RESULT_NAMED:
+    if size > most:
         raise ResultTooLarge(
             f"the result has {size:,} bytes where at most {most:,} are allowed (MESH_MAX_RESULT_BYTES): {advice}"
         )

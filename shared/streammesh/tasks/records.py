@@ -22,7 +22,6 @@ from streammesh.keys import PRIORITY, Keys
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
-from streammesh.subscriptions.manifest import Manifest, wants
 from streammesh.tasks.ledger import VALUES_BESIDE, QueuePlace, TaskRef
 
 STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
@@ -390,17 +389,3 @@ def _held_json(held: bytes | None) -> bytes | None:
         return orjson.loads(held)["json"].encode() if held else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
-    """For every subscription that an event did not reach: why. Pure."""
-    reasons = []
-    for manifest in manifests:
-        for subscription in manifest.subscriptions:
-            if not names.matches(subscription.type, event.type):
-                continue
-            if not wants(event, subscription):
-                reasons.append(
-                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
-                )
-    return reasons
