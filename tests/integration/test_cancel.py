@@ -7,7 +7,7 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
 from streammesh.testing.waiting import wait_until
 from streammesh.worker.app import make_app
 
@@ -21,7 +21,7 @@ CONCURRENCY = "2"
 def cancel(ask):
     async def cancel(task_id):
         row = await ask.rows.task(task_id)
-        return (await lua.run(ask.redis, cancel_call(ask.mesh.keys, ask.mesh.settings, row))).verdict
+        return (await lua.run(ask.redis, cancel_call(ask.mesh.keys, ask.mesh.settings, row))).answer
 
     return cancel
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
 from streammesh.testing.waiting import wait_until
 
 from tests.harness.processes import MeshProcess

@@ -3,7 +3,7 @@
 -- KEYS[1] and on: streams (STREAM)
 -- ARGV[1] group, then per stream: number of entries, their ids
 -- Returns how many were pending.
---#include _gone.lua
+--#include _entry.lua
 local PAGE = 1000  -- keeps unpack within Lua's stack
 local a, acked = 2, 0
 for _, stream in ipairs(KEYS) do

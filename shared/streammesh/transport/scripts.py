@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from streammesh import lua
 from streammesh.keys import RETURNED, WORKERS, Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.parking import Fields, park_entry_call
+from streammesh.tasks.dead_letter import Fields, park_entry_call
 
 
 class Read(NamedTuple):

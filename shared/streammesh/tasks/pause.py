@@ -83,7 +83,7 @@ def _pause(task: str, raw: bytes) -> Pause:
         return Pause(task, 0, "not known")  # put there by hand, say: it is paused all the same
 
 
-class Holding:
+class HeldTasks:
     """The tasks that were set aside."""
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
