@@ -86,13 +86,15 @@ class OpenTasks:
         for task_id, row in rows.items():
             if row["workflow"]:
                 continue  # its parts are Celery's; nobody knows where they all are
-            if row["state"] in (names.State.QUEUED, names.State.STARTED) and POSITION.fullmatch(row["entry"]):
+            if row["state"] in (names.TaskState.QUEUED, names.TaskState.STARTED) and POSITION.fullmatch(
+                row["entry"]
+            ):
                 asked[task_id] = row["entry"]
                 pipeline.xrange(self._stream(service, row["meta"]), row["entry"], row["entry"])
-            elif row["state"] == names.State.RETRYING:
+            elif row["state"] == names.TaskState.RETRYING:
                 asked[task_id] = ""
                 pipeline.zscore(keys.due(), f"task:{task_id}")
-            elif row["state"] == names.State.HELD and POSITION.fullmatch(row["held"]):
+            elif row["state"] == names.TaskState.HELD and POSITION.fullmatch(row["held"]):
                 held[task_id] = row["held"]
         answers = [there(answer) for answer in await pipeline.execute(raise_on_error=False)]
         lost = {i: place for (i, place), a in zip(asked.items(), answers, strict=True) if _nothing(a)}

@@ -23,8 +23,8 @@ from streammesh.tasks.records import TaskRow
 from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
 from streammesh.tasks.task import Failure, Holder
 
+from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.open_tasks import FIRST, Cursor, OpenTasks, Vanished
-from services.dispatcher.planning import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)

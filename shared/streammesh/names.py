@@ -27,7 +27,7 @@ _IN_TASK_NAMESPACE = sha1(TASK_NAMESPACE.bytes, usedforsecurity=False)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # RFC 9562, section 4.1
 
 
-class State(StrEnum):
+class TaskState(StrEnum):
     """Where a task stands, as its row, notifications and the API say it."""
 
     QUEUED = "queued"
@@ -40,7 +40,7 @@ class State(StrEnum):
     EXPIRED = "expired"
 
 
-ENDED = frozenset((State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED))
+ENDED = frozenset((TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED))
 
 
 def is_type(name: str) -> bool:

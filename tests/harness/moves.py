@@ -17,7 +17,7 @@ from streammesh.tasks.handoff import Encoded, Handover, handoff_call
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows, TaskRow
 from streammesh.tasks.settlement import Cause, Ending, Settlement
-from streammesh.tasks.task import Answer, Failure, QueuePlace, TaskRef, Token
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, Token
 
 SERVICE = "billing"
 BILL = Subscription(SERVICE, "billing.bill", "order.placed")
@@ -80,17 +80,17 @@ class Moves:
         """Start an attempt with the queue entry as it is known."""
         return await lua.run(self.redis, self.ledger.claim(moved.ref, moved.place, "worker@test:1"))
 
-    async def end(self, moved: Moved, token: Token, ending: Ending) -> Answer:
+    async def end(self, moved: Moved, token: Token, ending: Ending) -> LedgerAnswer:
         """End it somehow."""
         call = self.settlement.call(moved.ref, moved.place, token, ending)
         return (await lua.run(self.redis, call)).answer
 
-    async def fail(self, moved: Moved, attempt: int, reason: str = "no luck") -> Answer:
+    async def fail(self, moved: Moved, attempt: int, reason: str = "no luck") -> LedgerAnswer:
         """Give up."""
         failure = Failure(reason, "RuntimeError", "Traceback: …")
         return await self.end(moved, attempt, Ending.failed(failure, Cause.GAVE_UP))
 
-    async def succeed(self, moved: Moved, attempt: int, result: Any = None) -> Answer:
+    async def succeed(self, moved: Moved, attempt: int, result: Any = None) -> LedgerAnswer:
         """End well."""
         return await self.end(moved, attempt, Ending.success(result, ()))
 

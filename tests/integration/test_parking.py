@@ -9,7 +9,7 @@ from streammesh.errors import Malformed
 from streammesh.tasks.settlement import cancel_call
 from streammesh.tasks.task import Failure
 from streammesh.transport.admission import count
-from streammesh.transport.dead_lettering import park, put_back
+from streammesh.transport.poison import park, put_back
 from streammesh.transport.scripts import QueueCalls, Read
 
 from tests.harness.moves import SERVICE, Moves

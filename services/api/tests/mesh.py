@@ -19,7 +19,7 @@ from streammesh.subscriptions.registry import read_manifests, register_call
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.settlement import Cause, Ending, Settlement
-from streammesh.tasks.task import Answer, Failure, QueuePlace, TaskRef, Token
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, Token
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Mesh:
 
     async def end(self, task: Running, token: Token, ending: Ending, attempts: int = 0) -> None:
         call = self.settlement.call(task.ref, task.place, token, ending, attempts=attempts)
-        assert (await lua.run(self.redis, call)).answer is Answer.DONE
+        assert (await lua.run(self.redis, call)).answer is LedgerAnswer.DONE
 
     async def retry(self, task: Running) -> None:
         """Let the attempt fail, to be tried again in an hour."""

@@ -16,7 +16,7 @@ from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.handoff import Encoded
 from streammesh.tasks.pause import HeldTasks
 from streammesh.tasks.settlement import Cause, Ending, Settlement, cancel_call, carry_out_async
-from streammesh.tasks.task import Failure, Holder, Outcome
+from streammesh.tasks.task import AttemptOutcome, Failure, Holder
 
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.reconciler import Janitor
@@ -148,7 +148,7 @@ async def test_an_end_comes_through_whatever_lies_where_it_writes(moves, state, 
     steps = moves.settlement.settle(moved.ref, moved.place, Holder.ANYBODY, ending, said={})
     outcome = await carry_out_async(steps, lambda call: lua.run(moves.redis, call))
 
-    assert outcome is (Outcome.CANCELLED if state == "cancel wished" else Outcome.FAILED)
+    assert outcome is (AttemptOutcome.CANCELLED if state == "cancel wished" else AttemptOutcome.FAILED)
     assert ends(await moves.told()) == [f"task.{outcome}"]
 
 
@@ -169,7 +169,7 @@ async def test_what_was_refused_is_not_logged_as_failed(moves):
     with structlog.testing.capture_logs() as said:
         outcome = await carry_out_async(steps, lambda call: lua.run(moves.redis, call))
 
-    assert outcome is Outcome.LOST
+    assert outcome is AttemptOutcome.LOST
     assert [(one["event"], one["state"]) for one in said] == [("task.lease_lost", "succeeded")]
 
 

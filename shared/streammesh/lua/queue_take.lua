@@ -52,8 +52,15 @@ local function take(number, stream, rows)
   end
 end
 
+-- Most of a queue's streams, one a priority, hold nothing most of the time: one look at each tells.
+local held = {}
 for number, stream in ipairs(KEYS) do
-  local from = '-'
+  local pending = redis.pcall('XPENDING', stream, group)
+  if not pending.err and pending[1] > 0 then held[#held + 1] = { number, stream } end
+end
+
+for _, of in ipairs(held) do
+  local number, stream, from = of[1], of[2], '-'
   while left > 0 or later > 0 and looks > 0 do
     local rows = redis.pcall('XPENDING', stream, group, from, '+', PAGE, returned)
     if rows.err or #rows == 0 then break end
@@ -68,8 +75,8 @@ for number, stream in ipairs(KEYS) do
   end
 end
 if lease > 0 then
-  for number, stream in ipairs(KEYS) do
-    local from = '-'
+  for _, of in ipairs(held) do
+    local number, stream, from = of[1], of[2], '-'
     while true do
       local rows = redis.pcall('XPENDING', stream, group, 'IDLE', math.floor(lease / 2), from, '+', PAGE)
       if rows.err or #rows == 0 then break end

@@ -22,7 +22,7 @@ from streammesh.tasks.context import Context
 from streammesh.tasks.dead_letter import park_call
 from streammesh.tasks.ledger import Claim, Verdict
 from streammesh.tasks.settlement import Ask, Cause, Ending, Terms, attempt_failed
-from streammesh.tasks.task import Answer, Failure, Holder, Outcome, QueuePlace, TaskRef
+from streammesh.tasks.task import AttemptOutcome, Failure, Holder, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import describe, lost_too_often
 
 NOT_HANDED_OVER = Failure(
@@ -45,7 +45,7 @@ class Workflow(NamedTuple):
 
 
 Step = Ask | Handle | Workflow
-Steps = Generator[Step, Any, Outcome]
+Steps = Generator[Step, Any, AttemptOutcome]
 
 
 def attempt_steps(
@@ -53,7 +53,7 @@ def attempt_steps(
     ref: TaskRef,
     place: QueuePlace,
     worker: str,
-    act: Callable[[Call[Answer]], Any],
+    act: Callable[[Call[LedgerAnswer]], Any],
 ) -> Steps:
     """The steps of one attempt; their value is what became of it. `act` makes a call that need not get through."""
     ledger = terms.ledger
@@ -75,14 +75,14 @@ def attempt_steps(
         result = yield Handle(context)
         if terms.is_workflow(result):
             answer = yield Workflow(result, context)
-            if answer is Answer.CANCELLED:
+            if answer is LedgerAnswer.CANCELLED:
                 raise Stopped
-            return Outcome.WORKFLOW if answer is Answer.DONE else Outcome.LOST
+            return AttemptOutcome.WORKFLOW if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
     except Stopped:
         return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
     except LeaseLost:
         log.warning("task.lease_lost", attempt=attempt)
-        return Outcome.LOST
+        return AttemptOutcome.LOST
     except Exception as error:
         return (yield from attempt_failed(terms, ref, place, attempt, error))
     ending = Ending.success(result, context.follow_ups)
@@ -101,12 +101,12 @@ def _refused(terms: Terms, ref: TaskRef, place: QueuePlace, claim: Claim) -> Ste
     if claim.verdict is Verdict.CANCELLED:
         return (yield from terms.settle(ref, place, Holder.ANYBODY, Ending.cancelled(), {}))
     if claim.verdict is Verdict.GONE and not place.entry:
-        return Outcome.NOT_HANDED_OVER
+        return AttemptOutcome.NOT_HANDED_OVER
     if claim.verdict is Verdict.GONE:
         kept = terms.ledger.settings.dead_letters_kept
         if (yield Ask(park_call(terms.ledger.keys, kept, place, NOT_HANDED_OVER))):
             log.error("task.not_handed_over")
-            return Outcome.PARKED
+            return AttemptOutcome.PARKED
         # Another broker brought a copy of what has long ended: its entry is gone, and its row by now too.
     log.info("task.skipped", verdict=claim.verdict.value, state=claim.state)
-    return Outcome.PAUSED if claim.verdict is Verdict.PAUSED else Outcome.SKIPPED
+    return AttemptOutcome.PAUSED if claim.verdict is Verdict.PAUSED else AttemptOutcome.SKIPPED

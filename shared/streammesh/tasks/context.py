@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from streammesh import names
 from streammesh.errors import LeaseLost
 from streammesh.events.envelope import Event, build, check_size
-from streammesh.tasks.task import Answer, TaskRef
+from streammesh.tasks.task import LedgerAnswer, TaskRef
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-Tell = Callable[[float, str], Answer | Awaitable[Answer]]
+Tell = Callable[[float, str], LedgerAnswer | Awaitable[LedgerAnswer]]
 
 
 class _Done:
@@ -56,7 +56,7 @@ class Context:
         if not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
         answer = self._tell(fraction, text)
-        if isinstance(answer, Answer):
+        if isinstance(answer, LedgerAnswer):
             _still_ours(answer)
             return _Done()
         return _checked(answer)
@@ -100,10 +100,10 @@ class Context:
         return event
 
 
-def _still_ours(answer: Answer) -> None:
-    if answer is not Answer.DONE:
+def _still_ours(answer: LedgerAnswer) -> None:
+    if answer is not LedgerAnswer.DONE:
         raise LeaseLost("another attempt of this task is the current one")
 
 
-async def _checked(answer: Awaitable[Answer]) -> None:
+async def _checked(answer: Awaitable[LedgerAnswer]) -> None:
     _still_ours(await answer)

@@ -148,7 +148,7 @@ class _Said:
                 about["priority"] = priority
             task = orjson.dumps(about)
             _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
-            state = words.State.HELD if is_held else words.State.QUEUED
+            state = words.TaskState.HELD if is_held else words.TaskState.QUEUED
             self.about_subscriptions += [wants.task, wants.service, state, b',"task":%b}' % task, rest]
             self.about_subscriptions += [len(around_id), *around_id]
         return number

@@ -20,7 +20,7 @@ from streammesh import lua, notifications
 from streammesh.events.publisher import ms
 from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.task import Answer, Failure, QueuePlace, TaskRef
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 
 class Verdict(StrEnum):
@@ -100,7 +100,7 @@ class Ledger:
 
     def retry_later(
         self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
-    ) -> lua.Call[Answer]:
+    ) -> lua.Call[LedgerAnswer]:
         """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`."""
         keys = self.keys
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
@@ -118,7 +118,7 @@ class Ledger:
             _answer,
         )
 
-    def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[Answer]:
+    def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[LedgerAnswer]:
         """`progress.lua`: say how far a delivery is, which never goes back. Answers `done` or `lost`."""
         fragment = ref.fragment
         return lua.Call(
@@ -144,7 +144,7 @@ class Ledger:
         attempt: int,
         workflow: str,
         entries: Sequence[tuple[str, bytes, bytes]],
-    ) -> lua.Call[Answer]:
+    ) -> lua.Call[LedgerAnswer]:
         """`start_workflow.lua`: queue a workflow's first tasks, (queue key, h, b) each, in place of the handler.
 
         Answers `done`, `lost` or `cancelled`.
@@ -173,8 +173,8 @@ def _parse_claim(answer: list[Any]) -> Claim:
     return Claim(verdict, state=answer[1].decode("utf-8", "replace") if len(answer) > 1 else "")
 
 
-def _answer(raw: list[Any]) -> Answer:
-    return Answer(raw[0].decode())
+def _answer(raw: list[Any]) -> LedgerAnswer:
+    return LedgerAnswer(raw[0].decode())
 
 
 def _reason_of(outcome: bytes) -> str:

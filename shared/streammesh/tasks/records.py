@@ -19,7 +19,7 @@ from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY, Keys
-from streammesh.names import State
+from streammesh.names import TaskState
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
 from streammesh.tasks.task import QueuePlace, TaskRef
@@ -38,7 +38,7 @@ class TaskRow:
     """One task: its state, attempt, times (RFC 3339), outcome."""
 
     id: str
-    state: State
+    state: TaskState
     attempt: int
     name: str
     service: str
@@ -142,7 +142,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         if (value := row.get(name.encode()))
     }
     times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
-    state = State(row[b"state"].decode())
+    state = TaskState(row[b"state"].decode())
     error = outcome.get("error")
     return TaskRow(
         id=task_id,

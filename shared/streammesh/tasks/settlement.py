@@ -21,13 +21,13 @@ from streammesh.clock import Clock, SystemClock, to_ms
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import WORKERS, Keys
-from streammesh.names import State
+from streammesh.names import TaskState
 from streammesh.settings import MeshSettings
 from streammesh.tasks.dead_letter import letter_of_task
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import TaskRow
 from streammesh.tasks.retry_policy import RetryPolicy
-from streammesh.tasks.task import Answer, Failure, Holder, Outcome, QueuePlace, TaskRef, Token
+from streammesh.tasks.task import AttemptOutcome, Failure, Holder, LedgerAnswer, QueuePlace, TaskRef, Token
 from streammesh.tasks.verdict import GiveUp, after_error, handlers_traceback
 
 WAS_CANCELLED = Failure("it was cancelled", "Cancelled")
@@ -54,7 +54,7 @@ class Ending:
     """How a task is to end, and why."""
 
     cause: Cause
-    state: State
+    state: TaskState
     result: Any = None
     failure: Failure | None = None
     follow_ups: Sequence[Event] = ()
@@ -62,17 +62,17 @@ class Ending:
     @classmethod
     def success(cls, result: Any, follow_ups: Sequence[Event], cause: Cause = Cause.SUCCESS) -> Ending:
         """It has a result."""
-        return cls(cause, State.SUCCEEDED, result, follow_ups=follow_ups)
+        return cls(cause, TaskState.SUCCEEDED, result, follow_ups=follow_ups)
 
     @classmethod
     def failed(cls, failure: Failure, cause: Cause) -> Ending:
         """It failed for good, and becomes a dead letter."""
-        return cls(cause, State.FAILED, failure=failure)
+        return cls(cause, TaskState.FAILED, failure=failure)
 
     @classmethod
     def cancelled(cls, failure: Failure = WAS_CANCELLED, cause: Cause = Cause.CANCEL) -> Ending:
         """Nobody wants it any more."""
-        return cls(cause, State.CANCELLED, failure=failure)
+        return cls(cause, TaskState.CANCELLED, failure=failure)
 
     @classmethod
     def expired(cls, attempts: int = 0, reason: str = "") -> Ending:
@@ -81,14 +81,14 @@ class Ending:
         text = "it expired before it was started"
         if attempts:
             text = f"it expired before attempt {attempts + 1} was started; attempt {attempts} failed{why}"
-        return cls(Cause.EXPIRY, State.EXPIRED, failure=Failure(text, "Expired"))
+        return cls(Cause.EXPIRY, TaskState.EXPIRED, failure=Failure(text, "Expired"))
 
 
 class Settled(NamedTuple):
     """What `settle.lua` answered: `done`, and in which state the task is now; or why nothing was done."""
 
-    answer: Answer
-    state: State | None = None
+    answer: LedgerAnswer
+    state: TaskState | None = None
 
 
 class Ask(NamedTuple):
@@ -97,7 +97,7 @@ class Ask(NamedTuple):
     call: lua.Call[Any]
 
 
-Steps = Generator[Ask, Any, Outcome]
+Steps = Generator[Ask, Any, AttemptOutcome]
 
 
 class Settlement:
@@ -160,7 +160,7 @@ class Settlement:
             *(event.source, event.id, event.type, event.subject or "", ref.task_id),
             *(ref.fragment, orjson.dumps(ref.task_id)),
         ]
-        if failure and ending.state is State.FAILED:
+        if failure and ending.state is TaskState.FAILED:
             made = token if isinstance(token, int) else attempts
             letter = letter_of_task(ref, failure, made, to_ms(self._clock.now()), place)
             args += [plain_json.dumps(letter), event.to_json(), len(ending.follow_ups)]
@@ -225,55 +225,55 @@ def attempt_failed(
     if isinstance(decision, GiveUp):
         return (yield from terms.settle(ref, place, attempt, Ending.failed(failure, cause), said))
     answer = yield Ask(terms.ledger.retry_later(ref, place, attempt, decision.wait, failure))
-    if answer is Answer.CANCELLED:
+    if answer is LedgerAnswer.CANCELLED:
         return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), {"attempt": attempt}))
-    if answer is not Answer.DONE:
+    if answer is not LedgerAnswer.DONE:
         log.warning("task.lease_lost", wanted="retrying", answer=answer.value, **said)
-        return Outcome.LOST
+        return AttemptOutcome.LOST
     wait = decision.wait.total_seconds()
     log.warning("task.retrying", reason=failure.reason, wait=wait, cause=cause.value, **said)
-    return Outcome.RETRYING
+    return AttemptOutcome.RETRYING
 
 
 def _settle(ref: TaskRef, ending: Ending, call: lua.Call[Settled], said: Mapping[str, Any]) -> Steps:
     settled: Settled = yield Ask(call)
     answer, state = settled
-    cause = Cause.CANCEL if state is State.CANCELLED else ending.cause
+    cause = Cause.CANCEL if state is TaskState.CANCELLED else ending.cause
     about = {"task_id": ref.task_id, "task": ref.name, "cause": cause.value, **said}
-    if answer is Answer.CONFLICT:
+    if answer is LedgerAnswer.CONFLICT:
         reason = "an event with the identity of a follow-up but other content exists"
         log.error("event.conflict", reason=reason)
-    elif answer is not Answer.DONE:
+    elif answer is not LedgerAnswer.DONE:
         log.warning("task.lease_lost", wanted=ending.state.value, answer=answer.value, state=state, **about)
-        return Outcome.LOST
+        return AttemptOutcome.LOST
     assert state is not None
     event = notifications.TASK_TYPES[state]
-    if state is State.FAILED and ending.failure:
+    if state is TaskState.FAILED and ending.failure:
         log.error(event, reason=ending.failure.reason, error=ending.failure.kind, **about)
     else:
         log.info(event, **about)
-    return Outcome(state)
+    return AttemptOutcome(state)
 
 
-def carry_out(steps: Steps, ask: Callable[[lua.Call[Any]], Any]) -> Outcome:
+def carry_out(steps: Steps, ask: Callable[[lua.Call[Any]], Any]) -> AttemptOutcome:
     """Make the calls of some steps one after the other; returns what became of the task."""
     answer: Any = None
     while True:
         try:
             step = steps.send(answer)
         except StopIteration as stop:
-            return Outcome(stop.value)
+            return AttemptOutcome(stop.value)
         answer = ask(step.call)
 
 
-async def carry_out_async(steps: Steps, ask: Callable[[lua.Call[Any]], Awaitable[Any]]) -> Outcome:
+async def carry_out_async(steps: Steps, ask: Callable[[lua.Call[Any]], Awaitable[Any]]) -> AttemptOutcome:
     """As `carry_out`, on an event loop."""
     answer: Any = None
     while True:
         try:
             step = steps.send(answer)
         except StopIteration as stop:
-            return Outcome(stop.value)
+            return AttemptOutcome(stop.value)
         answer = await ask(step.call)
 
 
@@ -300,4 +300,4 @@ def _outcome(ending: Ending) -> bytes:
 
 def _parse(raw: bytes) -> Settled:
     answer, _, state = raw.decode().partition(" ")
-    return Settled(Answer(answer), State(state) if state else None)
+    return Settled(LedgerAnswer(answer), TaskState(state) if state else None)

@@ -62,7 +62,7 @@ class Failure:
         return {"reason": self.reason, "kind": self.kind}
 
 
-class Answer(StrEnum):
+class LedgerAnswer(StrEnum):
     """What a script answers to a worker that wants to move a task on."""
 
     DONE = "done"
@@ -74,7 +74,7 @@ class Answer(StrEnum):
     GONE = "gone"  # nobody knows it
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     """What became of an attempt."""
 
     SUCCEEDED = "succeeded"
@@ -92,4 +92,4 @@ class Outcome(StrEnum):
     @property
     def took_entry(self) -> bool:
         """Whether the queue entry went in the same step."""
-        return self not in (Outcome.SKIPPED, Outcome.LOST, Outcome.NOT_HANDED_OVER)
+        return self not in (AttemptOutcome.SKIPPED, AttemptOutcome.LOST, AttemptOutcome.NOT_HANDED_OVER)

@@ -12,7 +12,7 @@ from streammesh.events.envelope import build
 from streammesh.events.publisher import most_bytes
 from streammesh.settings import MeshSettings
 from streammesh.tasks.context import Context
-from streammesh.tasks.task import Answer, TaskRef
+from streammesh.tasks.task import LedgerAnswer, TaskRef
 
 
 class TrialContext(Context):
@@ -35,7 +35,7 @@ class TrialContext(Context):
         event = build("tests", event_type, data, **attributes)
         ref = TaskRef(task_id or names.new_id(), f"{service}.handler", service, event)
         most = most_bytes(MeshSettings(_env_file=None))
-        super().__init__(ref, attempt, lambda *_: Answer.DONE, most, structlog.get_logger("tests"))
+        super().__init__(ref, attempt, lambda *_: LedgerAnswer.DONE, most, structlog.get_logger("tests"))
         self.progressed: list[tuple[float, str]] = []
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:

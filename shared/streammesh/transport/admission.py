@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from streammesh.errors import Malformed
 from streammesh.tasks.task import Failure
 from streammesh.transport.codec import TIMES, WAKE, decode, make_tag
-from streammesh.transport.dead_lettering import MALFORMED, park, poison_failure
+from streammesh.transport.poison import MALFORMED, park, poison_failure
 from streammesh.transport.scripts import Read
 from streammesh.transport.unacked_entry import Held
 

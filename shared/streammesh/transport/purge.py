@@ -35,7 +35,7 @@ def cancel_waiting(client: redis.Redis, keys: Keys, stream: str) -> int:
             row = read_task(ids[entry], stored)
             if row is None or row.ended:
                 continue
-            waits = row.state == names.State.QUEUED and row.entry == entry
+            waits = row.state == names.TaskState.QUEUED and row.entry == entry
             if waits or row.workflow == head.get("root_id"):
                 lua.run_sync(client, cancel_call(keys, mesh_settings(), row))
                 cancelled += waits

@@ -19,7 +19,7 @@ from streammesh.brokers.copies import fields_of, name_of, tag_of
 from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.records import read_task_sync
 from streammesh.tasks.task import Failure, QueuePlace
-from streammesh.transport.dead_lettering import MALFORMED, park
+from streammesh.transport.poison import MALFORMED, park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.postponement import postpone_call, unknown

@@ -20,7 +20,7 @@ from celery.worker import state as worker_state
 from vine import promise
 
 from streammesh.tasks.settlement import Cause
-from streammesh.tasks.task import Outcome
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.async_job import Job
 from streammesh.worker.request import HardLimit, MeshRequest
@@ -94,7 +94,7 @@ class ShortRequest(MeshRequest):
         worker_state.task_ready(self)
         self.acknowledge()
 
-    def ended(self, outcome: Outcome) -> bool:
+    def ended(self, outcome: AttemptOutcome) -> bool:
         """The attempt is over. Answers whether its queue entry is gone, so that it is only to be let go of."""
         worker_state.task_ready(self)
         if self.acknowledged:

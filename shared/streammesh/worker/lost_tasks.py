@@ -17,7 +17,7 @@ from celery.exceptions import InvalidTaskError
 
 from streammesh.errors import Malformed
 from streammesh.tasks.task import Failure
-from streammesh.transport import dead_lettering
+from streammesh.transport import poison
 from streammesh.transport.codec import decode, headers_of
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ def tell_of_parked(fields: Mapping[bytes, bytes], queue: str, entry: str, failur
     if not isinstance(task_id, str) or not isinstance(name, str):
         return
     app = current_app._get_current_object()
-    lost = failure.kind == dead_lettering.POISON
+    lost = failure.kind == poison.POISON
     error = WorkerLostError(f"{name}: {failure.reason}") if lost else InvalidTaskError(failure.reason)
     try:
         request = {**headers, **_content(fields, queue, entry)}
@@ -78,4 +78,4 @@ def _content(fields: Mapping[bytes, bytes], queue: str, entry: str) -> dict[str,
     }
 
 
-dead_lettering.told_of_parked.append(tell_of_parked)
+poison.told_of_parked.append(tell_of_parked)

@@ -16,10 +16,10 @@ from celery.worker.state import task_ready
 
 from streammesh.brokers.copies import tag_of
 from streammesh.lua import Call
-from streammesh.names import State
-from streammesh.redisio.retrying import insist_sync, until_back
+from streammesh.names import TaskState
+from streammesh.redisio.retry import insist_sync, until_back
 from streammesh.tasks.settlement import Cause, Ending, Steps, attempt_failed, carry_out
-from streammesh.tasks.task import Holder, Outcome, QueuePlace, TaskRef
+from streammesh.tasks.task import AttemptOutcome, Holder, QueuePlace, TaskRef
 from streammesh.transport import wire_json
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
@@ -172,19 +172,19 @@ class MeshRequest(_OwnRequest):
         key = terms.ledger.keys.task(ref.task_id)
         stored = until_back("task", lambda: client.hmget(key, "attempt", "state", "entry"))
         attempt, state, entry = (value.decode() if value else "" for value in stored)
-        if state != State.STARTED or entry != place.entry:
+        if state != TaskState.STARTED or entry != place.entry:
             return False
         self._carry_out(attempt_failed(terms, ref, place, int(attempt), error, cause))
         return True
 
-    def _carry_out(self, steps: Steps) -> Outcome:
+    def _carry_out(self, steps: Steps) -> AttemptOutcome:
         client = self.task.plumbing.connections.sync()
         return carry_out(steps, lambda call: insist_sync(client, call))
 
 
-def _outcome(shown: str) -> Outcome | None:
+def _outcome(shown: str) -> AttemptOutcome | None:
     """What a task returned, as Celery's tracer shows it: text in quotes. None for what is no outcome."""
     try:
-        return Outcome(shown.strip("'"))
+        return AttemptOutcome(shown.strip("'"))
     except (ValueError, AttributeError):
         return None

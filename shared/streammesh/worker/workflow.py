@@ -22,14 +22,14 @@ from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import most_bytes
 from streammesh.keys import PRIORITY
-from streammesh.redisio.retrying import insist_sync, mention_sync, until_back
+from streammesh.redisio.retry import insist_sync, mention_sync, until_back
 from streammesh.tasks.attempt import Workflow
 from streammesh.tasks.context import Context
 from streammesh.tasks.handler import context_parameter
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import TaskRow, read_task_sync
 from streammesh.tasks.settlement import Cause, Ending, carry_out
-from streammesh.tasks.task import Answer, Failure, Outcome, QueuePlace, TaskRef
+from streammesh.tasks.task import AttemptOutcome, Failure, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import describe
 from streammesh.transport.codec import encode
 from streammesh.worker import message_capture
@@ -49,7 +49,7 @@ def fail_name(service: str) -> str:
     return f"{service}.fail_workflow"
 
 
-def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lua.Call[Answer]:
+def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lua.Call[LedgerAnswer]:
     """The call that queues a workflow's first tasks in place of the handler; answers `done` or `lost`."""
     app, service = task.app, ref.service
     published = [event.to_dict() for event in step.context.follow_ups]
@@ -94,27 +94,27 @@ class WorkflowTasks:
         self.app.task(self.finish, name=finish_name(self.service), ignore_result=True, shared=False)
         self.app.task(self.fail, name=fail_name(self.service), ignore_result=True, shared=False)
 
-    def finish(self, result: Any, published: list[dict[str, Any]]) -> Outcome:
+    def finish(self, result: Any, published: list[dict[str, Any]]) -> AttemptOutcome:
         """The workflow has its result: end the delivery with it, unless it has ended meanwhile."""
         carried: list[dict[str, Any]] = list(published)
         result = unwrap(result, carried)
         found = self._current()
         if found is None:
-            return Outcome.SKIPPED
+            return AttemptOutcome.SKIPPED
         follow_ups = [envelope.from_dict(event) for event in carried]
         return self._end(*found, Ending.success(result, follow_ups, Cause.WORKFLOW))
 
-    def fail(self, request: Any, error: BaseException, trace: Any, delivery: str) -> Outcome:
+    def fail(self, request: Any, error: BaseException, trace: Any, delivery: str) -> AttemptOutcome:
         """A part gave up: end the delivery with that part's reason, unless it has ended meanwhile."""
         found = self._of(delivery)
         if found is None:
-            return Outcome.SKIPPED
+            return AttemptOutcome.SKIPPED
         described = describe(error)
         part = getattr(request, "task", None) or "a part"
         failure = Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
         return self._end(*found, Ending.failed(failure, Cause.WORKFLOW))
 
-    def _end(self, ref: TaskRef, row: TaskRow, ending: Ending) -> Outcome:
+    def _end(self, ref: TaskRef, row: TaskRow, ending: Ending) -> AttemptOutcome:
         client, said = self.plumbing.connections.sync(), {"attempt": row.attempt}
         steps = self.plumbing.settlement.settle(ref, row.place, row.attempt, ending, said=said)
         return carry_out(steps, partial(insist_sync, client))
@@ -154,8 +154,8 @@ class WorkflowTasks:
     def _context(self, ref: TaskRef, attempt: int) -> Context:
         client, ledger = self.plumbing.connections.sync(), self.plumbing.ledger
 
-        def progress(fraction: float, text: str) -> Answer:
-            return mention_sync(client, Answer.DONE, ledger.progress(ref, attempt, fraction, text))
+        def progress(fraction: float, text: str) -> LedgerAnswer:
+            return mention_sync(client, LedgerAnswer.DONE, ledger.progress(ref, attempt, fraction, text))
 
         return Context(ref, attempt, progress, most_bytes(ledger.settings), log)
 

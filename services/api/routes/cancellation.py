@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from streammesh import lua
 from streammesh.tasks.settlement import cancel_call
-from streammesh.tasks.task import Answer
+from streammesh.tasks.task import LedgerAnswer
 
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
@@ -70,10 +70,10 @@ async def cancel_task(
         if not key.may_publish(event_type):
             raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor cancel it.")
         done = await lua.run(wiring.redis, cancel_call(wiring.keys, wiring.mesh, row))
-    if done.answer in (Answer.ENDED, Answer.GONE):
+    if done.answer in (LedgerAnswer.ENDED, LedgerAnswer.GONE):
         how = f"ended before: {done.state}" if done.state else "ended, and its record was dropped"
         raise Problem("task-ended", f"The task has {how}.", members={"state": done.state or None})
-    has_ended = done.answer is Answer.DONE
+    has_ended = done.answer is LedgerAnswer.DONE
     detail = "It has ended." if has_ended else str(_EXAMPLE["detail"])
     state = "cancelled" if has_ended else "cancelling"
     return as_json(

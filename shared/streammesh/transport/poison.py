@@ -15,7 +15,7 @@ from streammesh.settings import mesh_settings
 from streammesh.tasks.dead_letter import letter_of_entry
 from streammesh.tasks.records import TaskRow, read_task_sync
 from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out
-from streammesh.tasks.task import Failure, Holder, Outcome, QueuePlace, Token
+from streammesh.tasks.task import AttemptOutcome, Failure, Holder, QueuePlace, Token
 from streammesh.transport.codec import headers_of
 from streammesh.transport.scripts import QueueCalls, Read
 
@@ -68,7 +68,7 @@ def _fail(
     settlement = Settlement(calls.keys, mesh_settings())
     ending, said = Ending.failed(failure, Cause.POISON), {"attempt": row.attempt}
     steps = settlement.settle(row.ref, place, token, ending, said=said, attempts=row.attempt)
-    return carry_out(steps, partial(lua.run_sync, client)) is not Outcome.LOST
+    return carry_out(steps, partial(lua.run_sync, client)) is not AttemptOutcome.LOST
 
 
 def _priority_of(calls: QueueCalls, queue: str, stream: str) -> int:

@@ -18,7 +18,7 @@ from streammesh.events.envelope import build
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.pause import read_paused

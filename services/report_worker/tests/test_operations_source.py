@@ -12,11 +12,11 @@ from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.settlement import Cause, Ending, Settlement
-from streammesh.tasks.task import Answer, Failure, QueuePlace, TaskRef
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
-from services.report_worker import operations_reading
+from services.report_worker import operations_source
 from services.report_worker.operations import summarise_operations
-from services.report_worker.operations_reading import read_operations
+from services.report_worker.operations_source import read_operations
 
 NOWHERE = QueuePlace("email_worker")
 
@@ -41,7 +41,7 @@ def end_task(client: redis.Redis, ledger: Ledger, number: int, reason: str = "")
     failed = Ending.failed(Failure(reason, "Reject"), Cause.GAVE_UP)
     ending = failed if reason else Ending.success(None, ())
     call = Settlement(ledger.keys, ledger.settings).call(ref, NOWHERE, claim.attempt, ending)
-    assert lua.run_sync(client, call).answer is Answer.DONE
+    assert lua.run_sync(client, call).answer is LedgerAnswer.DONE
 
 
 def test_ended_tasks_and_events_of_the_period_are_read(
@@ -84,7 +84,7 @@ def test_what_lies_outside_the_period_is_not_read(
 def test_more_than_one_page_is_read_and_too_many_are_cut_short_at_the_oldest(
     mesh_redis_sync: redis.Redis, mesh_keys: Keys, ledger: Ledger, period, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations_reading, "PAGE", 2)
+    monkeypatch.setattr(operations_source, "PAGE", 2)
     for number in range(5):
         end_task(mesh_redis_sync, ledger, number, reason=f"reason {number}")
 
