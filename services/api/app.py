@@ -38,10 +38,12 @@ from services.api.routes import (
     events,
     health,
     notifications,
+    own_key,
     reports,
     status,
     subscriptions,
     tasks,
+    ui,
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
@@ -91,7 +93,9 @@ def create_app(
         reports,
         health,
         status,
+        own_key,
         docs,
+        ui,
         about,
     ):
         app.include_router(room.router)

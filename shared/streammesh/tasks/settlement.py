@@ -167,9 +167,9 @@ class Settlement:
         else:
             args += ["", len(ending.follow_ups)]
         for follow_up in ending.follow_ups:
-            event_keys, event_args = stored_form(self._keys, follow_up)
-            row_keys += event_keys
-            args += event_args
+            stored = stored_form(self._keys, follow_up)
+            row_keys += stored.keys
+            args += stored.args
         return lua.Call(common.script, row_keys, args, _parse, common)
 
     def settle(
