@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from streammesh.api_keys import ApiKey
@@ -18,12 +18,11 @@ from streammesh.status.snapshot import Snapshot, read_snapshot
 
 from services.api.auth import Caller
 from services.api.openapi import READ, answers, json_answer
-from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(tags=["status"])
 FRESH_SECONDS = 1.0  # how long one look serves all who ask
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
