@@ -11,7 +11,7 @@ from services.api.settings import ApiSettings
 
 
 def rules_of(settings: ApiSettings) -> dict[str, Any]:
-    """Return the context that models with an `Address` are validated in."""
+    """Return the context that models with an `MailAddress` are validated in."""
     return {"local_domains": settings.local_domains, "recipients": settings.recipients}
 
 
@@ -26,4 +26,4 @@ def _address(value: str, info: ValidationInfo) -> str:
     return value.strip()
 
 
-Address = Annotated[str, AfterValidator(_address)]
+MailAddress = Annotated[str, AfterValidator(_address)]

@@ -13,7 +13,7 @@ from streammesh import lua
 from streammesh.embedded import free_port
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from streammesh.embedded import free_port
 from streammesh.settings import MeshSettings, explain
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.worker.app import make_app
 
 from deploy.flower.settings import FlowerSettings

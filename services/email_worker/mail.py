@@ -23,7 +23,7 @@ from streammesh import Reject
 from streammesh.mail_address import parse
 from streammesh.mail_text import link_in
 
-from services.email_worker.rendering import Words
+from services.email_worker.mail_templates import Words
 
 # 7-bit bodies pass every server unchanged, whether or not it offers 8BITMIME; headers stay as they are set.
 POLICY = SMTP.clone(cte_type="7bit", refold_source="none")
