@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 async def test_every_get_refuses_what_it_does_not_know(api):
