@@ -39,10 +39,12 @@ from services.api.routes import (
     events,
     health,
     notifications,
+    own_key,
     reports,
     status,
     subscriptions,
     tasks,
+    ui,
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
@@ -91,9 +93,10 @@ def create_app(
         users,
         reports,
         status,
+        own_key,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
-    for room in (health, docs, about):  # whatever a probe or a browser adds, it is answered
+    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

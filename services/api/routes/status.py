@@ -76,8 +76,17 @@ class FindingShape(BaseModel):
     do: str
 
 
+class StreamStanding(BaseModel):
+    """The events of one domain: `kept` in its stream, `published` ever, and when the last one came."""
+
+    domain: str
+    kept: int
+    published: int
+    last_at: str | None
+
+
 class Status(BaseModel):
-    """How the mesh is. `problems` are the findings' texts."""
+    """How the mesh is. `problems` are the findings' texts; `totals` count since the mesh began."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -90,6 +99,8 @@ class Status(BaseModel):
     beats: int
     apis: int
     services: list[ServiceStanding]
+    streams: list[StreamStanding]
+    totals: dict[str, int]
 
 
 class ServiceList(BaseModel):
@@ -127,6 +138,8 @@ _STATUS = {
     "beats": 2,
     "apis": 2,
     "services": [_SERVICE],
+    "streams": [{"domain": "user", "kept": 3, "published": 12, "last_at": "2026-11-22T06:00:00.000Z"}],
+    "totals": {"published": 12, "duplicates": 0, "handed_over": 9, "unrouted": 0, "parked": 0},
 }
 
 
