@@ -21,7 +21,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.processes import ROOT, MeshProcess
 

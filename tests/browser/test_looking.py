@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.browser.conftest import ADMIN
 

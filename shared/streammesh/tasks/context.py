@@ -1,19 +1,20 @@
-"""What a handler is given beside its payload."""
+"""What a handler is given beside its payload. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
-from typing import Any
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING, Any
 
 from streammesh import names
 from streammesh.errors import EventTooLarge, LeaseLost
-from streammesh.events.envelope import Event
-from streammesh.events.publisher import build, check_size
-from streammesh.lua import Call
-from streammesh.tasks.ledger import Ledger, TaskRef
+from streammesh.events.envelope import Event, build, check_size
+from streammesh.tasks.task import LedgerAnswer, TaskRef
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+Tell = Callable[[float, str], LedgerAnswer | Awaitable[LedgerAnswer]]
 
 MAX_FOLLOW_UPS = 1_000  # events of one attempt: they are stored in one step, with its result
 FOLLOW_UP_BYTES = 16_777_216  # of all of them
@@ -39,15 +40,16 @@ class Context:
         self,
         ref: TaskRef,
         attempt: int,
-        ledger: Ledger,
-        act: Callable[[Call[str]], str | Awaitable[str]],
+        tell: Tell,
+        most_bytes: int,
         log: FilteringBoundLogger,
     ) -> None:
+        """`tell` says in the ledger how far the attempt is; an event may have `most_bytes`."""
         self.event: Event = ref.event
         self.task_id, self.attempt, self.log = ref.task_id, attempt, log
         self.follow_ups: list[Event] = []
         self._follow_up_bytes = 0
-        self._ref, self._ledger, self._act = ref, ledger, act
+        self._ref, self._tell, self._most_bytes = ref, tell, most_bytes
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Push how far this attempt is: `fraction` from 0 to 1, and a word about it, of 1,000 characters at most.
@@ -61,9 +63,8 @@ class Context:
         if len(text) > TOLD_LENGTH:
             text = f"{text[: TOLD_LENGTH - 1]}…"
         # Half surrogate pairs, as Python has them in names of files, are written out.
-        text = text.encode("utf-8", "backslashreplace").decode()
-        answer = self._act(self._ledger.progress(self._ref, self.attempt, fraction, text))
-        if isinstance(answer, str):
+        answer = self._tell(fraction, text.encode("utf-8", "backslashreplace").decode())
+        if isinstance(answer, LedgerAnswer):
             _still_ours(answer)
             return _Done()
         return _checked(answer)
@@ -83,7 +84,7 @@ class Context:
 
         It carries `causationid` (this event), `correlationid` and the trace of this event. Its id is
         made of the task and its number, so a repeated attempt publishes the same event. Raises
-        InvalidEvent and EventTooLarge at once, the latter also where there are more than 1,000 of them or 16 MiB.
+        InvalidEvent and EventTooLarge at once, the latter also for more than 1,000 of them, or 16 MiB together.
         """
         trace = {
             name: value
@@ -103,7 +104,7 @@ class Context:
             extensions={**trace, **extensions},
         )
         size = len(event.to_json())
-        check_size(size, self._ledger.settings)
+        check_size(size, self._most_bytes)
         self._follow_up_bytes += size
         if len(self.follow_ups) >= MAX_FOLLOW_UPS or self._follow_up_bytes > FOLLOW_UP_BYTES:
             raise EventTooLarge(
@@ -113,10 +114,10 @@ class Context:
         return event
 
 
-def _still_ours(answer: str) -> None:
-    if answer != "done":
+def _still_ours(answer: LedgerAnswer) -> None:
+    if answer is not LedgerAnswer.DONE:
         raise LeaseLost("another attempt of this task is the current one")
 
 
-async def _checked(answer: Awaitable[str]) -> None:
+async def _checked(answer: Awaitable[LedgerAnswer]) -> None:
     _still_ours(await answer)

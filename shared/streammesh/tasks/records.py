@@ -19,12 +19,13 @@ from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import MAX_VALUES, Event
 from streammesh.keys import PRIORITY, Keys
+from streammesh.names import TaskState
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
-from streammesh.tasks.ledger import VALUES_BESIDE, QueuePlace, TaskRef
+from streammesh.tasks.result_limit import VALUES_BESIDE
+from streammesh.tasks.task import QueuePlace, TaskRef
 
-STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
 LONGEST_NUMBER = 14  # digits; a moment in ms has 13
 TASKS_AT_ONCE = 200  # rows in one round trip, fewer where they are large
 MOST_RESULTS = 4_194_304  # bytes of results of the tasks that are read together; of the others it is said
@@ -43,7 +44,7 @@ class TaskRow:
     """One task: its state, attempt, times (RFC 3339), outcome."""
 
     id: str
-    state: str
+    state: TaskState
     attempt: int
     name: str
     service: str
@@ -62,6 +63,7 @@ class TaskRow:
     entry: str = ""  # the queue entry that stands for it
     workflow: str = ""  # the workflow that it became
     held: str = ""  # where it waits while its subscription is paused
+    wanted_cancelled: bool = False  # its worker was told to stop it
     times_ms: dict[str, int] = field(default_factory=dict)  # queued, started, ended, due: ms since the epoch
 
     @property
@@ -152,9 +154,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
         if (value := row.get(name.encode()))
     }
     times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
-    state = row[b"state"].decode()
-    if state not in STATES:
-        raise Malformed(f"{state[:64]!r} is no state of a task")
+    state = TaskState(row[b"state"].decode())
     error = outcome.get("error")
     return TaskRow(
         id=task_id,
@@ -176,6 +176,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
+        wanted_cancelled=b"cancel" in row,
         times_ms=times_ms,
     )
 
