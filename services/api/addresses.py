@@ -51,7 +51,7 @@ def is_allowed(address: str, patterns: list[str]) -> bool:
 
 
 def rules_of(settings: ApiSettings) -> dict[str, Any]:
-    """Return the context that models with an `Address` are validated in."""
+    """Return the context that models with an `MailAddress` are validated in."""
     return {"local_domains": settings.local_domains, "recipients": settings.recipients}
 
 
@@ -66,4 +66,4 @@ def _address(value: str, info: ValidationInfo) -> str:
     return value.strip()
 
 
-Address = Annotated[str, AfterValidator(_address)]
+MailAddress = Annotated[str, AfterValidator(_address)]

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
-from streammesh.status.waiting import NotRun
+from streammesh.status.not_run import NotRun
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.tasks.records import EventRow, TaskRow, why_not
 

@@ -22,7 +22,7 @@ MANY_BYTES, FEW_BYTES = 2_000_000, 500_000  # of one look, after which the next 
 ROUNDS = 20  # after that the page ends, with a cursor to go on from, however little was found
 _CURSOR = re.compile(r"([0-9]{1,20}-[0-9]{1,20})~([a-z][a-z0-9_-]{0,127})")
 NEWEST = "+"
-Place = tuple[tuple[int, int], str]
+EventPlace = tuple[tuple[int, int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,14 @@ async def _scan(
     cursor: Cursor | None,
     since_ms: int,
     count: int,
-) -> tuple[list[tuple[Place, str, bytes]], Cursor | None]:
+) -> tuple[list[tuple[EventPlace, str, bytes]], Cursor | None]:
     """The next entries in order, and how far that order is certain; None when there is nothing further."""
     pipeline = client.pipeline(transaction=False)
     for domain in domains:
         upper = cursor.upper_bound(domain) if cursor else NEWEST
         pipeline.xrevrange(keys.events(domain), upper, str(since_ms), count)
-    entries: list[tuple[Place, str, bytes]] = []
-    frontier: tuple[Place, str] | None = None
+    entries: list[tuple[EventPlace, str, bytes]] = []
+    frontier: tuple[EventPlace, str] | None = None
     for domain, found in zip(domains, await pipeline.execute(), strict=True):
         for at, fields in found:
             position = at.decode()

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import problems, request_body
-from services.api.addresses import Address, rules_of
+from services.api.addresses import MailAddress, rules_of
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
 
@@ -87,7 +87,7 @@ class ReportRequest(BaseModel):
     unit: OneLine | None = Field(None, max_length=12)
     timezone: str | None = Field(None, max_length=64, description="IANA time zone.")
     period: dict[str, Any] | None = Field(None, description="For kind operations.")
-    recipient: Address | None = Field(
+    recipient: MailAddress | None = Field(
         None, max_length=320, description="Who is told by e-mail that the report is ready."
     )
 

@@ -35,7 +35,7 @@ STALL_SECONDS = 30  # a client that takes nothing of an answer for so long is di
 HEAD_SECONDS = 20  # a client that has not said by then what it wants is disconnected
 
 
-class Transport:
+class LingeringTransport:
     """A connection's transport, whose end has a time limit too.
 
     A client that is still sending when it has its answer would lose the answer with a connection that is closed
@@ -78,7 +78,7 @@ class Protocol(HttpToolsProtocol):
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Transport(transport, self))  # type: ignore[arg-type]
+        super().connection_made(LingeringTransport(transport, self))  # type: ignore[arg-type]
         self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -14,7 +14,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
-from streammesh.running import keep_on, run_until_stopped
+from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.delayed import DueSet
 from streammesh.tasks.paused import Holding

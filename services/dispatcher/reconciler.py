@@ -23,7 +23,7 @@ from streammesh.tasks.ledger import ANYBODYS, Failure, Ledger, QueuePlace, dead_
 from streammesh.tasks.reconciliation import FIRST, Cursor, OpenTasks, Vanished
 from streammesh.tasks.records import TaskRow
 
-from services.dispatcher.planning import Encode
+from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)

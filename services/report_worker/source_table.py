@@ -49,7 +49,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Table:
+class SourceTable:
     """The two columns as they were read, and `lines[i]`: the line of a CSV, or the place in the JSON list, of row i."""
 
     groups: list[Any] = field(default_factory=list)

@@ -165,7 +165,7 @@ def position_key(position: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class NotificationPage:
     """Some notifications in order, and whether none is missing: between the position asked for and them, or,
     where the history of one event was asked for, from its beginning."""
 
@@ -186,7 +186,7 @@ class NotificationLog:
         newest = await self._client.xrevrange(self._keys.notifications(), count=1)
         return newest[0][0].decode() if newest else "0-0"
 
-    async def read(self, after: str, count: int = 500) -> Page:
+    async def read(self, after: str, count: int = 500) -> NotificationPage:
         """The next `count` notifications after a position, and whether something was trimmed of them. One round trip."""
         key = self._keys.notifications()
         pipeline = self._client.pipeline(transaction=False)
@@ -198,7 +198,7 @@ class NotificationLog:
             if isinstance(answer, Exception):
                 raise answer
         if isinstance(info, ResponseError):  # no such key: nothing was ever said, or all of it is lost
-            return Page([], position_key(after) == (0, 0))
+            return NotificationPage([], position_key(after) == (0, 0))
         stream = {name.decode() if isinstance(name, bytes) else name: value for name, value in info.items()}
         last = _text(stream["last-generated-id"])
         complete = (
@@ -207,7 +207,7 @@ class NotificationLog:
             or position_key(after) == position_key(last)
         )
         reached = entries[-1][0].decode() if entries else None
-        return Page(
+        return NotificationPage(
             await readable(entries), complete and position_key(after) <= position_key(last), last, reached
         )
 
@@ -215,7 +215,7 @@ class NotificationLog:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""
         return (await self.history(event_id, source)).notes
 
-    async def history(self, event_id: str, source: str, after: str = "0-0") -> Page:
+    async def history(self, event_id: str, source: str, after: str = "0-0") -> NotificationPage:
         """As `of_event`, from a position on, and says whether none of it was trimmed.
 
         The event's row remembers the first few hundred positions; what an event with more was told after
@@ -223,7 +223,7 @@ class NotificationLog:
         """
         remembered = await self._client.hget(self._keys.event(event_id), f"notes:{source}")
         if not remembered:
-            return Page([], True)
+            return NotificationPage([], True)
         begin = position_key(after)
         all_positions = [p for p in remembered.decode("utf-8", "replace").split() if _POSITION.fullmatch(p)]
         positions = [position for position in all_positions if position_key(position) > begin]
@@ -240,7 +240,7 @@ class NotificationLog:
             if page.reached is None:
                 break
             after = page.reached
-        return Page(notes, whole, after)
+        return NotificationPage(notes, whole, after)
 
 
 async def readable(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Notification]:

@@ -13,7 +13,7 @@ RANKS: list[set[str]] = [
     {"settings", "keys"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
-    {"running", "events", "api_keys"},
+    {"roles", "events", "api_keys"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks"},
     {"dead_letters", "status"},
@@ -28,10 +28,10 @@ RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
     *("events.validation", "events.envelope", "events.encoded"),
-    *("subscriptions.manifest", "subscriptions.matching"),
+    *("subscriptions.manifest", "subscriptions.filters"),
     *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
-    "services.dispatcher.planning",
-    "services.report_worker.aggregating",
+    "services.dispatcher.delivery_plan",
+    "services.report_worker.aggregation",
 }
 DOES_IO = {"redis", "aiohttp", "celery", "kombu", "fastapi", "socket", "subprocess", "asyncio", "obstore"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "celery", "redis", "logging"}

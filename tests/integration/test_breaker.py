@@ -6,7 +6,7 @@ import orjson
 import pytest
 from streammesh import lua
 from streammesh.tasks.paused import Holding, pause_call, read_paused
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.probe.record import runs, switch
 

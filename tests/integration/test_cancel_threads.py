@@ -7,7 +7,7 @@ import time
 import pytest
 from streammesh import lua
 from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.integration.test_cancel import task_of
 from tests.probe.record import runs

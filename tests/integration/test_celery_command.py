@@ -10,7 +10,7 @@ import sys
 import pytest
 from streammesh import lua
 from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from streammesh.embedded import free_port
 from streammesh.settings import explain
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from deploy.flower.settings import FlowerSettings
 from tests.harness.processes import ROOT, MeshProcess

@@ -8,7 +8,7 @@ from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.errors import Malformed
 from streammesh.tasks.cancellation import cancel_call
 from streammesh.transport.admission import count
-from streammesh.transport.dead_lettering import park, put_back
+from streammesh.transport.poison import park, put_back
 from streammesh.transport.scripts import QueueCalls, Read
 
 from tests.harness.moves import SERVICE, Moves

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from streammesh import lua
 from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until, wait_until_sync
+from streammesh.testing.conditions import wait_until, wait_until_sync
 from streammesh.worker.app import make_app
 
 from tests.harness.processes import MeshProcess

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from streammesh.redisio.inspection import Severity
 from streammesh.settings import MeshSettings
-from streammesh.status.findings import Finding, Severity, findings, report, span, standing
+from streammesh.status.findings import Finding, findings, report, span, standing
 from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.paused import Pause

@@ -10,10 +10,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
 from streammesh.names import TYPE_LENGTH
-from streammesh.status.waiting import Waiting
+from streammesh.status.not_run import Waiting
 from streammesh.subscriptions.registry import read_registered
 
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
 from services.api.documents import event_document
 from services.api.event_pages import MOST, Cursor, list_recent
@@ -75,7 +75,7 @@ class _Published(Response):
     openapi_extra=OPENAPI,
 )
 async def publish() -> Response:
-    """The door calls `Publishing` before the framework; this stands here for the document."""
+    """The door calls `PublishEndpoint` before the framework; this stands here for the document."""
     return _Published()
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -12,11 +10,11 @@ from starlette.responses import Response
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
-from streammesh.status.findings import Finding, Severity, report, service_document, span
-from streammesh.status.snapshot import Snapshot, read_snapshot
+from streammesh.status.findings import Finding, report, service_document, span
 
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
@@ -24,7 +22,6 @@ from services.api.routes.answer import as_json
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
-FRESH_SECONDS = 1.0  # how long one look serves all who ask
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
@@ -134,22 +131,6 @@ _STATUS = {
 }
 
 
-class Looks:
-    """Looks at the mesh, once a second at most, however many ask. One instance per process."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._seen: tuple[float, Snapshot] | None = None
-
-    async def look(self, wiring: Wiring) -> Snapshot:
-        """The mesh now, or a moment ago. Raises MeshUnavailable."""
-        async with wiring.reading(), self._lock:
-            if self._seen is None or monotonic() - self._seen[0] > FRESH_SECONDS:
-                found = await read_snapshot(wiring.redis, wiring.keys, wiring.mesh)
-                self._seen = monotonic(), found
-            return self._seen[1]
-
-
 @router.get(
     "/v1/status",
     summary="How the mesh is, and what is wrong with it",
@@ -160,7 +141,7 @@ async def status(request: Request, key: Caller) -> Response:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
     _must_read_all(key)
     wiring = wiring_of(request)
-    found = await wiring.looks.look(wiring)
+    found = await wiring.status.look()
     return as_json(report(found, wiring.mesh, _own(wiring)))
 
 
@@ -174,7 +155,7 @@ async def services(request: Request, key: Caller) -> Response:
     """Also those that left while something of them is left. Needs a key that may read every event."""
     _must_read_all(key)
     wiring = wiring_of(request)
-    found = await wiring.looks.look(wiring)
+    found = await wiring.status.look()
     return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
 
 

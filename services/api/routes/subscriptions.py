@@ -15,7 +15,7 @@ from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.paused import Holding, Pause, pause_call, read_failures, read_paused
 
 from services.api import problems, request_body
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.openapi import READ, answers, body, json_answer, schema_of
 from services.api.problems import Problem
 from services.api.routes.answer import as_json

@@ -12,7 +12,7 @@ from services.api.openapi_dead_letters import (
     Dropped,
     ReplayDone,
 )
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.status.waiting import Why
+from streammesh.status.not_run import Why
 from streammesh.tasks.paused import pause_call
 
 

@@ -25,13 +25,13 @@ from celery import Celery
 from redis.exceptions import ResponseError
 
 from streammesh import lua
-from streammesh.brokers.publisher import BrokerAway, Outlet, Refused
+from streammesh.brokers.publisher import BrokerAway, Outlet, Unsendable
 from streammesh.errors import Malformed
 from streammesh.keys import FORWARDED, RETURNED, WORKERS, Keys
 from streammesh.redisio.client import is_unavailable, open_sync
 from streammesh.settings import MeshSettings
 from streammesh.transport.codec import SINCE, WAKE, decode
-from streammesh.transport.dead_lettering import park
+from streammesh.transport.poison import park
 from streammesh.transport.scripts import Read, Taken, pairs, unread_calls
 
 BATCH = 200  # entries that are sent and confirmed together
@@ -161,7 +161,7 @@ class Forwarder:
     def _send(self, reads: Sequence[Read], messages: Sequence[dict[str, Any]]) -> None:
         try:
             self._outlet.send(messages)
-        except Refused as error:
+        except Unsendable as error:
             if len(reads) == 1:
                 reason = f"the broker cannot take it: {error}"
                 park(self._client, self._calls, self._queue, reads[0], "Unsendable", reason)

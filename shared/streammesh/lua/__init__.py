@@ -104,7 +104,7 @@ def command(calls: Sequence[Call[Any]], *, text: bool = False) -> tuple[Any, ...
 
 
 class BlockingClient(Protocol):
-    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.redisio.blocking.Blocking`."""
+    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.redisio.blocking_connection.Blocking`."""
 
     def execute_command(self, *command: Any) -> Any:
         """The answer to one command. Raises redis-py's errors."""

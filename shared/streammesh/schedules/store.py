@@ -10,7 +10,7 @@ from typing import Any
 from streammesh import lua
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import Keys
-from streammesh.schedules import Change, Plan, ScheduleEntry, Stored, tick_event
+from streammesh.schedules import Change, ScheduleEntry, Stored, TickPlan, tick_event
 from streammesh.settings import MeshSettings
 
 BEAT = "beat"  # the role under which Beats say that they are alive
@@ -71,7 +71,7 @@ def _position(score: bytes) -> int | None:
 
 
 def tick_call(
-    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: Plan
+    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: TickPlan
 ) -> lua.Call[list[str]]:
     """`tick.lua`: publish the plan's ticks and move the schedule, if it still stands where it was read.
 

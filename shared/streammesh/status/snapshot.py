@@ -12,7 +12,7 @@ import redis.asyncio
 
 from streammesh.keys import WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS
-from streammesh.redisio.inspection import Finding
+from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
@@ -65,7 +65,7 @@ class Snapshot:
     apis: int = 0
     now_ms: int = 0
     paused: tuple[Pause, ...] = ()
-    server: tuple[Finding, ...] = ()  # what is wrong with Redis itself
+    server: tuple[ServerFinding, ...] = ()  # what is wrong with Redis itself
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -111,7 +111,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
 
 async def read_redis(
     client: redis.asyncio.Redis, settings: MeshSettings
-) -> tuple[RedisState, tuple[Finding, ...]]:
+) -> tuple[RedisState, tuple[ServerFinding, ...]]:
     """What the server says about itself, and what of it is wrong."""
     began = time.perf_counter()
     await client.ping()

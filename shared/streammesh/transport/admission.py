@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from streammesh.errors import Malformed
 from streammesh.transport.codec import TIMES, WAKE, decode, make_tag
-from streammesh.transport.dead_lettering import park, poison_reason
+from streammesh.transport.poison import park, poison_reason
 from streammesh.transport.scripts import Read
 from streammesh.transport.unacked_entry import Held
 

@@ -19,7 +19,7 @@ from streammesh.brokers.copies import fields_of, name_of, tag_of
 from streammesh.tasks.ledger import QueuePlace
 from streammesh.tasks.parking import park_carried_call
 from streammesh.tasks.records import read_task_sync
-from streammesh.transport.dead_lettering import park
+from streammesh.transport.poison import park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.postponement import postpone_call, unknown

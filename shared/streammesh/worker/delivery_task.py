@@ -19,7 +19,7 @@ from celery.exceptions import Retry as CeleryRetry
 from streammesh import logs, names
 from streammesh.events.envelope import Event
 from streammesh.lua import Call
-from streammesh.redisio.retrying import insist, insist_sync, mention, mention_from_thread, mention_sync
+from streammesh.redisio.retry import insist, insist_sync, mention, mention_from_thread, mention_sync
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.attempt import (
     NOT_HANDED_OVER,

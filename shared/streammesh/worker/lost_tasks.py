@@ -17,7 +17,7 @@ from celery.exceptions import InvalidTaskError
 
 from streammesh.errors import Malformed
 from streammesh.tasks.ledger import Failure
-from streammesh.transport import dead_lettering
+from streammesh.transport import poison
 from streammesh.transport.codec import decode, headers_of
 
 log = structlog.get_logger(__name__)
@@ -79,4 +79,4 @@ def _content(fields: Mapping[bytes, bytes], queue: str, entry: str) -> dict[str,
     }
 
 
-dead_lettering.told_of_parked.append(tell_of_parked)
+poison.told_of_parked.append(tell_of_parked)

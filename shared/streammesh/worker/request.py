@@ -18,7 +18,7 @@ from streammesh import names
 from streammesh.brokers.copies import tag_of
 from streammesh.clock import to_ms
 from streammesh.lua import Call
-from streammesh.redisio.retrying import insist_sync, until_back
+from streammesh.redisio.retry import insist_sync, until_back
 from streammesh.tasks.cancellation import CANCELLED, EXPIRED
 from streammesh.tasks.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 from streammesh.tasks.verdict import GiveUp, after_error

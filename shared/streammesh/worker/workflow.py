@@ -22,7 +22,7 @@ from streammesh.clock import to_ms
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY
-from streammesh.redisio.retrying import insist_sync, mention_sync, until_back
+from streammesh.redisio.retry import insist_sync, mention_sync, until_back
 from streammesh.tasks import ledger
 from streammesh.tasks.attempt import Workflow
 from streammesh.tasks.context import Context

@@ -17,7 +17,7 @@ from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters
 from streammesh.events.publisher import build, ms, stored_form
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.tasks.delayed import DueSet
 from streammesh.tasks.paused import read_paused

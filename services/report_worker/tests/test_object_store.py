@@ -9,8 +9,8 @@ import pytest
 from obstore.store import MemoryStore
 from pydantic import ValidationError
 
+from services.report_worker.object_store import ObjectMissing, ObjectTooLarge, Store, open_store
 from services.report_worker.settings import ReportSettings
-from services.report_worker.storing import ObjectMissing, ObjectTooLarge, Store, open_store
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -10,7 +10,7 @@ from obstore.store import LocalStore, from_url
 from streammesh import Reject
 
 
-class ReportStore:
+class ReportFiles:
     """A folder, or an object store by URL (`s3://bucket/prefix`, `gs://`, `az://`); opened at the first read."""
 
     def __init__(self, url: str) -> None:

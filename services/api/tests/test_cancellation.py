@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.routes.cancelling import CancelledTask
-from services.api.tests.expecting import assert_problem
+from services.api.routes.cancellation import CancelledTask
+from services.api.tests.expectations import assert_problem
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pypdf import PdfReader
 
-from services.report_worker import charting
+from services.report_worker import svg_chart
 from services.report_worker.document import Bar, Card, Document, Section, Table, column
-from services.report_worker.typesetting import pictures, typeset
+from services.report_worker.pdf import pictures, typeset
 
 MADE = datetime(2026, 11, 22, 6, tzinfo=UTC)
 
@@ -24,10 +24,10 @@ def document(rows: int = 3, **changes: Any) -> Document:
         rows=[[str(at), f"species {at}", Bar(share=at / rows, text=f"{at}%")] for at in range(1, rows + 1)],
         total=["", "All", "100%"],
     )
-    chart = charting.Chart(
+    chart = svg_chart.Chart(
         kind="bars",
         labels=["goose"],
-        series=[charting.Series(name="cost", values=[1.0])],
+        series=[svg_chart.Series(name="cost", values=[1.0])],
         measured_in="number",
         alt="A chart of geese.",
     )
@@ -46,7 +46,7 @@ def document(rows: int = 3, **changes: Any) -> Document:
 
 
 def made_of(content: Document) -> tuple[PdfReader, list[str], int]:
-    charts = [charting.draw(s["chart"]) if s["chart"] else None for s in content["sections"]]
+    charts = [svg_chart.draw(s["chart"]) if s["chart"] else None for s in content["sections"]]
     pdf, pages = typeset(content, charts, made=MADE)
     reader = PdfReader(io.BytesIO(pdf))
     return reader, [page.extract_text() for page in reader.pages], pages

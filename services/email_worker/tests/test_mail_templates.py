@@ -11,7 +11,7 @@ import pytest
 from jinja2 import TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from services.email_worker.rendering import PARTS, SHIPPED, Templates
+from services.email_worker.mail_templates import PARTS, SHIPPED, Templates
 
 WELCOME: dict[str, object] = {
     "product": "streammesh",

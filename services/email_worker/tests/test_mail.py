@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streammesh import Reject
 
-from services.email_worker.composing import (
+from services.email_worker.mail import (
     Mail,
     Mailbox,
     attachment_name,
@@ -24,7 +24,7 @@ from services.email_worker.composing import (
     parse_recipient,
     shown_name,
 )
-from services.email_worker.rendering import Words
+from services.email_worker.mail_templates import Words
 from services.email_worker.settings import parse_sender
 from services.email_worker.tests.conftest import MORNING, a_mail
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 import structlog
 from streammesh.clock import Clock, SystemClock
 
-from services.email_worker.attaching import ReportStore
-from services.email_worker.composing import Attachment, Mailbox, compose
-from services.email_worker.rendering import Templates
-from services.email_worker.sending import Sender
+from services.email_worker.mail import Attachment, Mailbox, compose
+from services.email_worker.mail_templates import Templates
+from services.email_worker.report_files import ReportFiles
 from services.email_worker.settings import EmailSettings, ReportStoreSettings
+from services.email_worker.smtp_sender import Sender
 
 log = structlog.get_logger()
 
@@ -23,7 +23,7 @@ class Mailroom:
     settings: EmailSettings
     templates: Templates
     sender: Sender
-    reports: ReportStore
+    reports: ReportFiles
     clock: Clock = field(default_factory=SystemClock)
 
     async def mail(
@@ -82,4 +82,4 @@ def open_mailroom(settings: EmailSettings, store: ReportStoreSettings) -> Mailro
         idle_close=settings.idle_close,
         tls_ca=settings.tls_ca,
     )
-    return Mailroom(settings, Templates(), sender, ReportStore(store.store_url))
+    return Mailroom(settings, Templates(), sender, ReportFiles(store.store_url))

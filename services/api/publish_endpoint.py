@@ -27,7 +27,7 @@ from streammesh.settings import MeshSettings
 
 from services.api import request_body
 from services.api.auth import Authenticator, must_publish
-from services.api.batching import Coalescer, OutcomeUnknown
+from services.api.call_batcher import CallBatcher, OutcomeUnknown
 from services.api.limits import RateLimit
 from services.api.problems import Problem, unavailable
 from services.api.request_body import Headers
@@ -40,7 +40,7 @@ UUID_LENGTH = 36
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._~-]+").fullmatch  # the same in a path and in JSON
 
 
-class Publishing:
+class PublishEndpoint:
     """Takes events in over HTTP. One instance per process."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Publishing:
         keys: Keys,
         auth: Authenticator,
         sources: SourceRules,
-        calls: Coalescer,
+        calls: CallBatcher,
     ) -> None:
         self._mesh, self._api, self._keys, self._auth, self._calls = mesh, api, keys, auth, calls
         self._sources, self._rate = sources, RateLimit(api.rate)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from streammesh import lua
 from streammesh.tasks.cancellation import cancel_call
 
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.report_worker.aggregating import (
+from services.report_worker.aggregation import (
     Partial,
     aggregate,
     finish,

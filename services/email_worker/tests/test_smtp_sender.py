@@ -10,8 +10,8 @@ import pytest
 from streammesh import Fail, Reject
 from streammesh.clock import ManualClock
 
-from services.email_worker.sending import LOGIN_HOLD_OFF, MailTooLarge, NotSent
 from services.email_worker.settings import SmtpServer
+from services.email_worker.smtp_sender import LOGIN_HOLD_OFF, MailTooLarge, NotSent
 from services.email_worker.tests.conftest import SendTo, Serve, a_mail
 from services.email_worker.tests.mail_server import HANG_UP, SILENCE, wait_until
 

@@ -7,7 +7,7 @@ from streammesh.events.group_reader import Entry
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.tasks.handoff import Encoded
 
-from services.dispatcher.planning import plan_batch
+from services.dispatcher.delivery_plan import plan_batch
 
 MAIL = Subscription("mail", "mail.welcome", "user.registered")
 AUDIT = Subscription("audit", "audit.all", "user.*")

@@ -27,7 +27,7 @@ from aiosmtplib import (
 from streammesh import Fail, Reject
 from streammesh.clock import Clock, SystemClock
 
-from services.email_worker.composing import Mail
+from services.email_worker.mail import Mail
 from services.email_worker.settings import SmtpServer
 
 log = structlog.get_logger()

@@ -12,9 +12,9 @@ from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
 
-from services.report_worker import operations_reading
+from services.report_worker import operations_source
 from services.report_worker.operations import summarise_operations
-from services.report_worker.operations_reading import read_operations
+from services.report_worker.operations_source import read_operations
 
 NOWHERE = QueuePlace("email_worker")
 
@@ -83,7 +83,7 @@ def test_what_lies_outside_the_period_is_not_read(
 def test_more_than_one_page_is_read_and_too_many_are_cut_short_at_the_oldest(
     mesh_redis_sync: redis.Redis, mesh_keys: Keys, ledger: Ledger, period, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations_reading, "PAGE", 2)
+    monkeypatch.setattr(operations_source, "PAGE", 2)
     for number in range(5):
         end_task(mesh_redis_sync, ledger, number, reason=f"reason {number}")
 

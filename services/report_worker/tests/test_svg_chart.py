@@ -7,8 +7,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 import typst
 
-from services.report_worker.charting import Chart, Series, draw
-from services.report_worker.typesetting import LAYOUT
+from services.report_worker.pdf import LAYOUT
+from services.report_worker.svg_chart import Chart, Series, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
 

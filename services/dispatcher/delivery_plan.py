@@ -24,7 +24,7 @@ class Broken:
 
 
 @dataclass(slots=True)
-class Plan:
+class DeliveryPlan:
     """What to hand over and what to park, of one domain."""
 
     handovers: list[Handover] = field(default_factory=list)
@@ -33,17 +33,17 @@ class Plan:
 
 def plan_batch(
     entries: Iterable[Entry], routes: Routes, service: str, encode: Encode, most_bytes: int = 1 << 26
-) -> dict[str, Plan]:
+) -> dict[str, DeliveryPlan]:
     """A plan per domain for the entries that `service`'s lane was given, in their order.
 
     An event that this service does not want is handed over with no delivery: it is acknowledged. An
     entry whose envelope is gone (trimmed, deleted) is acknowledged in the same way, as broken.
     """
-    plans: dict[str, Plan] = {}
+    plans: dict[str, DeliveryPlan] = {}
     for entry in entries:
         plan = plans.get(entry.domain)
         if plan is None:
-            plan = plans[entry.domain] = Plan()
+            plan = plans[entry.domain] = DeliveryPlan()
         if entry.envelope is None:
             plan.broken.append(Broken(entry, "the stream entry has no envelope in its field `e`"))
             continue

@@ -35,7 +35,7 @@ class _Waiting:
     answer: asyncio.Future[Any]
 
 
-class Coalescer:
+class CallBatcher:
     """Makes calls on one client. Every call is answered within `timeout` seconds, well or badly."""
 
     def __init__(self, client: redis.asyncio.Redis, timeout: float) -> None:

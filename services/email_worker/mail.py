@@ -22,7 +22,7 @@ from email.utils import format_datetime, formataddr
 from streammesh import Reject
 
 from services.email_worker import addresses
-from services.email_worker.rendering import Words
+from services.email_worker.mail_templates import Words
 
 # 7-bit bodies pass every server unchanged, whether or not it offers 8BITMIME; headers stay as they are set.
 POLICY = SMTP.clone(cte_type="7bit", refold_source="none")
