@@ -9,7 +9,7 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh"},
+    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh", "telemetry"},
     {"settings", "keys"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
