@@ -42,14 +42,18 @@ PARKED = Counter("streammesh_events_parked_total", "Events that could not be han
 # Worker
 ATTEMPTS = Counter(
     "streammesh_attempts_total",
-    "Attempts that ended, by what became of them: succeeded, failed, retrying, cancelled, expired, lost, ...",
+    "Attempts, by what became of them: succeeded, failed, retrying, cancelled, expired, lost, stopped, ...",
     ["task", "outcome"],
 )
 QUEUE_TO_RUN = Histogram(
     "streammesh_queue_to_run_seconds", "From a task's place in the queue to its handler", ["task"], STAGE
 )
-RUN = Histogram("streammesh_run_seconds", "How long handlers ran", ["task"], STAGE)
-RUNNING = Gauge("streammesh_handlers_running", "Handlers that run now", ["task"])
+RUN = Histogram(
+    "streammesh_run_seconds",
+    "How long handlers ran; in prefork children with the claim before and the settlement after",
+    ["task"],
+    STAGE,
+)
 
 # The mesh as a whole; from an API process, asked as it is scraped
 DISPATCHERS = Gauge("streammesh_dispatchers", "Dispatchers alive")

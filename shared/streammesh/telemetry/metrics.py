@@ -127,6 +127,11 @@ def is_on() -> bool:
     return _registry is not None
 
 
+def registry() -> CollectorRegistry | None:
+    """Return where a service's own metrics belong; None where none are told."""
+    return _registry
+
+
 def begin(metrics: Iterable[Metric]) -> None:
     """Count these from now on, beside the process's CPU, memory, file descriptors and garbage collector.
 

@@ -36,8 +36,9 @@ from streammesh.tasks.handler import Binding
 from streammesh.tasks.ledger import QueuePlace, TaskRef
 from streammesh.tasks.parking import park_carried_call
 from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.telemetry import catalogue
 from streammesh.transport.codec import encode
-from streammesh.worker import message_capture, workflow
+from streammesh.worker import measures, message_capture, workflow
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
@@ -173,12 +174,14 @@ class DeliveryTask(Task):
             try:
                 step = forward(answer)
             except StopIteration as stop:
+                catalogue.ATTEMPTS.inc(ref.name, str(stop.value))
                 return str(stop.value)
             try:
                 if isinstance(step, Ask):
                     answer = await ask(step.call)
                 elif isinstance(step, Handle):
-                    answer = await handle(step.context, ref.event)
+                    with measures.running(ref.name, place.entry):
+                        answer = await handle(step.context, ref.event)
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))
                 forward = steps.send

@@ -22,7 +22,9 @@ from streammesh.redisio.retry import insist_sync, until_back
 from streammesh.tasks.cancellation import CANCELLED, EXPIRED
 from streammesh.tasks.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
 from streammesh.tasks.verdict import GiveUp, after_error
+from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
+from streammesh.worker import measures
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
 
@@ -118,9 +120,18 @@ class MeshRequest(_OwnRequest):
         """The task says what became of the delivery, and so whether its queue entry is still there."""
         if isinstance(failed__retval__runtime, ExceptionInfo):
             return super().on_success(failed__retval__runtime)
-        failed, state, _ = failed__retval__runtime
+        failed, state, seconds = failed__retval__runtime
+        if not self.shares_memory:
+            measures.told(self.task.subscription.task, bool(failed), state, seconds)
         self._removed = not failed and state in REMOVED and hasattr(self._message.channel, "keeper")
         return super().on_success(failed__retval__runtime, **options)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A prefork child begins."""
+        if not self.shares_memory:
+            place = queue_place(self._request_dict["mesh_tag"], self.task.subscription.service)
+            measures.began(self.task.subscription.task, place.entry)
+        super().on_accepted(pid, time_accepted)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
@@ -202,5 +213,6 @@ class MeshRequest(_OwnRequest):
         if answer == "cancelled":
             call = ledger.finish(ref, place, token, names.CANCELLED, failure=CANCELLED, keep=kind.keep)
             answer = insist_sync(client, call)
+        catalogue.ATTEMPTS.inc(ref.name, measures.STOPPED)
         log.error("task.stopped", task_id=ref.task_id, task=ref.name, reason=str(error), answer=answer)
         return True
