@@ -16,6 +16,7 @@ from streammesh import lua, names
 from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters
 from streammesh.events.publisher import build, ms, stored_form
 from streammesh.keys import Keys
+from streammesh.lua.events import RaiseAlertScript
 from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
@@ -85,16 +86,18 @@ class AlertWatch:
         event_id = names.tick_id("alert", until)
         event = build("scheduler", ALERT_RAISED, document(found), id=event_id)
         keys = self._keys
-        event_keys, event_args = stored_form(keys, event)
-        call: lua.Call[bool] = lua.Call(
-            lua.script("raise_alert"),
-            [
-                *(keys.alerted(), keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
-                *event_keys,
-            ],
-            [since, until, ms(self._settings.remembered), keys.manifests_changed(), *event_args],
-            bool,
-        )
+        call = RaiseAlertScript(
+            alerted=keys.alerted(),
+            domains=keys.domains(),
+            due=keys.due(),
+            due_entries=keys.due_entries(),
+            counters=keys.counters(),
+            last=since,
+            until_ms=until,
+            retention=ms(self._settings.remembered),
+            changed=keys.manifests_changed(),
+            events=[stored_form(keys, event)],
+        ).call(bool)
         raised = await lua.run(self._client, call)
         if raised:
             log.warning("alert.raised", dead_letters=found.dead_letters, paused=len(found.paused))

@@ -30,6 +30,13 @@ from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.keys import PRIORITIES, WORKERS, Keys
+from streammesh.lua.events import LowerWantedScript
+from streammesh.lua.services import (
+    ForgetServiceScript,
+    ForgottenDomain,
+    ForgottenSubscription,
+    RemoveManifestScript,
+)
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes, delivery
@@ -110,12 +117,15 @@ class Retirement:
 
     def _remove_call(self) -> lua.Call[tuple[int, bytes]]:
         keys = self._keys
-        return lua.Call(
-            lua.script("remove_manifest"),
-            [keys.manifests(), keys.manifests_version(), keys.alive(self._service), keys.retiring()],
-            [self._service, FRESH_MS, keys.manifests_changed()],
-            lambda answer: (int(answer[0]), bytes(answer[1])),
-        )
+        return RemoveManifestScript(
+            manifests=keys.manifests(),
+            version=keys.manifests_version(),
+            alive=keys.alive(self._service),
+            retiring=keys.retiring(),
+            service=self._service,
+            fresh=FRESH_MS,
+            changed=keys.manifests_changed(),
+        ).call(lambda answer: (int(answer[0]), bytes(answer[1])))
 
     async def _read(self) -> list[str]:
         found = []
@@ -170,16 +180,19 @@ class Retirement:
     def _lower_call(self, entry: Entry, event: Event, routes: Routes) -> lua.Call[str]:
         keys = self._keys
         wanting = routes.wanting_at(event, entry.position, self._service)
-        return lua.Call(
-            lua.script("lower_wanted"),
-            [keys.event(event.id), keys.notifications(), keys.manifests_version()],
-            [
-                *(routes.version, self._settings.notifications_kept, event.source, event.id, event.type),
-                *(event.subject or "", notifications.event_fragment(event)),
-                *(delivery(event, one).task_id for one in wanting),
-            ],
-            lambda answer: str(answer.decode()),
-        )
+        return LowerWantedScript(
+            event_row=keys.event(event.id),
+            notifications=keys.notifications(),
+            version=keys.manifests_version(),
+            planned_by=routes.version,
+            kept=self._settings.notifications_kept,
+            source=event.source,
+            event=event.id,
+            event_type=event.type,
+            subject=event.subject or "",
+            fragment=notifications.event_fragment(event),
+            task_ids=[delivery(event, one).task_id for one in wanting],
+        ).call(lambda answer: str(answer.decode()))
 
     async def _let_go(self, parsed: Sequence[tuple[Entry, Event | None]]) -> None:
         pipeline = self._client.pipeline(transaction=False)
@@ -295,20 +308,24 @@ class Retirement:
         await self._client.xreadgroup(WORKERS, process_name("retirement"), {queue: ">"}, PAGE)
 
     async def _forget(self) -> bool:
-        keys, tasks = self._keys, sorted(self._tasks)
-        names_ = [
-            *(keys.manifests(), keys.retiring(), keys.alive(self._service), keys.open_tasks(self._service)),
-            *(keys.last_seen(), keys.joined(), keys.holding(), keys.paused(), keys.failures()),
-            *self._streams,
-            *(keys.held(task) for task in tasks),
-            *(keys.events(domain) for domain in self._domains),
-        ]
-        call: lua.Call[str] = lua.Call(
-            lua.script("forget_service"),
-            names_,
-            [self._service, len(self._streams), len(tasks), *tasks, *self._domains],
-            lambda answer: str(answer.decode()),
-        )
+        keys = self._keys
+        call = ForgetServiceScript(
+            manifests=keys.manifests(),
+            retiring=keys.retiring(),
+            alive=keys.alive(self._service),
+            open_tasks=keys.open_tasks(self._service),
+            last_seen=keys.last_seen(),
+            joined=keys.joined(),
+            holding=keys.holding(),
+            paused=keys.paused(),
+            failures=keys.failures(),
+            service=self._service,
+            queues=self._streams,
+            subscriptions=[
+                ForgottenSubscription(held=keys.held(task), task=task) for task in sorted(self._tasks)
+            ],
+            domains=[ForgottenDomain(stream=keys.events(domain), domain=domain) for domain in self._domains],
+        ).call(lambda answer: str(answer.decode()))
         answer = await lua.run(self._client, call)
         if answer == "back":
             raise ServiceAlive("a worker of it has registered it again")

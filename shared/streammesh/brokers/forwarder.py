@@ -28,6 +28,7 @@ from streammesh import lua
 from streammesh.brokers.publisher import BrokerAway, Outlet, Unsendable
 from streammesh.errors import Malformed
 from streammesh.keys import FORWARDED, RETURNED, WORKERS, Keys
+from streammesh.lua.queues import ForwardedEntry, ForwardedScript, ForwardTakeScript
 from streammesh.redisio.client import is_unavailable, open_sync
 from streammesh.settings import MeshSettings
 from streammesh.transport.codec import SINCE, WAKE, decode
@@ -115,9 +116,17 @@ class Forwarder:
             return Taken(reads, int(oldest) / 1000, False)
 
         lease_ms = self._calls.lease_ms
-        args: list[lua.Arg] = [WORKERS, self._calls.consumer, RETURNED, FORWARDED]
-        args += [BATCH, lease_ms, lease_ms * PATIENCE, waiting]
-        return lua.Call(lua.script("forward_take"), [self._stream], args, parse)
+        return ForwardTakeScript(
+            stream=self._stream,
+            group=WORKERS,
+            me=self._calls.consumer,
+            returned=RETURNED,
+            sent=FORWARDED,
+            left=BATCH,
+            lease=lease_ms,
+            patience=lease_ms * PATIENCE,
+            waiting=waiting,
+        ).call(parse)
 
     def _read(self) -> list[Read]:
         wait = min(self._block, max(0.02, self._look_at - time.monotonic()))
@@ -183,9 +192,13 @@ class Forwarder:
         return message
 
     def _sent_call(self, reads: Sequence[Read], task_ids: Sequence[str]) -> lua.Call[int]:
-        keys = [self._stream, *(self._keys.task(task_id) for task_id in task_ids)]
-        args = [WORKERS, self._calls.consumer, FORWARDED, *(read.entry for read in reads)]
-        return lua.Call(lua.script("forwarded"), keys, args, int)
+        entries = [
+            ForwardedEntry(task=self._keys.task(task_id), id=read.entry)
+            for read, task_id in zip(reads, task_ids, strict=True)
+        ]
+        return ForwardedScript(
+            stream=self._stream, group=WORKERS, me=self._calls.consumer, sent=FORWARDED, entries=entries
+        ).call(int)
 
 
 def _id_of(message: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import redis.asyncio
 from streammesh import lua, plain_json
 from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, LetterPlace, parse
 from streammesh.keys import Keys
+from streammesh.lua.services import DropDeadLettersScript
 from streammesh.redisio.turns import Turns
 
 MOST_MS = 2**53  # a score is exact up to here
@@ -170,12 +171,12 @@ class DeadLetters:
 
     def _drop_call(self, service: str, ids: list[str]) -> lua.Call[int]:
         keys = self.keys
-        return lua.Call(
-            lua.script("drop_dead_letters"),
-            [keys.dead(service), keys.dead_index(service), keys.dead_entries(service)],
-            ids,
-            int,
-        )
+        return DropDeadLettersScript(
+            dead=keys.dead(service),
+            index=keys.dead_index(service),
+            entries=keys.dead_entries(service),
+            ids=ids,
+        ).call(int)
 
 
 def _ms(score: float) -> int:

@@ -192,9 +192,9 @@ class Ledger:
         else:
             args += ["", len(follow_ups)]
         for follow_up in follow_ups:
-            event_keys, event_args = stored_form(self.keys, follow_up)
-            names_ += event_keys
-            args += event_args
+            stored = stored_form(self.keys, follow_up)
+            names_ += stored.keys
+            args += stored.args
         return lua.Call(common.script, names_, args, _parse_finish, common)
 
     def retry_later(
