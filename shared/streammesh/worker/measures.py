@@ -13,7 +13,7 @@ from typing import Any
 
 from celery.exceptions import Retry
 
-from streammesh import names
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.telemetry import catalogue, metrics
 
 BROKE = "broke"  # neither the handler's end nor a retry: it goes back to its queue
@@ -41,16 +41,12 @@ def began(task: str, entry: str) -> None:
         catalogue.QUEUE_TO_RUN.observe(max(0.0, time.time() - int(queued) / 1000), task)
 
 
-def told(task: str, failed: bool, result: Any, seconds: float) -> None:
-    """A prefork child has told what came of an attempt: a state's `repr`, or what the tracer raised."""
+def told(task: str, outcome: AttemptOutcome | None, raised: Any, seconds: float) -> None:
+    """A prefork child has told what came of an attempt; where that is no outcome, what Celery's tracer raised."""
     catalogue.RUN.observe(seconds, task)
-    if not failed:
-        outcome = str(result).strip("'")
-    else:
-        error = result.exception
+    if outcome is None:
+        error = getattr(raised, "exception", None)
         error = getattr(error, "exc", error)
-        if isinstance(error, Retry):
-            outcome = names.RETRYING
-        else:
-            outcome = names.FAILED if type(error).__name__ == "DeliveryFailed" else BROKE
-    catalogue.ATTEMPTS.inc(task, outcome)
+        failed = AttemptOutcome.FAILED if type(error).__name__ == "DeliveryFailed" else None
+        outcome = AttemptOutcome.RETRYING if isinstance(error, Retry) else failed
+    catalogue.ATTEMPTS.inc(task, outcome.value if outcome else BROKE)
