@@ -180,11 +180,25 @@ class EventState(Answer):
     links: Links
 
 
+class EventStanding(Answer):
+    """Where an event stands, in short. `tasks` is null while no dispatcher has seen it."""
+
+    state: Literal["waiting", "running", "completed", "failed", "unrouted"]
+    published_at: str | None
+    tasks: int | None
+    done: int
+    failed: int
+
+
 class EventPage(Answer):
-    """Recent events, newest first; `next` is the cursor of the next page, null at the end."""
+    """Recent events, newest first; `next` is the cursor of the next page, null at the end.
+
+    `standings`, where they were asked for, are those of `events`, in the same order.
+    """
 
     events: list[dict[str, Any]]
     next: str | None
+    standings: list[EventStanding] = Field(default_factory=list)
 
 
 class ReportState(Answer):

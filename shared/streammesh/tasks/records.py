@@ -314,6 +314,18 @@ class Rows:
             ]
         return _event_row(event_id, wanted, facts, task_ids)
 
+    async def standings(self, events: Sequence[tuple[str, str]]) -> list[EventRow | None]:
+        """Where several events stand, by (id, source), in one round trip; without their tasks."""
+        pipeline = self._client.pipeline(transaction=False)
+        names_of = [source.encode("utf-8", "surrogateescape") for _, source in events]
+        for (event_id, _), source in zip(events, names_of, strict=True):
+            pipeline.hmget(self._keys.event(event_id), _facts(source))
+        answers = await pipeline.execute(raise_on_error=False) if events else []
+        return [
+            _event_row(event_id, source, there(facts, [None] * 4), [])
+            for (event_id, _), source, facts in zip(events, names_of, answers, strict=True)
+        ]
+
     async def _scan(self, key: str, pattern: bytes) -> AsyncIterator[dict[bytes, bytes]]:
         """The fields of a row whose names fit, some at a time; a small row comes whole."""
         cursor = 0
