@@ -154,6 +154,12 @@ class MeshSettings(BaseSettings):
         ge=0,
         description="MiB that a process of a prefork pool may hold after a task; a larger one is replaced. 0: no bound.",
     )
+    max_memory: int = Field(
+        1024,
+        ge=0,
+        description="MiB that a worker of any other pool (async, threads, solo) may hold, or 85% of its container's "
+        "limit; one that is larger drains and ends with exit code 75, to be started again. 0: no bound.",
+    )
     drain: Duration = Field(
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
     )
