@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from streammesh.api_keys import ApiKeys
@@ -19,33 +19,38 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
-from services.api.batching import Coalescer
+from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
 from services.api.hub import Hub
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
+from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
-from services.api.publishing import Publishing
+from services.api.publish_endpoint import PublishEndpoint
+from services.api.read_limit import ReadLimit
 from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
-    cancelling,
+    cancellation,
     dead_letters,
     docs,
     events,
     health,
     notifications,
+    own_key,
     reports,
     status,
     subscriptions,
     tasks,
+    ui,
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
 from services.api.source_rules import SourceRules
-from services.api.state import Reading, Wiring
+from services.api.state import Wiring
+from services.api.status_cache import StatusCache
 
 DESCRIPTION = """
 Services say what happened; the right workers run; whoever waits is told.
@@ -82,16 +87,16 @@ def create_app(
         notifications,
         events,
         tasks,
-        cancelling,
+        cancellation,
         dead_letters,
         subscriptions,
         users,
         reports,
-        health,
         status,
-        docs,
-        about,
+        own_key,
     ):
+        app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
@@ -109,9 +114,9 @@ async def _wired(
     client, publisher = open_async(mesh, "api"), open_async(mesh, "api-publish")
     reader = open_async(mesh, "api-notifications", blocking=True)
     reading, notification_log, calls = (
-        Reading(timeout),
+        ReadLimit(timeout),
         NotificationLog(client, keys),
-        Coalescer(publisher, timeout),
+        CallBatcher(publisher, timeout),
     )
     api_keys = ApiKeys(client, keys)
     auth, sources = Authenticator(api_keys, api, reading), SourceRules(client, keys, reading)
@@ -128,7 +133,7 @@ async def _wired(
             mesh=mesh,
             api=api,
             health=health,
-            looks=status.Looks(),
+            status=StatusCache(client, keys, mesh, reading),
             keys=keys,
             redis=client,
             reading=reading,
@@ -137,7 +142,7 @@ async def _wired(
             auth=auth,
             hub=hub,
             cursors=Cursors(client, keys),
-            publishing=Publishing(mesh, api, keys, auth, sources, calls),
+            publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )
     finally:

@@ -9,30 +9,26 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from time import monotonic, time_ns
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
 from streammesh.api_keys import LONGEST, ApiKey, ApiKeys
 from streammesh.errors import InvalidApiKey, MeshUnavailable
 
 from services.api.bootstrap_keys import bring_operators
+from services.api.log_context import without_request
 from services.api.problems import Problem
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading, of_no_request, wiring_of
 
 log = structlog.get_logger(__name__)
 
 MOST_KNOWN = 10_000
 NOTED_EVERY_MS = 60_000
 
-bearer = HTTPBearer(auto_error=False, description="An API key, as `streammesh keys create` prints it.")
-
 
 @dataclass(slots=True)
-class _Known:
+class _KnownKey:
     key: ApiKey
     checked: float
     refreshing: bool = False
@@ -49,13 +45,17 @@ class Authenticator:
     """
 
     def __init__(
-        self, api_keys: ApiKeys, settings: ApiSettings, reading: Reading, now: Callable[[], float] = monotonic
+        self,
+        api_keys: ApiKeys,
+        settings: ApiSettings,
+        reading: ReadLimit,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._api_keys, self._reading, self._now = api_keys, reading, now
         self._refresh = settings.key_refresh.total_seconds()
         self._lifetime = settings.key_lifetime.total_seconds()
         self._operators = settings.admin_key
-        self._known: dict[bytes, _Known] = {}  # SHA-256 of the header -> the key that it carries
+        self._known: dict[bytes, _KnownKey] = {}  # SHA-256 of the header -> the key that it carries
         self._tasks: set[asyncio.Task[None]] = set()
 
     def at_once(self, header: bytes | None) -> ApiKey | None:
@@ -97,11 +97,11 @@ class Authenticator:
         noted = known.noted if known else 0
         if place not in self._known and len(self._known) >= MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[place] = known = _Known(key, self._now(), noted=noted)
+        self._known[place] = known = _KnownKey(key, self._now(), noted=noted)
         self._note_use(known)
         return key
 
-    def _note_use(self, known: _Known) -> None:
+    def _note_use(self, known: _KnownKey) -> None:
         """About once a minute and process, beside the requests."""
         now_ms = _now_ms()
         if now_ms - known.noted >= NOTED_EVERY_MS:
@@ -114,7 +114,7 @@ class Authenticator:
                 await self._api_keys.used(digest, now_ms)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, context=of_no_request())
+        task = asyncio.create_task(work, context=without_request())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -128,7 +128,7 @@ class Authenticator:
         log.error("api_keys.were_lost")
         return await self._api_keys.verify(secret)
 
-    async def _look_again(self, header: bytes, known: _Known) -> None:
+    async def _look_again(self, header: bytes, known: _KnownKey) -> None:
         try:
             await self._look_up(header)
         except MeshUnavailable:
@@ -167,13 +167,3 @@ def must_publish(key: ApiKey, event_type: str) -> None:
     """Raises Problem (403) unless the key may publish this type."""
     if not key.may_publish(event_type):
         raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}.")
-
-
-async def _caller(
-    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> ApiKey:
-    header = request.headers.get("authorization")
-    return await wiring_of(request).auth.authenticate(header.encode("latin-1") if header else None)
-
-
-Caller = Annotated[ApiKey, Depends(_caller)]

@@ -22,7 +22,7 @@ MANY_BYTES, FEW_BYTES = 2_000_000, 500_000  # of one look, after which the next 
 ROUNDS = 20  # after that the page ends, with a cursor to go on from, however little was found
 _CURSOR = re.compile(r"([0-9]{1,20}-[0-9]{1,20})~([a-z][a-z0-9_-]{0,127})")
 NEWEST = "+"
-Place = tuple[tuple[int, int], str]
+EventPlace = tuple[tuple[int, int], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,16 @@ async def list_recent(
     client: redis.asyncio.Redis,
     keys: Keys,
     pattern: str,
-    allowed: Callable[[str], bool],
+    wanted: Callable[[dict[str, Any], bytes], bool],
     *,
     since_ms: int,
     limit: int,
     cursor: Cursor | None,
 ) -> tuple[list[dict[str, Any]], Cursor | None]:
-    """Events whose type fits the pattern and is allowed, and where the next page begins (None at the end)."""
+    """Events whose type fits the pattern and that are wanted, and where the next page begins (None at the end).
+
+    `wanted` is asked with the event and its JSON as it is stored.
+    """
     domains = await _domains(client, keys, pattern)
     found: list[dict[str, Any]] = []
     if not domains:
@@ -79,7 +82,7 @@ async def list_recent(
         for (_, domain), position, raw in entries:
             await turns.give()
             event = _event(raw)
-            if event and names.matches(pattern, event["type"]) and allowed(event["type"]):
+            if event and names.matches(pattern, event["type"]) and wanted(event, raw):
                 found.append(event)
                 size += len(raw)
                 if len(found) == limit or size >= MOST_BYTES:
@@ -104,14 +107,14 @@ async def _scan(
     cursor: Cursor | None,
     since_ms: int,
     count: int,
-) -> tuple[list[tuple[Place, str, bytes]], Cursor | None]:
+) -> tuple[list[tuple[EventPlace, str, bytes]], Cursor | None]:
     """The next entries in order, and how far that order is certain; None when there is nothing further."""
     pipeline = client.pipeline(transaction=False)
     for domain in domains:
         upper = cursor.upper_bound(domain) if cursor else NEWEST
         pipeline.xrevrange(keys.events(domain), upper, str(since_ms), count)
-    entries: list[tuple[Place, str, bytes]] = []
-    frontier: tuple[Place, str] | None = None
+    entries: list[tuple[EventPlace, str, bytes]] = []
+    frontier: tuple[EventPlace, str] | None = None
     for domain, found in zip(domains, await pipeline.execute(), strict=True):
         for at, fields in found:
             position = at.decode()

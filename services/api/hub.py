@@ -25,9 +25,10 @@ from streammesh.notifications import Notification, NotificationLog, position_key
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.turns import Turns
 
+from services.api.log_context import without_request
 from services.api.problems import Problem
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading, of_no_request
 
 log = structlog.get_logger(__name__)
 
@@ -141,7 +142,7 @@ class Hub:
         blocking: redis.asyncio.Redis,
         keys: Keys,
         settings: ApiSettings,
-        reading: Reading,
+        reading: ReadLimit,
         timeout: float,
     ) -> None:
         self._log, self._blocking, self._keys = notifications, blocking, keys
@@ -240,7 +241,7 @@ class Hub:
             if self._position is None or self._reader is None or self._reader.done():
                 async with self._reading():
                     self._position = await self._log.last()
-                self._reader = asyncio.create_task(self._read(), context=of_no_request())
+                self._reader = asyncio.create_task(self._read(), context=without_request())
             return self._position
 
     async def _read(self) -> None:

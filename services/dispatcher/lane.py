@@ -21,12 +21,12 @@ from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.events.publisher import most_bytes
 from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import is_unavailable
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Routes
 from streammesh.tasks.handoff import HandedOver, Handover, handoff_call
 
-from services.dispatcher.planning import Broken, Encode, Plan, plan_batch
+from services.dispatcher.delivery_plan import Broken, DeliveryPlan, Encode, plan_batch
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -43,7 +43,7 @@ class Batch:
     """Entries, what they become, and by which version of the manifests."""
 
     entries: Sequence[Entry]
-    plans: dict[str, Plan]
+    plans: dict[str, DeliveryPlan]
     version: str
 
 

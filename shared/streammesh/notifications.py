@@ -20,19 +20,18 @@ from redis.exceptions import ResponseError
 from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import Malformed
-from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.redisio.turns import Turns
 
 TASK_TYPES = {
-    names.QUEUED: "task.queued",
-    names.STARTED: "task.started",
-    names.RETRYING: "task.retrying",
-    names.HELD: "task.held",
-    names.SUCCEEDED: "task.succeeded",
-    names.FAILED: "task.failed",
-    names.CANCELLED: "task.cancelled",
-    names.EXPIRED: "task.expired",
+    names.TaskState.QUEUED: "task.queued",
+    names.TaskState.STARTED: "task.started",
+    names.TaskState.RETRYING: "task.retrying",
+    names.TaskState.HELD: "task.held",
+    names.TaskState.SUCCEEDED: "task.succeeded",
+    names.TaskState.FAILED: "task.failed",
+    names.TaskState.CANCELLED: "task.cancelled",
+    names.TaskState.EXPIRED: "task.expired",
 }
 COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"
@@ -46,14 +45,8 @@ _TYPE = re.compile(r"[a-z0-9._-]{1,128}")
 _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
-def event_fragment(event: Event) -> str:
-    """`"event":{…}` of a notification's body."""
-    about = {"id": event.id, "type": event.type, "source": event.source, "subject": event.subject}
-    return f'"event":{orjson.dumps(about).decode()}'
-
-
 def fragment(about: Mapping[str, Any]) -> str:
-    """The same from what a record says of an event."""
+    """`"event":{…}` of a notification's body, from what a record says of an event."""
     value = {name: about.get(name) for name in ("id", "type", "source", "subject")}
     return f'"event":{orjson.dumps(value).decode()}'
 
@@ -165,7 +158,7 @@ def position_key(position: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class NotificationPage:
     """Some notifications in order, and whether none is missing: between the position asked for and them, or,
     where the history of one event was asked for, from its beginning."""
 
@@ -186,7 +179,7 @@ class NotificationLog:
         newest = await self._client.xrevrange(self._keys.notifications(), count=1)
         return newest[0][0].decode() if newest else "0-0"
 
-    async def read(self, after: str, count: int = 500) -> Page:
+    async def read(self, after: str, count: int = 500) -> NotificationPage:
         """The next `count` notifications after a position, and whether something was trimmed of them. One round trip."""
         key = self._keys.notifications()
         pipeline = self._client.pipeline(transaction=False)
@@ -198,7 +191,7 @@ class NotificationLog:
             if isinstance(answer, Exception):
                 raise answer
         if isinstance(info, ResponseError):  # no such key: nothing was ever said, or all of it is lost
-            return Page([], position_key(after) == (0, 0))
+            return NotificationPage([], position_key(after) == (0, 0))
         stream = {name.decode() if isinstance(name, bytes) else name: value for name, value in info.items()}
         last = _text(stream["last-generated-id"])
         complete = (
@@ -207,7 +200,7 @@ class NotificationLog:
             or position_key(after) == position_key(last)
         )
         reached = entries[-1][0].decode() if entries else None
-        return Page(
+        return NotificationPage(
             await readable(entries), complete and position_key(after) <= position_key(last), last, reached
         )
 
@@ -215,7 +208,7 @@ class NotificationLog:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""
         return (await self.history(event_id, source)).notes
 
-    async def history(self, event_id: str, source: str, after: str = "0-0") -> Page:
+    async def history(self, event_id: str, source: str, after: str = "0-0") -> NotificationPage:
         """As `of_event`, from a position on, and says whether none of it was trimmed.
 
         The event's row remembers the first few hundred positions; what an event with more was told after
@@ -223,7 +216,7 @@ class NotificationLog:
         """
         remembered = await self._client.hget(self._keys.event(event_id), f"notes:{source}")
         if not remembered:
-            return Page([], True)
+            return NotificationPage([], True)
         begin = position_key(after)
         all_positions = [p for p in remembered.decode("utf-8", "replace").split() if _POSITION.fullmatch(p)]
         positions = [position for position in all_positions if position_key(position) > begin]
@@ -240,7 +233,7 @@ class NotificationLog:
             if page.reached is None:
                 break
             after = page.reached
-        return Page(notes, whole, after)
+        return NotificationPage(notes, whole, after)
 
 
 async def readable(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Notification]:

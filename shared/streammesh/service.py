@@ -21,7 +21,7 @@ from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
-    Place,
+    SourceLine,
     calling_place,
     duration,
     never_matching,
@@ -78,7 +78,7 @@ class Service:
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
-        self._places: dict[str, Place] = {}  # where each handler is written
+        self._places: dict[str, SourceLine] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
         self.celery_app.manifest = self.manifest
         self.celery_app.add_defaults(
@@ -114,7 +114,7 @@ class Service:
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
-        `where`: paths and conditions that must fit (see `subscriptions/matching.py`). `retries`: how often a
+        `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
@@ -255,7 +255,7 @@ def _asked_for(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _said_at(here: Place, handler: Callable[..., Any] | None = None) -> Iterator[None]:
+def _said_at(here: SourceLine, handler: Callable[..., Any] | None = None) -> Iterator[None]:
     """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
     try:
         yield

@@ -19,7 +19,7 @@ from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows, TaskRow
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness import brokers
 from tests.harness.processes import MeshProcess

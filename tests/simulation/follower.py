@@ -13,8 +13,8 @@ from streammesh.notifications import NotificationLog
 from streammesh.redisio.client import open_async
 
 from services.api.hub import Hub, Missed
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.world import World
 
@@ -34,7 +34,7 @@ def follower(world: World) -> Callable[[str], Any]:
         settings = ApiSettings(_env_file=None)  # type: ignore[call-arg]
         client = open_async(world.settings, "api")
         blocking = open_async(world.settings, "api-hub", blocking=True)
-        hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, Reading(1.0), 1.0)
+        hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, ReadLimit(1.0), 1.0)
         key = ApiKey("k", (), ("*",), False)  # type: ignore[call-arg]
         got = world.told.followed["follower"]
         while True:

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError, ResponseError
 from streammesh import lua
 from streammesh.keys import WORKERS
 from streammesh.redisio.client import is_unavailable, open_async
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.service import Service
 from streammesh.transport.codec import WAKE, decode
 from streammesh.transport.scripts import QueueCalls, Read, read_answer

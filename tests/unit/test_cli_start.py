@@ -15,7 +15,7 @@ import orjson
 import pytest
 import typer
 from streammesh.cli.commands import COMMANDS, app
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
@@ -79,7 +79,7 @@ def test_a_command_that_is_not_there_is_told_with_what_was_meant():
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_it_prints_on_a_terminal_of_any_encoding(tmp_path, encoding):
     code = "import sys\nfrom streammesh.cli import main\nfrom streammesh.cli import commands\n"
-    code += "import typer\nfrom streammesh.cli.asking import print_json\nfrom streammesh.cli.showing import console, short\n"
+    code += "import typer\nfrom streammesh.cli.api_call import print_json\nfrom streammesh.cli.terminal import console, short\n"
     code += "def show():\n    print_json({'name': 'Zoë 龍 \\U0001f600'})\n    console().print(short('Zoë 龍' * 99))\n"
     code += "own = typer.Typer()\nown.command()(show)\ncommands.app = own\nmain()"
     said = run("-c", code, PYTHONIOENCODING=encoding, LC_ALL="C")

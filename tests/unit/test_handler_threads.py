@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.thread_exception import TaskStopped
 

@@ -16,7 +16,7 @@ from streammesh.errors import InvalidManifest
 from streammesh.process_group import ProcessGroup, own_command
 from streammesh.service import Service
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 CHILD = """
 import json, os, pathlib, signal, socket, sys, time

@@ -16,7 +16,7 @@ from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
 from services.api import problems, request_body
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
 from services.api.openapi import READ, answers, body, json_answer, schema_of
 from services.api.openapi_dead_letters import (
@@ -33,8 +33,9 @@ from services.api.openapi_dead_letters import (
     ReplayDone,
 )
 from services.api.problems import Problem
+from services.api.read_limit import ReadLimit
 from services.api.routes.answer import as_json
-from services.api.state import Reading, Wiring, wiring_of
+from services.api.state import Wiring, wiring_of
 
 C = TypeVar("C", bound=Choice)
 router = APIRouter(tags=["dead letters"])
@@ -119,7 +120,7 @@ async def replay(request: Request, key: Caller) -> Response:
     """
     wiring, chosen, wanted = await _chosen(request, key, Replay)
     letters = _letters(wiring)
-    async with Reading(ACTING_SECONDS, 1)():
+    async with ReadLimit(ACTING_SECONDS, 1)():
         found, more = await letters.matching(wanted, chosen.limit)
         done = None
         if not chosen.dry_run:
@@ -151,7 +152,7 @@ async def drop(request: Request, key: Caller) -> Response:
     """Needs an admin key. What is dropped cannot be replayed any more; the tasks stay failed."""
     wiring, chosen, wanted = await _chosen(request, key, Choice)
     letters = _letters(wiring)
-    async with Reading(ACTING_SECONDS, 1)():
+    async with ReadLimit(ACTING_SECONDS, 1)():
         found, more = await letters.matching(wanted, chosen.limit)
         dropped = 0 if chosen.dry_run else await letters.drop(found)
     return as_json(

@@ -12,22 +12,21 @@ from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
+from streammesh.notifications import LAST_OF_EVENT, Filter, NotificationPage, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.hub import Follower, Hub, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import READ, answers
-from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.sse import EventStream, follow, frames, hello, listen, resync
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(tags=["notifications"])
 
 _EXAMPLE = (
     ": connected\nretry: 1000\nid: 1763790000000-0\n\n"
@@ -172,7 +171,7 @@ class OneEvent:
     event: Event | None
     tasks: list[TaskRow]
 
-    async def blocks(self, past: Page, begin: str | None) -> AsyncIterator[bytes]:
+    async def blocks(self, past: NotificationPage, begin: str | None) -> AsyncIterator[bytes]:
         """The blocks after `begin`. Where notifications are not kept any more, the records say what became of it."""
         place = max(past.last, begin or "0-0", key=position_key)
         if position_key(place) == (0, 0):  # nothing was ever noted of it

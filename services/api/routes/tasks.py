@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from services.api.auth import Caller
+from services.api.caller import Caller
 from services.api.documents import task_document
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem

@@ -14,7 +14,7 @@ from streammesh.events import envelope
 from streammesh.events.envelope import BATCH, STRUCTURED
 from structlog.testing import capture_logs
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 JSON = {"content-type": "application/json"}
 VALUES = st.recursive(

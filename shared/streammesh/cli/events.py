@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from streammesh.cli.asking import Json, Key, Source, Url, ask, print_json
-from streammesh.cli.showing import console, facts, plain, task_lines
+from streammesh.cli.api_call import Json, Key, Source, Url, ask, print_json
+from streammesh.cli.terminal import console, facts, plain, task_lines
 
 EventId = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
 

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from streammesh.cli.asking import Json, Key, Url, ask, print_json
-from streammesh.cli.showing import console, plain
+from streammesh.cli.api_call import Json, Key, Url, ask, print_json
+from streammesh.cli.terminal import console, plain
 
 DEGRADED, FAILING = 4, 5  # exit codes
 STYLES = {"ok": "bold green", "degraded": "bold yellow", "failing": "bold red"}

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from streammesh.cli.asking import Json, Key, Url, ask, print_json
-from streammesh.cli.showing import console, plain
+from streammesh.cli.api_call import Json, Key, Url, ask, print_json
+from streammesh.cli.terminal import console, plain
 
 app = typer.Typer(help="Subscriptions: list, pause, resume.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="TASK", help="Its task, such as email_worker.send_welcome.")]

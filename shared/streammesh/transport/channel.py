@@ -13,10 +13,10 @@ from kombu.transport import redis as kombu_redis
 from streammesh.keys import PRIORITY, Keys
 from streammesh.transport.codec import BODY, HEAD, encode, wanted_priority
 from streammesh.transport.connections import StreamConnections
-from streammesh.transport.dead_lettering import put_back
 from streammesh.transport.lease_renewer import LeaseKeeper
 from streammesh.transport.lease_watchdog import LeaseGuard, start_guard
 from streammesh.transport.message import StreamMessage
+from streammesh.transport.poison import put_back
 from streammesh.transport.purge import cancel_waiting
 from streammesh.transport.qos import StreamQoS
 from streammesh.transport.reader import StreamReader

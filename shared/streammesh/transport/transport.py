@@ -24,7 +24,7 @@ from kombu.transport import redis as kombu_redis
 from streammesh.redisio.pools import ALIAS, broker_url, shown
 from streammesh.transport.channel import StreamChannel
 from streammesh.transport.codec import make_tag, parse_tag
-from streammesh.transport.dropping import never_to_run
+from streammesh.transport.dropped import never_to_run
 
 __all__ = ["Transport", "broker_url", "install", "make_tag", "parse_tag"]
 

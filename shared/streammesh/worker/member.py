@@ -28,7 +28,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
 from streammesh.redisio.inspector import start_inspecting
-from streammesh.running import keep_what_is_loaded
+from streammesh.roles import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import is_readable, register_call
 from streammesh.transport.lease_renewer import dead_renewer, give_all_back
