@@ -13,7 +13,7 @@ RANKS: list[set[str]] = [
     {"settings", "keys"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
-    {"roles", "events", "api_keys"},
+    {"roles", "events", "api_keys", "audit"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks"},
     {"dead_letters", "status"},
