@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from streammesh.api_keys import ApiKeys
@@ -24,6 +24,7 @@ from services.api.cursors import Cursors
 from services.api.hub import Hub
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
+from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
 from services.api.publish_endpoint import PublishEndpoint
@@ -96,16 +97,14 @@ def create_app(
         subscriptions,
         users,
         reports,
-        health,
         status,
         schedules,
         manifests,
         own_key,
         audit,
-        docs,
-        ui,
-        about,
     ):
+        app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from streammesh import lua
@@ -28,7 +28,6 @@ from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, body, json_answer, schema_of
-from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.publish_endpoint import accepted
 from services.api.routes.answer import as_json
@@ -45,9 +44,7 @@ from services.api.schedule_documents import (
 from services.api.schemas import EXAMPLE_ACCEPTED, Accepted
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(
-    tags=["schedules"], dependencies=[Depends(only_known_parameters)], route_class=AuditedRoute
-)
+router = APIRouter(tags=["schedules"], route_class=AuditedRoute)
 BODY_LIMIT = 131_072
 TRIES = 5  # of a change, while somebody else changes the same schedule
 SOURCE = "scheduler"

@@ -12,7 +12,7 @@ from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
-from streammesh.tasks.paused import Holding, Pause, pause_call, read_failures, read_paused
+from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
 
 from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
@@ -157,7 +157,7 @@ async def _change(wiring: Wiring, task: str, reason: str | None) -> Response:
 async def _states(wiring: Wiring) -> list[dict[str, Any]]:
     manifests = await read_manifests(wiring.redis, wiring.keys)
     paused = await read_paused(wiring.redis, wiring.keys)
-    held = await Holding(wiring.redis, wiring.keys, wiring.mesh).waiting()
+    held = await HeldTasks(wiring.redis, wiring.keys, wiring.mesh).waiting()
     failures = await read_failures(wiring.redis, wiring.keys)
     known = [one for manifest in manifests for one in manifest.subscriptions]
     gone = sorted(

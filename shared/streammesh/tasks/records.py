@@ -19,12 +19,11 @@ from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY, Keys
+from streammesh.names import TaskState
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
-from streammesh.subscriptions.manifest import Manifest, wants
-from streammesh.tasks.ledger import QueuePlace, TaskRef
+from streammesh.tasks.task import QueuePlace, TaskRef
 
-STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
 LONGEST_NUMBER = 14  # digits; a moment in ms has 13
 TASKS_AT_ONCE = 200  # rows in one round trip
 FIELDS_AT_ONCE = 1_000  # of one row, in one round trip
@@ -39,7 +38,7 @@ class TaskRow:
     """One task: its state, attempt, times (RFC 3339), outcome."""
 
     id: str
-    state: str
+    state: TaskState
     attempt: int
     name: str
     service: str
@@ -57,6 +56,7 @@ class TaskRow:
     entry: str = ""  # the queue entry that stands for it
     workflow: str = ""  # the workflow that it became
     held: str = ""  # where it waits while its subscription is paused
+    wanted_cancelled: bool = False  # its worker was told to stop it
     times_ms: dict[str, int] = field(default_factory=dict)  # queued, started, ended, due: ms since the epoch
 
     @property
@@ -142,9 +142,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         if (value := row.get(name.encode()))
     }
     times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
-    state = row[b"state"].decode()
-    if state not in STATES:
-        raise Malformed(f"{state[:64]!r} is no state of a task")
+    state = TaskState(row[b"state"].decode())
     error = outcome.get("error")
     return TaskRow(
         id=task_id,
@@ -165,6 +163,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
+        wanted_cancelled=b"cancel" in row,
         times_ms=times_ms,
     )
 
@@ -360,17 +359,3 @@ def _held_json(held: bytes | None) -> bytes | None:
         return orjson.loads(held)["json"].encode() if held else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
-    """For every subscription that an event did not reach: why. Pure."""
-    reasons = []
-    for manifest in manifests:
-        for subscription in manifest.subscriptions:
-            if not names.matches(subscription.type, event.type):
-                continue
-            if not wants(event, subscription):
-                reasons.append(
-                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
-                )
-    return reasons

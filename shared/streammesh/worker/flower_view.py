@@ -1,9 +1,13 @@
-"""Queue lengths for Flower. Its own counter reads Redis lists; the mesh's queues are streams."""
+"""Flower over one of the mesh's apps: it looks only unless it was told otherwise, and its queue lengths are right.
+
+Of Flower this needs its option `read_only` and the name `flower.views.Broker`, of Tornado the default of an option.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from streammesh.keys import Keys
@@ -15,7 +19,23 @@ from streammesh.subscriptions.registry import read_manifests
 class App(Protocol):
     """As much of a Celery app as is needed here."""
 
+    mesh_settings: Callable[[], MeshSettings]
+
     def connection_for_read(self) -> Any: ...
+
+
+def fit_flower(app: App) -> None:
+    """Fit the Flower of this process, where there is one, to an app of the mesh.
+
+    Its own default lets whoever reaches it stop workers. `FLOWER_READ_ONLY=false` or `--read_only=false` still does.
+    """
+    views: Any = sys.modules.get("flower.views")
+    options: Any = sys.modules.get("tornado.options")
+    if views is None or options is None:
+        return
+    options.options._options["read-only"].default = True
+    # Flower picks its counter by the broker's URL scheme and knows none for streams.
+    views.Broker = lambda *_, **__: QueueLengths(app, app.mesh_settings())
 
 
 class QueueLengths:

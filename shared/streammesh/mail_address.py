@@ -1,4 +1,6 @@
-"""Addresses as they exist: those of the standard, and those that are in use all the same. Pure; nothing is looked up.
+"""Mail addresses as they exist: those of the standard, and those that are in use all the same. Pure; nothing is looked up.
+
+Needs the extra `streammesh[mail]`.
 
 - White space around an address is nobody's intention and is left away.
 - Mobile carriers of Japan gave out local parts such as `ann..lee` and `ann.`; in quotes they are valid for everybody.
@@ -24,6 +26,8 @@ def parse(text: str, *, local_domains: bool = False) -> tuple[str, str]:
 
     With `local_domains` a host without a dot, or below `.local` and its like, may follow the `@`.
     """
+    if "@" not in text:
+        raise ValueError("there is no @ in it")
     local, _, domain = text.strip().rpartition("@")
     if _ODD_DOTS.fullmatch(local) and (".." in local or local[0] == "." or local[-1] == "."):
         local = f'"{local}"'
