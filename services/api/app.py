@@ -13,7 +13,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
@@ -84,7 +84,8 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # routes/docs.py has it, without a third party's script
+        openapi_url=None,  # routes/docs.py has it, made in a thread
+        docs_url=None,  # and this without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )

@@ -25,7 +25,7 @@ RANKS: list[set[str]] = [
     {"redisio"},
     {"roles", "events", "api_keys", "audit"},
     {"subscriptions", "notifications", "schedules"},
-    {"tasks"},
+    {"tasks", "notification_log"},
     {"dead_letters", "status"},
     {"transport", "retirement"},
     {"brokers"},

@@ -35,7 +35,7 @@ from services.api.openapi_dead_letters import (
 )
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
 C = TypeVar("C", bound=Choice)
@@ -94,7 +94,7 @@ async def dead_letters(
             wanted, limit=limit, before=before, may_see=lambda letter: _may_see(key, letter)
         )
         following = await wiring.cursors.seal("dead letters", place_text(page.next) if page.next else None)
-    return as_json(
+    return await as_json_in_turns(
         {
             "dead_letters": [_document(letter) for letter in page.letters],
             "next": following,

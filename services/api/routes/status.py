@@ -18,7 +18,7 @@ from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], route_class=AuditedRoute)
@@ -155,7 +155,7 @@ async def status(request: Request, key: Caller) -> Response:
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json(report(found, wiring.mesh, _own(wiring)))
+    return await as_json_in_turns(report(found, wiring.mesh, _own(wiring)))
 
 
 @router.get(
@@ -169,7 +169,8 @@ async def services(request: Request, key: Caller) -> Response:
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+    shown = [service_document(state, found.now_ms) for state in found.services]
+    return await as_json_in_turns({"services": shown})
 
 
 @router.delete(
