@@ -34,17 +34,21 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    audit,
     cancellation,
     dead_letters,
     docs,
     events,
     health,
+    manifests,
     metrics,
     notifications,
     own_key,
     reports,
+    schedules,
     status,
     subscriptions,
+    task_list,
     tasks,
     ui,
     users,
@@ -89,6 +93,7 @@ def create_app(
     for room in (
         notifications,
         events,
+        task_list,
         tasks,
         cancellation,
         dead_letters,
@@ -97,7 +102,10 @@ def create_app(
         reports,
         metrics,
         status,
+        schedules,
+        manifests,
         own_key,
+        audit,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
     for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
