@@ -12,7 +12,7 @@ import pytest
 from streammesh import lua
 from streammesh.embedded import free_port
 from streammesh.subscriptions.registry import register_call
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
 from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess

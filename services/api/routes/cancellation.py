@@ -8,8 +8,10 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
+from streammesh.tasks.task import LedgerAnswer
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
@@ -17,7 +19,7 @@ from services.api.routes.answer import as_json
 from services.api.schemas import EXAMPLE_TASK
 from services.api.state import wiring_of
 
-router = APIRouter(tags=["tasks"])
+router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
 LONGEST_ID = 64
 _EXAMPLE: dict[str, Any] = {
     "id": EXAMPLE_TASK,
@@ -69,11 +71,12 @@ async def cancel_task(
         if not key.may_publish(event_type):
             raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor cancel it.")
         done = await lua.run(wiring.redis, cancel_call(wiring.keys, wiring.mesh, row))
-    if done.verdict in ("ended", "gone"):
+    if done.answer in (LedgerAnswer.ENDED, LedgerAnswer.GONE):
         how = f"ended before: {done.state}" if done.state else "ended, and its record was dropped"
         raise Problem("task-ended", f"The task has {how}.", members={"state": done.state or None})
-    detail = "It has ended." if done.verdict == "cancelled" else str(_EXAMPLE["detail"])
-    state = "cancelled" if done.verdict == "cancelled" else "cancelling"
+    has_ended = done.answer is LedgerAnswer.DONE
+    detail = "It has ended." if has_ended else str(_EXAMPLE["detail"])
+    state = "cancelled" if has_ended else "cancelling"
     return as_json(
         {"id": row.id, "state": state, "detail": detail, "links": {"self": f"/v1/tasks/{row.id}"}}, 202
     )

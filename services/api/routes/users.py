@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from streammesh.events.encoded import seal
-from streammesh.events.publisher import build
+from streammesh.events.envelope import build
 
 from services.api import problems, request_body
 from services.api.addresses import MailAddress, rules_of

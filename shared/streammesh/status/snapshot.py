@@ -21,7 +21,7 @@ from streammesh.status.backlog import Backlog, read_backlogs
 from streammesh.status.streams import StreamState, read_streams_call, read_totals
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
-from streammesh.tasks.paused import Holding, Pause, read_paused
+from streammesh.tasks.pause import HeldTasks, Pause, read_paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
     alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
-    held = await Holding(client, keys, settings).waiting()
+    held = await HeldTasks(client, keys, settings).waiting()
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
     services = []
     for name in names:

@@ -75,7 +75,7 @@ class DueSet:
 
     async def _put_off(self, garbage: Sequence[bytes], now_ms: int) -> None:
         """What cannot be read waits for whoever mends it, but for tasks: one that lies nowhere is queued again from
-        its event (`reconciliation.py`)."""
+        its event (by the reconciler)."""
         tasks = [member for member in garbage if member.startswith(b"task:")]
         rest = [member for member in garbage if not member.startswith(b"task:")]
         if tasks:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import orjson
 import redis.asyncio
-
 from streammesh import lua, names, notifications
 from streammesh.keys import PRIORITY, Keys
 from streammesh.redisio.answers import there
@@ -86,24 +86,26 @@ class OpenTasks:
         for task_id, row in rows.items():
             if row["workflow"]:
                 continue  # its parts are Celery's; nobody knows where they all are
-            if row["state"] in (names.QUEUED, names.STARTED) and POSITION.fullmatch(row["entry"]):
+            if row["state"] in (names.TaskState.QUEUED, names.TaskState.STARTED) and POSITION.fullmatch(
+                row["entry"]
+            ):
                 asked[task_id] = row["entry"]
                 pipeline.xrange(self._stream(service, row["meta"]), row["entry"], row["entry"])
-            elif row["state"] == names.RETRYING:
+            elif row["state"] == names.TaskState.RETRYING:
                 asked[task_id] = ""
                 pipeline.zscore(keys.due(), f"task:{task_id}")
-            elif row["state"] == names.HELD and POSITION.fullmatch(row["held"]):
+            elif row["state"] == names.TaskState.HELD and POSITION.fullmatch(row["held"]):
                 held[task_id] = row["held"]
-        answers = await pipeline.execute()
-        lost = {
-            i: place for (i, place), a in zip(asked.items(), answers, strict=True) if a is None or a == []
-        }
+        answers = [there(answer) for answer in await pipeline.execute(raise_on_error=False)]
+        lost = {i: place for (i, place), a in zip(asked.items(), answers, strict=True) if _nothing(a)}
         whole = {row.id: row for row in await self._rows(list(held))}
         pipeline = self._client.pipeline(transaction=False)
         for task_id, place in held.items():
             pipeline.xrange(keys.held(whole[task_id].name if task_id in whole else ""), place, place)
-        for (task_id, place), answer in zip(held.items(), await pipeline.execute(), strict=True):
-            if answer == []:
+        for (task_id, place), answer in zip(
+            held.items(), await pipeline.execute(raise_on_error=False), strict=True
+        ):
+            if _nothing(there(answer)):
                 lost[task_id] = place
         return lost
 
@@ -154,6 +156,11 @@ class OpenTasks:
             ],
             bool,
         )
+
+
+def _nothing(answer: Any) -> bool:
+    """Whether nothing lies there: no entries, no score (which may be 0)."""
+    return answer is None or (not isinstance(answer, float) and not answer)
 
 
 def _since(row: dict[str, str]) -> int:

@@ -2,7 +2,7 @@
 
 The tasks of a paused subscription are set aside, in state `held`: those of new events as they are handed
 over, those already queued as a worker is about to start them. The rest of the service goes on. When it
-is resumed they are queued, as fast as there is room. `finish.lua` counts, and pauses.
+is resumed they are queued, as fast as there is room. `settle.lua` counts, and pauses.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _pause(task: str, raw: bytes) -> Pause:
         return Pause(task, 0, "not known")  # put there by hand, say: it is paused all the same
 
 
-class Holding:
+class HeldTasks:
     """The tasks that were set aside."""
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
