@@ -16,8 +16,8 @@ from streammesh.notifications import LAST_OF_EVENT, Filter, NotificationPage, po
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
-from services.api.caller import Caller
-from services.api.hub import Follower, Hub, Missed, Told
+from services.api.caller import Listener
+from services.api.hub import Follower, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import READ, answers
 from services.api.problems import Problem
@@ -78,7 +78,7 @@ Begin = Annotated[str | None, Depends(_position)]
 )
 async def notifications(
     request: Request,
-    key: Caller,
+    key: Listener,
     event: Annotated[str | None, Word] = None,
     task: Annotated[str | None, Word] = None,
     type: Annotated[
@@ -118,7 +118,7 @@ async def notifications(
 )
 async def of_event(
     request: Request,
-    key: Caller,
+    key: Listener,
     event_id: EventId,
     source: SourceParameter = None,
     begin: Begin = None,
@@ -132,7 +132,7 @@ async def of_event(
     must_read(key, event_id, event, tasks)
     follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
     try:
-        await _attach(wiring.hub, follower)
+        await wiring.hub.attach_now(follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
         row = await find_row(wiring, key, row.id, row.source)
         async with wiring.reading():
@@ -152,13 +152,6 @@ async def of_event(
 async def _tasks(wiring: Wiring, row: EventRow) -> list[TaskRow]:
     async with wiring.reading():
         return await wiring.rows.tasks(row.task_ids)
-
-
-async def _attach(hub: Hub, follower: Follower) -> None:
-    while True:
-        follower.position = await hub.ensure_reading()
-        if hub.attach_at_end(follower):
-            return
 
 
 @dataclass(slots=True)
