@@ -34,6 +34,7 @@ from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
 from streammesh.worker.broker_leases import EntryLeases
 from streammesh.worker.cancellation import Control, Stopper, note_drained
+from streammesh.worker.config import CONCURRENCY, POOLS
 from streammesh.worker.connections import Connections
 from streammesh.worker.process_end import end_process
 
@@ -59,7 +60,17 @@ class MeshWorker(Worker):
             hostname = worker_name(service, hostname)
             options["queues"] = options.get("queues") or app.manifest().queue_names
             options.update(without_gossip=True, without_mingle=True)  # they would ask every team's workers
+            _use_our_threads(app, options)
         super().__init__(app=app, hostname=hostname, **options)
+
+
+def _use_our_threads(app: Any, options: dict[str, Any]) -> None:
+    """`celery worker -P threads` means the mesh's own, in which deliveries travel in batches."""
+    pool = options.get("pool_cls") or options.get("pool")
+    if pool == "threads" or getattr(pool, "__module__", "") == "celery.concurrency.thread":
+        options["pool_cls"] = POOLS["threads"]
+        if not options.get("concurrency") and not app.conf.worker_concurrency:
+            options["concurrency"] = CONCURRENCY["threads"]
 
 
 def worker_name(service: str, given: str | None) -> str:
