@@ -143,6 +143,13 @@ class MeshSettings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes of a service that its command starts, under one parent; each runs MESH_CONCURRENCY tasks "
+        "at once. A prefork pool has processes of its own, and goes by MESH_CONCURRENCY alone.",
+    )
     max_memory_per_child: int = Field(
         1024,
         ge=0,

@@ -10,10 +10,10 @@ from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sour
 
 RANKS: list[set[str]] = [
     {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh", "mail_address", "mail_text"},
-    {"settings", "keys"},
+    {"settings", "keys", "group_place"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
-    {"roles", "events", "api_keys"},
+    {"roles", "events", "api_keys", "process_group"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks"},
     {"dead_letters", "status"},

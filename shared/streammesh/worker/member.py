@@ -22,6 +22,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
 from streammesh import logs, lua
+from streammesh.group_place import group_place
 from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
@@ -77,7 +78,8 @@ def worker_name(service: str, given: str | None) -> str:
     """The node name of a service's worker: it begins with the service, by which remote control finds it."""
     name, _, host = (given or "").partition("@")
     if not name or name == "celery":
-        name = f"{service}-{os.getpid()}"
+        place = group_place()
+        name = f"{service}-{f'{place.number}-' if place else ''}{os.getpid()}"
     elif not name.startswith(f"{service}-"):
         name = f"{service}-{name}"
     return f"{name}@{host or socket.gethostname()}"
