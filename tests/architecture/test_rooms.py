@@ -23,7 +23,11 @@ PURE = (
         "events.envelope",
         "events.encoded",
         "subscriptions.filters",
+        "tasks.task",
         "tasks.retry_policy",
+        "tasks.verdict",
+        "tasks.context",
+        "tasks.handler",
     ),
 )
 HEAVY = ("redis", "celery", "kombu", "asyncio", "aiohttp", "fastapi", "obstore")
