@@ -13,7 +13,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
@@ -22,6 +22,7 @@ from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
 from services.api.hub import Hub
+from services.api.mesh_gauges import MeshGauges
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
 from services.api.parameters import only_known_parameters
@@ -33,16 +34,21 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    audit,
     cancellation,
     dead_letters,
     docs,
     events,
     health,
+    manifests,
+    metrics,
     notifications,
     own_key,
     reports,
+    schedules,
     status,
     subscriptions,
+    task_list,
     tasks,
     ui,
     users,
@@ -78,7 +84,8 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # routes/docs.py has it, without a third party's script
+        openapi_url=None,  # routes/docs.py has it, made in a thread
+        docs_url=None,  # and this without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -86,14 +93,19 @@ def create_app(
     for room in (
         notifications,
         events,
+        task_list,
         tasks,
         cancellation,
         dead_letters,
         subscriptions,
         users,
         reports,
+        metrics,
         status,
+        schedules,
+        manifests,
         own_key,
+        audit,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
     for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
@@ -128,12 +140,14 @@ async def _wired(
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", presence.why_not_ready)
     health.works_while("server", lambda: "is stopping" if hub.stopping else None)
+    looks = StatusCache(client, keys, mesh, reading)
+    health.measured_by(MeshGauges(looks, hub, mesh).measure)
     try:
         yield Wiring(
             mesh=mesh,
             api=api,
             health=health,
-            status=StatusCache(client, keys, mesh, reading),
+            status=looks,
             keys=keys,
             redis=client,
             reading=reading,

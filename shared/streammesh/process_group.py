@@ -1,7 +1,7 @@
 """Several processes of one service under a small parent: `python -m streammesh.process_group ABOUT`.
 
 `Service.run(processes=4)` becomes this parent, which knows neither Celery nor the team's code. It starts the command
-that it came from so many times, starts those again that end, and answers `/livez` and `/readyz` for all of them.
+that it came from so many times, starts those again that end, and answers `/livez`, `/readyz` and `/metrics` for all.
 
 A socket joins it to each child. What the child knows of its health comes in; its end on the parent's side is the order
 to drain. So children are told in the same way by a parent that stops and by one that was killed, and none is left over.
@@ -16,12 +16,14 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
+from urllib.request import urlopen
 
 import structlog
 
@@ -37,6 +39,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds before a child that ended is st
 STEADY_SECONDS = 60.0  # a child that ran for so long begins with the shortest wait again
 END_SECONDS = 15.0  # that a child has to end beyond its drain
 LOOK_SECONDS = 1.0
+MEASURES_SECONDS = 5.0  # that a child has to tell its metrics
 REPORT_BYTES = 1 << 16
 EX_USAGE = 2  # of a child whose settings or arguments are wrong: starting it again does not mend that
 PARTS_OF_SETTINGS = ("health_host", "health_port", "log_format", "log_level")
@@ -155,6 +158,63 @@ class Child:
             return f"it has told nothing of itself for {silence:.0f} s"
         return self._report.get("unready")
 
+    def measures(self) -> str:
+        """Return its metrics as it tells them; nothing where it tells none. Raises OSError when it does not answer."""
+        port = (self._report or {}).get("port")
+        if self._process is None or not port:
+            return ""
+        with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=MEASURES_SECONDS) as answer:
+            told: bytes = answer.read()
+        return told.decode()
+
+
+class GroupHealth(Health):
+    """The health of all children together."""
+
+    def __init__(self, children: Sequence[Child]) -> None:
+        super().__init__()
+        self._children = children
+        for child in children:
+            self.lives_while(f"process {child.number}", child.dead)
+            self.works_while(f"process {child.number}", child.unready)
+
+    def measures(self) -> bytes:
+        """Return the metrics of all that answer, each with the number of its process as the label `process`."""
+        told = {}
+        for child in self._children:
+            try:
+                told[child.number] = child.measures()
+            except OSError as error:
+                log.warning("metrics.not_measured", process=child.number, reason=str(error))
+        return merged(told)
+
+
+def merged(told: Mapping[int, str]) -> bytes:
+    """Return expositions as one, in which the lines of a metric stand together, as Prometheus wants them."""
+    headers: dict[str, list[str]] = {}
+    samples: dict[str, list[str]] = defaultdict(list)
+    for number, text in told.items():
+        metric = ""
+        for line in text.splitlines():
+            if line.startswith("#"):
+                metric = line.split(" ", 3)[2]
+                about = headers.setdefault(metric, [])
+                if line not in about:
+                    about.append(line)
+            elif line:
+                samples[metric].append(_labelled(line, f'process="{number}"'))
+    return "".join(
+        f"{line}\n" for metric, about in headers.items() for line in (*about, *samples[metric])
+    ).encode()
+
+
+def _labelled(sample: str, label: str) -> str:
+    name, brace, rest = sample.partition("{")
+    if brace:
+        return f"{name}{{{label}{'' if rest.startswith('}') else ','}{rest}"
+    name, _, value = sample.partition(" ")
+    return f"{name}{{{label}}} {value}"
+
 
 class ProcessGroup:
     """All processes of a service on this machine."""
@@ -164,10 +224,7 @@ class ProcessGroup:
             Child(GroupPlace(number, count, -1), command, settings) for number in range(1, count + 1)
         ]
         self._stop = asyncio.Event()
-        self.health = Health()
-        for child in self._children:
-            self.health.lives_while(f"process {child.number}", child.dead)
-            self.health.works_while(f"process {child.number}", child.unready)
+        self.health = GroupHealth(self._children)
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, and until all have drained; answers the exit code.

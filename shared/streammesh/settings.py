@@ -116,7 +116,13 @@ class MeshSettings(BaseSettings):
     lease: Duration = Field(
         timedelta(seconds=15), description="After this long without a sign of life a task is taken over."
     )
-    max_event_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="Largest event, in bytes.")
+    max_event_bytes: int = Field(262_144, ge=1024, le=4_194_304, description="Largest event, in bytes.")
+    max_result_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=4_194_304,
+        description="Largest result of a handler, in bytes of JSON; what is larger belongs into a store.",
+    )
     max_queued: int = Field(
         10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."
     )
@@ -159,10 +165,13 @@ class MeshSettings(BaseSettings):
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
     )
     health_host: str = Field(
-        "127.0.0.1", description="Address on which each process answers /livez, /readyz."
+        "127.0.0.1", description="Address on which each process answers /livez, /readyz, /metrics."
     )
     health_port: int = Field(
         0, ge=0, le=65_535, description="Port of /livez and /readyz; 0 takes a free one, which the log names."
+    )
+    metrics: bool = Field(
+        True, description="Count and measure, and answer /metrics (Prometheus) beside /livez, /readyz."
     )
     stuck_after: Duration = Field(
         timedelta(minutes=5),

@@ -9,13 +9,23 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh", "mail_address", "mail_text"},
+    {
+        "errors",
+        "clock",
+        "names",
+        "plain_json",
+        "redis_url",
+        "local_mesh",
+        "mail_address",
+        "mail_text",
+        "telemetry",
+    },
     {"settings", "keys", "group_place"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
-    {"roles", "events", "api_keys", "process_group"},
+    {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
-    {"tasks"},
+    {"tasks", "notification_log"},
     {"dead_letters", "status"},
     {"transport", "retirement"},
     {"brokers"},
@@ -30,7 +40,7 @@ PURE = {
     *("mail_address", "mail_text"),
     *("events.validation", "events.envelope", "events.encoded"),
     *("subscriptions.manifest", "subscriptions.filters"),
-    *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
+    *("tasks.handler", "tasks.context", "tasks.task", "tasks.verdict"),
     "services.dispatcher.delivery_plan",
     "services.report_worker.aggregation",
 }

@@ -24,7 +24,6 @@ PURE = (
         "events.encoded",
         "subscriptions.filters",
         "tasks.task",
-        "tasks.retry_policy",
         "tasks.verdict",
         "tasks.context",
         "tasks.handler",

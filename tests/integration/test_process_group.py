@@ -51,6 +51,10 @@ class Group:
             return 0, {}
         return code, {name: part["detail"] for name, part in said["parts"].items()}
 
+    def metrics(self) -> str:
+        with urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=10) as answer:
+            return answer.read().decode()
+
     async def ready(self) -> None:
         async def asked() -> bool:
             return self.health("/readyz")[0] == 200
@@ -95,6 +99,8 @@ async def test_its_processes_share_the_work_are_named_mended_and_drain_together(
         tasks = [task for event_id in ids for task in await ask.ended(event_id)]
         assert {(task.state, task.attempt) for task in tasks} == {("succeeded", 1)}
         assert {line["process"] for line in group.lines("task.succeeded")} == {1, 2}
+        told = group.metrics()
+        assert all(f'process_cpu_seconds_total{{process="{number}"}}' in told for number in (1, 2))
 
         os.kill(children[2], signal.SIGKILL)
 

@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from streammesh import process_group
 from streammesh.errors import InvalidManifest
-from streammesh.process_group import ProcessGroup, own_command
+from streammesh.process_group import ProcessGroup, merged, own_command
 from streammesh.service import Service
 from streammesh.settings import MeshSettings
 from streammesh.testing.conditions import wait_until
@@ -170,6 +171,23 @@ async def test_a_group_whose_child_refuses_its_settings_ends_with_its_code(tmp_p
     for number in (1, 2):
         stage.tell(number, "exit", "2")
     assert await asyncio.wait_for(stage.group.run(), 15) == 2
+
+
+def test_metrics_of_all_processes_are_told_together_with_their_numbers():
+    told = merged(
+        {
+            1: '# HELP a_total Meaning.\n# TYPE a_total counter\na_total{x="{ 1"} 1.0\n# HELP b Other.\n# TYPE b gauge\nb 2.0\n',
+            2: '# HELP a_total Meaning.\n# TYPE a_total counter\na_total{x="2"} 3.0\n',
+            3: "",
+        }
+    ).decode()
+
+    families = {family.name: family for family in text_string_to_metric_families(told)}
+    assert [(s.labels, s.value) for s in families["a"].samples] == [
+        ({"process": "1", "x": "{ 1"}, 1.0), ({"process": "2", "x": "2"}, 3.0)
+    ]  # fmt: skip
+    assert [(s.labels, s.value) for s in families["b"].samples] == [({"process": "1"}, 2.0)]
+    assert told.count("# TYPE a_total") == 1
 
 
 def test_a_program_without_a_file_or_module_is_refused(monkeypatch):

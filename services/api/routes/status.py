@@ -14,13 +14,14 @@ from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, report, service_document, span
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=AuditedRoute)
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
@@ -151,10 +152,10 @@ _STATUS = {
 )
 async def status(request: Request, key: Caller) -> Response:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
-    _must_read_all(key)
+    must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json(report(found, wiring.mesh, _own(wiring)))
+    return await as_json_in_turns(report(found, wiring.mesh, _own(wiring)))
 
 
 @router.get(
@@ -165,10 +166,11 @@ async def status(request: Request, key: Caller) -> Response:
 )
 async def services(request: Request, key: Caller) -> Response:
     """Also those that left while something of them is left. Needs a key that may read every event."""
-    _must_read_all(key)
+    must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+    shown = [service_document(state, found.now_ms) for state in found.services]
+    return await as_json_in_turns({"services": shown})
 
 
 @router.delete(
@@ -219,6 +221,7 @@ def _own(wiring: Wiring) -> list[Finding]:
     return [Finding("push-stands-still", "api", Severity.ERROR, text, do)]
 
 
-def _must_read_all(key: ApiKey) -> None:
+def must_read_all(key: ApiKey) -> None:
+    """Raise Problem (403) where the key may not read every event."""
     if not (key.admin or key.may_subscribe_to_all):
         raise Problem("forbidden", f"The key {key.name!r} may not read every event, and so not this.")

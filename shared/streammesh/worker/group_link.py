@@ -18,7 +18,7 @@ import structlog
 from celery import signals
 
 from streammesh.group_place import GroupPlace
-from streammesh.health import Health
+from streammesh.health import Health, serve_health
 from streammesh.worker.process_end import end_process
 
 REPORT_SECONDS = 1.0
@@ -27,10 +27,14 @@ log = structlog.get_logger(__name__)
 
 
 class GroupLink:
-    """A thread that reports, and listens. It ends with the process."""
+    """A thread that reports, and listens. It ends with the process.
 
-    def __init__(self, place: GroupPlace, health: Health, drain: float) -> None:
+    `measured`: the process answers `/metrics` on a port of this machine, of which its parent is told.
+    """
+
+    def __init__(self, place: GroupPlace, health: Health, drain: float, *, measured: bool) -> None:
         self._socket, self._health, self._drain = socket.socket(fileno=place.fd), health, drain
+        self._port = serve_health(health, "127.0.0.1", 0, measured=True).port if measured else None
         self._stops = threading.Event()
         signals.worker_shutting_down.connect(self._stopping, weak=False)
         threading.Thread(target=self._run, name="group-link", daemon=True).start()
@@ -61,7 +65,8 @@ class GroupLink:
             return False
 
     def _report(self) -> None:
-        report = {"dead": _wrong(self._health.live()), "unready": _wrong(self._health.ready())}
+        dead, unready = _wrong(self._health.live()), _wrong(self._health.ready())
+        report = {"dead": dead, "unready": unready, "port": self._port}
         with suppress(OSError):  # the parent is stopped or gone
             self._socket.send(json.dumps(report).encode() + b"\n", socket.MSG_DONTWAIT)
 

@@ -32,11 +32,11 @@ class Plumbing:
         """Answer `/livez` and `/readyz` from now on, in a group by way of its parent; harmless when called again."""
         if self._serves_health:
             return
-        self._serves_health, place = True, group_place()
+        self._serves_health, place, settings = True, group_place(), self.settings
         if place is None:
-            serve_health(self.health, self.settings.health_host, self.settings.health_port)
+            serve_health(self.health, settings.health_host, settings.health_port, measured=settings.metrics)
         else:
-            GroupLink(place, self.health, self.settings.drain.total_seconds())
+            GroupLink(place, self.health, settings.drain.total_seconds(), measured=settings.metrics)
 
     @cached_property
     def settings(self) -> MeshSettings:
