@@ -29,7 +29,7 @@ import structlog
 
 from streammesh import logs
 from streammesh.errors import InvalidManifest
-from streammesh.group_place import GroupPlace, environment_of
+from streammesh.group_place import GroupPlace, environment_of, group_place
 from streammesh.health import Health, serve_health
 from streammesh.settings import MeshSettings
 
@@ -41,6 +41,7 @@ END_SECONDS = 15.0  # that a child has to end beyond its drain
 LOOK_SECONDS = 1.0
 MEASURES_SECONDS = 5.0  # that a child has to tell its metrics
 REPORT_BYTES = 1 << 16
+MOST = 256  # processes
 EX_USAGE = 2  # of a child whose settings or arguments are wrong: starting it again does not mend that
 PARTS_OF_SETTINGS = ("health_host", "health_port", "log_format", "log_level")
 DURATIONS_OF_SETTINGS = ("drain", "stuck_after")
@@ -260,8 +261,29 @@ async def _is_set(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-def become_group(service: str, count: int, settings: MeshSettings) -> NoReturn:
-    """Become the parent of `count` processes that run this program. Raises InvalidManifest where that has no command."""
+def become_group(service: str, pool: str, asked: int | None, settings: MeshSettings) -> None:
+    """Become the parent of as many processes as are wanted; return where that is one, or this is one of them.
+
+    `asked` goes before the setting. Raises InvalidManifest where it cannot be so, or this program has no command.
+    """
+    if group_place() is not None:
+        return
+    if asked is not None and (not isinstance(asked, int) or not 1 <= asked <= MOST):
+        raise InvalidManifest(f"processes={asked!r}: should be a whole number from 1 to {MOST}")
+    count = settings.processes if asked is None else asked
+    if count > 1 and pool == "prefork":
+        reason = (
+            f"the pool of {service} is prefork, whose MESH_CONCURRENCY are processes under one parent already"
+        )
+        if asked is not None:
+            raise InvalidManifest(f"processes={asked}: {reason}")
+        logs.configure(settings, service)
+        log.warning("processes.ignored", wanted=count, reason=reason)
+    elif count > 1:
+        _become(service, count, settings)
+
+
+def _become(service: str, count: int, settings: MeshSettings) -> NoReturn:
     about = {
         "service": service,
         "count": count,

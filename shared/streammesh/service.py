@@ -11,11 +11,8 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
-import structlog
-
-from streammesh import logs, names
+from streammesh import names
 from streammesh.errors import InvalidManifest
-from streammesh.group_place import group_place
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
@@ -41,7 +38,6 @@ from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
 Seconds = float | str | timedelta
-log = structlog.get_logger(__name__)
 
 
 class Service:
@@ -218,9 +214,7 @@ class Service:
     def run(self, queues: Sequence[str] | None = None, *, processes: int | None = None) -> None:
         """Run the worker until it is told to stop; ends the process with the worker's exit code.
 
-        `processes` (else `MESH_PROCESSES`): so many workers, each a process of its own, under one parent that starts
-        those again that end. Raises InvalidManifest for a prefork pool: its `MESH_CONCURRENCY` are processes.
-
+        `processes` (else `MESH_PROCESSES`): so many workers under one parent. Raises InvalidManifest for a prefork pool.
         It reads `queues`, else those after `-Q` on the command line (`python -m services.mail -Q urgent`), else all
         of the service's. Ends with exit code 2 for one that the service does not have.
         """
@@ -231,20 +225,8 @@ class Service:
                 f"{self.name} has no queue {unknown!r}; it has {', '.join((names.DEFAULT_QUEUE, *self._queues))}\n"
             )
             raise SystemExit(2)
-        if group_place() is None and (count := self._processes(processes)) > 1:
-            become_group(self.name, count, self.settings)
+        become_group(self.name, self.pool, processes, self.settings)  # where it should be one
         sys.exit(run_worker(self.celery_app, chosen))
-
-    def _processes(self, asked: int | None) -> int:
-        wanted = self.settings.processes if asked is None else whole_number("processes", asked, 1, 256)
-        if wanted == 1 or self.pool != "prefork":
-            return wanted
-        reason = f"the pool of {self.name} is prefork, whose MESH_CONCURRENCY are processes under one parent already"
-        if asked is not None:
-            raise InvalidManifest(f"processes={asked}: {reason}")
-        logs.configure(self.settings, self.name)
-        log.warning("processes.ignored", wanted=wanted, reason=reason)
-        return 1
 
 
 def _asked_for(arguments: Sequence[str]) -> list[str]:

@@ -201,3 +201,5 @@ def test_a_prefork_service_refuses_processes():
     service = Service("forking", pool="prefork", settings=MeshSettings(_env_file=None))  # type: ignore[call-arg]
     with pytest.raises(InvalidManifest, match="MESH_CONCURRENCY"):
         service.run([], processes=2)
+    with pytest.raises(InvalidManifest, match="from 1 to 256"):
+        service.run([], processes=0)
