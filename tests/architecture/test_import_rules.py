@@ -18,6 +18,7 @@ RANKS: list[set[str]] = [
         "local_mesh",
         "mail_address",
         "mail_text",
+        "durations",
         "telemetry",
     },
     {"settings", "keys", "group_place"},
@@ -37,7 +38,7 @@ RANKS: list[set[str]] = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
-    *("mail_address", "mail_text"),
+    *("mail_address", "mail_text", "durations"),
     *("events.validation", "events.envelope", "events.encoded"),
     *("subscriptions.manifest", "subscriptions.filters"),
     *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),

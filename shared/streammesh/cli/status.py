@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from streammesh.cli.api_call import Json, Key, Url, ask, print_json
 from streammesh.cli.terminal import console, plain
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DEGRADED, FAILING = 4, 5  # exit codes
 MOST_SHOWN = 8  # workers of a service
@@ -33,6 +34,8 @@ def status(json: Json = False, url: Url = None, key: Key = None) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
+    from rich.text import Text
+
     out = console()
     line = Text(plain(found["status"]), style=STYLES.get(found["status"], ""))
     redis = found["redis"]
@@ -87,16 +90,21 @@ def remove(
         found = ask(url, key, lambda mesh: mesh.delete(path, query))
         sums = {what: count + found[what] for what, count in sums.items()}
         if not json and not found["removed"]:
-            console().print(Text(f"{plain(name)}: {sums['events']} events, {sums['tasks']} tasks so far"))
+            console().print(
+                f"{plain(name)}: {sums['events']} events, {sums['tasks']} tasks so far", markup=False
+            )
     if json:
         print_json({**found, **sums})
         return
     did = "dropped" if drop else "made dead letters"
     told = f"{sums['events']} events, {sums['tasks']} tasks and {sums['calls']} calls that waited were {did}"
-    console().print(Text(f"{plain(name)} is removed; {told}"))
+    console().print(f"{plain(name)} is removed; {told}", markup=False)
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("service", overflow="fold")
     for name in ("workers", "queued", "not handed over", "oldest waits", "set aside", "dead letters"):

@@ -37,6 +37,7 @@ from streammesh.worker.broker_leases import EntryLeases
 from streammesh.worker.cancellation import Control, Stopper, note_drained
 from streammesh.worker.config import CONCURRENCY, POOLS
 from streammesh.worker.connections import Connections
+from streammesh.worker.memory_watch import MemoryWatch
 from streammesh.worker.process_end import end_process
 
 COLD_SECONDS = (
@@ -100,6 +101,7 @@ class Member(bootsteps.StartStopStep):
         self._keys = keys
         self._redis_answers, self._is_stopping = Pulse(), threading.Event()
         self._heart = Heartbeat(self._connections, keys, self._manifest, self._redis_answers)
+        self._memory = MemoryWatch(self._settings.max_memory)
         self._control = Control(
             self._connections, keys, self._service, Stopper(lambda: worker.pool, plumbing.running)
         )
@@ -139,6 +141,8 @@ class Member(bootsteps.StartStopStep):
     def _ready(self, sender: Any = None, **_: Any) -> None:
         self._heart.start()
         self._control.start()
+        if not isinstance(sender.pool, prefork_pool.TaskPool):
+            self._memory.start()
         pool = type(sender.pool).__module__.rpartition(".")[2].removesuffix("_pool")
         log.info(
             "worker.ready", queue=self._service, pool=pool, subscriptions=len(self._manifest.subscriptions)
@@ -147,6 +151,7 @@ class Member(bootsteps.StartStopStep):
     def _stopping(self, **_: Any) -> None:
         self._is_stopping.set()
         self._heart.stop()
+        self._memory.stop()
 
     def stop(self, worker: Any) -> None:
         """Leave."""
