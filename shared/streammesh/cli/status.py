@@ -122,6 +122,8 @@ def _table(found: list[dict[str, Any]]) -> Table:
 
 def _show_processes(found: list[dict[str, Any]]) -> None:
     """Say which processes the workers are: the machine, the number within their group, the process id."""
+    from rich.text import Text
+
     for one in found:
         named = one.get("processes", [])[:MOST_SHOWN]
         if not named:
