@@ -10,6 +10,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from streammesh.embedded import free_port
+from streammesh.status.snapshot import read_snapshot
 from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
@@ -95,6 +96,12 @@ async def test_its_processes_share_the_work_are_named_mended_and_drain_together(
         await wait_until("both show life", both_show_life)
         alive = [name.partition("/")[2] for name in await names_alive(ask)]
         assert alive == [f"{number}:{pid}" for number, pid in sorted(children.items())]
+        [told] = [
+            one
+            for one in (await read_snapshot(ask.redis, ask.mesh.keys, ask.mesh.settings)).services
+            if one.service == "probe_sync"
+        ]
+        assert [name.partition("/")[2] for name in told.processes] == alive
         ids = [await ask.publish("sync.slow", {"seconds": 1}) for _ in range(8)]
         tasks = [task for event_id in ids for task in await ask.ended(event_id)]
         assert {(task.state, task.attempt) for task in tasks} == {("succeeded", 1)}

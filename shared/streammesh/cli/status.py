@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 DEGRADED, FAILING = 4, 5  # exit codes
+MOST_SHOWN = 8  # workers of a service
 STYLES = {"ok": "bold green", "degraded": "bold yellow", "failing": "bold red"}
 services = typer.Typer(
     help="Services: list them, take one away.", no_args_is_help=True, rich_markup_mode=None
@@ -52,6 +53,7 @@ def _show(found: dict[str, Any]) -> None:
         out.print(said)
     if found["services"]:
         out.print(_table(found["services"]))
+        _show_processes(found["services"])
 
 
 @services.callback()
@@ -67,6 +69,7 @@ def show_list(json: Json = False, url: Url = None, key: Key = None) -> None:
         print_json(found)
     else:
         console().print(_table(found))
+        _show_processes(found)
 
 
 @services.command()
@@ -115,3 +118,16 @@ def _table(found: list[dict[str, Any]]) -> Table:
         more = (str(one["held"] or ""), str(one["dead_letters"] or ""))
         table.add_row(Text(plain(one["service"])), Text(workers, style=style), *cells, *more)
     return table
+
+
+def _show_processes(found: list[dict[str, Any]]) -> None:
+    """Say which processes the workers are: the machine, the number within their group, the process id."""
+    from rich.text import Text
+
+    for one in found:
+        named = one.get("processes", [])[:MOST_SHOWN]
+        if not named:
+            continue
+        more = one["workers"] - len(named)
+        told = ", ".join(map(plain, named)) + (f" and {more} more" if more > 0 else "")
+        console().print(Text(f"{plain(one['service'])}: {told}", style="dim"))
