@@ -37,7 +37,7 @@ LOOK_SECONDS = 5.0
 class TaskPool(BasePool):
     """The pool. Its loop runs in a thread of its own beside Celery's consumer.
 
-    Deliveries are its `flights`, however they were accepted; see `shortcut.py`.
+    Deliveries are its `flights`, however they were accepted; see `fast_request.py`.
     """
 
     body_can_be_buffer = True

@@ -28,10 +28,10 @@ from streammesh.tasks.task import AttemptOutcome, Holder, QueuePlace, TaskRef
 from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
 from streammesh.worker import measures
-from streammesh.worker.async_job import Job
 from streammesh.worker.celery_listeners import tell_begin, tell_end
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
+from streammesh.worker.running_handlers import Job
 
 log = structlog.get_logger(__name__)
 
