@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from streammesh.api_keys import ApiKeys
@@ -22,6 +22,7 @@ from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
 from services.api.hub import Hub
+from services.api.json_answer import no_store
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
 from services.api.presence import Presence
@@ -75,6 +76,7 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(no_store)],
         docs_url=None,  # routes/docs.py has it, without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import redis.asyncio
 from streammesh import names, plain_json
@@ -13,6 +12,9 @@ from streammesh.keys import Keys
 from streammesh.notifications import position_key
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.registry import read_domains
+
+from services.api.cloudevents import CloudEvent
+from services.api.schemas import readable
 
 MOST = 200  # events on one page
 SCANNED_AT_ONCE = 400  # entries of all domains together in one round trip
@@ -58,10 +60,10 @@ async def list_recent(
     since_ms: int,
     limit: int,
     cursor: Cursor | None,
-) -> tuple[list[dict[str, Any]], Cursor | None]:
+) -> tuple[list[CloudEvent], Cursor | None]:
     """Events whose type fits the pattern and is allowed, and where the next page begins (None at the end)."""
     domains = await _domains(client, keys, pattern)
-    found: list[dict[str, Any]] = []
+    found: list[CloudEvent] = []
     if not domains:
         return [], None
     most = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
@@ -79,7 +81,7 @@ async def list_recent(
         for (_, domain), position, raw in entries:
             await turns.give()
             event = _event(raw)
-            if event and names.matches(pattern, event["type"]) and allowed(event["type"]):
+            if event and names.matches(pattern, event.type) and allowed(event.type):
                 found.append(event)
                 size += len(raw)
                 if len(found) == limit or size >= MOST_BYTES:
@@ -127,9 +129,8 @@ async def _scan(
     return certain, Cursor(frontier[1], frontier[0][1])
 
 
-def _event(raw: bytes) -> dict[str, Any] | None:
+def _event(raw: bytes) -> CloudEvent | None:
     try:
-        event = plain_json.loads(raw)
+        return readable(CloudEvent, plain_json.loads(raw))
     except ValueError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

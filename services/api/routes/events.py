@@ -15,36 +15,35 @@ from streammesh.subscriptions.registry import read_registered
 
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
-from services.api.documents import event_document
+from services.api.documents import EXAMPLE_TASK_DOCUMENT, EventPage, EventState, event_document
 from services.api.event_pages import MOST, Cursor, list_recent
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
-from services.api.openapi import READ, WRITTEN, answers, json_answer
-from services.api.openapi_events import DESCRIPTION, OPENAPI
-from services.api.routes.answer import as_json
+from services.api.openapi import JSON, READ, WRITTEN, answers, told
+from services.api.publish_openapi import DESCRIPTION, OPENAPI
 from services.api.schemas import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
     EXAMPLE_ID,
     EXAMPLE_LINKS,
-    TASK_DOCUMENT,
     Accepted,
     AcceptedBatch,
-    EventPage,
-    EventState,
 )
 from services.api.state import wiring_of
 
 router = APIRouter(tags=["events"])
 
-_ACCEPTED = json_answer(Accepted, "Stored.")
-_ACCEPTED["content"]["application/json"] = {
-    "schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch)]},
-    "examples": {
-        "one": {"value": EXAMPLE_ACCEPTED},
-        "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
+_ACCEPTED = {
+    "model": Accepted | AcceptedBatch,
+    "description": "Stored.",
+    "content": {
+        JSON: {
+            "examples": {
+                "one": {"value": EXAMPLE_ACCEPTED},
+                "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
+            }
+        }
     },
 }
-json_answer(AcceptedBatch, "")
 _EXAMPLE = {
     "id": EXAMPLE_ID,
     "source": "shop",
@@ -52,8 +51,9 @@ _EXAMPLE = {
     "state": "completed",
     "detail": "Its one task ended.",
     "published_at": "2026-11-22T06:00:00.002Z",
+    "held_until": None,
     "event": EXAMPLE_EVENT,
-    "deliveries": [{"task_id": TASK_DOCUMENT["id"], "task": TASK_DOCUMENT}],
+    "deliveries": [{"task_id": EXAMPLE_TASK_DOCUMENT["id"], "task": EXAMPLE_TASK_DOCUMENT}],
     "not_delivered": [],
     "not_run": [],
     "links": EXAMPLE_LINKS,
@@ -82,12 +82,7 @@ async def publish() -> Response:
 @router.get(
     "/v1/events",
     summary="Recent events, newest first",
-    response_class=Response,
-    responses=answers(
-        "invalid-request",
-        *READ,
-        _200=json_answer(EventPage, "A page.", {"events": [EXAMPLE_EVENT], "next": None}),
-    ),
+    responses=answers(*READ, _200=told("A page.", {"events": [EXAMPLE_EVENT], "next": None})),
 )
 async def recent(
     request: Request,
@@ -100,11 +95,11 @@ async def recent(
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
-) -> Response:
+) -> EventPage:
     """Events that your key may read, as they are stored; those held for later are not among them yet."""
     wiring = wiring_of(request)
     if not key.may_subscribe_to_any:
-        return as_json({"events": [], "next": None})
+        return EventPage(events=[], next=None)
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
         place = None if opened is None else Cursor.parse(opened)
@@ -118,18 +113,17 @@ async def recent(
             cursor=place,
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
-    return as_json({"events": events, "next": following})
+    return EventPage(events=events, next=following)
 
 
 @router.get(
     "/v1/events/{event_id:path}",
     summary="An event and everything that came of it",
-    response_class=Response,
-    responses=answers("ambiguous-event", *READ, _200=json_answer(EventState, "The event.", _EXAMPLE)),
+    responses=answers("ambiguous-event", *READ, _200=told("The event.", _EXAMPLE)),
 )
 async def event_state(
     request: Request, key: Caller, event_id: EventId, source: SourceParameter = None
-) -> Response:
+) -> EventState:
     """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
     wiring = wiring_of(request)
     row = await find_row(wiring, key, event_id, source)
@@ -139,4 +133,4 @@ async def event_state(
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    return as_json(event_document(row, event, tasks, registered.manifests, not_run))
+    return event_document(row, event, tasks, registered.manifests, not_run)

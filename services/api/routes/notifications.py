@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
@@ -17,9 +17,11 @@ from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
 from services.api.caller import Caller
+from services.api.documents import EventState
 from services.api.hub import Follower, Hub, Missed, Told
+from services.api.json_answer import JsonAnswer
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
-from services.api.openapi import READ, answers
+from services.api.openapi import JSON, READ, answers
 from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes import events
@@ -37,7 +39,7 @@ _EXAMPLE = (
     f'"task":{{"id":"{EXAMPLE_TASK}","name":"email_worker.send_welcome","service":"email_worker","attempt":1}},'
     '"data":{"result":{"status":"sent"}}}\nid: 1763790000123-0\n\n'
 )
-_STREAM = {
+_STREAM: dict[str, Any] = {
     "description": "A stream of server-sent events: `event` is the type, `data` the notification, `id` the position.",
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
@@ -113,7 +115,11 @@ async def notifications(
     response_class=Response,
     responses=answers(
         *("ambiguous-event", "too-many-requests", *READ),
-        _200=_STREAM,
+        _200={
+            **_STREAM,
+            "model": EventState,
+            "content": {**_STREAM["content"], JSON: {}},
+        },
         _204={"description": "All of it was told already: do not come back."},
     ),
 )
@@ -126,7 +132,8 @@ async def of_event(
 ) -> Response:
     """What happened already comes first; the stream ends after every task has ended."""
     if whole_id(request, event_id, "/notifications") is None:
-        return await events.event_state(request, key, f"{event_id}/notifications", source)
+        state = await events.event_state(request, key, f"{event_id}/notifications", source)
+        return JsonAnswer(state)
     wiring = wiring_of(request)
     row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import BaseModel, ConfigDict
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.redisio.client import is_unavailable
@@ -15,10 +13,10 @@ from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, report, service_document, span
 
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, json_answer
+from services.api.openapi import READ, answers, told
 from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
@@ -47,15 +45,20 @@ _FINDING = {
 }
 
 
-class ServiceStanding(BaseModel):
+class Subscribed(Answer):
+    """What a service subscribes to, and the task that it becomes."""
+
+    task: str
+    type: str
+
+
+class ServiceStanding(Answer):
     """One service. `lag`: events that were not handed over to it (at least so many where not `lag_exact`); `queued`:
     tasks in its queue, `waiting` those of them that no worker was given; `held`: set aside while paused."""
 
-    model_config = ConfigDict(extra="allow")
-
     service: str
     registered: bool
-    subscriptions: list[dict[str, str]]
+    subscriptions: list[Subscribed]
     workers: int
     last_seen: str | None
     queued: int
@@ -67,7 +70,7 @@ class ServiceStanding(BaseModel):
     dead_letters: int
 
 
-class FindingShape(BaseModel):
+class FindingDocument(Answer):
     """One thing that is wrong: `code` for programs, `text` for people, `do` what helps."""
 
     code: str
@@ -77,29 +80,42 @@ class FindingShape(BaseModel):
     do: str
 
 
-class Status(BaseModel):
-    """How the mesh is. `problems` are the findings' texts."""
+class RedisStanding(Answer):
+    """What Redis says about itself. Sizes in bytes; `memory_limit` 0 is none.
 
-    model_config = ConfigDict(extra="allow")
+    `persistent`: an append-only file is written; `last_write_ok`: whether its last write went well.
+    """
+
+    version: str
+    ping_ms: float
+    memory: int
+    memory_limit: int
+    persistent: bool
+    last_write_ok: bool
+    clients: int
+
+
+class Status(Answer):
+    """How the mesh is. `problems` are the findings' texts."""
 
     status: Literal["ok", "degraded", "failing"]
     problems: list[str]
-    findings: list[FindingShape]
+    findings: list[FindingDocument]
     time: str
-    redis: dict[str, Any]
+    redis: RedisStanding
     dispatchers: int
     beats: int
     apis: int
     services: list[ServiceStanding]
 
 
-class ServiceList(BaseModel):
+class ServiceList(Answer):
     """Every service, by name."""
 
     services: list[ServiceStanding]
 
 
-class Removal(BaseModel):
+class Removal(Answer):
     """How far it is. `events` were not handed over, `tasks` had not ended, `calls` are plain Celery calls."""
 
     service: str
@@ -123,7 +139,10 @@ _STATUS = {
     "problems": [_FINDING["text"]],
     "findings": [_FINDING],
     "time": "2026-11-22T06:00:00.000Z",
-    "redis": {"version": "8.2.1", "ping_ms": 0.1, "memory": 61_000_000, "memory_limit": 0},
+    "redis": {
+        **{"version": "8.2.1", "ping_ms": 0.1, "memory": 61_000_000, "memory_limit": 0},
+        **{"persistent": True, "last_write_ok": True, "clients": 14},
+    },
     "dispatchers": 0,
     "beats": 2,
     "apis": 2,
@@ -134,49 +153,48 @@ _STATUS = {
 @router.get(
     "/v1/status",
     summary="How the mesh is, and what is wrong with it",
-    response_class=Response,
-    responses=answers("forbidden", *READ, _200=json_answer(Status, "The mesh.", _STATUS)),
+    responses=answers(*("malformed-request", "forbidden", *READ), _200=told("The mesh.", _STATUS)),
 )
-async def status(request: Request, key: Caller) -> Response:
+async def status(request: Request, key: Caller) -> Status:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
     _must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json(report(found, wiring.mesh, _own(wiring)))
+    return Status.model_validate(report(found, wiring.mesh, _own(wiring)))
 
 
 @router.get(
     "/v1/services",
     summary="The services, their workers, and what waits for them",
-    response_class=Response,
-    responses=answers("forbidden", *READ, _200=json_answer(ServiceList, "All.", {"services": [_SERVICE]})),
+    responses=answers(*("forbidden", *READ), _200=told("All.", {"services": [_SERVICE]})),
 )
-async def services(request: Request, key: Caller) -> Response:
+async def services(request: Request, key: Caller) -> ServiceList:
     """Also those that left while something of them is left. Needs a key that may read every event."""
     _must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+    standing = [service_document(state, found.now_ms) for state in found.services]
+    return ServiceList.model_validate({"services": standing})
 
 
 @router.delete(
     "/v1/services/{service}",
     summary="Remove a service",
-    response_class=Response,
     responses=answers(
         *("forbidden", "service-alive", *READ),
-        _200=json_answer(Removal, "Nothing of it is left.", _REMOVAL),
-        _202=json_answer(Removal, "Much waits for it: ask again to go on.", {**_REMOVAL, "removed": False}),
+        _200=told("Nothing of it is left.", _REMOVAL),
+        _202=told("Much waits for it: ask again to go on.", {**_REMOVAL, "removed": False}, model=Removal),
     ),
 )
 async def remove(
     request: Request,
+    response: Response,
     key: Caller,
     service: Annotated[str, Path(max_length=64, examples=["email_worker"])],
     backlog: Annotated[
         Literal["dead-letter", "drop"], Query(description="What becomes of what waits for it.")
     ] = "dead-letter",
-) -> Response:
+) -> Removal:
     """Needs an admin key; refused while a worker of it lives. Its dead letters stay, and nothing else of it."""
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
@@ -192,9 +210,15 @@ async def remove(
         if is_unavailable(error):
             raise MeshUnavailable(str(error)) from error
         raise
-    counts = {"events": done.events, "tasks": done.tasks, "calls": done.calls}
-    answer = {"service": service, "removed": done.done, "backlog": backlog, **counts}
-    return as_json(answer, 200 if done.done else 202)
+    response.status_code = 200 if done.done else 202
+    return Removal(
+        service=service,
+        removed=done.done,
+        backlog=backlog,
+        events=done.events,
+        tasks=done.tasks,
+        calls=done.calls,
+    )
 
 
 def _own(wiring: Wiring) -> list[Finding]:

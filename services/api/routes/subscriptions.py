@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
 from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
@@ -14,11 +13,11 @@ from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.paused import Holding, Pause, pause_call, read_failures, read_paused
 
-from services.api import problems, request_body
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, body, json_answer, schema_of
+from services.api.json_body import JsonBody
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["subscriptions"])
@@ -36,7 +35,7 @@ _EXAMPLE: dict[str, Any] = {
 Task = Annotated[str, Path(max_length=256, examples=[_NAME], description="The subscription's task.")]
 
 
-class Paused(BaseModel):
+class Paused(Answer):
     """Since when, and why; `failures` dead letters in a row did it, 0 where a person did."""
 
     since: str
@@ -44,13 +43,11 @@ class Paused(BaseModel):
     failures: int
 
 
-class SubscriptionState(BaseModel):
+class SubscriptionState(Answer):
     """One subscription. `held`: its tasks that wait until it is resumed; `failures`: dead letters in a row.
 
     `type` is empty where its service does not subscribe any more, and something of it is still paused.
     """
-
-    model_config = ConfigDict(extra="allow")
 
     task: str
     service: str
@@ -61,7 +58,7 @@ class SubscriptionState(BaseModel):
     failures: int
 
 
-class SubscriptionList(BaseModel):
+class SubscriptionList(Answer):
     """Every subscription, by service."""
 
     subscriptions: list[SubscriptionState]
@@ -75,20 +72,22 @@ class PauseRequest(BaseModel):
     reason: str = Field("paused by hand", min_length=1, max_length=500)
 
 
-_STATE = json_answer(SubscriptionState, "The subscription now.", _EXAMPLE)
+_STATE = told("The subscription now.", _EXAMPLE)
+_WHY = JsonBody(
+    PauseRequest, "Why.", {"moving": {"value": {"reason": "the mail server moves house"}}}, BODY_LIMIT
+)
 
 
 @router.get(
     "/v1/subscriptions",
     summary="What each service wants, and what is paused",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(SubscriptionList, "All.", {"subscriptions": [_EXAMPLE]})),
+    responses=answers(*READ, _200=told("All.", {"subscriptions": [_EXAMPLE]})),
 )
 async def subscriptions(
     request: Request,
     key: Caller,
     paused: Annotated[bool | None, Query(description="Only those that are paused, or are not.")] = None,
-) -> Response:
+) -> SubscriptionList:
     """Those to types that your key may read."""
     wiring = wiring_of(request)
     async with wiring.reading():
@@ -96,64 +95,53 @@ async def subscriptions(
     shown = [
         state
         for state in found
-        if key.may_subscribe(str(state["type"])) and (paused is None or bool(state["paused"]) == paused)
+        if key.may_subscribe(state.type) and (paused is None or bool(state.paused) == paused)
     ]
-    return as_json({"subscriptions": shown})
+    return SubscriptionList(subscriptions=shown)
 
 
 @router.post(
     "/v1/subscriptions/{task}/pause",
     summary="Pause a subscription",
-    response_class=Response,
-    responses=answers("malformed-body", "forbidden", "unsupported-media-type", *READ, _200=_STATE),
-    openapi_extra=body(
-        "Why.",
-        {
-            "application/json": {
-                "schema": schema_of(PauseRequest),
-                "example": {"reason": "the mail server moves house"},
-            }
-        },
+    responses=answers(
+        *("malformed-body", "too-slow", "forbidden", "body-too-large", "unsupported-media-type", *READ),
+        _200=_STATE,
     ),
+    openapi_extra=_WHY.openapi,
 )
-async def pause(request: Request, key: Caller, task: Task) -> Response:
+async def pause(request: Request, key: Caller, task: Task) -> SubscriptionState:
     """Needs an admin key. What runs runs on; what has not begun is set aside until it is resumed."""
     _must_be_admin(key)
-    raw = await request_body.read_json(request.scope, request.receive, BODY_LIMIT)
-    try:
-        reason = PauseRequest.model_validate(raw).reason
-    except ValidationError as error:
-        raise problems.of_validation(error) from None
-    return await _change(wiring_of(request), task, reason)
+    wanted = await _WHY(request)
+    return await _change(wiring_of(request), task, wanted.reason)
 
 
 @router.post(
     "/v1/subscriptions/{task}/resume",
     summary="Resume a subscription",
-    response_class=Response,
     responses=answers("forbidden", *READ, _200=_STATE),
 )
-async def resume(request: Request, key: Caller, task: Task) -> Response:
+async def resume(request: Request, key: Caller, task: Task) -> SubscriptionState:
     """Needs an admin key. Its failures are counted anew, and what was set aside is queued as there is room."""
     _must_be_admin(key)
     return await _change(wiring_of(request), task, None)
 
 
-async def _change(wiring: Wiring, task: str, reason: str | None) -> Response:
+async def _change(wiring: Wiring, task: str, reason: str | None) -> SubscriptionState:
     async with wiring.reading():
-        known = {state["task"]: state for state in await _states(wiring)}
+        known = {state.task: state for state in await _states(wiring)}
         if task not in known:
             raise Problem(
                 "not-found", f"There is no subscription {task!r}; GET /v1/subscriptions lists them."
             )
-        call = pause_call(wiring.keys, wiring.mesh, task, str(known[task]["type"]), reason)
+        call = pause_call(wiring.keys, wiring.mesh, task, known[task].type, reason)
         await lua.run(wiring.redis, call)
-        now = {state["task"]: state for state in await _states(wiring)}
+        now = {state.task: state for state in await _states(wiring)}
     # One that left its manifest is on the list only while something of it is paused or waits.
-    return as_json(now.get(task) or {**known[task], "paused": None})
+    return now.get(task) or known[task].model_copy(update={"paused": None})
 
 
-async def _states(wiring: Wiring) -> list[dict[str, Any]]:
+async def _states(wiring: Wiring) -> list[SubscriptionState]:
     manifests = await read_manifests(wiring.redis, wiring.keys)
     paused = await read_paused(wiring.redis, wiring.keys)
     held = await Holding(wiring.redis, wiring.keys, wiring.mesh).waiting()
@@ -168,17 +156,17 @@ async def _states(wiring: Wiring) -> list[dict[str, Any]]:
     ]
 
 
-def _state(subscription: Subscription, pause: Pause | None, held: int, failures: int) -> dict[str, Any]:
-    return {
-        "task": subscription.task,
-        "service": subscription.service,
-        "type": subscription.type,
-        "where": dict(subscription.where),
-        "paused": pause
-        and {"since": rfc3339_ms(pause.since_ms), "reason": pause.reason, "failures": pause.failures},
-        "held": held,
-        "failures": failures,
-    }
+def _state(subscription: Subscription, pause: Pause | None, held: int, failures: int) -> SubscriptionState:
+    return SubscriptionState(
+        task=subscription.task,
+        service=subscription.service,
+        type=subscription.type,
+        where=dict(subscription.where),
+        paused=pause
+        and Paused(since=rfc3339_ms(pause.since_ms), reason=pause.reason, failures=pause.failures),
+        held=held,
+        failures=failures,
+    )
 
 
 def _must_be_admin(key: ApiKey) -> None:

@@ -11,7 +11,7 @@ from streammesh.events import envelope
 from streammesh.events.envelope import BATCH
 
 from services.api.cursors import Cursors
-from services.api.schemas import EventPage, EventState, Task
+from services.api.documents import EventPage, EventState, TaskDocument
 from services.api.tests.expectations import assert_problem
 
 
@@ -56,7 +56,7 @@ async def test_each_delivery_is_shown_with_its_task_and_follow_up_events(api, me
     assert [event["id"] for event in shown["events"]] == ["next"]
     assert (await api.get(shown["events"][0]["links"]["self"])).json()["type"] == "invoice.made"
     answer = await api.get(shown["links"]["self"])
-    Task.model_validate(answer.json())
+    TaskDocument.model_validate(answer.json())
     assert answer.json() == shown
 
 
