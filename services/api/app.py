@@ -25,6 +25,7 @@ from services.api.hub import Hub
 from services.api.json_answer import no_store
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
+from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
 from services.api.publish_endpoint import PublishEndpoint
@@ -39,10 +40,12 @@ from services.api.routes import (
     events,
     health,
     notifications,
+    own_key,
     reports,
     status,
     subscriptions,
     tasks,
+    ui,
     users,
 )
 from services.api.settings import ApiSettings, StoreSettings
@@ -91,11 +94,11 @@ def create_app(
         subscriptions,
         users,
         reports,
-        health,
         status,
-        docs,
-        about,
+        own_key,
     ):
+        app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)

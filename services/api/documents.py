@@ -7,11 +7,12 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import ConfigDict, Field
+from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
 from streammesh.status.not_run import NotRun, Why
-from streammesh.subscriptions.manifest import Manifest
-from streammesh.tasks.records import EventRow, TaskRow, why_not
+from streammesh.subscriptions.manifest import Manifest, wants
+from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api.cloudevents import CloudEvent
 from services.api.schemas import (
@@ -142,11 +143,28 @@ class EventState(Answer):
     links: EventLinks
 
 
+StandingState = Literal["waiting", "running", "completed", "failed", "unrouted"]
+
+
+class EventStanding(Answer):
+    """Where an event stands, in short. `tasks` is null while no dispatcher has seen it."""
+
+    state: StandingState
+    published_at: str | None
+    tasks: int | None
+    done: int
+    failed: int
+
+
 class EventPage(Answer):
-    """Recent events, newest first; `next` is the cursor of the next page, null at the end."""
+    """Recent events, newest first; `next` is the cursor of the next page, null at the end.
+
+    `standings`, where they were asked for, are those of `events`, in the same order.
+    """
 
     events: list[CloudEvent]
     next: str | None
+    standings: list[EventStanding]
 
 
 def event_ref(about: Mapping[str, Any]) -> EventRef:
@@ -251,7 +269,7 @@ def type_of(event: Event | None, tasks: list[TaskRow]) -> str | None:
 def _standing(
     row: EventRow, event: Event | None, tasks: list[TaskRow], manifests: list[Manifest]
 ) -> tuple[State, str, list[dict[str, str]]]:
-    missed = why_not(event, manifests) if event else []
+    missed = _why_not(event, manifests) if event else []
     if row.entry == "held":
         until = _held_until(row, event)
         return "held", f"It is held until {until}." if until else "It is held until it is due.", []
@@ -276,3 +294,17 @@ def _held_until(row: EventRow, event: Event | None) -> str | None:
         return None
     until = event.extensions.get("deliverat")
     return str(until) if until is not None else None
+
+
+def _why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
+    """For every subscription that an event did not reach: why."""
+    reasons = []
+    for manifest in manifests:
+        for subscription in manifest.subscriptions:
+            if not names.matches(subscription.type, event.type):
+                continue
+            if not wants(event, subscription):
+                reasons.append(
+                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
+                )
+    return reasons

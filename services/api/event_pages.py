@@ -55,13 +55,16 @@ async def list_recent(
     client: redis.asyncio.Redis,
     keys: Keys,
     pattern: str,
-    allowed: Callable[[str], bool],
+    wanted: Callable[[CloudEvent, bytes], bool],
     *,
     since_ms: int,
     limit: int,
     cursor: Cursor | None,
 ) -> tuple[list[CloudEvent], Cursor | None]:
-    """Events whose type fits the pattern and is allowed, and where the next page begins (None at the end)."""
+    """Events whose type fits the pattern and that are wanted, and where the next page begins (None at the end).
+
+    `wanted` is asked with the event and its JSON as it is stored.
+    """
     domains = await _domains(client, keys, pattern)
     found: list[CloudEvent] = []
     if not domains:
@@ -81,7 +84,7 @@ async def list_recent(
         for (_, domain), position, raw in entries:
             await turns.give()
             event = _event(raw)
-            if event and names.matches(pattern, event.type) and allowed(event.type):
+            if event and names.matches(pattern, event.type) and wanted(event, raw):
                 found.append(event)
                 size += len(raw)
                 if len(found) == limit or size >= MOST_BYTES:

@@ -5,6 +5,7 @@ Publishing is called from here directly: a framework's routing would cost more t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from time import perf_counter
@@ -19,6 +20,7 @@ from services.api import problems
 from services.api.hub import overloaded
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
+from services.api.sse import ABORT
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +82,13 @@ class Door:
                 await self.app(scope, receive, answer)
         except ClientDisconnect:
             log.debug("http.client_gone")
+        except asyncio.CancelledError:
+            # Only a server that was told to stop does that, when the time of open requests is over.
+            abort = scope.get("extensions", {}).get(ABORT)
+            if abort is None:
+                raise
+            log.warning("http.cut_off", method=scope["method"], path=scope["path"])
+            abort["call"]()
         except Exception as error:
             response = respond(scope, error)
             if status == 0:

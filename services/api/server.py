@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -174,8 +175,12 @@ class Protocol(HttpToolsProtocol):
         """Without lingering: what the client does not take is not kept for it, not even by the kernel."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):  # gone already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+        if self._is_busy:
+            self.cycle.disconnected = True  # nothing of its answer is waited for
+            self.cycle.message_event.set()
 
     def _refuse(self, problem: Problem) -> None:
         if self._is_busy and (self.cycle.response_started or self.pipeline):
@@ -259,6 +264,6 @@ def make_server(door: Door, settings: ApiSettings) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here asks who the client is
-        timeout_graceful_shutdown=round(settings.drain.total_seconds()),
+        timeout_graceful_shutdown=math.ceil(settings.drain.total_seconds()),
     )
     return Server(config, door)

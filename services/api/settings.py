@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from streammesh.api_keys import LONGEST, SHORTEST, is_secret
 from streammesh.settings import Duration, StoreUrl
 
 
@@ -88,6 +89,14 @@ class ApiSettings(BaseSettings):
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=50):
             raise ValueError("should be at least 50ms")
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = value.get_secret_value() if value else ""
+        if secret and not is_secret(secret):
+            raise ValueError(f"should be {SHORTEST} to {LONGEST} printable ASCII characters without spaces")
         return value
 
     @property

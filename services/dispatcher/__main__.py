@@ -16,8 +16,8 @@ from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
-from streammesh.tasks.delayed import DueSet
-from streammesh.tasks.paused import Holding
+from streammesh.tasks.due_set import DueSet
+from streammesh.tasks.pause import HeldTasks
 from streammesh.worker.app import make_app
 from streammesh.worker.message_encoder import Encoder
 
@@ -48,7 +48,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     encoder = Encoder(app, settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
-    releaser = Releaser(Holding(client, keys, settings), client, keys)
+    releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     look = asyncio.Event()

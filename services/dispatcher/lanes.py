@@ -23,7 +23,7 @@ from streammesh.redisio.heartbeat import process_name
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes
 from streammesh.subscriptions.registry import Registered, lanes, read_registered
-from streammesh.tasks.paused import read_paused
+from streammesh.tasks.pause import read_paused
 
 from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.lane import Lane

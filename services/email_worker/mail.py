@@ -20,8 +20,9 @@ from email.policy import SMTP
 from email.utils import format_datetime, formataddr
 
 from streammesh import Reject
+from streammesh.mail_address import parse
+from streammesh.mail_text import link_in
 
-from services.email_worker import addresses
 from services.email_worker.mail_templates import Words
 
 # 7-bit bodies pass every server unchanged, whether or not it offers 8BITMIME; headers stay as they are set.
@@ -33,8 +34,6 @@ FORBIDDEN = {"Cc": "a control character", "Zl": "a line separator", "Zp": "a lin
 BODY_CONTROLS = frozenset("\n\t")
 TASK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAMED = re.compile(r"(?P<name>[^<>]*)<(?P<address>[^<>]+)>")
-# What a mail program makes a link of: a path, an address, a domain (with the full-width dots that stand for one, too).
-LINK_LIKE = re.compile(r"[/@]|(?<![\w.-])(?:[\w-]+[.\uff0e\uff61])+(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w-])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def parse_recipient(text: str, *, local_domains: bool = False) -> Mailbox:
     Raises Reject where it is none, several, or not an address: no retry makes it right.
     """
     try:
-        return Mailbox(*addresses.parse(text, local_domains=local_domains))
+        return Mailbox(*parse(text, local_domains=local_domains))
     except ValueError as error:
         raise Reject(f"not one valid e-mail address: {error}") from None
 
@@ -136,7 +135,7 @@ def shown_name(name: str | None) -> tuple[str | None, str]:
         return None, ""
     if len(name) > NAME_LENGTH:
         return None, f"the name is longer than {NAME_LENGTH} characters"
-    if LINK_LIKE.search("".join(c for c in name if unicodedata.category(c) != "Cf")):
+    if "/" in name or "@" in name or link_in(name):
         return None, "the name holds what a mail program would make a link of"
     return name, ""
 

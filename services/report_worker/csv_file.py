@@ -22,7 +22,6 @@ from services.report_worker.source_table import (
     SourceTable,
     Wanted,
     plain,
-    position,
     quoted,
     shown_name,
 )
@@ -148,8 +147,7 @@ class _Columns:
         self.names = names
         # Columns without a name at the end may be left out of a row.
         self.least = max((at for at, name in enumerate(names, 1) if name), default=len(names))
-        self.group = position(self.names, wanted.group_by, "group_by")
-        self.measure = position(self.names, wanted.measure, "measure") if wanted.measure is not None else None
+        self.group, self.measure = wanted.places(self.names)
 
     def check(self, fields: list[str], line: int) -> None:
         """Raises SourceError for a row with too few fields, or with more values than there are columns."""

@@ -15,7 +15,6 @@ from services.report_worker.source_table import (
     SourceTable,
     Wanted,
     plain,
-    position,
     quoted,
 )
 from services.report_worker.text_encoding import encoding_of
@@ -90,11 +89,9 @@ def rows_table(value: Iterable[Any], wanted: Wanted, limits: Limits) -> SourceTa
     if not objects:
         raise SourceError("there are no rows")
     names = list(columns)
-    cleaned = [plain(name) for name in names]
-    group = names[position(cleaned, wanted.group_by, "group_by")]
-    table.groups = [row.get(group) for row in objects]
-    if wanted.measure is not None:
-        measure = names[position(cleaned, wanted.measure, "measure")]
-        table.numbers = [row.get(measure) for row in objects]
+    group, measure = wanted.places([plain(name) for name in names])
+    table.groups = [row.get(names[group]) for row in objects]
+    if measure is not None:
+        table.numbers = [row.get(names[measure]) for row in objects]
     table.lines = list(range(1, len(objects) + 1))
     return table

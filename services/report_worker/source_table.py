@@ -47,6 +47,11 @@ class Wanted:
     group_by: str
     measure: str | None = None
 
+    def places(self, columns: Sequence[str]) -> tuple[int, int | None]:
+        """Return where the two are among the columns, whose names are `plain`. Raises SourceError."""
+        group = position(columns, self.group_by, "group_by")
+        return group, None if self.measure is None else position(columns, self.measure, "measure")
+
 
 @dataclass(slots=True)
 class SourceTable:

@@ -14,14 +14,15 @@ import redis.asyncio
 import structlog
 from streammesh import lua, names
 from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters
-from streammesh.events.publisher import build, ms, stored_form
+from streammesh.events.envelope import build
+from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import Keys
 from streammesh.lua.events import RaiseAlertScript
 from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
-from streammesh.tasks.delayed import DueSet
-from streammesh.tasks.paused import read_paused
+from streammesh.tasks.due_set import DueSet
+from streammesh.tasks.pause import read_paused
 
 from services.scheduler.alerts import OURS, Found, document
 

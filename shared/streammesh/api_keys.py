@@ -155,7 +155,7 @@ class ApiKeys:
             rate=rate,
             created=rfc3339(now),
             sources=tuple(sources),
-            expires_ms=None if expires is None else to_ms(now + expires),
+            expires_ms=_end_of_life(now, expires),
         )
         secret = PREFIX + secrets.token_urlsafe(32) if secret is None else secret
         _check(key, secret)
@@ -290,6 +290,17 @@ def _record(key: ApiKey) -> bytes:
     return orjson.dumps(record)
 
 
+def _end_of_life(now: datetime, expires: timedelta | None) -> int | None:
+    if expires is None:
+        return None
+    if expires <= timedelta():
+        raise InvalidApiKey("a key that expires lasts for more than 0 seconds, such as 90d")
+    try:
+        return to_ms(now + expires)
+    except OverflowError:
+        raise InvalidApiKey("a key that expires ends before the year 10000") from None
+
+
 def _later_end(key: ApiKey) -> int | None:
     """When the follower of a key ends: it has as long a life as the key had."""
     if key.expires_ms is None:
@@ -305,6 +316,11 @@ def _reserved(name: str) -> InvalidApiKey:
     )
 
 
+def is_secret(text: str) -> bool:
+    """Whether it can be a key that an operator brings."""
+    return SHORTEST <= len(text) <= LONGEST and _SECRET.fullmatch(text) is not None
+
+
 def _check(key: ApiKey, secret: str) -> None:
     if not _NAME.fullmatch(key.name):
         raise InvalidApiKey(
@@ -318,5 +334,5 @@ def _check(key: ApiKey, secret: str) -> None:
             raise InvalidApiKey(f"{glob!r} is not a source or a glob over sources, such as shop or /shops/*")
     if key.rate is not None and not 1 <= key.rate <= 1_000_000:
         raise InvalidApiKey("a rate is a number of events a second from 1 to 1,000,000")
-    if not SHORTEST <= len(secret) <= LONGEST or not _SECRET.fullmatch(secret):
+    if not is_secret(secret):
         raise InvalidApiKey(f"a key has {SHORTEST} to {LONGEST} printable ASCII characters and no spaces")

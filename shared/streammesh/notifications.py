@@ -20,19 +20,18 @@ from redis.exceptions import ResponseError
 from streammesh import names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import Malformed
-from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.redisio.turns import Turns
 
 TASK_TYPES = {
-    names.QUEUED: "task.queued",
-    names.STARTED: "task.started",
-    names.RETRYING: "task.retrying",
-    names.HELD: "task.held",
-    names.SUCCEEDED: "task.succeeded",
-    names.FAILED: "task.failed",
-    names.CANCELLED: "task.cancelled",
-    names.EXPIRED: "task.expired",
+    names.TaskState.QUEUED: "task.queued",
+    names.TaskState.STARTED: "task.started",
+    names.TaskState.RETRYING: "task.retrying",
+    names.TaskState.HELD: "task.held",
+    names.TaskState.SUCCEEDED: "task.succeeded",
+    names.TaskState.FAILED: "task.failed",
+    names.TaskState.CANCELLED: "task.cancelled",
+    names.TaskState.EXPIRED: "task.expired",
 }
 COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"
@@ -46,14 +45,8 @@ _TYPE = re.compile(r"[a-z0-9._-]{1,128}")
 _POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
 
 
-def event_fragment(event: Event) -> str:
-    """`"event":{…}` of a notification's body."""
-    about = {"id": event.id, "type": event.type, "source": event.source, "subject": event.subject}
-    return f'"event":{orjson.dumps(about).decode()}'
-
-
 def fragment(about: Mapping[str, Any]) -> str:
-    """The same from what a record says of an event."""
+    """`"event":{…}` of a notification's body, from what a record says of an event."""
     value = {name: about.get(name) for name in ("id", "type", "source", "subject")}
     return f'"event":{orjson.dumps(value).decode()}'
 

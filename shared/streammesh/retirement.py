@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
 import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 
-from streammesh import lua, names, notifications
+from streammesh import lua
 from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.errors import InvalidEvent, InvalidManifest, MeshError
 from streammesh.events import envelope
@@ -41,10 +41,10 @@ from streammesh.redisio.heartbeat import FRESH_MS, process_name
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes, delivery
 from streammesh.subscriptions.registry import read_domains, read_registered
-from streammesh.tasks.cancellation import cancel_call
-from streammesh.tasks.ledger import ANYBODYS, Failure, Ledger, QueuePlace, dead_letter
-from streammesh.tasks.parking import park_call
+from streammesh.tasks.dead_letter import park_call
 from streammesh.tasks.records import Rows, TaskRow
+from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
+from streammesh.tasks.task import Failure, Holder, QueuePlace
 
 log = structlog.get_logger(__name__)
 PAGE = 100  # events or tasks dealt with in one step
@@ -79,7 +79,7 @@ class Retirement:
     ) -> None:
         self._client, self._keys, self._settings = client, keys, settings
         self._service, self._fate = service, fate
-        self._ledger = Ledger(keys, settings)
+        self._settlement = Settlement(keys, settings)
         self._wanted = Routes([])
         self._queues = [service]
         self._tasks: set[str] = set()  # names of its subscriptions' tasks
@@ -190,7 +190,7 @@ class Retirement:
             event=event.id,
             event_type=event.type,
             subject=event.subject or "",
-            fragment=notifications.event_fragment(event),
+            fragment=event.fragment,
             task_ids=[delivery(event, one).task_id for one in wanting],
         ).call(lambda answer: str(answer.decode()))
 
@@ -228,51 +228,15 @@ class Retirement:
         return len(ids)
 
     async def _end(self, row: TaskRow) -> None:
-        if self._fate == "drop" and row.state != names.STARTED:
-            await lua.run(self._client, cancel_call(self._keys, self._settings, row))
-            return
-        place = await self._place(row)
-        letter = None
-        if self._fate == "dead-letter":
-            await self._keep_fields(row)
-            now = round(time.time() * 1000)
-            letter = dead_letter(row.ref, REMOVED, row.attempt, now, row.place)
-        state = names.FAILED if letter else names.CANCELLED
-        call = self._ledger.finish(
-            row.ref, place, ANYBODYS, state, failure=REMOVED, dead_letter=letter, breaker=False
+        dropped = self._fate == "drop"
+        ending = (
+            Ending.cancelled(REMOVED, Cause.REMOVED) if dropped else Ending.failed(REMOVED, Cause.REMOVED)
         )
-        if await lua.run(self._client, call) == "cancelled":
-            call = self._ledger.finish(row.ref, place, ANYBODYS, names.CANCELLED, failure=REMOVED)
-            await lua.run(self._client, call)
-        if row.state == names.RETRYING:
-            member, entries = f"task:{row.id}", self._keys.due_entries()
-            await self._client.zrem(self._keys.due(), member)
-            await self._client.hdel(entries, member, f"h {member}", f"b {member}", f"u {member}")
-
-    async def _place(self, row: TaskRow) -> QueuePlace:
-        if row.entry and row.state in (names.QUEUED, names.STARTED):
-            place = row.place
-            stream = self._keys.queue(place.queue, place.priority)
-            if await self._client.xrange(stream, row.entry, row.entry):
-                return place
-        return QueuePlace(self._service)
-
-    async def _keep_fields(self, row: TaskRow) -> None:
-        """Put what a replay needs into the row, where `finish.lua` finds it, of a task that lies in no queue."""
-        header = body = None
-        if row.state == names.HELD and row.held:
-            found = await self._client.xrange(self._keys.held(row.name), row.held, row.held)
-            fields: dict[bytes, bytes] = found[0][1] if found else {}
-            header, body = fields.get(b"h"), fields.get(b"b")
-        elif row.state == names.RETRYING:
-            member = f"task:{row.id}"
-            entries = self._keys.due_entries()
-            header, body = await self._client.hmget(entries, [f"h {member}", f"b {member}"])
-            if header is None:
-                raw = await self._client.hget(entries, member)
-                header, body = _plain_fields(raw)
-        if header and body:
-            await self._client.hset(self._keys.task(row.id), mapping={"h": header, "b": body})
+        said = {"attempt": row.attempt}
+        steps = self._settlement.settle(
+            row.ref, row.place, Holder.ANYBODY, ending, said=said, attempts=row.attempt
+        )
+        await carry_out_async(steps, partial(lua.run, self._client))
 
     # --- the rest -----------------------------------------------------------------------------
 
@@ -290,8 +254,7 @@ class Retirement:
                     self._keys,
                     self._settings.dead_letters_kept,
                     QueuePlace(queue, priority, position.decode()),
-                    REMOVED.kind,
-                    REASON,
+                    REMOVED,
                 )
                 for position, fields in found
                 if b"h" in fields
@@ -337,12 +300,3 @@ def _parsed(entry: Entry) -> Event | None:
         return envelope.from_json(entry.envelope) if entry.envelope else None
     except InvalidEvent:
         return None
-
-
-def _plain_fields(raw: Any) -> tuple[bytes | None, bytes | None]:
-    """The queue entry's fields of what waits in the due set, where they are plain JSON."""
-    try:
-        value = orjson.loads(raw or b"{}")
-        return str(value["h"]).encode(), str(value["b"]).encode()
-    except (ValueError, KeyError, TypeError):
-        return None, None

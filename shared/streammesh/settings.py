@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from streammesh.local_mesh import PLACE, running_here
@@ -25,6 +25,7 @@ from streammesh.redis_url import ESCAPES, parse_redis_url
 SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
+_FIELD = re.compile(r'field "(\w+)"')
 STORE_SCHEMES = ("file", "s3", "gs", "az")
 RESULT_SCHEMES = ("postgresql",)
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
@@ -36,13 +37,18 @@ def parse_duration(value: object) -> object:
     Raises ValueError for text that is none of these.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    if isinstance(value, str):
+        seconds = float(value)
+    elif isinstance(value, str):
         found = _DURATION.match(value)
         if not found:
             raise ValueError("should be a duration such as 15s, 30m, 24h or 7d")
-        return timedelta(seconds=float(found[1]) * _UNITS[found[2] or "s"])
-    return value
+        seconds = float(found[1]) * _UNITS[found[2] or "s"]
+    else:
+        return value
+    try:
+        return timedelta(seconds=seconds)
+    except OverflowError:
+        raise ValueError("is longer than any duration that can be counted") from None
 
 
 def _percent(value: object) -> object:
@@ -222,6 +228,10 @@ def checked_store(value: str) -> str:
     """A folder, or an object store's URL: `s3://bucket/prefix`. Raises ValueError as `checked_url` does."""
     if not value.strip():
         raise ValueError("should be a folder such as var/store, or a URL such as s3://bucket/prefix")
+    if (
+        value.partition(":")[0] in STORE_SCHEMES and "://" not in value
+    ):  # s3:/bucket would be a folder of that name
+        return checked_url("", STORE_SCHEMES)
     if "://" not in value or value.startswith("file://"):
         return value
     return checked_url(value, STORE_SCHEMES)
@@ -236,9 +246,25 @@ S = TypeVar("S", bound=BaseSettings)
 def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
     """One line that names the variable and says what it should be, without its value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    prefix = settings.model_config.get("env_prefix", "")
-    name = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
-    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+    text = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # about several together, which it names
+        return text
+    name, *inner = (str(part) for part in first["loc"])
+    place = f" (entry {'.'.join(inner)}, counted from 0)" if inner else ""
+    return f"{variable_of(name, settings)}{place}: {text}"
+
+
+def variable_of(name: str, settings: type[BaseSettings]) -> str:
+    """The environment variable of a field, which may be called by its alias already."""
+    field = settings.model_fields.get(name)
+    if field is None:
+        return name.upper()
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = str(alias.choices[0])
+    return (
+        alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{name}"
+    ).upper()
 
 
 def load_settings(settings: type[S], *, join: bool = True) -> S:
@@ -255,7 +281,8 @@ def load_settings(settings: type[S], *, join: bool = True) -> S:
     except ValidationError as error:
         reason = explain(error, settings)
     except SettingsError as error:  # a list or table that is not JSON; it names the field and no value
-        reason = str(error)
+        field = _FIELD.search(str(error))
+        reason = f'{variable_of(field[1], settings) if field else error}: should be JSON, such as ["a", "b"]'
     except (OSError, UnicodeDecodeError) as error:
         reason = f"the settings cannot be read: {error}"
     sys.stderr.write(f"{reason}\n")

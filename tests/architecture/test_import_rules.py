@@ -9,7 +9,7 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh"},
+    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh", "mail_address", "mail_text"},
     {"settings", "keys"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
@@ -27,6 +27,7 @@ RANKS: list[set[str]] = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
+    *("mail_address", "mail_text"),
     *("events.validation", "events.envelope", "events.encoded"),
     *("subscriptions.manifest", "subscriptions.filters"),
     *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),

@@ -15,8 +15,8 @@ from tests.architecture.test_house_rules import ALWAYS_HAS_ROOM
 PARTS = sorted((KIT / "lua").glob("_*.lua"))
 EVERY = sorted((KIT / "lua").glob("[a-z]*.lua"))
 TASKS = (  # these still count
-    *("cancel", "claim", "drain", "finish", "handoff", "pause_subscription", "progress", "promote"),
-    *("queue_again", "queue_park", "release", "retry_later", "start_workflow"),
+    *("claim", "drain", "handoff", "pause_subscription", "progress", "promote"),
+    *("queue_again", "queue_park", "release", "retry_later", "settle", "start_workflow"),
 )
 SCRIPTS = [path for path in EVERY if path.stem not in TASKS]
 POSITION = re.compile(r"\b(KEYS|ARGV)\s*\[")
@@ -144,6 +144,6 @@ def test_every_script_has_one_typed_caller() -> None:
 def test_no_caller_goes_round_the_declarations() -> None:
     made = re.compile(r"\blua\.(Call|Common)\(|\blua\.script\(|(?<!class )\b(Call|Common)\(")
     for source in CALLERS:
-        if "/tasks/" in source.name:
+        if "/tasks/" in source.name or source.path.name == "open_tasks.py":
             continue
         assert not made.search(source.text), f"{source.name} counts positions of a script"

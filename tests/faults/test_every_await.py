@@ -17,7 +17,7 @@ from streammesh.lua import run
 from streammesh.redisio.client import open_async
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.subscriptions.registry import register_call
-from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.handoff import Encoded
 from streammesh.testing.conditions import wait_until
 

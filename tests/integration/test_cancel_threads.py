@@ -6,7 +6,7 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
 from streammesh.testing.conditions import wait_until
 
 from tests.integration.test_cancel import task_of
@@ -25,7 +25,7 @@ async def test_it_is_cancelled_at_once_and_its_end_changes_nothing(ask, event_ty
     task = await task_of(ask, event_id, "started")
     began = time.monotonic()
     call = cancel_call(ask.mesh.keys, ask.mesh.settings, await ask.rows.task(task.id))
-    assert (await lua.run(ask.redis, call)).verdict == "asked"
+    assert (await lua.run(ask.redis, call)).answer == "asked"
     [ended] = await ask.ended(event_id)
     assert (ended.state, time.monotonic() - began < 2) == ("cancelled", True)
 

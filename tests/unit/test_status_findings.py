@@ -10,7 +10,7 @@ from streammesh.settings import MeshSettings
 from streammesh.status.findings import Finding, findings, report, span, standing
 from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
 from streammesh.subscriptions.manifest import Subscription
-from streammesh.tasks.paused import Pause
+from streammesh.tasks.pause import Pause
 
 SETTINGS = MeshSettings(_env_file=None, max_queued=100, max_held=50)
 NOW = 1_763_790_000_000

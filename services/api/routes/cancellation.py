@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
+from streammesh.tasks.task import LedgerAnswer
 
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, told
@@ -61,10 +62,10 @@ async def cancel_task(
         if not key.may_publish(event_type):
             raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor cancel it.")
         done = await lua.run(wiring.redis, cancel_call(wiring.keys, wiring.mesh, row))
-    if done.verdict in ("ended", "gone"):
+    if done.answer in (LedgerAnswer.ENDED, LedgerAnswer.GONE):
         how = f"ended before: {done.state}" if done.state else "ended, and its record was dropped"
         raise Problem("task-ended", f"The task has {how}.", members={"state": done.state or None})
-    ended = done.verdict == "cancelled"
+    ended = done.answer is LedgerAnswer.DONE
     return CancelledTask(
         id=row.id,
         state="cancelled" if ended else "cancelling",

@@ -9,14 +9,23 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh.clock import to_ms
+from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
 from streammesh.status.not_run import Waiting
 from streammesh.subscriptions.registry import read_registered
 
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
-from services.api.documents import EXAMPLE_TASK_DOCUMENT, EventPage, EventState, event_document
+from services.api.documents import (
+    EXAMPLE_TASK_DOCUMENT,
+    EventPage,
+    EventState,
+    StandingState,
+    event_document,
+)
 from services.api.event_pages import MOST, Cursor, list_recent
+from services.api.event_search import Search
+from services.api.event_search import standing as standing_of
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.openapi import JSON, READ, WRITTEN, answers, told
 from services.api.publish_openapi import DESCRIPTION, OPENAPI
@@ -82,7 +91,9 @@ async def publish() -> Response:
 @router.get(
     "/v1/events",
     summary="Recent events, newest first",
-    responses=answers(*READ, _200=told("A page.", {"events": [EXAMPLE_EVENT], "next": None})),
+    responses=answers(
+        *READ, _200=told("A page.", {"events": [EXAMPLE_EVENT], "next": None, "standings": []})
+    ),
 )
 async def recent(
     request: Request,
@@ -91,15 +102,30 @@ async def recent(
         str, Query(description="Type or glob.", min_length=1, max_length=TYPE_LENGTH, examples=["order.*"])
     ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
+    source: Annotated[str | None, Query(description="Exactly this source.", max_length=MAX_ATTRIBUTE)] = None,
+    subject: Annotated[
+        str | None, Query(description="Exactly this subject.", max_length=MAX_ATTRIBUTE)
+    ] = None,
+    text: Annotated[
+        str | None, Query(description="A part of its JSON, in small or capital letters.", max_length=200)
+    ] = None,
+    state: Annotated[
+        StandingState | None, Query(description="Where it stands; asks for `standings`.")
+    ] = None,
+    standing: Annotated[bool, Query(description="Whether to say where each stands, in `standings`.")] = False,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
 ) -> EventPage:
-    """Events that your key may read, as they are stored; those held for later are not among them yet."""
+    """Events that your key may read, as they are stored; those held for later are not among them yet.
+
+    A page may be short, or empty, and still have a `next`, where few of many fit.
+    """
     wiring = wiring_of(request)
     if not key.may_subscribe_to_any:
-        return EventPage(events=[], next=None)
+        return EventPage(events=[], next=None, standings=[])
+    search = Search(source, subject, text)
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
         place = None if opened is None else Cursor.parse(opened)
@@ -107,13 +133,20 @@ async def recent(
             wiring.redis,
             wiring.keys,
             type,
-            key.may_subscribe,
+            lambda event, raw: key.may_subscribe(event.type) and search.fits(event, raw),
             since_ms=max(0, to_ms(since)) if since else 0,
             limit=limit,
             cursor=place,
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
-    return EventPage(events=events, next=following)
+        if not standing and state is None:
+            return EventPage(events=events, next=following, standings=[])
+        rows = await wiring.rows.standings([(one.id, one.source) for one in events])
+    known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
+    shown = [(one, found) for one, found in known if state is None or found.state == state]
+    return EventPage(
+        events=[one for one, _ in shown], standings=[found for _, found in shown], next=following
+    )
 
 
 @router.get(

@@ -22,14 +22,13 @@ from services.api.hub import Follower, Hub, Missed, Told
 from services.api.json_answer import JsonAnswer
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import JSON, READ, answers
-from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.sse import EventStream, follow, frames, hello, listen, resync
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(tags=["notifications"])
 
 _EXAMPLE = (
     ": connected\nretry: 1000\nid: 1763790000000-0\n\n"

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from streammesh import names
 from streammesh.api_keys import ApiKey
 from streammesh.events.encoded import seal
-from streammesh.events.publisher import build
+from streammesh.events.envelope import build
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import ranges, request_body

@@ -11,7 +11,7 @@ from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
-from streammesh.tasks.paused import Holding, Pause, pause_call, read_failures, read_paused
+from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
 
 from services.api.caller import Caller
 from services.api.json_body import JsonBody
@@ -144,7 +144,7 @@ async def _change(wiring: Wiring, task: str, reason: str | None) -> Subscription
 async def _states(wiring: Wiring) -> list[SubscriptionState]:
     manifests = await read_manifests(wiring.redis, wiring.keys)
     paused = await read_paused(wiring.redis, wiring.keys)
-    held = await Holding(wiring.redis, wiring.keys, wiring.mesh).waiting()
+    held = await HeldTasks(wiring.redis, wiring.keys, wiring.mesh).waiting()
     failures = await read_failures(wiring.redis, wiring.keys)
     known = [one for manifest in manifests for one in manifest.subscriptions]
     gone = sorted(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from streammesh.events.encoded import seal
-from streammesh.events.publisher import build
+from streammesh.events.envelope import build
 
 from services.api.addresses import MailAddress, rules_of
 from services.api.caller import Caller

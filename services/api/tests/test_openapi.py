@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
-from streammesh import lua
-from streammesh.tasks.ledger import Failure, dead_letter
 
 from services.api.tests.conformance import Conformance, strict
 
@@ -31,12 +29,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(live, mesh,
     await live.get("/v1/events/3")
     await mesh.succeed(done, {"total": 2**70})
     await mesh.start(failed)
-    failure = Failure("no such customer", "Reject")
-    letter = dead_letter(failed.ref, failure, 1, 0, failed.place)
-    ending = mesh.ledger.finish(
-        failed.ref, failed.place, failed.attempt, "failed", failure=failure, dead_letter=letter
-    )
-    assert await lua.run(mesh.redis, ending) == "done"
+    await mesh.fail(failed, "no such customer")
     await live.get("/v1/events/1")
     [letter] = (await live.get("/v1/dead-letters")).json()["dead_letters"]
 
@@ -52,7 +45,16 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(live, mesh,
     await live.post("/v1/events", content=json.dumps([envelope]), headers=batch)
     task = done.ref.task_id
     for path in (
-        *("/", "/livez", "/healthz", "/readyz", "/problems/forbidden", "/v1/status", "/v1/services"),
+        *(
+            "/",
+            "/livez",
+            "/healthz",
+            "/readyz",
+            "/problems/forbidden",
+            "/v1/status",
+            "/v1/services",
+            "/v1/key",
+        ),
         *("/v1/subscriptions", "/v1/events", "/v1/events/1", f"/v1/tasks/{task}", "/v1/dead-letters"),
         *(f"/v1/dead-letters/{letter['id']}", f"/v1/reports/{asked}", f"/v1/reports/{asked}.pdf"),
     ):

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
-from streammesh import SyncPublisher, lua, names
+from streammesh import SyncPublisher, lua
 from streammesh.events import envelope
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
+from streammesh.tasks.ledger import Ledger
+from streammesh.tasks.settlement import Cause, Ending, Settlement
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 from services.report_worker import operations_source
 from services.report_worker.operations import summarise_operations
@@ -36,11 +38,10 @@ def end_task(client: redis.Redis, ledger: Ledger, number: int, reason: str = "")
     ref = TaskRef(f"task-{number}", "email_worker.send", "email_worker", event)
     client.hset(ledger.keys.task(ref.task_id), mapping={"state": "queued", "attempt": 0, "queued": 1})
     claim = lua.run_sync(client, ledger.claim(ref, NOWHERE, "w"))
-    failure = Failure(reason, "Reject") if reason else None
-    letter = dead_letter(ref, failure, claim.attempt, 1, QueuePlace("email_worker")) if failure else None
-    state = names.FAILED if failure else names.SUCCEEDED
-    call = ledger.finish(ref, NOWHERE, claim.attempt, state, failure=failure, dead_letter=letter)
-    assert lua.run_sync(client, call) == "done"
+    failed = Ending.failed(Failure(reason, "Reject"), Cause.GAVE_UP)
+    ending = failed if reason else Ending.success(None, ())
+    call = Settlement(ledger.keys, ledger.settings).call(ref, NOWHERE, claim.attempt, ending)
+    assert lua.run_sync(client, call).answer is LedgerAnswer.DONE
 
 
 def test_ended_tasks_and_events_of_the_period_are_read(

@@ -31,8 +31,9 @@ from streammesh.keys import FORWARDED, RETURNED, WORKERS, Keys
 from streammesh.lua.queues import ForwardedEntry, ForwardedScript, ForwardTakeScript
 from streammesh.redisio.client import is_unavailable, open_sync
 from streammesh.settings import MeshSettings
+from streammesh.tasks.task import Failure
 from streammesh.transport.codec import SINCE, WAKE, decode
-from streammesh.transport.poison import park
+from streammesh.transport.poison import MALFORMED, park
 from streammesh.transport.scripts import Read, Taken, pairs, unread_calls
 
 BATCH = 200  # entries that are sent and confirmed together
@@ -172,8 +173,8 @@ class Forwarder:
             self._outlet.send(messages)
         except Unsendable as error:
             if len(reads) == 1:
-                reason = f"the broker cannot take it: {error}"
-                park(self._client, self._calls, self._queue, reads[0], "Unsendable", reason)
+                failure = Failure(f"the broker cannot take it: {error}", "Unsendable")
+                park(self._client, self._calls, self._queue, reads[0], failure)
                 return
             for read, message in zip(reads, messages, strict=True):  # which one is it?
                 self._send([read], [message])
@@ -186,7 +187,7 @@ class Forwarder:
         try:
             message = decode(read.fields, self._queue, read.entry)
         except (Malformed, ValueError) as error:
-            park(self._client, self._calls, self._queue, read, "Malformed", str(error))
+            park(self._client, self._calls, self._queue, read, Failure(str(error), MALFORMED))
             return None
         message["since"] = read.fields.get(SINCE, b"").decode("ascii", "replace")
         return message

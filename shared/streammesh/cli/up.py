@@ -223,6 +223,7 @@ async def _announce(
     for line in (
         f"ready after {time.monotonic() - began:.1f} s",
         f"API        {place.api_url}   (try {place.api_url}/docs)",
+        f"dashboard  {place.api_url}/ui",
         f"key        {place.key_file} holds the development key",
         f"mails      {place.mail_folder}",
         f"reports    {place.store_folder}",

@@ -15,6 +15,8 @@ from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
 
+import orjson
+
 from streammesh import names, plain_json
 from streammesh.clock import rfc3339, to_ms
 from streammesh.errors import EventTooLarge, FieldError, InvalidEvent, MalformedJson
@@ -76,6 +78,12 @@ class Event:
     def correlation_id(self) -> str:
         """What ties together all that one first event led to: that event's id."""
         return str(self.extensions.get("correlationid", self.id))
+
+    @property
+    def fragment(self) -> str:
+        """`"event":{…}`, as it stands in the body of every notification about it."""
+        about = {"id": self.id, "type": self.type, "source": self.source, "subject": self.subject}
+        return f'"event":{orjson.dumps(about).decode()}'
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON event format, as Python values; attributes that are not set are left out."""
@@ -151,6 +159,41 @@ def make(
     if subject is not None:
         raw["subject"] = subject
     return from_dict(raw)
+
+
+def build(
+    source: str,
+    event_type: str,
+    data: Any,
+    *,
+    id: str | None = None,
+    subject: str | None = None,
+    deliver_at: datetime | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    priority: int | None = None,
+    extensions: Mapping[str, str | int | bool] | None = None,
+) -> Event:
+    """An event from keyword arguments, as `Publisher.publish` and `Context.publish` take them.
+
+    Raises InvalidEvent.
+    """
+    more: dict[str, str | int | bool] = dict(extensions or {})
+    if deliver_at is not None:
+        more["deliverat"] = rfc3339(deliver_at)
+    if correlation_id is not None:
+        more["correlationid"] = correlation_id
+    if causation_id is not None:
+        more["causationid"] = causation_id
+    if priority is not None:
+        more["priority"] = priority
+    return make(event_type, data, source=source, id=id, subject=subject, extensions=more)
+
+
+def check_size(size: int, most: int) -> None:
+    """Raises EventTooLarge for an envelope of a size that no lane would hand over."""
+    if size > most:
+        raise EventTooLarge(f"the event has {size:,} bytes where at most {most:,} are allowed")
 
 
 def parse_json(body: bytes, limit: int, around: int = IN_ENVELOPE) -> Any:

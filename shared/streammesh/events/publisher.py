@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import redis
 import redis.asyncio
 
 from streammesh import lua
-from streammesh.clock import rfc3339
-from streammesh.errors import EventConflict, EventTooLarge, MeshFull, MeshUnavailable
-from streammesh.events import envelope
+from streammesh.errors import EventConflict, MeshFull, MeshUnavailable
 from streammesh.events.encoded import Sealed, seal
-from streammesh.events.envelope import Event
+from streammesh.events.envelope import Event, build, check_size
 from streammesh.keys import Keys
 from streammesh.lua.events import BatchedEvent, EventKind, PublishOnceScript, StoredEvent
 from streammesh.lua.signature import quick
@@ -52,13 +50,6 @@ def most_bytes(settings: MeshSettings) -> int:
     return 2 * settings.max_event_bytes + 131_072
 
 
-def check_size(size: int, settings: MeshSettings) -> None:
-    """Raises EventTooLarge for an envelope of a size that no lane would hand over."""
-    most = most_bytes(settings)
-    if size > most:
-        raise EventTooLarge(f"the event has {size:,} bytes where at most {most:,} are allowed")
-
-
 def stored_form(keys: Keys, event: Event) -> StoredEvent:
     """What every script stores one event by; see `_event.lua`."""
     deliver_at = event.deliver_at_ms
@@ -86,7 +77,7 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
     row_prefix = keys.event("")
     for id, source, event_type, digest, deliver_at, json in events:
         if len(json) > most:
-            check_size(len(json), settings)
+            check_size(len(json), most)
         kind = kinds.get((source, event_type, deliver_at))
         if kind is None:
             kind = kinds[source, event_type, deliver_at] = len(kinds) + 1
@@ -140,35 +131,6 @@ def unavailable() -> Any:
 def unavailable_for(error: Exception) -> MeshUnavailable:
     """What a caller is told of an error of Redis that is none of the call's."""
     return MeshFull() if refusal_of(error) is Refusal.FULL else MeshUnavailable(str(error))
-
-
-def build(
-    source: str,
-    event_type: str,
-    data: Any,
-    *,
-    id: str | None = None,
-    subject: str | None = None,
-    deliver_at: datetime | None = None,
-    correlation_id: str | None = None,
-    causation_id: str | None = None,
-    priority: int | None = None,
-    extensions: Mapping[str, str | int | bool] | None = None,
-) -> Event:
-    """An event from keyword arguments, as `Publisher.publish` and `Context.publish` take them.
-
-    Raises InvalidEvent.
-    """
-    more: dict[str, str | int | bool] = dict(extensions or {})
-    if deliver_at is not None:
-        more["deliverat"] = rfc3339(deliver_at)
-    if correlation_id is not None:
-        more["correlationid"] = correlation_id
-    if causation_id is not None:
-        more["causationid"] = causation_id
-    if priority is not None:
-        more["priority"] = priority
-    return envelope.make(event_type, data, source=source, id=id, subject=subject, extensions=more)
 
 
 class Publisher:

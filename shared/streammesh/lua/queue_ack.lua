@@ -3,7 +3,7 @@
 -- ARGS group
 -- streams: KEYS key (STREAM) ARGS ids
 -- Returns how many were pending.
---#include _gone.lua
+--#include _entry.lua
 local PAGE = 1000  -- keeps unpack within Lua's stack
 local acked = 0
 for _, stream in ipairs(streams) do

@@ -172,6 +172,12 @@ class PostponeScript(Arguments):
     u: Text
 
 
+class ReadStreamsScript(Arguments):
+    """Say how long streams are."""
+
+    streams: KeyList
+
+
 class CountEntriesScript(Arguments):
     """Count entries of a stream."""
 

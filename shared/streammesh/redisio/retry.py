@@ -48,18 +48,21 @@ def insist_sync(client: BlockingClient, call: Call[T]) -> T:
     return until_back(call.script.name, lambda: lua.run_sync(client, call))
 
 
-def mention_sync(client: BlockingClient, call: Call[str]) -> str:
-    """Make a call that need not get through, such as progress: a handler does not fail because Redis is away."""
+def mention_sync(client: BlockingClient, unheard: T, call: Call[T]) -> T:
+    """Make a call that need not get through, such as progress: a handler does not fail because Redis is away.
+
+    Returns `unheard` then.
+    """
     try:
         return lua.run_sync(client, call)
     except Exception as error:
         if not is_unavailable(error):
             raise
         log.warning("redis.away", asked=call.script.name, reason=str(error))
-        return "done"
+        return unheard
 
 
-async def mention(calls: Multiplexed, call: Call[str]) -> str:
+async def mention(calls: Multiplexed, unheard: T, call: Call[T]) -> T:
     """As `mention_sync`, on an event loop's shared connection."""
     try:
         return await calls.run(call)
@@ -67,12 +70,12 @@ async def mention(calls: Multiplexed, call: Call[str]) -> str:
         if not is_unavailable(error):
             raise
         log.warning("redis.away", asked=call.script.name, reason=str(error))
-        return "done"
+        return unheard
 
 
-def mention_from_thread(loop: asyncio.AbstractEventLoop, calls: Multiplexed, call: Call[str]) -> str:
+def mention_from_thread(loop: asyncio.AbstractEventLoop, calls: Multiplexed, unheard: T, call: Call[T]) -> T:
     """As `mention_sync`, from a thread beside the event loop that `calls` belongs to."""
-    return asyncio.run_coroutine_threadsafe(mention(calls, call), loop).result(LOOP_GONE_SECONDS)
+    return asyncio.run_coroutine_threadsafe(mention(calls, unheard, call), loop).result(LOOP_GONE_SECONDS)
 
 
 async def insist(calls: Multiplexed, call: Call[T]) -> T:

@@ -164,6 +164,8 @@ def report(found: Snapshot, settings: MeshSettings, more: list[Finding] | None =
         "beats": found.beats,
         "apis": found.apis,
         "services": [service_document(state, found.now_ms) for state in found.services],
+        "streams": [stream.document() for stream in found.streams],
+        "totals": dict(found.totals),
     }
 
 

@@ -19,13 +19,13 @@ from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Counted, count
 from streammesh.subscriptions.manifest import Delivery, plan
 from streammesh.subscriptions.registry import Registered
-from streammesh.tasks.paused import Pause, read_paused
+from streammesh.tasks.pause import Pause, read_paused
 from streammesh.tasks.records import EventRow, TaskRow
 
 MOST_TOLD = 50  # subscriptions of one event
 MOST_AHEAD = 1_000  # counted; beyond that it is "at least"
 FULL = 0.9  # a lane waits from a full queue on until it has fallen to this part
-NOT_RUN = frozenset((names.QUEUED, names.HELD))
+NOT_RUN = frozenset((names.TaskState.QUEUED, names.TaskState.HELD))
 _NONE = Counted(0, "", "", True)
 
 
@@ -76,7 +76,7 @@ def explain(wanted: Delivery, facts: Facts, settings: MeshSettings) -> NotRun:
         return NotRun(subscription.task, task_id, why, detail, facts.ahead.number if line else None)
 
     pause, behind = facts.pause, _behind(facts.ahead)
-    if facts.task is not None and facts.task.state == names.HELD:
+    if facts.task is not None and facts.task.state == names.TaskState.HELD:
         if pause is None:
             return said(Why.RESUMED, f"was paused; it is queued as there is room, behind {behind}", line=True)
         return said(Why.PAUSED, f"is paused since {rfc3339_ms(pause.since_ms)}: {pause.reason[:200]}")
@@ -195,7 +195,7 @@ class Waiting:
         self, row: EventRow, one: Delivery, task: TaskRow | None, group: Mapping[str, Any] | None
     ) -> Counted:
         keys, client = self._keys, self._client
-        if task is not None and task.state == names.HELD and task.held:
+        if task is not None and task.state == names.TaskState.HELD and task.held:
             stream = keys.held(one.subscription.task)
             return await count(client, stream, "0-0", f"({task.held}", MOST_AHEAD)
         if task is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis.asyncio
 
+from streammesh import lua
 from streammesh.keys import WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
@@ -17,9 +18,10 @@ from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
+from streammesh.status.streams import StreamState, read_streams_call, read_totals
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
-from streammesh.tasks.paused import Holding, Pause, read_paused
+from streammesh.tasks.pause import HeldTasks, Pause, read_paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Snapshot:
     now_ms: int = 0
     paused: tuple[Pause, ...] = ()
     server: tuple[ServerFinding, ...] = ()  # what is wrong with Redis itself
+    streams: tuple[StreamState, ...] = ()  # by domain
+    totals: Mapping[str, int] = field(default_factory=dict)  # since the mesh began
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -80,7 +84,8 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
     alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
-    held = await Holding(client, keys, settings).waiting()
+    held = await HeldTasks(client, keys, settings).waiting()
+    streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
     services = []
     for name in names:
         found = backlogs.get(name, {})
@@ -105,7 +110,16 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
             )
         )
     return Snapshot(
-        state, alive["dispatcher"], alive[BEAT], services, alive["api"], now, tuple(paused.values()), server
+        state,
+        alive["dispatcher"],
+        alive[BEAT],
+        services,
+        alive["api"],
+        now,
+        tuple(paused.values()),
+        server,
+        tuple(streams),
+        await read_totals(client, keys),
     )
 
 

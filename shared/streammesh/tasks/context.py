@@ -1,19 +1,20 @@
-"""What a handler is given beside its payload."""
+"""What a handler is given beside its payload. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from datetime import datetime
-from typing import Any
-
-from structlog.typing import FilteringBoundLogger
+from typing import TYPE_CHECKING, Any
 
 from streammesh import names
 from streammesh.errors import LeaseLost
-from streammesh.events.envelope import Event
-from streammesh.events.publisher import build, check_size
-from streammesh.lua import Call
-from streammesh.tasks.ledger import Ledger, TaskRef
+from streammesh.events.envelope import Event, build, check_size
+from streammesh.tasks.task import LedgerAnswer, TaskRef
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+Tell = Callable[[float, str], LedgerAnswer | Awaitable[LedgerAnswer]]
 
 
 class _Done:
@@ -35,14 +36,15 @@ class Context:
         self,
         ref: TaskRef,
         attempt: int,
-        ledger: Ledger,
-        act: Callable[[Call[str]], str | Awaitable[str]],
+        tell: Tell,
+        most_bytes: int,
         log: FilteringBoundLogger,
     ) -> None:
+        """`tell` says in the ledger how far the attempt is; an event may have `most_bytes`."""
         self.event: Event = ref.event
         self.task_id, self.attempt, self.log = ref.task_id, attempt, log
         self.follow_ups: list[Event] = []
-        self._ref, self._ledger, self._act = ref, ledger, act
+        self._ref, self._tell, self._most_bytes = ref, tell, most_bytes
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Push how far this attempt is: `fraction` from 0 to 1, and a word about it.
@@ -53,8 +55,8 @@ class Context:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
-        answer = self._act(self._ledger.progress(self._ref, self.attempt, fraction, text))
-        if isinstance(answer, str):
+        answer = self._tell(fraction, text)
+        if isinstance(answer, LedgerAnswer):
             _still_ours(answer)
             return _Done()
         return _checked(answer)
@@ -93,15 +95,15 @@ class Context:
             priority=priority,
             extensions={**trace, **extensions},
         )
-        check_size(len(event.to_json()), self._ledger.settings)
+        check_size(len(event.to_json()), self._most_bytes)
         self.follow_ups.append(event)
         return event
 
 
-def _still_ours(answer: str) -> None:
-    if answer != "done":
+def _still_ours(answer: LedgerAnswer) -> None:
+    if answer is not LedgerAnswer.DONE:
         raise LeaseLost("another attempt of this task is the current one")
 
 
-async def _checked(answer: Awaitable[str]) -> None:
+async def _checked(answer: Awaitable[LedgerAnswer]) -> None:
     _still_ours(await answer)

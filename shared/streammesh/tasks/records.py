@@ -19,12 +19,11 @@ from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY, Keys
+from streammesh.names import TaskState
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
-from streammesh.subscriptions.manifest import Manifest, wants
-from streammesh.tasks.ledger import QueuePlace, TaskRef
+from streammesh.tasks.task import QueuePlace, TaskRef
 
-STATES = names.ENDED | {names.QUEUED, names.STARTED, names.RETRYING, names.HELD}
 LONGEST_NUMBER = 14  # digits; a moment in ms has 13
 TASKS_AT_ONCE = 200  # rows in one round trip
 FIELDS_AT_ONCE = 1_000  # of one row, in one round trip
@@ -39,7 +38,7 @@ class TaskRow:
     """One task: its state, attempt, times (RFC 3339), outcome."""
 
     id: str
-    state: str
+    state: TaskState
     attempt: int
     name: str
     service: str
@@ -57,6 +56,7 @@ class TaskRow:
     entry: str = ""  # the queue entry that stands for it
     workflow: str = ""  # the workflow that it became
     held: str = ""  # where it waits while its subscription is paused
+    wanted_cancelled: bool = False  # its worker was told to stop it
     times_ms: dict[str, int] = field(default_factory=dict)  # queued, started, ended, due: ms since the epoch
 
     @property
@@ -142,9 +142,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         if (value := row.get(name.encode()))
     }
     times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
-    state = row[b"state"].decode()
-    if state not in STATES:
-        raise Malformed(f"{state[:64]!r} is no state of a task")
+    state = TaskState(row[b"state"].decode())
     error = outcome.get("error")
     return TaskRow(
         id=task_id,
@@ -165,6 +163,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
+        wanted_cancelled=b"cancel" in row,
         times_ms=times_ms,
     )
 
@@ -314,6 +313,18 @@ class Rows:
             ]
         return _event_row(event_id, wanted, facts, task_ids)
 
+    async def standings(self, events: Sequence[tuple[str, str]]) -> list[EventRow | None]:
+        """Where several events stand, by (id, source), in one round trip; without their tasks."""
+        pipeline = self._client.pipeline(transaction=False)
+        names_of = [source.encode("utf-8", "surrogateescape") for _, source in events]
+        for (event_id, _), source in zip(events, names_of, strict=True):
+            pipeline.hmget(self._keys.event(event_id), _facts(source))
+        answers = await pipeline.execute(raise_on_error=False) if events else []
+        return [
+            _event_row(event_id, source, there(facts, [None] * 4), [])
+            for (event_id, _), source, facts in zip(events, names_of, answers, strict=True)
+        ]
+
     async def _scan(self, key: str, pattern: bytes) -> AsyncIterator[dict[bytes, bytes]]:
         """The fields of a row whose names fit, some at a time; a small row comes whole."""
         cursor = 0
@@ -348,17 +359,3 @@ def _held_json(held: bytes | None) -> bytes | None:
         return orjson.loads(held)["json"].encode() if held else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
-    """For every subscription that an event did not reach: why. Pure."""
-    reasons = []
-    for manifest in manifests:
-        for subscription in manifest.subscriptions:
-            if not names.matches(subscription.type, event.type):
-                continue
-            if not wants(event, subscription):
-                reasons.append(
-                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
-                )
-    return reasons

@@ -10,8 +10,9 @@ import structlog
 from redis.exceptions import RedisError
 
 from streammesh.errors import Malformed
+from streammesh.tasks.task import Failure
 from streammesh.transport.codec import TIMES, WAKE, decode, make_tag
-from streammesh.transport.poison import park, poison_reason
+from streammesh.transport.poison import MALFORMED, park, poison_failure
 from streammesh.transport.scripts import Read
 from streammesh.transport.unacked_entry import Held
 
@@ -72,17 +73,17 @@ class Admission:
         try:
             times = count(read.fields.get(TIMES, b"0")) + read.deliveries
             if times > self._calls.max_deliveries:
-                self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
+                self._park(queue, read._replace(deliveries=times - 1), poison_failure(times - 1))
                 return None
             again, is_task = times > 1, queue in self.workers
             return decode(read.fields, queue, read.entry, priority=priority, redelivered=again, task=is_task)
         except (Malformed, ValueError) as error:
-            self._park(queue, read, "Malformed", str(error))
+            self._park(queue, read, Failure(str(error), MALFORMED))
             return None
 
-    def _park(self, queue: str, read: Read, kind: str, reason: str) -> None:
+    def _park(self, queue: str, read: Read, failure: Failure) -> None:
         try:
-            park(self._channel.commands, self._calls, queue, read, kind, reason)
+            park(self._channel.commands, self._calls, queue, read, failure)
         except RedisError as error:
             if isinstance(error, self._channel.connection_errors):
                 raise

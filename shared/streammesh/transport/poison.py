@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import redis
 import structlog
 
 from streammesh import lua
 from streammesh.keys import PRIORITIES, PRIORITY
-from streammesh.names import CANCELLED, FAILED
 from streammesh.settings import mesh_settings
-from streammesh.tasks import ledger as ledgers
-from streammesh.tasks.cancellation import CANCELLED as WAS_CANCELLED
-from streammesh.tasks.ledger import THIS_ENTRYS, Failure, Ledger, QueuePlace
-from streammesh.tasks.parking import dead_letter
-from streammesh.tasks.records import read_task_sync
+from streammesh.tasks.dead_letter import letter_of_entry
+from streammesh.tasks.records import TaskRow, read_task_sync
+from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out
+from streammesh.tasks.task import AttemptOutcome, Failure, Holder, QueuePlace, Token
 from streammesh.transport.codec import headers_of
 from streammesh.transport.scripts import QueueCalls, Read
 
+POISON = "Poison"
 MALFORMED = "Malformed"  # what nobody could read says nothing against the service
 log = structlog.get_logger(__name__)
 Told = Callable[[Mapping[bytes, bytes], str, str, Failure], None]
 told_of_parked: list[Told] = []  # are told of what is to be parked: its fields, queue, entry, and why
 
 
-def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: str, reason: str) -> None:
+def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> None:
     """Give one entry up: its delivery fails, where it stands for one or for a part of its workflow, with all that
     follows from that; else the entry is moved to the dead letters of the service whose queue it is. One step each."""
-    failure = Failure(reason, kind, refused=kind == MALFORMED)
+    failure = replace(failure, refused=failure.kind == MALFORMED)
     if _end_delivery(client, calls, queue, read, failure):
         return
     if _end_workflow(client, calls, queue, read, failure):
@@ -39,15 +39,14 @@ def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, kind: s
     for tell in told_of_parked:
         tell(read.fields, queue, read.entry, failure)
     place = QueuePlace(queue, _priority_of(calls, queue, read.stream), read.entry)
-    letter = dead_letter(place, read.stream, read.entry, read.deliveries, kind, reason)
+    letter = letter_of_entry(place, read.stream, read.entry, read.deliveries, failure)
     headers = headers_of(read.fields)
     if isinstance(headers.get("task"), str):
         letter["task"] = headers["task"]
         letter["detail"] = f"task {headers.get('id')}, {letter['detail']}"
     if lua.run_sync(client, calls.park(queue, read, letter)):
-        log.error(
-            "queue.parked", queue=queue, entry=read.entry, task=letter.get("task"), kind=kind, reason=reason
-        )
+        why, task = {"kind": failure.kind, "reason": failure.reason}, letter.get("task")
+        log.error("queue.parked", queue=queue, entry=read.entry, task=task, **why)
 
 
 def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
@@ -59,17 +58,17 @@ def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     if row is None or row.ended or row.entry != read.entry:
         return False
     place = QueuePlace(queue, _priority_of(calls, queue, read.stream), read.entry)
-    ledger = Ledger(calls.keys, mesh_settings())
-    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), place)
-    answer = lua.run_sync(
-        client,
-        ledger.finish(row.ref, place, THIS_ENTRYS, FAILED, failure=failure, dead_letter=letter),
-    )
-    if answer == "cancelled":
-        call = ledger.finish(row.ref, place, THIS_ENTRYS, CANCELLED, failure=WAS_CANCELLED)
-        answer = lua.run_sync(client, call)
-    log.error("task.failed", task_id=task_id, task=row.name, reason=failure.reason, answer=answer)
-    return answer == "done"
+    return _fail(client, calls, row, place, Holder.THIS_ENTRY, failure)
+
+
+def _fail(
+    client: redis.Redis, calls: QueueCalls, row: TaskRow, place: QueuePlace, token: Token, failure: Failure
+) -> bool:
+    """Fail a task; answers whether it ended with that, as failed or, where that was wanted, as cancelled."""
+    settlement = Settlement(calls.keys, mesh_settings())
+    ending, said = Ending.failed(failure, Cause.POISON), {"attempt": row.attempt}
+    steps = settlement.settle(row.ref, place, token, ending, said=said, attempts=row.attempt)
+    return carry_out(steps, partial(lua.run_sync, client)) is not AttemptOutcome.LOST
 
 
 def _priority_of(calls: QueueCalls, queue: str, stream: str) -> int:
@@ -87,16 +86,7 @@ def _end_workflow(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     if row is None or row.ended or row.workflow != root_id:
         return False
     failure = Failure(f"{part}: {failure.reason}", failure.kind)
-    letter = ledgers.dead_letter(row.ref, failure, row.attempt, round(time.time() * 1000), row.place)
-    ledger = Ledger(calls.keys, mesh_settings())
-    call = ledger.finish(
-        row.ref, QueuePlace(row.ref.service), row.attempt, FAILED, failure=failure, dead_letter=letter
-    )
-    answer = lua.run_sync(client, call)
-    log.error(
-        "task.failed", task_id=task_id, task=row.name, workflow=True, reason=failure.reason, answer=answer
-    )
-    return answer == "done"
+    return _fail(client, calls, row, row.place, row.attempt, failure)
 
 
 def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, entry: str) -> None:
@@ -106,7 +96,7 @@ def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, en
     poison = lua.run_sync(client, calls.requeue(stream, entry, task_id))
     if poison is not None:
         read = Read(stream, entry, poison.deliveries, poison.fields)
-        park(client, calls, queue, read, "Poison", poison_reason(poison.deliveries))
+        park(client, calls, queue, read, poison_failure(poison.deliveries))
 
 
 def _task_of(fields: Mapping[bytes, bytes]) -> str | None:
@@ -115,6 +105,6 @@ def _task_of(fields: Mapping[bytes, bytes]) -> str | None:
     return None if found is None else str(found)
 
 
-def poison_reason(deliveries: int) -> str:
+def poison_failure(deliveries: int) -> Failure:
     """Why an entry that nobody ever finishes is parked."""
-    return f"it was delivered {deliveries} times and never ended"
+    return Failure(f"it was delivered {deliveries} times and never ended", POISON)

@@ -23,7 +23,7 @@ from streammesh.lua.queues import (
     StreamEntries,
 )
 from streammesh.settings import MeshSettings
-from streammesh.tasks.parking import Fields, park_entry_call
+from streammesh.tasks.dead_letter import Fields, park_entry_call
 
 
 class Read(NamedTuple):

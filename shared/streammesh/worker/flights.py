@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from streammesh import logs
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.worker.delivery_task import PAUSE_SECONDS
 from streammesh.worker.fast_request import ShortRequest, becomes_current
 from streammesh.worker.refs import queue_place, task_ref
@@ -70,14 +71,14 @@ class Flights:
                 self._loop.call_soon(self._let_go)
             self._gone.append(request)
 
-    async def _deliver(self, request: ShortRequest) -> str:
+    async def _deliver(self, request: ShortRequest) -> AttemptOutcome:
         becomes_current(request)
         delivery = request.task
         ref = task_ref(request.id, delivery.subscription, request.envelope)
         place = queue_place(request.message.delivery_tag, ref.service)
         event = ref.event
         logs.work_on(task_id=ref.task_id, task=ref.name, event_id=event.id, event_type=event.type)
-        outcome: str = await delivery.deliver(ref, place, request.worker)
+        outcome: AttemptOutcome = await delivery.deliver(ref, place, request.worker)
         return outcome
 
     def _let_go(self) -> None:

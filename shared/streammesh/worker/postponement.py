@@ -15,9 +15,9 @@ from streammesh.events.publisher import ms
 from streammesh.keys import WORKERS, Keys
 from streammesh.lua.queues import PostponeScript
 from streammesh.settings import MeshSettings
-from streammesh.tasks.ledger import Failure, QueuePlace
-from streammesh.tasks.parking import Fields
+from streammesh.tasks.dead_letter import Fields
 from streammesh.tasks.records import TaskRow
+from streammesh.tasks.task import Failure, QueuePlace
 from streammesh.transport.codec import BODY, HEAD, SINCE
 
 SHORTEST_MS, LONGEST_MS = 1_000, 30_000  # the wait is about as long as it has waited already

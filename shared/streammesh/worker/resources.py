@@ -10,6 +10,7 @@ from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Ledger
+from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
 from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.running_handlers import Running
@@ -40,6 +41,11 @@ class Plumbing:
     def ledger(self) -> Ledger:
         """Builds the ledger's calls."""
         return Ledger(Keys(self.settings.namespace), self.settings)
+
+    @cached_property
+    def settlement(self) -> Settlement:
+        """Ends tasks."""
+        return Settlement(Keys(self.settings.namespace), self.settings, self.clock)
 
     @cached_property
     def connections(self) -> Connections:

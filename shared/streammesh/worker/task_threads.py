@@ -21,6 +21,7 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.threads import get_ident
 
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.worker.running_handlers import cancel
 
 AGAIN_SECONDS = 1.0  # between exceptions in a thread that goes on after it was to end
@@ -45,7 +46,7 @@ class ThreadJob:
         self.ident: Any = None  # by which Celery knows the thread
         self._loop, self._lock = loop, threading.Lock()
         self._thread: int | None = None  # while the task is at work
-        self._on_loop: asyncio.Task[str] | None = None
+        self._on_loop: asyncio.Task[AttemptOutcome] | None = None
         self._waits_for_loop = self._over = self._disturbed = False
         self._alarms: list[threading.Timer] = []
 
@@ -73,10 +74,10 @@ class ThreadJob:
         for alarm in self._alarms:
             alarm.cancel()
 
-    def on_loop(self, coroutine: Coroutine[Any, Any, str]) -> str:
+    def on_loop(self, coroutine: Coroutine[Any, Any, AttemptOutcome]) -> AttemptOutcome:
         """Run a coroutine on the pool's loop and wait for it in this thread, which is not disturbed meanwhile."""
 
-        async def noted() -> str:
+        async def noted() -> AttemptOutcome:
             self._on_loop = asyncio.current_task()
             if self.terminated:
                 coroutine.close()

@@ -1,0 +1,4 @@
+import { PageHead } from "../parts/basic";
+export function Audit() {
+  return <PageHead title="Audit" />;
+}

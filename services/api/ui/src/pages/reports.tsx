@@ -1,0 +1,4 @@
+import { PageHead } from "../parts/basic";
+export function Reports() {
+  return <PageHead title="Reports" />;
+}

@@ -1,0 +1,4 @@
+import { PageHead } from "../parts/basic";
+export function Subscriptions() {
+  return <PageHead title="Subscriptions" />;
+}
