@@ -46,6 +46,14 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ("BASE_IMAGE", "python:3.13-slim", "What the services' images are built on."),
     ("REDIS_IMAGE", "redis:8-alpine", "The Redis image: Redis 7.0 or later, or Valkey 8 or later."),
     ("PROXY_IMAGE", "caddy:2-alpine", "The proxy's image, with deploy/compose/proxy.yml."),
+    ("PROMETHEUS_IMAGE", "prom/prometheus:v3.5.0", "Prometheus, with deploy/compose/monitoring.yml."),
+    (
+        "PROMETHEUS_PORT",
+        "9090",
+        "Where Prometheus answers on this machine, with deploy/compose/monitoring.yml.",
+    ),
+    ("GRAFANA_IMAGE", "grafana/grafana:12.1.0", "Grafana, with deploy/compose/monitoring.yml."),
+    ("GRAFANA_PORT", "3000", "Where Grafana answers on this machine, with deploy/compose/monitoring.yml."),
     ("MAIL_IMAGE", "axllent/mailpit:v1.31.3", "The mail catcher's image."),
     ("IMAGE_PREFIX", "streammesh/", "What the names of the services' images begin with."),
 ]

@@ -26,7 +26,7 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     """Check the keys, then serve until told to stop. Raises CannotStart."""
     health = Health()
     health.works_while("server", lambda: "it is starting")
-    serve_health(health, mesh.health_host, mesh.health_port)
+    serve_health(health, mesh.health_host, mesh.health_port, measured=mesh.metrics)
     client = open_async(mesh, "api-start")
     try:
         secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)

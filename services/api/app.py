@@ -23,6 +23,7 @@ from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
 from services.api.hub import Hub
 from services.api.json_answer import no_store
+from services.api.mesh_gauges import MeshGauges
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
 from services.api.parameters import only_known_parameters
@@ -39,6 +40,7 @@ from services.api.routes import (
     docs,
     events,
     health,
+    metrics,
     notifications,
     own_key,
     reports,
@@ -94,6 +96,7 @@ def create_app(
         subscriptions,
         users,
         reports,
+        metrics,
         status,
         own_key,
     ):
@@ -130,12 +133,14 @@ async def _wired(
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", presence.why_not_ready)
     health.works_while("server", lambda: "is stopping" if hub.stopping else None)
+    looks = StatusCache(client, keys, mesh, reading)
+    health.measured_by(MeshGauges(looks, hub, mesh).measure)
     try:
         yield Wiring(
             mesh=mesh,
             api=api,
             health=health,
-            status=StatusCache(client, keys, mesh, reading),
+            status=looks,
             keys=keys,
             redis=client,
             reading=reading,

@@ -24,6 +24,7 @@ from streammesh.keys import Keys
 from streammesh.notifications import Notification, NotificationLog, position_key
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.turns import Turns
+from streammesh.telemetry import catalogue
 
 from services.api.log_context import without_request
 from services.api.problems import Problem
@@ -126,6 +127,7 @@ class Follower:
                 return []
         taken = list(self._waiting)
         self._waiting.clear()
+        catalogue.PUSHED.inc(by=len(taken))
         for told in reversed(taken):
             if isinstance(told, Told):
                 self.position = told.note.id
@@ -176,6 +178,11 @@ class Hub:
         follower = Follower(key, wants, event)
         self._open.add(follower)
         return follower
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
 
     def followers(self) -> list[Follower]:
         """Everybody who has a stream open, whether it has caught up or not."""

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+from streammesh.telemetry import catalogue
 
 from services.api import problems
 from services.api.hub import overloaded
@@ -25,6 +26,7 @@ from services.api.sse import ABORT
 log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LIVENESS = ("/livez", "/healthz")  # answered also when the replica is full: that is no reason to restart it
 HEADER_BYTES = 32_768
 _SINGLE = (
@@ -58,20 +60,21 @@ class Door:
         scope["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         header = (b"x-request-id", request_id.encode())
-        status = 0
+        status, head_after = 0, 0.0
         unread = scope.get("extensions", {}).get(UNREAD)
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, head_after
             if message["type"] == "http.response.start":
                 status = message["status"]
+                head_after = perf_counter() - began
                 message["headers"] = [*message.get("headers", ()), header]
                 if unread and unread["call"]():
                     # What is still to come of the body is nobody's request: the connection cannot be used again.
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        began = perf_counter() if self._settings.access_log else 0.0
+        began = perf_counter()
         self._inside += 1
         try:
             self._check(scope)
@@ -95,6 +98,9 @@ class Door:
                 await response(scope, receive, answer)
         finally:
             self._inside -= 1
+            route = route_of(scope)
+            catalogue.HTTP_REQUESTS.inc(method_of(scope), route, str(status or 499))
+            catalogue.HTTP_SECONDS.observe(head_after, route)
             if self._settings.access_log:
                 log.info(
                     "http.request",
@@ -119,6 +125,19 @@ class Door:
             raise Problem("headers-too-large", f"At most {HEADER_BYTES:,} bytes of headers are allowed.")
         if not once & ONCE[b"host"] and scope["http_version"] == "1.1":
             raise _wrong_header(b"host", "is missing, which HTTP/1.1 asks for")
+
+
+def route_of(scope: Scope) -> str:
+    """The route's path with its parameters' names: a label, so never what a client wrote."""
+    if scope["path"] == PUBLISH_PATH:
+        return PUBLISH_PATH
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "(none)"
+
+
+def method_of(scope: Scope) -> str:
+    """The method, where it is one that HTTP knows."""
+    return scope["method"] if scope["method"] in METHODS else "(other)"
 
 
 def _wrong_header(name: bytes, detail: str) -> Problem:

@@ -24,6 +24,7 @@ from streammesh.events.envelope import BATCH, STRUCTURED, Defaults
 from streammesh.events.publisher import Published, publish_call
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
+from streammesh.telemetry import catalogue
 
 from services.api import request_body
 from services.api.auth import Authenticator, must_publish
@@ -97,8 +98,14 @@ class PublishEndpoint:
     async def store(self, events: Sequence[Sealed], size: int) -> list[Published]:
         """As `publish`, for events that were admitted."""
         try:
-            return await self._calls.run(publish_call(self._keys, self._mesh, events), size)
+            published = await self._calls.run(publish_call(self._keys, self._mesh, events), size)
+            again = sum(event.duplicate for event in published)
+            catalogue.EVENTS_PUBLISHED.inc("stored", by=len(published) - again)
+            if again:
+                catalogue.EVENTS_PUBLISHED.inc("duplicate", by=again)
+            return published
         except OutcomeUnknown:
+            catalogue.EVENTS_PUBLISHED.inc("unknown", by=len(events))
             raise unavailable(
                 "Redis did not answer, so it is not known whether this was stored. Send it again with the same"
                 " id (or Idempotency-Key): it is stored once.",

@@ -41,7 +41,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
-    serve_health(health, settings.health_host, settings.health_port)
+    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
     app = make_app("dispatcher", settings)

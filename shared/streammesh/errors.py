@@ -113,6 +113,15 @@ class Retry(MeshError):
         super().__init__(reason or f"retry after {self.after}")
 
 
+class IncompatibleLibrary(MeshError):
+    """A library is installed in a version that the mesh cannot work with. Nothing was begun; install another one."""
+
+    def __init__(self, library: str, installed: str, wanted: str, differences: list[str]) -> None:
+        super().__init__(
+            f"{library} {installed} is not as the mesh needs it: {'; '.join(differences)}. Install {wanted!r}"
+        )
+
+
 class InvalidApiKey(MeshError):
     """An API key cannot be what was asked for. Nothing was stored."""
 

@@ -152,10 +152,13 @@ class MeshSettings(BaseSettings):
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
     )
     health_host: str = Field(
-        "127.0.0.1", description="Address on which each process answers /livez, /readyz."
+        "127.0.0.1", description="Address on which each process answers /livez, /readyz, /metrics."
     )
     health_port: int = Field(
         0, ge=0, le=65_535, description="Port of /livez and /readyz; 0 takes a free one, which the log names."
+    )
+    metrics: bool = Field(
+        True, description="Count and measure, and answer /metrics (Prometheus) beside /livez, /readyz."
     )
     stuck_after: Duration = Field(
         timedelta(minutes=5),

@@ -9,7 +9,17 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh", "mail_address", "mail_text"},
+    {
+        "errors",
+        "clock",
+        "names",
+        "plain_json",
+        "redis_url",
+        "local_mesh",
+        "mail_address",
+        "mail_text",
+        "telemetry",
+    },
     {"settings", "keys"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},

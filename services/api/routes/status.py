@@ -169,7 +169,7 @@ _STATUS = {
 )
 async def status(request: Request, key: Caller) -> Status:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
-    _must_read_all(key)
+    must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
     return Status.model_validate(report(found, wiring.mesh, _own(wiring)))
@@ -182,7 +182,7 @@ async def status(request: Request, key: Caller) -> Status:
 )
 async def services(request: Request, key: Caller) -> ServiceList:
     """Also those that left while something of them is left. Needs a key that may read every event."""
-    _must_read_all(key)
+    must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
     standing = [service_document(state, found.now_ms) for state in found.services]
@@ -243,6 +243,7 @@ def _own(wiring: Wiring) -> list[Finding]:
     return [Finding("push-stands-still", "api", Severity.ERROR, text, do)]
 
 
-def _must_read_all(key: ApiKey) -> None:
+def must_read_all(key: ApiKey) -> None:
+    """Raise Problem (403) where the key may not read every event."""
     if not (key.admin or key.may_subscribe_to_all):
         raise Problem("forbidden", f"The key {key.name!r} may not read every event, and so not this.")

@@ -13,10 +13,11 @@ from typing import Any
 
 import hiredis
 import redis
-from redis._parsers import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from streammesh.redisio import internals
 
 READ_BYTES = 1 << 16
 _NOTHING = object()  # what the parser answers when it has no whole reply
@@ -31,6 +32,7 @@ class Blocking:
     """
 
     def __init__(self, client: redis.Redis) -> None:
+        internals.check()
         self._pool, self._retry = client.connection_pool, client.get_retry()
         self._connection: Any = None
         self._socket: Any = None
@@ -74,8 +76,8 @@ class Blocking:
 
     def _connect(self) -> None:
         self._connection = self._pool.get_connection()
-        self._socket = self._connection._sock
-        self._parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=BaseParser.parse_error)
+        self._socket = internals.socket_of(self._connection)
+        self._parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=internals.parse_error)
 
     def _read(self, count: int) -> list[Any]:
         answers: list[Any] = []

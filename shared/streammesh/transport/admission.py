@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import structlog
+from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError
 
 from streammesh.errors import Malformed
@@ -30,7 +31,8 @@ def count(raw: bytes) -> int:
 class Admission:
     """The door of one channel. `places` has the queue and priority of each stream it may read."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, turns: round_robin_cycle) -> None:
+        self._turns = turns
         self._channel, self._calls, self._keeper = channel, channel.calls, channel.keeper
         self.places: dict[str, tuple[str, int]] = {}
         self.workers: dict[str, Any] = {}  # queue -> the Celery consumer that reads it now
@@ -49,7 +51,7 @@ class Admission:
         ended: dict[str, list[str]] = defaultdict(list)
         for read in reads:
             queue, _ = self.places[read.stream]
-            self._channel._queue_cycle.rotate(queue)  # the next read begins with another queue
+            self._turns.rotate(queue)  # the next read begins with another queue
             if WAKE in read.fields:
                 rung = True
                 ended[read.stream].append(read.entry)

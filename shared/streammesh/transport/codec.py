@@ -47,6 +47,14 @@ def wanted_priority(priority: int | None) -> int:
     return min(9, max(0, int(priority)))
 
 
+def priority_of(message: dict[str, Any]) -> int:
+    """The priority that a message says it has; PRIORITY where it says none that there is."""
+    try:
+        return min(9, max(0, int(message["properties"]["priority"])))
+    except (TypeError, ValueError, KeyError):
+        return PRIORITY
+
+
 class EntryPlace(NamedTuple):
     """Where a queue entry lies: its queue, its priority, its id in that stream."""
 

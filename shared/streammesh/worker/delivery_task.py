@@ -28,8 +28,9 @@ from streammesh.tasks.handler import Binding
 from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.settlement import Ask, Terms
 from streammesh.tasks.task import AttemptOutcome, LedgerAnswer, QueuePlace, TaskRef
+from streammesh.telemetry import catalogue
 from streammesh.transport.codec import encode
-from streammesh.worker import message_capture, workflow
+from streammesh.worker import measures, message_capture, workflow
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
@@ -165,12 +166,15 @@ class DeliveryTask(Task):
             try:
                 step = forward(answer)
             except StopIteration as stop:
-                return AttemptOutcome(stop.value)
+                outcome = AttemptOutcome(stop.value)
+                catalogue.ATTEMPTS.inc(ref.name, outcome.value)
+                return outcome
             try:
                 if isinstance(step, Ask):
                     answer = await ask(step.call)
                 elif isinstance(step, Handle):
-                    answer = await handle(step.context, ref.event)
+                    with measures.running(ref.name, place.entry):
+                        answer = await handle(step.context, ref.event)
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))
                 forward = steps.send

@@ -20,7 +20,9 @@ from streammesh.names import TaskState
 from streammesh.redisio.retry import insist_sync, until_back
 from streammesh.tasks.settlement import Cause, Ending, Steps, attempt_failed, carry_out
 from streammesh.tasks.task import AttemptOutcome, Holder, QueuePlace, TaskRef
+from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
+from streammesh.worker import measures
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
 
@@ -111,11 +113,20 @@ class MeshRequest(_OwnRequest):
         """The task says what became of the delivery, and so whether its queue entry is still there."""
         if isinstance(failed__retval__runtime, ExceptionInfo):
             return super().on_success(failed__retval__runtime)
-        failed, shown, _ = failed__retval__runtime
+        failed, shown, seconds = failed__retval__runtime
         outcome = None if failed else _outcome(shown)
+        if not self.shares_memory:
+            measures.told(self.task.subscription.task, outcome, shown, seconds)
         taken = outcome is not None and outcome.took_entry
         self._removed = taken and hasattr(self._message.channel, "keeper")
         return super().on_success(failed__retval__runtime, **options)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A prefork child begins."""
+        if not self.shares_memory:
+            place = queue_place(self._request_dict["mesh_tag"], self.task.subscription.service)
+            measures.began(self.task.subscription.task, place.entry)
+        super().on_accepted(pid, time_accepted)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
@@ -174,6 +185,7 @@ class MeshRequest(_OwnRequest):
         attempt, state, entry = (value.decode() if value else "" for value in stored)
         if state != TaskState.STARTED or entry != place.entry:
             return False
+        catalogue.ATTEMPTS.inc(ref.name, measures.STOPPED)
         self._carry_out(attempt_failed(terms, ref, place, int(attempt), error, cause))
         return True
 

@@ -30,7 +30,8 @@ class Plumbing:
         """Answer `/livez` and `/readyz` in this process from now on; harmless when called again."""
         if not self._serves_health:
             self._serves_health = True
-            serve_health(self.health, self.settings.health_host, self.settings.health_port)
+            settings = self.settings
+            serve_health(self.health, settings.health_host, settings.health_port, measured=settings.metrics)
 
     @cached_property
     def settings(self) -> MeshSettings:
