@@ -16,7 +16,9 @@ from services.api.tests.conformance import Conformance, strict
 WITHOUT_REFUSAL = {"/livez", "/healthz"}  # nothing can be wrong with a question that has no parts
 
 
-async def test_every_route_answers_as_it_is_described_well_and_badly(live, mesh, conformance, store_settings):
+async def test_every_route_answers_as_it_is_described_well_and_badly(
+    live, mesh, conformance, store_settings, monkeypatch
+):
     """The hook of `live` compares each answer strictly; here every route has to have been asked, and to have refused."""
     monkeypatch.setattr(Health, "measures", lambda _: b"# EOF\n")  # this process measures nothing
     await mesh.subscribe("worker", "order.placed")
