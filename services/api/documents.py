@@ -1,4 +1,4 @@
-"""What became of an event and of a task: the documents, and how records become them. Pure."""
+"""What became of an event and of a task: the documents, and how records become them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
+from streammesh.redisio.turns import Turns
 from streammesh.status.not_run import NotRun, Why
 from streammesh.subscriptions.manifest import Manifest, wants
 from streammesh.tasks.records import EventRow, TaskRow
@@ -39,6 +40,7 @@ EXAMPLE_TASK_DOCUMENT: dict[str, Any] = {
     "worker": "email_worker@host:4711",
     "progress": None,
     "result": {"status": "sent"},
+    "left_out": False,
     "error": None,
     "events": [],
     "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}", "event": EXAMPLE_LINKS["self"]},
@@ -94,6 +96,9 @@ class TaskDocument(Answer):
     worker: str | None
     progress: Progress | None
     result: Any = Field(description="What the handler returned.")
+    left_out: bool = Field(
+        description="There is a result, and it is too large to stand among the others: ask for the task itself."
+    )
     error: TaskError | None
     events: list[FollowUp] = Field(description="Follow-up events that left with the outcome.")
     links: TaskLinks
@@ -195,6 +200,7 @@ def task_document(task: TaskRow) -> TaskDocument:
         worker=task.worker,
         progress=readable(Progress, task.progress),
         result=task.result,
+        left_out=task.left_out,
         error=readable(TaskError, task.error),
         events=follow_ups(task),
         links=TaskLinks(
@@ -219,7 +225,7 @@ def event_links(event_id: str, source: str) -> EventLinks:
     return EventLinks(self=path + query, notifications=f"{path}/notifications{query}")
 
 
-def event_document(
+async def event_document(
     row: EventRow,
     event: Event | None,
     tasks: list[TaskRow],
@@ -229,6 +235,11 @@ def event_document(
     """One event: where it stands, why nothing ran where nothing did, and each delivery."""
     known = {task.id: task for task in tasks}
     state, detail, missed = _standing(row, event, tasks, manifests)
+    turns, deliveries = Turns(), []
+    for task_id in row.task_ids:
+        task = task_document(known[task_id]) if task_id in known else None
+        deliveries.append(DeliveryDocument(task_id=task_id, task=task))
+        await turns.give()
     return EventState(
         id=row.id,
         source=row.source,
@@ -238,12 +249,7 @@ def event_document(
         published_at=rfc3339_ms(row.published_ms),
         held_until=_held_until(row, event),
         event=readable(CloudEvent, event.to_dict()) if event else None,
-        deliveries=[
-            DeliveryDocument(
-                task_id=task_id, task=task_document(known[task_id]) if task_id in known else None
-            )
-            for task_id in row.task_ids
-        ],
+        deliveries=deliveries,
         not_delivered=[NotDelivered(**one) for one in missed],
         not_run=[
             NotRunDocument(

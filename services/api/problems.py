@@ -85,6 +85,14 @@ _KINDS = (
         TaskEndedProblem,
     ),
     Kind("service-alive", 409, "The service is at work", "Stop its workers, then remove it."),
+    Kind(
+        "schedule-of-file",
+        409,
+        "The schedule comes from the scheduler's file",
+        "Take it out of the file, or switch it off.",
+    ),
+    Kind("schedule-changed", 409, "The schedule is being changed", "Look at it, then send the change again."),
+    Kind("schedule-broken", 409, "What is stored is no schedule", "Store it anew, or delete it."),
     Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),
     Kind(
         "report-not-ready",

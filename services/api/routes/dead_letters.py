@@ -6,12 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime
+from starlette.responses import Response
 from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
 from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, Replaying
 from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
 from services.api.dead_letter_documents import (
@@ -30,13 +32,14 @@ from services.api.dead_letter_documents import (
     summary,
     whole_letter,
 )
+from services.api.json_answer import in_turns
 from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["dead letters"])
+router = APIRouter(tags=["dead letters"], route_class=AuditedRoute)
 MOST = 500
 BODY_LIMIT = 1 << 20
 ACTING_SECONDS = 60.0  # how long a request may replay or drop; what is left then is still there
@@ -50,6 +53,7 @@ _DROPPED = JsonBody(Choice, "Which.", CHOICES, BODY_LIMIT)
 @router.get(
     "/v1/dead-letters",
     summary="Dead letters, newest first",
+    response_model=DeadLetterPage,
     responses=answers(*READ, _200=told("A page.", {"dead_letters": [EXAMPLE_LETTER], "next": None})),
 )
 async def dead_letters(
@@ -68,7 +72,7 @@ async def dead_letters(
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
-) -> DeadLetterPage:
+) -> Response:
     """Those whose events your key may read. A page may be empty and still have a `next`, where few of many fit."""
     wiring = wiring_of(request)
     wanted = DeadLetterFilter(
@@ -81,15 +85,16 @@ async def dead_letters(
         until_ms=to_ms(until) if until else None,
     )
     if not key.may_subscribe_to_any:
-        return DeadLetterPage(dead_letters=[], next=None)
+        return await in_turns(DeadLetterPage(dead_letters=[], next=None))
     async with wiring.reading():
         opened = await wiring.cursors.open("dead letters", cursor)
         before = None if opened is None else parse_place(opened)
-        page = await _letters(wiring).page(
+        found = await _letters(wiring).page(
             wanted, limit=limit, before=before, may_see=lambda letter: _may_see(key, letter)
         )
-        following = await wiring.cursors.seal("dead letters", place_text(page.next) if page.next else None)
-    return DeadLetterPage(dead_letters=[letter_document(letter) for letter in page.letters], next=following)
+        following = await wiring.cursors.seal("dead letters", place_text(found.next) if found.next else None)
+    page = DeadLetterPage(dead_letters=[letter_document(letter) for letter in found.letters], next=following)
+    return await in_turns(page)
 
 
 @router.post(

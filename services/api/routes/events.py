@@ -26,6 +26,7 @@ from services.api.documents import (
 from services.api.event_pages import MOST, Cursor, list_recent
 from services.api.event_search import Search
 from services.api.event_search import standing as standing_of
+from services.api.json_answer import in_turns
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.openapi import JSON, READ, WRITTEN, answers, told
 from services.api.publish_openapi import DESCRIPTION, OPENAPI
@@ -91,6 +92,7 @@ async def publish() -> Response:
 @router.get(
     "/v1/events",
     summary="Recent events, newest first",
+    response_model=EventPage,
     responses=answers(
         *READ, _200=told("A page.", {"events": [EXAMPLE_EVENT], "next": None, "standings": []})
     ),
@@ -117,14 +119,14 @@ async def recent(
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
-) -> EventPage:
+) -> Response:
     """Events that your key may read, as they are stored; those held for later are not among them yet.
 
     A page may be short, or empty, and still have a `next`, where few of many fit.
     """
     wiring = wiring_of(request)
     if not key.may_subscribe_to_any:
-        return EventPage(events=[], next=None, standings=[])
+        return await in_turns(EventPage(events=[], next=None, standings=[]))
     search = Search(source, subject, text)
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
@@ -140,23 +142,24 @@ async def recent(
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
         if not standing and state is None:
-            return EventPage(events=events, next=following, standings=[])
+            return await in_turns(EventPage(events=events, next=following, standings=[]))
         rows = await wiring.rows.standings([(one.id, one.source) for one in events])
     known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
     shown = [(one, found) for one, found in known if state is None or found.state == state]
-    return EventPage(
-        events=[one for one, _ in shown], standings=[found for _, found in shown], next=following
+    return await in_turns(
+        EventPage(events=[one for one, _ in shown], standings=[found for _, found in shown], next=following)
     )
 
 
 @router.get(
     "/v1/events/{event_id:path}",
     summary="An event and everything that came of it",
+    response_model=EventState,
     responses=answers("ambiguous-event", *READ, _200=told("The event.", _EXAMPLE)),
 )
 async def event_state(
     request: Request, key: Caller, event_id: EventId, source: SourceParameter = None
-) -> EventState:
+) -> Response:
     """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
     wiring = wiring_of(request)
     row = await find_row(wiring, key, event_id, source)
@@ -166,4 +169,4 @@ async def event_state(
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    return event_document(row, event, tasks, registered.manifests, not_run)
+    return await in_turns(await event_document(row, event, tasks, registered.manifests, not_run))

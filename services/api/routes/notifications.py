@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,14 +12,14 @@ from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import LAST_OF_EVENT, Filter, NotificationPage, position_key
+from streammesh.notification_log import NotificationPage
+from streammesh.notifications import LAST_OF_EVENT, Filter, Notification, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
 from services.api.caller import Caller
 from services.api.documents import EventState
-from services.api.hub import Follower, Hub, Missed, Told
-from services.api.json_answer import JsonAnswer
+from services.api.hub import WRITTEN_AT_ONCE, Follower, Hub, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import JSON, READ, answers
 from services.api.problems import Problem
@@ -131,8 +131,7 @@ async def of_event(
 ) -> Response:
     """What happened already comes first; the stream ends after every task has ended."""
     if whole_id(request, event_id, "/notifications") is None:
-        state = await events.event_state(request, key, f"{event_id}/notifications", source)
-        return JsonAnswer(state)
+        return await events.event_state(request, key, f"{event_id}/notifications", source)
     wiring = wiring_of(request)
     row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
@@ -188,8 +187,8 @@ class OneEvent:
             yield resync(begin or "0-0")
         if not past.whole or not past.notes:
             yield outcome.endings(self.row, self.event, self.tasks, past.notes, place)
-        if past.notes:
-            yield frames([Told.of(note) for note in past.notes])
+        for some in _small_parts(past.notes):
+            yield frames([Told.of(note) for note in some])
         if self.row.completed:
             yield outcome.end(self.row, self.event, self.tasks, past.notes, place)
             return
@@ -221,6 +220,20 @@ class OneEvent:
         place = self.follower.position
         told = outcome.endings(self.row, self.event, self.tasks, (), place)
         return told + outcome.end(self.row, self.event, self.tasks, (), place)
+
+
+def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
+    """Notifications in order, of which each part is written in one turn of the event loop."""
+    part: list[Notification] = []
+    size = 0
+    for note in notes:
+        part.append(note)
+        size += len(note.body)
+        if size >= WRITTEN_AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:

@@ -43,7 +43,7 @@ _EXAMPLE = {
 @router.get(
     "/v1/key",
     summary="What the key that you send allows",
-    responses=answers(*KEYED, _200=told("The key, without its secret.", _EXAMPLE)),
+    responses=answers("invalid-request", *KEYED, _200=told("The key, without its secret.", _EXAMPLE)),
 )
 async def own_key(key: Caller) -> OwnKey:
     """For programs that show only what their user may do, such as the dashboard."""

@@ -12,13 +12,15 @@ from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, report, service_document, span
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
+from services.api.json_answer import in_turns
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=AuditedRoute)
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
@@ -165,28 +167,30 @@ _STATUS = {
 @router.get(
     "/v1/status",
     summary="How the mesh is, and what is wrong with it",
+    response_model=Status,
     responses=answers(*("malformed-request", "forbidden", *READ), _200=told("The mesh.", _STATUS)),
 )
-async def status(request: Request, key: Caller) -> Status:
+async def status(request: Request, key: Caller) -> Response:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return Status.model_validate(report(found, wiring.mesh, _own(wiring)))
+    return await in_turns(Status.model_validate(report(found, wiring.mesh, _own(wiring))))
 
 
 @router.get(
     "/v1/services",
     summary="The services, their workers, and what waits for them",
+    response_model=ServiceList,
     responses=answers(*("forbidden", *READ), _200=told("All.", {"services": [_SERVICE]})),
 )
-async def services(request: Request, key: Caller) -> ServiceList:
+async def services(request: Request, key: Caller) -> Response:
     """Also those that left while something of them is left. Needs a key that may read every event."""
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    standing = [service_document(state, found.now_ms) for state in found.services]
-    return ServiceList.model_validate({"services": standing})
+    shown = [service_document(state, found.now_ms) for state in found.services]
+    return await in_turns(ServiceList.model_validate({"services": shown}))
 
 
 @router.delete(

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
 from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
@@ -13,14 +14,16 @@ from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
+from services.api.json_answer import in_turns
 from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["subscriptions"])
+router = APIRouter(tags=["subscriptions"], route_class=AuditedRoute)
 BODY_LIMIT = 16_384
 _NAME = "email_worker.send_welcome"
 _EXAMPLE: dict[str, Any] = {
@@ -81,13 +84,14 @@ _WHY = JsonBody(
 @router.get(
     "/v1/subscriptions",
     summary="What each service wants, and what is paused",
+    response_model=SubscriptionList,
     responses=answers(*READ, _200=told("All.", {"subscriptions": [_EXAMPLE]})),
 )
 async def subscriptions(
     request: Request,
     key: Caller,
     paused: Annotated[bool | None, Query(description="Only those that are paused, or are not.")] = None,
-) -> SubscriptionList:
+) -> Response:
     """Those to types that your key may read."""
     wiring = wiring_of(request)
     async with wiring.reading():
@@ -97,7 +101,7 @@ async def subscriptions(
         for state in found
         if key.may_subscribe(state.type) and (paused is None or bool(state.paused) == paused)
     ]
-    return SubscriptionList(subscriptions=shown)
+    return await in_turns(SubscriptionList(subscriptions=shown))
 
 
 @router.post(

@@ -52,6 +52,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
         *(
             "/",
             "/livez",
+            "/metrics",
             "/healthz",
             "/readyz",
             "/problems/forbidden",
@@ -60,6 +61,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
             "/v1/key",
         ),
         *("/v1/subscriptions", "/v1/events", "/v1/events/1", f"/v1/tasks/{task}", "/v1/dead-letters"),
+        *("/v1/tasks", "/v1/tasks?state=ended", "/v1/audit", "/v1/manifests", "/v1/events?standing=true"),
         *(f"/v1/dead-letters/{letter['id']}", f"/v1/reports/{asked}", f"/v1/reports/{asked}.pdf"),
     ):
         await live.get(path)
@@ -71,6 +73,13 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     for action in ("replay", "drop"):
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
     await live.delete("/v1/services/worker")
+    daily = {"cron": "0 9 * * *", "event": {"type": "report.requested", "data": {}}}
+    await live.put("/v1/schedules/daily", json=daily)
+    for path in ("/v1/schedules", "/v1/schedules/daily"):
+        await live.get(path)
+    for action in ("disable", "enable", "trigger"):
+        await live.post(f"/v1/schedules/daily/{action}")
+    await live.delete("/v1/schedules/daily")
     for path in ("/v1/notifications", "/v1/events/2/notifications"):
         async with live.stream("GET", path) as answer:
             assert answer.status_code == 200
