@@ -23,7 +23,7 @@ def no_store(response: Response) -> None:
     response.headers.update(NO_STORE)
 
 
-async def in_turns(model: BaseModel) -> Response:
+async def in_turns(model: BaseModel, status: int = 200) -> Response:
     """Return a model's answer, written in turns."""
     turns, members = Turns(), []
     for name, value in _members(model).items():
@@ -39,7 +39,7 @@ async def in_turns(model: BaseModel) -> Response:
             await turns.give()
         members.append(text)
     content = b"{%b}" % b",".join(members)
-    return Response(content, headers=NO_STORE, media_type="application/json")
+    return Response(content, status, headers=NO_STORE, media_type="application/json")
 
 
 def _text(value: Any) -> bytes:

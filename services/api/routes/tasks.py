@@ -5,16 +5,28 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
+from streammesh.api_keys import ApiKey
+from streammesh.tasks.records import TaskRow
 
-from services.api.caller import Caller
+from services.api.caller import Listener
 from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_TASK
 from services.api.state import wiring_of
+from services.api.tokens import narrowing_of
 
 router = APIRouter(tags=["tasks"])
 LONGEST_ID = 64
+
+
+def _may_read(key: ApiKey, task: TaskRow) -> bool:
+    event, narrowing = task.event, narrowing_of(key)
+    return (
+        key.may_subscribe(str(event.get("type", "")))
+        and narrowing.task in (None, task.id)
+        and narrowing.covers(str(event.get("id")), str(event.get("source")), event.get("subject"))
+    )
 
 
 @router.get(
@@ -23,7 +35,7 @@ LONGEST_ID = 64
     responses=answers(*READ, _200=told("The task.", EXAMPLE_TASK_DOCUMENT)),
 )
 async def task_state(
-    request: Request, key: Caller, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
+    request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
 ) -> TaskDocument:
     """200 for every known task, whatever its state; 404 when it is not known (any more)."""
     wiring = wiring_of(request)
@@ -31,7 +43,7 @@ async def task_state(
     if len(task_id) <= LONGEST_ID:
         async with wiring.reading():
             found = await wiring.rows.task(task_id)
-    if found is None or not key.may_subscribe(str(found.event.get("type", ""))):
+    if found is None or not _may_read(key, found):
         raise Problem(
             "not-found",
             f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",

@@ -72,6 +72,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     await live.post(f"/v1/tasks/{queued.ref.task_id}/cancel")
     for action in ("replay", "drop"):
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
+    await live.post("/v1/tokens", json={"types": ["order.*"]})
     await live.delete("/v1/services/worker")
     daily = {"cron": "0 9 * * *", "event": {"type": "report.requested", "data": {}}}
     await live.put("/v1/schedules/daily", json=daily)
