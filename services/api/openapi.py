@@ -21,7 +21,7 @@ RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
 _BODIES: dict[str, type[BaseModel]] = {}  # what `schema_of` named
 
 ALWAYS = ("malformed-request", "headers-too-large", "internal", "unavailable", "full", "overloaded")
-KEYED = ("unauthenticated", *ALWAYS)
+KEYED = ("unauthenticated", "forbidden", *ALWAYS)
 READ = ("not-found", "invalid-request", *KEYED)
 WRITTEN = (
     *(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
+from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
@@ -155,9 +156,11 @@ async def _states(wiring: Wiring) -> list[SubscriptionState]:
         {*paused, *held} - {one.task for one in known}
     )  # their services want nothing of it any more
     known += [Subscription(name.partition(".")[0], name, "") for name in gone]
-    return [
-        _state(one, paused.get(one.task), held.get(one.task, 0), failures.get(one.task, 0)) for one in known
-    ]
+    turns, states = Turns(), []
+    for one in known:
+        states.append(_state(one, paused.get(one.task), held.get(one.task, 0), failures.get(one.task, 0)))
+        await turns.give()
+    return states
 
 
 def _state(subscription: Subscription, pause: Pause | None, held: int, failures: int) -> SubscriptionState:
