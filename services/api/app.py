@@ -128,14 +128,10 @@ def create_app(
 
 async def _match_once(app: FastAPI) -> None:
     """Ask for what is not there: the framework makes its routes at its first request, which takes a fifth of a second."""
-    scope: Scope = {"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "headers": []}
-    scope |= {
-        "path": "/-",
-        "raw_path": b"/-",
-        "query_string": b"",
-        "root_path": "",
-        "client": None,
-        "server": None,
+    scope: Scope = {
+        **{"type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "headers": []},
+        **{"path": "/-", "raw_path": b"/-", "query_string": b"", "root_path": ""},
+        **{"client": None, "server": None},
     }
 
     async def receive() -> Message:
