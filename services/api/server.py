@@ -23,6 +23,7 @@ from services.api.middleware import UNREAD, Door
 from services.api.problems import MEDIA_TYPE, Problem
 from services.api.settings import ApiSettings
 from services.api.sse import ABORT
+from services.api.web_socket import MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
 
@@ -258,7 +259,9 @@ def make_server(door: Door, settings: ApiSettings) -> Server:
         port=settings.port,
         loop="none",
         http=Protocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         log_config=None,
         log_level="warning",  # its start and stop are told by our own words
         access_log=False,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
@@ -27,6 +28,8 @@ from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.sse import EventStream, follow, frames, hello, listen, resync
 from services.api.state import Wiring, wiring_of
+from services.api.tokens import LONGEST
+from services.api.web_socket import SocketSession
 
 router = APIRouter(tags=["notifications"])
 
@@ -231,3 +234,11 @@ def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:
     return EventStream(blocks, follower, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())
+
+
+@router.websocket("/v1/notifications/ws")
+async def socket(
+    connection: WebSocket, token: Annotated[str | None, Query(max_length=LONGEST)] = None
+) -> None:
+    """Several filters on one connection; docs/notifications.md has the messages."""
+    await SocketSession(connection, wiring_of(connection), token).run()
