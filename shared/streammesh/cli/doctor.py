@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 def doctor(json: Json = False) -> None:
-    """Look at the mesh over Redis alone (MESH_REDIS_URL, or what `up` runs here), and say what to mend.
-
-    Exit code 0: nothing, 4: warnings, 5: errors, as `status`; of a Redis that is away, 5 too.
-    """
+    """Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`."""
     found = asyncio.run(_look())
     if json:
         print_json({"findings": [one.document() for one in found]})
