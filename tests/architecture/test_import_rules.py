@@ -18,12 +18,13 @@ RANKS: list[set[str]] = [
         "local_mesh",
         "mail_address",
         "mail_text",
+        "durations",
         "telemetry",
     },
-    {"settings", "keys"},
+    {"settings", "keys", "group_place"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
-    {"roles", "events", "api_keys", "audit"},
+    {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks", "notification_log"},
     {"dead_letters", "status"},
@@ -37,10 +38,10 @@ RANKS: list[set[str]] = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
-    *("mail_address", "mail_text"),
+    *("mail_address", "mail_text", "durations"),
     *("events.validation", "events.envelope", "events.encoded"),
     *("subscriptions.manifest", "subscriptions.filters"),
-    *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
+    *("tasks.handler", "tasks.context", "tasks.task", "tasks.verdict"),
     "services.dispatcher.delivery_plan",
     "services.report_worker.aggregation",
 }
