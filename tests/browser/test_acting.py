@@ -169,7 +169,7 @@ def test_services_show_what_they_declare_and_take(visitor, shop, picture):
     assert "order_id" in page.get_by_role("region", name="JSON Schema of stock.reserve").inner_text()
 
 
-def test_a_report_is_asked_for_and_fetched(visitor, shop):
+def test_a_report_is_fetched_and_a_service_that_went_is_removed(visitor, shop):
     with shop.started("report_worker", "services.report_worker"):
         page = visitor.visit("reports")
         page.get_by_label("Title").fill("Sales by region")
@@ -182,6 +182,13 @@ def test_a_report_is_asked_for_and_fetched(visitor, shop):
             fetch.click()
         assert download.value.suggested_filename == "Sales by region.pdf"
         assert download.value.path().read_bytes()[:5] == b"%PDF-"
+
+    page = visitor.visit("services/report_worker")
+    page.get_by_role("button", name="Remove …").click()
+    page.get_by_role("button", name="Remove report_worker").click()
+    page.get_by_role("heading", level=1, name="Services").wait_for()
+    page.get_by_role("link", name="report_worker").wait_for(state="hidden")
+    assert actions(shop)[0] == "remove"
 
 
 def test_a_viewer_sees_everything_and_can_do_nothing(open_browser, shop):
