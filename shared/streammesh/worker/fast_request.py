@@ -19,16 +19,14 @@ from celery.utils.threads import Local, get_ident
 from celery.worker import state as worker_state
 from vine import promise
 
-from streammesh.tasks.settlement import Cause
 from streammesh.tasks.task import AttemptOutcome
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.async_job import Job
-from streammesh.worker.request import HardLimit, MeshRequest
-from streammesh.worker.task_threads import current_job
+from streammesh.worker.request import MeshRequest
 
 _PID = os.getpid
 _filling = threading.RLock()
-_current: ContextVar[ShortRequest | None] = ContextVar("short_request", default=None)
+_current: ContextVar[MeshRequest | None] = ContextVar("mesh_request", default=None)
 
 
 class ShortRequest(MeshRequest):
@@ -40,7 +38,6 @@ class ShortRequest(MeshRequest):
         self._type = self.name = task.name
         self.time_start, self.worker_pid = time.time(), _PID()
         self.time_limits = message.headers.get("timelimit") or (None, None)
-        self.job = Job()
 
     def __getattr__(self, name: str) -> Any:
         """What Celery's own constructor sets."""
@@ -74,6 +71,11 @@ class ShortRequest(MeshRequest):
         return str(self._consumer.hostname)
 
     @property
+    def tag(self) -> str | None:
+        """Its message's delivery tag."""
+        return str(self._message.delivery_tag)
+
+    @property
     def envelope(self) -> Any:
         """The event, in the JSON event format; None where there is none."""
         args = self._message.parsed[0]
@@ -83,16 +85,8 @@ class ShortRequest(MeshRequest):
         """Where Celery keeps a weak reference to what its pool knows of the job."""
         return self.job
 
-    def give_up(self) -> None:
-        """Its queue entry goes back to the end of its queue."""
-        worker_state.task_ready(self)
-        self.reject(requeue=True)
-
-    def broke_off(self, error: BaseException) -> None:
-        """The handler raised what would end the worker, which it may not: the attempt failed, and counts."""
-        self._fail(HardLimit(f"its handler raised what would end the worker: {error!r}"), Cause.CHILD_DIED)
-        worker_state.task_ready(self)
-        self.acknowledge()
+    def tell_begin(self) -> None:
+        """Nobody listens."""
 
     def ended(self, outcome: AttemptOutcome) -> bool:
         """The attempt is over. Answers whether its queue entry is gone, so that it is only to be let go of."""
@@ -110,12 +104,12 @@ class _Storage(dict[Any, Any]):
     """Where Celery looks up what runs, by who asks. A request has its part with it: nothing is put in before it
     begins, nothing is to be cleared after it."""
 
-    def __init__(self, begin: Callable[[ShortRequest], list[Any]]) -> None:
+    def __init__(self, begin: Callable[[MeshRequest], list[Any]]) -> None:
         super().__init__()
         self._begin = begin
 
     def __missing__(self, asking: Any) -> dict[str, list[Any]]:
-        if not isinstance(asking, ShortRequest):
+        if not isinstance(asking, MeshRequest):
             raise KeyError(asking)
         stacks: dict[int, dict[str, list[Any]]] = asking.__dict__.setdefault("_stacks", {})
         if id(self) not in stacks:
@@ -124,24 +118,17 @@ class _Storage(dict[Any, Any]):
 
 
 def _asking() -> Any:
-    """Who asks: a request; else a thread of the pool, also on the loop that it waits for; else this thread."""
-    request = _current.get()
-    if request is not None:
-        return request
-    job = current_job()
-    return get_ident() if job is None else job.ident
+    """Who asks: a request, else this thread."""
+    return _current.get() or get_ident()
 
 
 def current_task_id() -> str | None:
     """The id of the delivery in whose context this is, None outside of any."""
     request = _current.get()
-    if request is not None:
-        return request.id
-    job = current_job()
-    return None if job is None else job.task_id
+    return None if request is None else str(request.id)
 
 
-def _context(request: ShortRequest) -> Context:
+def _context(request: MeshRequest) -> Context:
     about = request.request_dict
     return Context(about, args=request.args, kwargs=request.kwargs, called_directly=False)
 
@@ -157,13 +144,13 @@ def know_current_tasks(tasks: list[Any]) -> None:
         _watch(task.request_stack, lambda request, task=task: [_context(request)] * (request.task is task))  # type: ignore[misc]
 
 
-def _watch(stack: Any, begin: Callable[[ShortRequest], list[Any]]) -> None:
+def _watch(stack: Any, begin: Callable[[MeshRequest], list[Any]]) -> None:
     local = getattr(stack, "_local", None)
     if isinstance(local, Local) and not isinstance(local.__storage__, _Storage):
         object.__setattr__(local, "__storage__", _Storage(begin))
         object.__setattr__(local, "__ident_func__", _asking)
 
 
-def becomes_current(request: ShortRequest) -> None:
+def becomes_current(request: MeshRequest) -> None:
     """What runs in this context from now on belongs to this request."""
     _current.set(request)

@@ -1,9 +1,9 @@
-"""The short way of a delivery into the async pool: without what Celery prepares for every task and nobody asks for.
+"""How a delivery comes into the async pool or the threads pool: past what Celery prepares for every task, or through it.
 
-Celery's own way has a request with some forty attributes, a tracer with its signals and a thread for each task:
-several times what the ledger's calls and the handler of a short task cost. A delivery goes the short way where
-nothing asks for more: no ETA, no expiry, no stamps, no rate limit, nobody who listens to Celery's signals or
-events about tasks. Anything else goes Celery's way. Remote control (`inspect`, `revoke`, `stats`) sees no difference.
+All are run the same way, on the pool's loop; see `flights.py`. Celery's own acceptance makes a request of some forty
+attributes for each task, and costs several times what the ledger's calls and the handler of a short one do. So a
+delivery is accepted here where nothing asks for more: no ETA, no expiry, no stamps, no rate limit, nobody who listens to
+Celery's signals or events about tasks. Remote control (`inspect`, `revoke`, `stats`) sees no difference.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ MORE = ("eta", "expires", "shadow", "stamped_headers")  # headers that ask for m
 
 
 def shortcut(consumer: Any, usual: Taker) -> Taker:
-    """What takes the messages of this consumer's queue; `usual` is Celery's own way.
+    """What takes the messages of this consumer's queue; `usual` is Celery's own acceptance.
 
-    Without an async pool, or without an event loop to hand tasks over from, that is `usual`.
+    In another pool, or where the broker's transport has no event loop to hand tasks over from, that is `usual`.
     """
     pool, hub = consumer.pool, consumer.hub
-    if not isinstance(pool, TaskPool) or hub is None:
+    if not isinstance(pool, TaskPool):
         return usual
     deliveries = {name: task for name, task in consumer.app.tasks.items() if isinstance(task, DeliveryTask)}
     know_current_tasks(list(deliveries.values()))
+    if hub is None:
+        return usual
     flights, eventer, buckets = pool.flights, consumer.event_dispatcher, consumer.task_buckets
     flights.hand_over()  # what was accepted just before a connection broke, if the event loop forgot it over that
 
