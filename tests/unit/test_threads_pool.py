@@ -77,7 +77,7 @@ async def test_a_process_in_which_nothing_but_stopped_handlers_runs_ends_itself(
 
 
 def test_of_plain_tasks_as_many_run_at_once_as_there_are_places():
-    threads, loop = TaskThreads(2), asyncio.new_event_loop()
+    threads = TaskThreads(2)
     gate, at_work, most = threading.Semaphore(0), [], []
 
     def work() -> None:
@@ -86,23 +86,21 @@ def test_of_plain_tasks_as_many_run_at_once_as_there_are_places():
         gate.acquire()
         at_work.pop()
 
-    for number in range(6):
-        threads.start(ThreadJob("task", str(number), loop), work)
+    for _ in range(6):
+        threads.start(ThreadJob("task"), work)
     wait_until_sync("two are at work", lambda: len(at_work) == 2)
     for _ in range(6):
         gate.release()
     wait_until_sync("all have ended", lambda: len(most) == 6 and not threads.count())
     assert max(most) == 2
-    loop.close()
 
 
 def test_what_waits_for_a_place_is_not_begun_once_the_worker_stops():
-    threads, loop = TaskThreads(1), asyncio.new_event_loop()
+    threads = TaskThreads(1)
     gate, begun = threading.Event(), []
-    for number in range(3):
-        threads.start(ThreadJob("task", str(number), loop), lambda: (begun.append(1), gate.wait()))
+    for _ in range(3):
+        threads.start(ThreadJob("task"), lambda: (begun.append(1), gate.wait()))
     threads.drop_waiting()
     gate.set()
     threads.wait_until_done()
     assert begun == [1]
-    loop.close()

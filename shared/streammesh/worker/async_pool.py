@@ -37,7 +37,7 @@ LOOK_SECONDS = 5.0
 class TaskPool(BasePool):
     """The pool. Its loop runs in a thread of its own beside Celery's consumer.
 
-    Deliveries are its `flights`, however they were accepted; see `shortcut.py`.
+    Deliveries are its `flights`, however they were accepted; see `fast_request.py`.
     """
 
     body_can_be_buffer = True
@@ -181,4 +181,10 @@ class TaskPool(BasePool):
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
-        return {**info, "max-concurrency": self.limit, "in-flight": len(self._running) + self.threads.count()}
+        in_flight = len(self._running) + self.threads.count()
+        return {
+            **info,
+            "max-concurrency": self.limit,
+            "in-flight": in_flight,
+            "waiting": self.flights.waiting(),
+        }

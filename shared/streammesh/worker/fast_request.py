@@ -1,7 +1,10 @@
-"""A delivery's request on the short way: of what Celery prepares for every task, only what every task needs.
+"""How a delivery comes into the async pool or the threads pool: past what Celery prepares for every task.
 
-Celery's request has some forty attributes, and a task's `current_task.request` as many again. Here they are made
-when somebody asks for them: remote control, a time limit, a revocation, the handler itself.
+All are run the same way, on the pool's loop; see `flights.py`. Celery's own acceptance makes a request of some forty
+attributes for each task, and costs several times what the ledger's calls and the handler of a short one do. So a
+delivery is accepted here where nothing asks for more: no ETA, no expiry, no stamps, no rate limit, nobody who listens to
+Celery's signals or events about tasks. Remote control (`inspect`, `revoke`, `stats`) sees no difference: what Celery's
+request and `current_task.request` hold besides is made when somebody asks for it.
 """
 
 from __future__ import annotations
@@ -9,11 +12,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from celery import _state
+from celery import _state, signals
 from celery.app.task import Context
 from celery.utils.threads import Local, get_ident
 from celery.worker import state as worker_state
@@ -21,11 +24,18 @@ from vine import promise
 
 from streammesh.tasks.task import AttemptOutcome
 from streammesh.transport.message import StreamMessage
-from streammesh.worker.async_job import Job
+from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.request import MeshRequest
+from streammesh.worker.running_handlers import Job
 
 _PID = os.getpid
 _filling = threading.RLock()
+Taker = Callable[[Any], Any]
+SIGNALS = (
+    *(signals.task_received, signals.task_prerun, signals.task_postrun),
+    *(signals.task_success, signals.task_failure, signals.task_retry, signals.task_rejected),
+)
+MORE = ("eta", "expires", "shadow", "stamped_headers")  # headers that ask for more
 _current: ContextVar[MeshRequest | None] = ContextVar("mesh_request", default=None)
 
 
@@ -154,3 +164,42 @@ def _watch(stack: Any, begin: Callable[[MeshRequest], list[Any]]) -> None:
 def becomes_current(request: MeshRequest) -> None:
     """What runs in this context from now on belongs to this request."""
     _current.set(request)
+
+
+def fast_path(consumer: Any, usual: Taker) -> Taker:
+    """What takes the messages of this consumer's queue; `usual` is Celery's own acceptance.
+
+    In another pool, or where the broker's transport has no event loop to hand tasks over from, that is `usual`.
+    """
+    flights, hub = getattr(consumer.pool, "flights", None), consumer.hub
+    if flights is None:
+        return usual
+    deliveries = {name: task for name, task in consumer.app.tasks.items() if isinstance(task, DeliveryTask)}
+    know_current_tasks(list(deliveries.values()))
+    if hub is None:
+        return usual
+    eventer, buckets = consumer.event_dispatcher, consumer.task_buckets
+    flights.hand_over()  # what was accepted just before a connection broke, if the event loop forgot it over that
+
+    def asks_for_more(headers: Mapping[str, Any], name: str) -> bool:
+        return bool(
+            any(headers.get(one) for one in MORE)
+            or headers["id"] in worker_state.revoked
+            or buckets[name]
+            or consumer.on_task_message
+            or (eventer and eventer.enabled and (not eventer.groups or "task" in eventer.groups))
+            or any(signal.receivers for signal in SIGNALS)
+        )
+
+    def take(message: Any) -> Any:
+        headers = message.headers
+        task = deliveries.get(headers.get("task"))
+        if task is None or not isinstance(message, StreamMessage) or asks_for_more(headers, task.name):
+            return usual(message)
+        request = ShortRequest(message, task, consumer)
+        worker_state.task_reserved(request)
+        if flights.accept(request):
+            hub.call_soon(flights.hand_over)  # when all that a read brought is in
+        return None
+
+    return take

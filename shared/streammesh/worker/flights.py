@@ -100,12 +100,15 @@ class Flights:
         """Begin no more, on the loop: the worker stops, and what waits here is for others to take at once."""
         self._closed = True
         waiting, self._waiting = self._waiting, deque()
-        by_channel: dict[Any, list[str]] = defaultdict(list)
+        by_keeper: dict[Any, list[str]] = defaultdict(list)
         for request in waiting:
             worker_state.task_ready(request)
-            by_channel[request.message.channel].append(request.message.delivery_tag)
-        for channel, tags in by_channel.items():
-            channel.keeper.give_back(tags)
+            if keeper := getattr(
+                request.message.channel, "keeper", None
+            ):  # other brokers see the connection close
+                by_keeper[keeper].append(request.message.delivery_tag)
+        for keeper, tags in by_keeper.items():
+            keeper.give_back(tags)
 
     async def _fly(self, request: MeshRequest) -> None:
         try:

@@ -28,10 +28,10 @@ from streammesh.tasks.task import AttemptOutcome, Holder, QueuePlace, TaskRef
 from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
 from streammesh.worker import measures
-from streammesh.worker.async_job import Job
 from streammesh.worker.celery_listeners import tell_begin, tell_end
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
+from streammesh.worker.running_handlers import Job
 
 log = structlog.get_logger(__name__)
 
@@ -185,6 +185,8 @@ class MeshRequest(_OwnRequest):
         failed, shown, seconds = failed__retval__runtime
         outcome = None if failed else _outcome(shown)
         if not self.shares_memory:
+            if seconds is None:  # Celery's tracer does not say how long one took that failed
+                seconds = time.time() - self.time_start if self.time_start else 0.0
             measures.told(self.task.subscription.task, outcome, shown, seconds)
         taken = outcome is not None and outcome.took_entry
         self._removed = taken and hasattr(self._message.channel, "keeper")
