@@ -15,7 +15,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -190,9 +189,9 @@ class Protocol(HttpToolsProtocol):
             return
         request_id = os.urandom(8).hex()
         document = problem.document("", request_id)
-        body = orjson.dumps(document)
+        body = document.model_dump_json(exclude_unset=True).encode()
         self.transport.write(
-            STATUS_LINE[document["status"]]
+            STATUS_LINE[document.status]
             + f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n".encode()
             + f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n".encode()
             + body
