@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import redis.asyncio
-from redis.exceptions import ResponseError
 
+from streammesh import lua
 from streammesh.events.publisher import ms
-from streammesh.keys import Keys
+from streammesh.keys import UNCLAIMED, Keys
 
 
 class Entry(NamedTuple):
@@ -41,14 +41,19 @@ class GroupReader:
         self._client, self._blocking, self._keys = client, blocking, keys
         self._group, self._consumer, self._patience = group, consumer, patience
 
-    async def join(self, domains: Sequence[str], *, at: str = "0") -> None:
-        """Make the group on each domain's stream where it is missing, at position `at`."""
-        for domain in domains:
-            try:
-                await self._client.xgroup_create(self._keys.events(domain), self._group, id=at, mkstream=True)
-            except ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+    async def join(self, domains: Sequence[str], *, at: str = "0") -> bool:
+        """Make the group on each domain's stream where it is missing, at position `at`.
+
+        Answers False, and makes none, where the service was taken away.
+        """
+        keys = self._keys
+        call = lua.Call(
+            lua.script("join_group"),
+            [keys.manifests(), keys.manifests_version(), *(keys.events(domain) for domain in domains)],
+            [self._group, at, int(self._group == UNCLAIMED)],
+            bool,
+        )
+        return await lua.run(self._client, call)
 
     async def leave(self, domain: str) -> None:
         """Remove the group from one domain's stream."""
