@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
+.PHONY: ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,7 +30,7 @@ up: $(STAMP)  ## run the whole mesh until Ctrl-C
 	@$(BIN)/streammesh up
 
 test: $(STAMP)  ## every test that fits a quarter of an hour
-	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not ui" $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, architecture
 	@$(BIN)/ruff check $(SRC)
@@ -62,6 +62,13 @@ test-brokers: $(STAMP)  ## the tests of real workers on RabbitMQ and on Celery's
 
 celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transport
 	@$(BIN)/python -m tests.celery_suite $(ARGS)
+
+ui:  ## build the dashboard anew from services/api/ui (needs Node)
+	@cd services/api/ui && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
+ui-test: $(STAMP)  ## the dashboard in a real Chromium, before a real mesh; renews docs/images/ui-*.png
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
+	@$(BIN)/python -m pytest -m ui tests/browser $(ARGS)
 
 compose-test: $(STAMP)  ## build the images and run the demo against them (needs a Docker engine)
 	@$(BIN)/python -m tests.compose $(ARGS)

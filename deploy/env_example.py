@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
+from streammesh.cli.settings import MEANINGS, PREFIX, ClientSettings
 
 ROOT = Path(__file__).parents[1]
 HEAD = """\
@@ -46,6 +47,14 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ("BASE_IMAGE", "python:3.13-slim", "What the services' images are built on."),
     ("REDIS_IMAGE", "redis:8-alpine", "The Redis image: Redis 7.0 or later, or Valkey 8 or later."),
     ("PROXY_IMAGE", "caddy:2-alpine", "The proxy's image, with deploy/compose/proxy.yml."),
+    ("PROMETHEUS_IMAGE", "prom/prometheus:v3.5.0", "Prometheus, with deploy/compose/monitoring.yml."),
+    (
+        "PROMETHEUS_PORT",
+        "9090",
+        "Where Prometheus answers on this machine, with deploy/compose/monitoring.yml.",
+    ),
+    ("GRAFANA_IMAGE", "grafana/grafana:12.1.0", "Grafana, with deploy/compose/monitoring.yml."),
+    ("GRAFANA_PORT", "3000", "Where Grafana answers on this machine, with deploy/compose/monitoring.yml."),
     ("MAIL_IMAGE", "axllent/mailpit:v1.31.3", "The mail catcher's image."),
     ("IMAGE_PREFIX", "streammesh/", "What the names of the services' images begin with."),
 ]
@@ -116,8 +125,14 @@ def section(title: str) -> str:
 
 def render() -> str:
     """The whole text of `.env.example`."""
+    client = ClientSettings()
+    commands = [
+        (f"{PREFIX}{name}".upper(), as_text(getattr(client, name)), meaning)
+        for name, meaning in MEANINGS.items()
+    ]
     out = [HEAD, section("docker compose"), "\n".join(entry(*item) for item in COMPOSE)]
-    written = {name: default or "" for name, default, _ in COMPOSE}
+    out += [section("the `streammesh` command"), "\n".join(entry(*item) for item in commands)]
+    written = {name: default or "" for name, default, _ in (*COMPOSE, *commands)}
     for settings in settings_classes():
         room = settings.__module__.removesuffix(".settings").replace(".", "/")
         new = [item for item in variables(settings) if item[0] not in written]

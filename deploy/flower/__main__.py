@@ -6,9 +6,6 @@ from streammesh import logs
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.worker.app import make_app
 
-import flower.views
-
-from .queues import QueueLengths
 from .settings import FlowerSettings
 
 
@@ -17,8 +14,6 @@ def main() -> None:
     settings = load_settings(MeshSettings)
     logs.configure(settings, "flower")
     app = make_app("flower", settings)
-    # Flower picks its counter by the broker's URL scheme and knows none for streams.
-    flower.views.Broker = lambda *_, **__: QueueLengths(app, settings)
     app.start(["flower", *own.options])
 
 

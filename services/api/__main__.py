@@ -12,6 +12,7 @@ from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app
@@ -26,7 +27,7 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     """Check the keys, then serve until told to stop. Raises CannotStart."""
     health = Health()
     health.works_while("server", lambda: "it is starting")
-    serve_health(health, mesh.health_host, mesh.health_port)
+    serve_health(health, mesh.health_host, mesh.health_port, measured=mesh.metrics)
     client = open_async(mesh, "api-start")
     try:
         secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)
@@ -35,7 +36,9 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     if secret:
         sys.stdout.write(f"Development API key (admin, shown once): {secret}\n")
         sys.stdout.flush()
-    await make_server(create_app(mesh, api, store, health), api).serve()
+    server = make_server(create_app(mesh, api, store, health), api)
+    keep_what_is_loaded()  # looking through all of it for garbage would hold the loop for a tenth of a second
+    await server.serve()
 
 
 def main() -> None:

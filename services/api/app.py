@@ -6,46 +6,61 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
-from services.api.batching import Coalescer
+from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
 from services.api.hub import Hub
+from services.api.mesh_gauges import MeshGauges
 from services.api.middleware import Door, handle
 from services.api.openapi import describe
+from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
-from services.api.publishing import Publishing
+from services.api.publish_endpoint import PublishEndpoint
+from services.api.read_limit import ReadLimit
 from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
-    cancelling,
+    audit,
+    cancellation,
     dead_letters,
     docs,
     events,
     health,
+    manifests,
+    metrics,
     notifications,
+    own_key,
     reports,
+    schedules,
     status,
     subscriptions,
+    task_list,
     tasks,
+    ui,
     users,
+)
+from services.api.routes import (
+    tokens as token_routes,
 )
 from services.api.settings import ApiSettings, StoreSettings
 from services.api.source_rules import SourceRules
-from services.api.state import Reading, Wiring
+from services.api.state import Wiring
+from services.api.status_cache import StatusCache
+from services.api.tokens import Tokens
 
 DESCRIPTION = """
 Services say what happened; the right workers run; whoever waits is told.
@@ -73,7 +88,8 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # routes/docs.py has it, without a third party's script
+        openapi_url=None,  # routes/docs.py has it, made in a thread
+        docs_url=None,  # and this without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -81,17 +97,23 @@ def create_app(
     for room in (
         notifications,
         events,
+        task_list,
         tasks,
-        cancelling,
+        cancellation,
         dead_letters,
         subscriptions,
         users,
         reports,
-        health,
+        metrics,
         status,
-        docs,
-        about,
+        schedules,
+        manifests,
+        own_key,
+        token_routes,
+        audit,
     ):
+        app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
@@ -109,12 +131,14 @@ async def _wired(
     client, publisher = open_async(mesh, "api"), open_async(mesh, "api-publish")
     reader = open_async(mesh, "api-notifications", blocking=True)
     reading, notification_log, calls = (
-        Reading(timeout),
+        ReadLimit(timeout),
         NotificationLog(client, keys),
-        Coalescer(publisher, timeout),
+        CallBatcher(publisher, timeout),
     )
     api_keys = ApiKeys(client, keys)
-    auth, sources = Authenticator(api_keys, api, reading), SourceRules(client, keys, reading)
+    cursors = Cursors(client, keys)
+    tokens = Tokens(cursors, api_keys)
+    auth, sources = Authenticator(api_keys, tokens, api, reading), SourceRules(client, keys, reading)
     hub = Hub(notification_log, reader, keys, api, reading, timeout)
     watch = asyncio.create_task(RevocationWatch(api_keys, hub, reading, api).run())
     presence = Presence(client, keys, timeout)
@@ -123,23 +147,30 @@ async def _wired(
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", presence.why_not_ready)
     health.works_while("server", lambda: "is stopping" if hub.stopping else None)
+    looks = StatusCache(client, keys, mesh, reading)
+    health.measured_by(MeshGauges(looks, hub, mesh).measure)
     try:
-        yield Wiring(
+        wiring = Wiring(
             mesh=mesh,
             api=api,
             health=health,
-            looks=status.Looks(),
+            status=looks,
             keys=keys,
             redis=client,
             reading=reading,
             rows=Rows(client, keys),
             log=notification_log,
             auth=auth,
+            tokens=tokens,
             hub=hub,
-            cursors=Cursors(client, keys),
-            publishing=Publishing(mesh, api, keys, auth, sources, calls),
+            cursors=cursors,
+            publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )
+        wiring.publishing.when_done = lambda key, one, seconds: events.state_of(
+            wiring, key, one.id, one.source, seconds
+        )
+        yield wiring
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)

@@ -9,30 +9,29 @@ from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from time import monotonic, time_ns
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
-from fastapi.security.http import HTTPAuthorizationCredentials
 from streammesh.api_keys import LONGEST, ApiKey, ApiKeys
 from streammesh.errors import InvalidApiKey, MeshUnavailable
 
 from services.api.bootstrap_keys import bring_operators
+from services.api.log_context import without_request
 from services.api.problems import Problem
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading, of_no_request, wiring_of
+from services.api.tokens import LONGEST as LONGEST_TOKEN
+from services.api.tokens import PREFIX as TOKEN
+from services.api.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
 MOST_KNOWN = 10_000
 NOTED_EVERY_MS = 60_000
 
-bearer = HTTPBearer(auto_error=False, description="An API key, as `streammesh keys create` prints it.")
-
 
 @dataclass(slots=True)
-class _Known:
+class _KnownKey:
     key: ApiKey
     checked: float
     refreshing: bool = False
@@ -49,13 +48,18 @@ class Authenticator:
     """
 
     def __init__(
-        self, api_keys: ApiKeys, settings: ApiSettings, reading: Reading, now: Callable[[], float] = monotonic
+        self,
+        api_keys: ApiKeys,
+        tokens: Tokens,
+        settings: ApiSettings,
+        reading: ReadLimit,
+        now: Callable[[], float] = monotonic,
     ) -> None:
-        self._api_keys, self._reading, self._now = api_keys, reading, now
+        self._api_keys, self._tokens, self._reading, self._now = api_keys, tokens, reading, now
         self._refresh = settings.key_refresh.total_seconds()
         self._lifetime = settings.key_lifetime.total_seconds()
         self._operators = settings.admin_key
-        self._known: dict[bytes, _Known] = {}  # SHA-256 of the header -> the key that it carries
+        self._known: dict[bytes, _KnownKey] = {}  # SHA-256 of the header -> the key that it carries
         self._tasks: set[asyncio.Task[None]] = set()
 
     def at_once(self, header: bytes | None) -> ApiKey | None:
@@ -78,14 +82,17 @@ class Authenticator:
         header = _canonical(header)
         found = self.at_once(header) or await self._look_up(header)
         if found is None:
-            raise unauthenticated("This API key is not known, has expired, or was revoked.")
+            raise unauthenticated("This API key or token is not known, has expired, or was revoked.")
         return found
 
     async def _look_up(self, header: bytes) -> ApiKey | None:
         secret = _secret_of(header)
         async with self._reading():
             try:
-                key = await self._api_keys.verify(secret) or await self._brought_back(secret)
+                if secret.startswith(TOKEN):
+                    key: ApiKey | None = await self._tokens.verify(secret, _now_ms())
+                else:
+                    key = await self._api_keys.verify(secret) or await self._brought_back(secret)
             except InvalidApiKey as error:
                 log.error("api_key.broken", reason=str(error))
                 key = None
@@ -97,11 +104,11 @@ class Authenticator:
         noted = known.noted if known else 0
         if place not in self._known and len(self._known) >= MOST_KNOWN:
             del self._known[next(iter(self._known))]
-        self._known[place] = known = _Known(key, self._now(), noted=noted)
+        self._known[place] = known = _KnownKey(key, self._now(), noted=noted)
         self._note_use(known)
         return key
 
-    def _note_use(self, known: _Known) -> None:
+    def _note_use(self, known: _KnownKey) -> None:
         """About once a minute and process, beside the requests."""
         now_ms = _now_ms()
         if now_ms - known.noted >= NOTED_EVERY_MS:
@@ -114,7 +121,7 @@ class Authenticator:
                 await self._api_keys.used(digest, now_ms)
 
     def _beside(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, context=of_no_request())
+        task = asyncio.create_task(work, context=without_request())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -128,7 +135,7 @@ class Authenticator:
         log.error("api_keys.were_lost")
         return await self._api_keys.verify(secret)
 
-    async def _look_again(self, header: bytes, known: _Known) -> None:
+    async def _look_again(self, header: bytes, known: _KnownKey) -> None:
         try:
             await self._look_up(header)
         except MeshUnavailable:
@@ -153,7 +160,8 @@ def _canonical(header: bytes) -> bytes:
 def _secret_of(header: bytes) -> str:
     scheme, _, secret = header.decode("latin-1").partition(" ")
     secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST:
+    longest = LONGEST_TOKEN if secret.startswith(TOKEN) else LONGEST
+    if scheme.lower() != "bearer" or not secret or len(secret) > longest:
         raise unauthenticated("Send `Authorization: Bearer <key>`.")
     return secret
 
@@ -167,13 +175,3 @@ def must_publish(key: ApiKey, event_type: str) -> None:
     """Raises Problem (403) unless the key may publish this type."""
     if not key.may_publish(event_type):
         raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}.")
-
-
-async def _caller(
-    request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> ApiKey:
-    header = request.headers.get("authorization")
-    return await wiring_of(request).auth.authenticate(header.encode("latin-1") if header else None)
-
-
-Caller = Annotated[ApiKey, Depends(_caller)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
-from streammesh.status.waiting import NotRun
-from streammesh.subscriptions.manifest import Manifest
-from streammesh.tasks.records import EventRow, TaskRow, why_not
+from streammesh.status.not_run import NotRun
+from streammesh.subscriptions.manifest import Manifest, wants
+from streammesh.tasks.records import EventRow, TaskRow
 
 
 def task_document(task: TaskRow) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def task_document(task: TaskRow) -> dict[str, Any]:
         "worker": task.worker,
         "progress": task.progress,
         "result": task.result,
+        "left_out": task.left_out,
         "error": task.error,
         "events": [{**follow_up, "links": event_links(follow_up)} for follow_up in task.events],
         "links": {"self": f"/v1/tasks/{quote(task.id, safe='')}", "event": event_links(event)["self"]},
@@ -81,7 +83,7 @@ def type_of(event: Event | None, tasks: list[TaskRow]) -> str | None:
 def _standing(
     row: EventRow, event: Event | None, tasks: list[TaskRow], manifests: list[Manifest]
 ) -> tuple[str, str, list[dict[str, str]]]:
-    missed = why_not(event, manifests) if event else []
+    missed = _why_not(event, manifests) if event else []
     if row.entry == "held":
         until = _held_until(row, event)
         return "held", f"It is held until {until}." if until else "It is held until it is due.", []
@@ -106,3 +108,17 @@ def _held_until(row: EventRow, event: Event | None) -> str | None:
         return None
     until = event.extensions.get("deliverat")
     return str(until) if until is not None else None
+
+
+def _why_not(event: Event, manifests: list[Manifest]) -> list[dict[str, str]]:
+    """For every subscription that an event did not reach: why."""
+    reasons = []
+    for manifest in manifests:
+        for subscription in manifest.subscriptions:
+            if not names.matches(subscription.type, event.type):
+                continue
+            if not wants(event, subscription):
+                reasons.append(
+                    {"subscription": subscription.task, "reason": "its `where` filter does not fit"}
+                )
+    return reasons

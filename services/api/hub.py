@@ -21,18 +21,22 @@ import structlog
 from streammesh.api_keys import ApiKey
 from streammesh.errors import Malformed, MeshUnavailable
 from streammesh.keys import Keys
-from streammesh.notifications import Notification, NotificationLog, position_key
+from streammesh.notification_log import PAGE, NotificationLog, bytes_of
+from streammesh.notifications import Notification, position_key
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
+from streammesh.telemetry import catalogue
 
+from services.api.log_context import without_request
 from services.api.problems import Problem
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading, of_no_request
+from services.api.tokens import narrowing_of
 
 log = structlog.get_logger(__name__)
 
 BUFFER = 256  # notifications that wait for one slow client
-PAGE = 500
 WRITTEN_AT_ONCE = 1_000_000  # bytes of a page that go out in one turn of the event loop
 BLOCK_MS = 2_000  # also how long the reader goes on after the last follower left
 SLOW = "slow"
@@ -73,7 +77,7 @@ class Follower:
     def __init__(self, key: ApiKey, wants: Wants, event: str | None = None) -> None:
         self.key = key
         self.event = event  # the one event that it follows, if it is one
-        self._wants = wants
+        self._wants, self._within = wants, narrowing_of(key).fits
         self._waiting: deque[Told | Missed] = deque()
         self._woken = asyncio.Event()
         self.position = "0-0"  # all up to here was taken, or was not wanted
@@ -83,7 +87,7 @@ class Follower:
 
     def wants(self, note: Notification) -> bool:
         """Whether this notification is for it."""
-        return self.key.may_subscribe(note.event_type) and self._wants(note)
+        return self.key.may_subscribe(note.event_type) and self._within(note) and self._wants(note)
 
     def offer(self, told: Told | Missed) -> None:
         """Keep it for the client, or cut the client off when its buffer is full."""
@@ -125,6 +129,7 @@ class Follower:
                 return []
         taken = list(self._waiting)
         self._waiting.clear()
+        catalogue.PUSHED.inc(by=len(taken))
         for told in reversed(taken):
             if isinstance(told, Told):
                 self.position = told.note.id
@@ -141,7 +146,7 @@ class Hub:
         blocking: redis.asyncio.Redis,
         keys: Keys,
         settings: ApiSettings,
-        reading: Reading,
+        reading: ReadLimit,
         timeout: float,
     ) -> None:
         self._log, self._blocking, self._keys = notifications, blocking, keys
@@ -149,6 +154,7 @@ class Hub:
         self._open: set[Follower] = set()  # has a slot
         self._attached: dict[str | None, set[Follower]] = {None: set()}  # gets what is read; by its one event
         self._position: str | None = None  # the reader's, while it reads
+        self._look = PageSize(PAGE)
         self._starting = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self.stopping = False
@@ -176,6 +182,11 @@ class Hub:
         self._open.add(follower)
         return follower
 
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
+
     def followers(self) -> list[Follower]:
         """Everybody who has a stream open, whether it has caught up or not."""
         return list(self._open)
@@ -195,12 +206,13 @@ class Hub:
 
         When the iteration ends the follower gets everything from there on. Raises MeshUnavailable.
         """
-        follower.position = after
+        follower.position, look = after, PageSize(PAGE)
         while True:
             await self.ensure_reading()
             reached = self._position or "0-0"
             async with self._reading():
-                page = await self._log.read(follower.position, PAGE)
+                page = await self._log.read(follower.position, look.count)
+            look.seen(page.size)
             told: list[Told | Missed] = [] if page.whole else [Missed(follower.position)]
             if page.reached is not None:
                 follower.position = page.reached
@@ -228,6 +240,13 @@ class Hub:
         self._attached.setdefault(follower.event, set()).add(follower)
         return True
 
+    async def attach_now(self, follower: Follower) -> None:
+        """Attach it where the reader is: it hears what comes from here on. Raises MeshUnavailable."""
+        while True:
+            follower.position = await self.ensure_reading()
+            if self.attach_at_end(follower):
+                return
+
     def resume_position(self, follower: Follower) -> str:
         """From where a caught-up follower can resume if it were cut now: the reader's own position."""
         if follower.is_empty and not follower.ended and self._position:
@@ -240,7 +259,7 @@ class Hub:
             if self._position is None or self._reader is None or self._reader.done():
                 async with self._reading():
                     self._position = await self._log.last()
-                self._reader = asyncio.create_task(self._read(), context=of_no_request())
+                self._reader = asyncio.create_task(self._read(), context=without_request())
             return self._position
 
     async def _read(self) -> None:
@@ -273,10 +292,11 @@ class Hub:
         # Without the limit a connection whose other end vanished would be waited on for ever.
         async with asyncio.timeout(BLOCK_MS / 1000 + self._timeout):
             answer = await self._blocking.xread(
-                {self._keys.notifications(): self._position or "0-0"}, PAGE, BLOCK_MS
+                {self._keys.notifications(): self._position or "0-0"}, self._look.count, BLOCK_MS
             )
         turns = Turns()
         for _, entries in answer or ():
+            self._look.seen(bytes_of(entries))
             for at, fields in entries:
                 await turns.give()
                 try:

@@ -5,24 +5,40 @@ Publishing is called from here directly: a framework's routing would cost more t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from time import perf_counter
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streammesh.telemetry import catalogue
 
 from services.api import problems
 from services.api.hub import overloaded
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
+from services.api.sse import ABORT
 
 log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
+# What pages of the origins that API_CORS_ORIGINS names may send and see; a key or token is sent by the page itself.
+CORS_SENT = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-request-id",
+    "traceparent",
+]
+CORS_SHOWN = ["x-request-id", "retry-after", "location"]
+CORS_SECONDS = 600  # that a browser remembers it
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LIVENESS = ("/livez", "/healthz")  # answered also when the replica is full: that is no reason to restart it
 HEADER_BYTES = 32_768
 _SINGLE = (
@@ -46,9 +62,22 @@ class Door:
     def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
         self.app, self._settings = app, settings
         self._inside = 0
+        self._serve: ASGIApp = self._serve_request
+        if settings.cors_origins:
+            self._serve = CORSMiddleware(
+                self._serve_request,
+                allow_origins=settings.cors_origins,
+                allow_methods=sorted(METHODS),
+                allow_headers=CORS_SENT,
+                expose_headers=CORS_SHOWN,
+                max_age=CORS_SECONDS,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (or the lifespan)."""
+        await self._serve(scope, receive, send)
+
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -56,20 +85,21 @@ class Door:
         scope["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         header = (b"x-request-id", request_id.encode())
-        status = 0
+        status, head_after = 0, 0.0
         unread = scope.get("extensions", {}).get(UNREAD)
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, head_after
             if message["type"] == "http.response.start":
                 status = message["status"]
+                head_after = perf_counter() - began
                 message["headers"] = [*message.get("headers", ()), header]
                 if unread and unread["call"]():
                     # What is still to come of the body is nobody's request: the connection cannot be used again.
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        began = perf_counter() if self._settings.access_log else 0.0
+        began = perf_counter()
         self._inside += 1
         try:
             self._check(scope)
@@ -80,12 +110,22 @@ class Door:
                 await self.app(scope, receive, answer)
         except ClientDisconnect:
             log.debug("http.client_gone")
+        except asyncio.CancelledError:
+            # Only a server that was told to stop does that, when the time of open requests is over.
+            abort = scope.get("extensions", {}).get(ABORT)
+            if abort is None:
+                raise
+            log.warning("http.cut_off", method=scope["method"], path=scope["path"])
+            abort["call"]()
         except Exception as error:
             response = respond(scope, error)
             if status == 0:
                 await response(scope, receive, answer)
         finally:
             self._inside -= 1
+            route = route_of(scope)
+            catalogue.HTTP_REQUESTS.inc(method_of(scope), route, str(status or 499))
+            catalogue.HTTP_SECONDS.observe(head_after, route)
             if self._settings.access_log:
                 log.info(
                     "http.request",
@@ -110,6 +150,19 @@ class Door:
             raise Problem("headers-too-large", f"At most {HEADER_BYTES:,} bytes of headers are allowed.")
         if not once & ONCE[b"host"] and scope["http_version"] == "1.1":
             raise _wrong_header(b"host", "is missing, which HTTP/1.1 asks for")
+
+
+def route_of(scope: Scope) -> str:
+    """The route's path with its parameters' names: a label, so never what a client wrote."""
+    if scope["path"] == PUBLISH_PATH:
+        return PUBLISH_PATH
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) else "(none)"
+
+
+def method_of(scope: Scope) -> str:
+    """The method, where it is one that HTTP knows."""
+    return scope["method"] if scope["method"] in METHODS else "(other)"
 
 
 def _wrong_header(name: bytes, detail: str) -> Problem:

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from streammesh.clock import to_ms
 from streammesh.dead_letters import DeadLetterFilter
 
-from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_ID, EXAMPLE_TASK, EventRef
+from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_ID, EXAMPLE_TASK, Answer, EventRef
 
 MOST_AT_ONCE = 10_000
 
@@ -54,11 +54,7 @@ CHOICES: dict[str, Any] = {
 }
 
 
-class _Shape(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-class DeadLetterDocument(_Shape):
+class DeadLetterDocument(Answer):
     """One piece of work that was given up.
 
     `form`: a `task` that ended without success; a queue `entry` that could not be read; a stream entry that is no
@@ -80,7 +76,7 @@ class DeadLetterDocument(_Shape):
     raw: dict[str, str] | None = None
 
 
-class DeadLetterPage(_Shape):
+class DeadLetterPage(Answer):
     """Dead letters, newest first; `next` is the cursor of the next page, null at the end."""
 
     dead_letters: list[DeadLetterDocument]
@@ -142,7 +138,7 @@ class Replay(Choice):
     )
 
 
-class Group(_Shape):
+class Group(Answer):
     """How many of one handler failed in one way."""
 
     service: str
@@ -151,7 +147,7 @@ class Group(_Shape):
     count: int
 
 
-class ReplayDone(_Shape):
+class ReplayDone(Answer):
     """What was replayed; `left` says why others were not; `seconds` until the last one starts at this rate."""
 
     dry_run: bool
@@ -163,7 +159,7 @@ class ReplayDone(_Shape):
     by: list[Group]
 
 
-class Dropped(_Shape):
+class Dropped(Answer):
     """What was dropped."""
 
     dry_run: bool

@@ -15,6 +15,8 @@ SHOWN = 64  # characters of a name
 
 def only_known_parameters(request: Request) -> None:
     """Raise Problem (400) for a query parameter that the request's route has no use for, or has twice."""
+    if not request.scope["query_string"]:
+        return
     known = set(_names(request.scope["route"].dependant))
     wrong = []
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():

@@ -9,7 +9,7 @@ from streammesh import lua
 from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import life_call, process_name, show_life
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 
 ROLE = "api"
 SECONDS = 1.0  # between two signs of life: how soon it is noticed that Redis is away

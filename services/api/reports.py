@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Annotated, Any
 
 import orjson
@@ -11,10 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from streammesh.mail_text import link_in, one_line
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import problems, request_body
-from services.api.addresses import Address, rules_of
+from services.api.addresses import MailAddress, rules_of
 from services.api.problems import Problem
 from services.api.settings import ApiSettings
 
@@ -30,23 +30,7 @@ FIELD_BYTES = 16_384
 FORM_OVERHEAD = 65_536  # what a multipart body may have beside its file
 
 
-# What a mail program makes a link of: an address of the web or of mail, or a bare domain.
-_LINK = re.compile(
-    r"://|\bwww\.|\S@\S|(?<![\w.-])(?:[\w-]+[.\uff0e\uff61])+(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w-])", re.I
-)
-_UNSEEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-
-def _one_line(value: str) -> str:
-    for at, letter in enumerate(value, start=1):
-        if unicodedata.category(letter) in _UNSEEN:
-            raise ValueError(
-                f"character {at} (U+{ord(letter):04X}) is a control character or a line end; leave it out"
-            )
-    return value
-
-
-OneLine = Annotated[str, AfterValidator(_one_line)]
+OneLine = Annotated[str, AfterValidator(one_line)]
 
 
 class ReportRequest(BaseModel):
@@ -87,15 +71,15 @@ class ReportRequest(BaseModel):
     unit: OneLine | None = Field(None, max_length=12)
     timezone: str | None = Field(None, max_length=64, description="IANA time zone.")
     period: dict[str, Any] | None = Field(None, description="For kind operations.")
-    recipient: Address | None = Field(
+    recipient: MailAddress | None = Field(
         None, max_length=320, description="Who is told by e-mail that the report is ready."
     )
 
     @model_validator(mode="after")
     def _belong_together(self) -> ReportRequest:
-        if self.recipient is not None and (link := _LINK.search(_seen(self.title))):
+        if self.recipient is not None and (link := link_in(self.title)):
             raise ValueError(
-                f"the title goes into a mail, where {link[0][:60]!r} would become a link; write it without"
+                f"the title goes into a mail, where {link[:60]!r} would become a link; write it without"
             )
         given = [name for name in SOURCES if getattr(self, name) is not None]
         if self.source is not None:
@@ -110,11 +94,6 @@ class ReportRequest(BaseModel):
         if self.group_by is None:
             raise ValueError("group_by is missing: name the column to group the rows by")
         return self
-
-
-def _seen(title: str) -> str:
-    """The title as it is read: without letters that are not seen and would hide a link from a search."""
-    return "".join(letter for letter in title if unicodedata.category(letter) != "Cf")
 
 
 class ReportUpload(BaseModel):

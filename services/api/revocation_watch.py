@@ -11,8 +11,8 @@ from streammesh.clock import to_ms
 from streammesh.errors import MeshUnavailable
 
 from services.api.hub import Hub
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 class RevocationWatch:
     """Asks about the keys of all open streams at once, however many streams there are. One per process."""
 
-    def __init__(self, api_keys: ApiKeys, hub: Hub, reading: Reading, settings: ApiSettings) -> None:
+    def __init__(self, api_keys: ApiKeys, hub: Hub, reading: ReadLimit, settings: ApiSettings) -> None:
         self._api_keys, self._hub, self._reading = api_keys, hub, reading
         # A stream that is stuck in sending is given a second; all of it within the lifetime of a key.
         self._seconds = min(settings.key_refresh, settings.key_lifetime / 2).total_seconds()
@@ -42,8 +42,9 @@ class RevocationWatch:
         digests = list({follower.key.digest for follower in followers})
         if not digests:
             return
+        now_ms = to_ms(datetime.now(UTC))
         async with self._reading():
-            valid = await self._api_keys.valid_of(digests, to_ms(datetime.now(UTC)))
+            valid = await self._api_keys.valid_of(digests, now_ms)
         for follower in followers:
-            if follower.key.digest not in valid:
+            if follower.key.digest not in valid or follower.key.has_expired(now_ms):
                 follower.revoke()

@@ -43,17 +43,20 @@ TASK_DOCUMENT: dict[str, Any] = {
     "worker": "email_worker@host:4711",
     "progress": None,
     "result": {"status": "sent"},
+    "left_out": False,
     "error": None,
     "events": [],
     "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}", "event": EXAMPLE_LINKS["self"]},
 }
 
 
-class _Shape(BaseModel):
+class Answer(BaseModel):
+    """What an answer holds."""
+
     model_config = ConfigDict(extra="allow")
 
 
-class Wrong(_Shape):
+class Wrong(Answer):
     """One thing that is wrong: `pointer` leads into the body (RFC 6901); else a `parameter` or `header` is named."""
 
     detail: str
@@ -62,7 +65,7 @@ class Wrong(_Shape):
     header: str | None = None
 
 
-class ProblemDocument(_Shape):
+class ProblemDocument(Answer):
     """RFC 9457. `type` leads to an explanation; `request_id` is also in the header `x-request-id`."""
 
     type: str
@@ -74,14 +77,14 @@ class ProblemDocument(_Shape):
     errors: list[Wrong] = Field(default_factory=list)
 
 
-class Links(_Shape):
+class Links(Answer):
     """Where to look at the event, and where to be told about it."""
 
     self: str
     notifications: str
 
 
-class Accepted(_Shape):
+class Accepted(Answer):
     """The event is stored (or was before: `duplicate`) and reaches every subscription."""
 
     model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [EXAMPLE_ACCEPTED]})
@@ -93,7 +96,7 @@ class Accepted(_Shape):
     links: Links
 
 
-class AcceptedBatch(_Shape):
+class AcceptedBatch(Answer):
     """All events of the batch are stored, in their order."""
 
     events: list[Accepted]
@@ -105,7 +108,7 @@ class ReportAccepted(Accepted):
     report_id: str
 
 
-class EventRef(_Shape):
+class EventRef(Answer):
     """Which event something is about."""
 
     id: str
@@ -114,7 +117,7 @@ class EventRef(_Shape):
     subject: str | None = None
 
 
-class Task(_Shape):
+class Task(Answer):
     """One delivery of an event to one subscription, and how its work goes."""
 
     id: str
@@ -130,6 +133,10 @@ class Task(_Shape):
     worker: str | None = None
     progress: dict[str, Any] | None = None
     result: Any = None
+    left_out: bool = Field(
+        False,
+        description="There is a result, and it is too large to stand among the others: ask for the task itself.",
+    )
     error: dict[str, Any] | None = None
     events: list[EventRef] = Field(
         default_factory=list, description="Follow-up events that left with the outcome."
@@ -137,21 +144,21 @@ class Task(_Shape):
     links: dict[str, str] = Field(default_factory=dict)
 
 
-class Delivery(_Shape):
+class DeliveryDocument(Answer):
     """A subscription that got the event. `task` is null once its record is dropped."""
 
     task_id: str
     task: Task | None
 
 
-class NotDelivered(_Shape):
+class NotDelivered(Answer):
     """A subscription of this type that did not get the event, and why."""
 
     subscription: str
     reason: str
 
 
-class NotRun(_Shape):
+class NotRunDocument(Answer):
     """A subscription that wants the event and has not run: `why` for programs, `detail` for people."""
 
     subscription: str
@@ -161,7 +168,7 @@ class NotRun(_Shape):
     ahead: int | None = Field(description="How many are before it in the line that it waits in.")
 
 
-class EventState(_Shape):
+class EventState(Answer):
     """An event and everything that came of it."""
 
     id: str
@@ -172,20 +179,34 @@ class EventState(_Shape):
     published_at: str
     held_until: str | None = None
     event: dict[str, Any] | None = Field(description="The envelope; null once its retention is over.")
-    deliveries: list[Delivery]
+    deliveries: list[DeliveryDocument]
     not_delivered: list[NotDelivered]
-    not_run: list[NotRun]
+    not_run: list[NotRunDocument]
     links: Links
 
 
-class EventPage(_Shape):
-    """Recent events, newest first; `next` is the cursor of the next page, null at the end."""
+class EventStanding(Answer):
+    """Where an event stands, in short. `tasks` is null while no dispatcher has seen it."""
+
+    state: Literal["waiting", "running", "completed", "failed", "unrouted"]
+    published_at: str | None
+    tasks: int | None
+    done: int
+    failed: int
+
+
+class EventPage(Answer):
+    """Recent events, newest first; `next` is the cursor of the next page, null at the end.
+
+    `standings`, where they were asked for, are those of `events`, in the same order.
+    """
 
     events: list[dict[str, Any]]
     next: str | None
+    standings: list[EventStanding] = Field(default_factory=list)
 
 
-class ReportState(_Shape):
+class ReportState(Answer):
     """How far a report is."""
 
     report_id: str
@@ -197,27 +218,27 @@ class ReportState(_Shape):
     links: dict[str, str]
 
 
-class Part(_Shape):
+class Part(Answer):
     """One thing that has to work."""
 
     ok: bool
     detail: str
 
 
-class Ready(_Shape):
+class Ready(Answer):
     """Everything works that a request needs."""
 
     status: Literal["ready"]
     parts: dict[str, Part]
 
 
-class Alive(_Shape):
+class Alive(Answer):
     """The process answers."""
 
     status: Literal["ok"]
 
 
-class ProblemKind(_Shape):
+class ProblemKind(Answer):
     """One entry of the catalogue of problems."""
 
     type: str

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import resource
 import signal
@@ -35,7 +36,7 @@ STALL_SECONDS = 30  # a client that takes nothing of an answer for so long is di
 HEAD_SECONDS = 20  # a client that has not said by then what it wants is disconnected
 
 
-class Transport:
+class LingeringTransport:
     """A connection's transport, whose end has a time limit too.
 
     A client that is still sending when it has its answer would lose the answer with a connection that is closed
@@ -78,7 +79,7 @@ class Protocol(HttpToolsProtocol):
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Transport(transport, self))  # type: ignore[arg-type]
+        super().connection_made(LingeringTransport(transport, self))  # type: ignore[arg-type]
         self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -175,8 +176,12 @@ class Protocol(HttpToolsProtocol):
         """Without lingering: what the client does not take is not kept for it, not even by the kernel."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            with contextlib.suppress(OSError):  # gone already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+        if self._is_busy:
+            self.cycle.disconnected = True  # nothing of its answer is waited for
+            self.cycle.message_event.set()
 
     def _refuse(self, problem: Problem) -> None:
         if self._is_busy and (self.cycle.response_started or self.pipeline):
@@ -260,6 +265,6 @@ def make_server(door: Door, settings: ApiSettings) -> Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # nothing here asks who the client is
-        timeout_graceful_shutdown=round(settings.drain.total_seconds()),
+        timeout_graceful_shutdown=math.ceil(settings.drain.total_seconds()),
     )
     return Server(config, door)

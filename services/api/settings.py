@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from streammesh.api_keys import LONGEST, SHORTEST, is_secret
 from streammesh.settings import Duration, StoreUrl
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
 class ApiSettings(BaseSettings):
@@ -42,7 +46,7 @@ class ApiSettings(BaseSettings):
         1_000, ge=1, description="Notification streams open at once for one key in one process."
     )
     max_batch_bytes: int = Field(
-        8_388_608, ge=1024, le=67_108_864, description="Largest body of a batch of events, in bytes."
+        8_388_608, ge=1024, le=16_777_216, description="Largest body of a batch of events, in bytes."
     )
     max_upload_bytes: int = Field(
         33_554_432, ge=1024, le=1_073_741_824, description="Largest file uploaded for a report, in bytes."
@@ -62,6 +66,11 @@ class ApiSettings(BaseSettings):
         [],
         validation_alias="EMAIL_RECIPIENTS",
         description='Who reports may be mailed to, as a JSON list of patterns such as ["*@example.com"]; empty: anybody.',
+    )
+    cors_origins: list[str] = Field(
+        [],
+        description="Origins whose pages may call the API from a browser, as a JSON list such as "
+        '["https://shop.example"]; "*" for all of them.',
     )
     heartbeat: Duration = Field(
         timedelta(seconds=15), description="How often a quiet notification stream shows that it is alive."
@@ -88,6 +97,24 @@ class ApiSettings(BaseSettings):
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=50):
             raise ValueError("should be at least 50ms")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin[:80]!r} is no origin, such as https://shop.example, without a path"
+                )
+        return value
+
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key(cls, value: SecretStr | None) -> SecretStr | None:
+        secret = value.get_secret_value() if value else ""
+        if secret and not is_secret(secret):
+            raise ValueError(f"should be {SHORTEST} to {LONGEST} printable ASCII characters without spaces")
         return value
 
     @property

@@ -12,8 +12,9 @@ from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.keys import Keys
 
+from services.api.log_context import without_request
 from services.api.problems import Problem
-from services.api.state import Reading, of_no_request
+from services.api.read_limit import ReadLimit
 
 REFRESH_SECONDS = 2.0
 
@@ -29,7 +30,7 @@ class SourceRules:
         self,
         client: redis.asyncio.Redis,
         keys: Keys,
-        reading: Reading,
+        reading: ReadLimit,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self._client, self._key, self._reading, self._now = client, keys.manifests(), reading, now
@@ -43,7 +44,7 @@ class SourceRules:
         if services is None:
             services = await self._read()
         elif self._now() - self._read_at > REFRESH_SECONDS and self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._refresh(), context=of_no_request())
+            self._refreshing = asyncio.create_task(self._refresh(), context=without_request())
         for source in sources:
             if not key.may_publish_as(source):
                 own = ", ".join(repr(glob) for glob in (key.name, *key.sources))

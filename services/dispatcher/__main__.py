@@ -14,10 +14,10 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
-from streammesh.running import keep_on, run_until_stopped
+from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
-from streammesh.tasks.delayed import DueSet
-from streammesh.tasks.paused import Holding
+from streammesh.tasks.due_set import DueSet
+from streammesh.tasks.pause import HeldTasks
 from streammesh.worker.app import make_app
 from streammesh.worker.message_encoder import Encoder
 
@@ -41,14 +41,14 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
-    serve_health(health, settings.health_host, settings.health_port)
+    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
     app = make_app("dispatcher", settings)
     encoder = Encoder(app, settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
-    releaser = Releaser(Holding(client, keys, settings), client, keys)
+    releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     look = asyncio.Event()

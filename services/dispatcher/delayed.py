@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
-from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.due_set import DueSet
 
 log = structlog.get_logger(__name__)
 LONGEST_SLEEP = 5.0  # seconds; a change that was told in a moment of no connection is seen then

@@ -15,18 +15,19 @@ import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
-from streammesh.clock import Clock
+from streammesh.clock import Clock, to_ms
 from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.events.publisher import most_bytes
 from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import is_unavailable
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Routes
 from streammesh.tasks.handoff import HandedOver, Handover, handoff_call
+from streammesh.telemetry import catalogue
 
-from services.dispatcher.planning import Broken, Encode, Plan, plan_batch
+from services.dispatcher.delivery_plan import Broken, DeliveryPlan, Encode, plan_batch
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -43,7 +44,7 @@ class Batch:
     """Entries, what they become, and by which version of the manifests."""
 
     entries: Sequence[Entry]
-    plans: dict[str, Plan]
+    plans: dict[str, DeliveryPlan]
     version: str
 
 
@@ -175,11 +176,18 @@ class Lane:
                 rest = self._plan([entry for entry in batch.entries if entry.domain == domain])
                 full = await self._act(rest) or full
                 continue
+            self._measure(plan.handovers, done)
             full = full or (done.queued or 0) >= self._settings.max_queued
             full = full or (done.held or 0) >= self._settings.max_held
             if done.tasks:
                 log.debug("events.handed_over", service=self.service, domain=domain, tasks=done.tasks)
         return full
+
+    def _measure(self, handovers: Sequence[Handover], done: HandedOver) -> None:
+        catalogue.HANDED_OVER.inc(self.service, by=len(handovers))
+        catalogue.DELIVERIES.inc(self.service, by=done.tasks)
+        came = int(handovers[0].entry.partition("-")[0])
+        catalogue.PUBLISH_TO_QUEUE.observe(max(0, to_ms(self._clock.now()) - came) / 1000, self.service)
 
     def _is_removed(self) -> bool:
         return self.service != UNCLAIMED and self.service not in self._routes().services
@@ -253,6 +261,7 @@ class Lane:
             reason=broken.reason,
         )
         if await lua.run(self._client, call):
+            catalogue.PARKED.inc(self.service)
             log.error("event.parked", service=self.service, entry=entry.position, reason=broken.reason)
 
     async def _wait_for_room(self) -> None:

@@ -23,10 +23,10 @@ from streammesh.redisio.heartbeat import process_name
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes
 from streammesh.subscriptions.registry import Registered, lanes, read_registered
-from streammesh.tasks.paused import read_paused
+from streammesh.tasks.pause import read_paused
 
+from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.lane import Lane
-from services.dispatcher.planning import Encode
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ LAST_HAND_OVER = timedelta(seconds=3)  # of a stopping process
 REMEMBERED = timedelta(seconds=10)  # three heartbeats of workers, after Redis lost its data
 
 
-class Running(NamedTuple):
+class RunningLane(NamedTuple):
     """A lane at work."""
 
     domains: frozenset[str]
@@ -62,7 +62,7 @@ class Lanes:
         self._known_domains: frozenset[str] = frozenset()
         self._lost_at: float | None = None
         self._looked = False
-        self._running: dict[str, Running] = {}
+        self._running: dict[str, RunningLane] = {}
         self._consumer = process_name("dispatcher")
 
     def why_not_ready(self) -> str | None:
@@ -158,10 +158,10 @@ class Lanes:
                 await blocking.aclose()
 
         task = asyncio.create_task(run(), name=f"lane {service}")
-        self._running[service] = Running(domains, lane, task)
+        self._running[service] = RunningLane(domains, lane, task)
         log.info("lane.started", service=service, domains=sorted(domains))
 
-    async def _stop(self, service: str) -> Running:
+    async def _stop(self, service: str) -> RunningLane:
         running = self._running.pop(service)
         running.task.cancel()
         await asyncio.gather(running.task, return_exceptions=True)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
-from streammesh.clock import Clock, to_ms
+from streammesh.clock import Clock
 from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
-from streammesh.names import FAILED
 from streammesh.redisio.client import is_unavailable
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
 from streammesh.subscriptions.registry import read_manifests
-from streammesh.tasks.delayed import DueSet
-from streammesh.tasks.ledger import ANYBODYS, Failure, Ledger, QueuePlace, dead_letter
-from streammesh.tasks.reconciliation import FIRST, Cursor, OpenTasks, Vanished
+from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.records import TaskRow
+from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
+from streammesh.tasks.task import Failure, Holder
 
-from services.dispatcher.planning import Encode
+from services.dispatcher.delivery_plan import Encode
+from services.dispatcher.open_tasks import FIRST, Cursor, OpenTasks, Vanished
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,8 @@ class Janitor:
         clock: Clock,
     ) -> None:
         self._client, self._keys, self._own = client, keys, own
-        self._ledger, self._open = Ledger(keys, settings), OpenTasks(client, keys, settings)
-        self._encode, self._clock = encode, clock
+        self._settlement, self._open = Settlement(keys, settings, clock), OpenTasks(client, keys, settings)
+        self._encode = encode
         self._cursors: dict[str, Cursor] = {}
 
     async def run(self) -> None:
@@ -88,9 +89,11 @@ class Janitor:
 
     async def _queue_again(self, found: Vanished, wants: Subscription | None) -> bool:
         row = found.row
+        if row.wanted_cancelled:
+            return await self._end(row, Ending.cancelled())
         event = await self._event(row)
         if event is None:
-            return await self._give_up(row)
+            return await self._end(row, Ending.failed(NOT_KEPT, Cause.VANISHED))
         known = wants or Subscription(row.service, row.name, event.type)
         encoded = self._encode(Delivery(known, row.id), event.to_json(), event.priority)
         call = self._open.queue_again_call(found, encoded.header, encoded.body)
@@ -107,12 +110,11 @@ class Janitor:
         except (InvalidEvent, KeyError, IndexError):
             return None
 
-    async def _give_up(self, row: TaskRow) -> bool:
-        now = to_ms(self._clock.now())
-        letter = dead_letter(row.ref, NOT_KEPT, row.attempt, now, row.place)
-        call = self._ledger.finish(
-            row.ref, QueuePlace(row.service), ANYBODYS, FAILED, failure=NOT_KEPT, dead_letter=letter
+    async def _end(self, row: TaskRow, ending: Ending) -> bool:
+        """End a task, if it still lies nowhere; answers that it was not queued again."""
+        said = {"attempt": row.attempt}
+        steps = self._settlement.settle(
+            row.ref, row.place, Holder.NOBODY, ending, said=said, attempts=row.attempt
         )
-        answer = await lua.run(self._client, call)
-        log.error("task.failed", task_id=row.id, task=row.name, reason=NOT_KEPT.reason, answer=answer)
+        await carry_out_async(steps, partial(lua.run, self._client))
         return False

@@ -7,7 +7,7 @@ import asyncio
 import redis.asyncio
 import structlog
 from streammesh.keys import Keys
-from streammesh.tasks.paused import Holding, read_paused
+from streammesh.tasks.pause import HeldTasks, read_paused
 
 log = structlog.get_logger(__name__)
 LONGEST_SLEEP = 5.0  # seconds; a change that was told in a moment of no connection is seen then
@@ -17,7 +17,7 @@ FULL_WAIT = 0.2  # seconds between two looks at a queue that is full
 class Releaser:
     """Looks when it is told of a change, and now and then all the same. Any number may run."""
 
-    def __init__(self, holding: Holding, client: redis.asyncio.Redis, keys: Keys) -> None:
+    def __init__(self, holding: HeldTasks, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._holding, self._client, self._keys = holding, client, keys
         self.changed = asyncio.Event()
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import structlog
 from pydantic import BaseModel, Field
 from streammesh import Context, Reject, Service
+from streammesh.mail_address import is_allowed
 from streammesh.settings import load_settings
 
-from services.email_worker.addresses import is_allowed
-from services.email_worker.composing import Attachment, one_line, parse_recipient, shown_name
-from services.email_worker.mailing import Mailroom, open_mailroom
-from services.email_worker.sending import MailTooLarge
+from services.email_worker.mail import Attachment, one_line, parse_recipient, shown_name
+from services.email_worker.mailroom import Mailroom, open_mailroom
 from services.email_worker.settings import EmailSettings, ReportStoreSettings
+from services.email_worker.smtp_sender import MailTooLarge
 
 log = structlog.get_logger()
 service = Service("email_worker")

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh import Reject
 from streammesh.settings import Duration, StoreUrl, checked_url
 
-from services.email_worker.composing import Mailbox, parse_named
+from services.email_worker.mail import Mailbox, parse_named
 
 Security = Literal["plain", "starttls", "tls"]
 SCHEMES: dict[str, tuple[Security, int]] = {

@@ -7,7 +7,7 @@ import re
 from datetime import date, datetime
 from typing import Any, Literal
 
-from services.report_worker.source_table import SourceError, Table, Wanted, quoted
+from services.report_worker.source_table import SourceError, SourceTable, Wanted, quoted
 
 Decimal = Literal[".", ","]
 
@@ -26,7 +26,7 @@ _SIGNS = str.maketrans({"\u2212": "-"})  # the minus sign of typesetters
 
 
 def pick(
-    table: Table, wanted: Wanted, every: str | None, decimal: Decimal = "."
+    table: SourceTable, wanted: Wanted, every: str | None, decimal: Decimal = "."
 ) -> list[tuple[str, float | None]]:
     """Return (group, number or None) per row.
 

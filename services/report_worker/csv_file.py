@@ -19,10 +19,9 @@ from services.report_worker.source_table import (
     MAX_COLUMNS,
     Limits,
     SourceError,
-    Table,
+    SourceTable,
     Wanted,
     plain,
-    position,
     quoted,
     shown_name,
 )
@@ -31,7 +30,7 @@ from services.report_worker.text_encoding import encoding_of
 
 def read_csv(
     body: bytes, wanted: Wanted, limits: Limits, *, encoding: str | None = None, delimiter: str | None = None
-) -> Table:
+) -> SourceTable:
     """Read the two columns that are wanted. Raises SourceError, which names line and column.
 
     `encoding` and `delimiter` overrule what the bytes look like.
@@ -39,7 +38,7 @@ def read_csv(
     if not body.strip():
         raise SourceError("the CSV is empty; its first line should name the columns")
     found = encoding_of(body, encoding)
-    table = Table()
+    table = SourceTable()
     if found.words:
         table.notes.append(found.words)
     lines = _Lines(io.TextIOWrapper(io.BytesIO(body), encoding=found.name, newline=""))
@@ -90,11 +89,11 @@ class _Lines:
         return self.number + 1
 
 
-def _read(lines: _Lines, delimiter: str, wanted: Wanted, limits: Limits, table: Table) -> Table:
+def _read(lines: _Lines, delimiter: str, wanted: Wanted, limits: Limits, table: SourceTable) -> SourceTable:
     # A field may be as long as the source, whose bytes are bounded; the standard limit of 131,072 is for all of it.
     csv.field_size_limit(sys.maxsize)
     records = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
-    shape: _Shape | None = None
+    shape: _Columns | None = None
     header: list[str] | None = None
     cells = empty = 0
     start = 1
@@ -113,7 +112,7 @@ def _read(lines: _Lines, delimiter: str, wanted: Wanted, limits: Limits, table: 
                 header = fields
                 continue
             if shape is None:
-                shape = _Shape(header, fields, wanted)
+                shape = _Columns(header, fields, wanted)
             shape.check(fields, start)
             limits.check_rows(len(table) + 1, f"line {start}: ")
             at = shape.group
@@ -127,14 +126,14 @@ def _read(lines: _Lines, delimiter: str, wanted: Wanted, limits: Limits, table: 
     if header is None:
         raise SourceError("the CSV is empty; its first line should name the columns")
     if shape is None:
-        _Shape(header, header, wanted)  # a column that is not there is the better message
+        _Columns(header, header, wanted)  # a column that is not there is the better message
         raise SourceError(f"the CSV has a header but no rows after line {lines.number}")
     if empty:
         table.notes.append(f"{empty:,} {'row' if empty == 1 else 'rows'} without any value left out")
     return table
 
 
-class _Shape:
+class _Columns:
     """Which fields a row has to have, and where the wanted ones are."""
 
     def __init__(self, header: list[str], first: list[str], wanted: Wanted) -> None:
@@ -148,8 +147,7 @@ class _Shape:
         self.names = names
         # Columns without a name at the end may be left out of a row.
         self.least = max((at for at, name in enumerate(names, 1) if name), default=len(names))
-        self.group = position(self.names, wanted.group_by, "group_by")
-        self.measure = position(self.names, wanted.measure, "measure") if wanted.measure is not None else None
+        self.group, self.measure = wanted.places(self.names)
 
     def check(self, fields: list[str], line: int) -> None:
         """Raises SourceError for a row with too few fields, or with more values than there are columns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from services.report_worker.charting import Chart
+from services.report_worker.svg_chart import Chart
 
 
 class Card(TypedDict):

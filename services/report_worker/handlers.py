@@ -19,11 +19,11 @@ from streammesh.redisio.client import open_sync
 from streammesh.settings import load_settings
 
 from services.report_worker import workflow
-from services.report_worker.operations_reading import read_operations
+from services.report_worker.object_store import Store, open_store
+from services.report_worker.operations_source import read_operations
 from services.report_worker.requests import OperationsReportRequested, ReportRequested
 from services.report_worker.settings import ReportSettings
 from services.report_worker.source_table import SourceError
-from services.report_worker.storing import Store, open_store
 from services.report_worker.workflow import Origin, WorkLost
 
 log = structlog.get_logger()

@@ -12,10 +12,9 @@ from services.report_worker.source_table import (
     MAX_COLUMNS,
     Limits,
     SourceError,
-    Table,
+    SourceTable,
     Wanted,
     plain,
-    position,
     quoted,
 )
 from services.report_worker.text_encoding import encoding_of
@@ -24,7 +23,7 @@ from services.report_worker.text_encoding import encoding_of
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
-def read_json(body: bytes, wanted: Wanted, limits: Limits) -> Table:
+def read_json(body: bytes, wanted: Wanted, limits: Limits) -> SourceTable:
     """Read a JSON list of flat objects, as `rows_table` takes it. Raises SourceError.
 
     Objects and members are counted before any is made: three bytes of JSON become a hundred of memory.
@@ -63,12 +62,12 @@ def _count(body: bytes, limits: Limits) -> None:
         limits.check_cells(commas)
 
 
-def rows_table(value: Iterable[Any], wanted: Wanted, limits: Limits) -> Table:
+def rows_table(value: Iterable[Any], wanted: Wanted, limits: Limits) -> SourceTable:
     """Read objects as a table; the columns are all names that appear, and a missing one is null.
 
     Raises SourceError for a row that is no object, a value that is a list or an object, or too much of it.
     """
-    table = Table(unit="row")
+    table = SourceTable(unit="row")
     columns: dict[str, None] = {}
     cells = 0
     objects: list[dict[str, Any]] = []
@@ -90,11 +89,9 @@ def rows_table(value: Iterable[Any], wanted: Wanted, limits: Limits) -> Table:
     if not objects:
         raise SourceError("there are no rows")
     names = list(columns)
-    cleaned = [plain(name) for name in names]
-    group = names[position(cleaned, wanted.group_by, "group_by")]
-    table.groups = [row.get(group) for row in objects]
-    if wanted.measure is not None:
-        measure = names[position(cleaned, wanted.measure, "measure")]
-        table.numbers = [row.get(measure) for row in objects]
+    group, measure = wanted.places([plain(name) for name in names])
+    table.groups = [row.get(names[group]) for row in objects]
+    if measure is not None:
+        table.numbers = [row.get(names[measure]) for row in objects]
     table.lines = list(range(1, len(objects) + 1))
     return table

@@ -1,4 +1,4 @@
-"""What the mesh did in a period, from its events and tasks. Pure; who reads them is `operations_reading.py`."""
+"""What the mesh did in a period, from its events and tasks. Pure; who reads them is `operations_source.py`."""
 
 from __future__ import annotations
 

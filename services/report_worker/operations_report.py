@@ -7,9 +7,9 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from services.report_worker import figures
-from services.report_worker.charting import Chart, Series
 from services.report_worker.document import Bar, Card, Document, Section, Table, column
 from services.report_worker.operations import ENDED, STATES, Latency, Operations
+from services.report_worker.svg_chart import Chart, Series
 
 MOST_FAILURES = 40
 MOST_TYPES = 100

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from streammesh.mail_text import link_in, one_line
 from streammesh.settings import Duration
 
 from services.report_worker.source_table import SourceError
@@ -37,22 +37,7 @@ def _timezone(value: str) -> str:
     return value
 
 
-# What a mail program makes a link of: an address of the web or of mail, or a bare domain.
-_LINK = re.compile(
-    r"://|\bwww\.|\S@\S|(?<![\w.-])(?:[\w-]+[.\uff0e\uff61])+(?:[^\W\d_]{2,63}|xn--[\w-]+)(?![\w-])", re.I
-)
-
-
-def _one_line(value: str) -> str:
-    for at, letter in enumerate(value, start=1):
-        if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp"):
-            raise ValueError(
-                f"character {at} (U+{ord(letter):04X}) is a control character or a line end; leave it out"
-            )
-    return value
-
-
-OneLine = Annotated[str, AfterValidator(_one_line)]
+OneLine = Annotated[str, AfterValidator(one_line)]
 Encoding = Annotated[str, Field(max_length=40), AfterValidator(known)]
 TimeZoneName = Annotated[str, Field(max_length=64), AfterValidator(_timezone)]
 
@@ -199,10 +184,9 @@ class ReportRequested(BaseModel):
 
     @model_validator(mode="after")
     def _belong_together(self) -> ReportRequested:
-        seen = "".join(letter for letter in self.title if unicodedata.category(letter) != "Cf")
-        if self.recipient is not None and (link := _LINK.search(seen)):
+        if self.recipient is not None and (link := link_in(self.title)):
             raise ValueError(
-                f"the title goes into a mail, where {link[0][:60]!r} would become a link; write it without"
+                f"the title goes into a mail, where {link[:60]!r} would become a link; write it without"
             )
         if self.kind == "operations":
             extra = [n for n in ("source", "group_by", "measure", "every") if getattr(self, n) is not None]

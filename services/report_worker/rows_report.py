@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.report_worker import figures
-from services.report_worker.aggregating import Partial, Row, finish, ranked, without_gaps
-from services.report_worker.charting import Chart, Series
+from services.report_worker.aggregation import Partial, Row, finish, ranked, without_gaps
 from services.report_worker.document import Bar, Card, Column, Document, Section, Table, column
 from services.report_worker.requests import ReportRequested
+from services.report_worker.svg_chart import Chart, Series
 
 CHARTED = 12  # bars that can be told apart on half a page
 TOP = 3  # "the three largest" in the summary

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from obstore.store import MemoryStore
 
-from services.report_worker import storing, workflow
+from services.report_worker import object_store, workflow
+from services.report_worker.pdf import pictures
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
-from services.report_worker.typesetting import pictures
 
 REQUEST = {
     "report_id": "wildlife-strikes",
@@ -28,7 +28,7 @@ REQUEST = {
 
 def make(folder: Path) -> None:
     """Write `report.pdf` and one `report-<page>.png` per page."""
-    store, settings = storing.Store(MemoryStore()), ReportSettings()
+    store, settings = object_store.Store(MemoryStore()), ReportSettings()
     request = ReportRequested.model_validate(REQUEST)
     origin = workflow.Origin("sample", "sample", "sample", 1, datetime(2026, 11, 22, 6, tzinfo=UTC))
     work, parts, _ = workflow.fetch_rows(request, origin, store, settings)

@@ -47,9 +47,14 @@ class Wanted:
     group_by: str
     measure: str | None = None
 
+    def places(self, columns: Sequence[str]) -> tuple[int, int | None]:
+        """Return where the two are among the columns, whose names are `plain`. Raises SourceError."""
+        group = position(columns, self.group_by, "group_by")
+        return group, None if self.measure is None else position(columns, self.measure, "measure")
+
 
 @dataclass(slots=True)
-class Table:
+class SourceTable:
     """The two columns as they were read, and `lines[i]`: the line of a CSV, or the place in the JSON list, of row i."""
 
     groups: list[Any] = field(default_factory=list)

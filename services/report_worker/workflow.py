@@ -18,23 +18,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.report_worker import (
-    aggregating,
+    aggregation,
     catalogue,
-    charting,
     figures,
+    object_store,
     operations_report,
     rows_report,
-    storing,
+    svg_chart,
 )
 from services.report_worker.cells import pick
 from services.report_worker.csv_file import read_csv
 from services.report_worker.json_rows import read_json, rows_table
+from services.report_worker.object_store import ObjectMissing, ObjectTooLarge, Store
 from services.report_worker.operations import EventSeen, Period, TaskSeen, summarise_operations
+from services.report_worker.pdf import check_letters, typeset, with_letters_spelled_out
 from services.report_worker.requests import ReportRequested, Source
 from services.report_worker.settings import ReportSettings
-from services.report_worker.source_table import Limits, SourceError, Table, Wanted
-from services.report_worker.storing import ObjectMissing, ObjectTooLarge, Store
-from services.report_worker.typesetting import check_letters, typeset, with_letters_spelled_out
+from services.report_worker.source_table import Limits, SourceError, SourceTable, Wanted
 
 OUTCOME = ("report_id", "title", "object", "size_bytes", "pages", "rows", "recipient", "download_path")
 NOT_STATED = "not stated"
@@ -91,7 +91,7 @@ def fetch_rows(
             f" {settings.max_groups:,}; group by another column, or dates with `every`"
         )
     work = _start(request, origin, store, settings, facts=facts, rows=len(rows), unit=unit)
-    ranges = aggregating.split(len(rows), size=settings.rows_per_part, most=settings.max_parts)
+    ranges = aggregation.split(len(rows), size=settings.rows_per_part, most=settings.max_parts)
     for index, (first, after) in enumerate(ranges):
         store.put_json(_chunk(work, index), rows[first:after])
     return work, len(ranges), len(rows)
@@ -139,15 +139,15 @@ def measure(work: str, index: int, store: Store) -> dict[str, Any]:
     except ObjectMissing:
         _finished(work, store)
         return {}
-    return {group: partial.to_json() for group, partial in aggregating.aggregate(rows).items()}
+    return {group: partial.to_json() for group, partial in aggregation.aggregate(rows).items()}
 
 
 def merge(work: str, parts: Sequence[Mapping[str, Any]], store: Store, settings: ReportSettings) -> str:
     """All chunks' partial aggregates as the report's document. Answers the work folder."""
     if (job := _job(work, store)) is None:
         return work
-    groups = aggregating.merged(
-        {group: aggregating.Partial.from_json(partial) for group, partial in part.items()} for part in parts
+    groups = aggregation.merged(
+        {group: aggregation.Partial.from_json(partial) for group, partial in part.items()} for part in parts
     )
     counted = sum(partial.rows for partial in groups.values())
     if counted != job.rows:  # a part is missing: never send out a report with wrong numbers
@@ -172,7 +172,7 @@ def draw(work: str, store: Store) -> str:
     if _job(work, store) is None:
         return work
     sections = store.get_json(f"{work}/document.json")["sections"]
-    charts = [charting.draw(section["chart"]) if section["chart"] else None for section in sections]
+    charts = [svg_chart.draw(section["chart"]) if section["chart"] else None for section in sections]
     store.put_json(f"{work}/charts.json", charts)
     return work
 
@@ -181,14 +181,14 @@ def publish(work: str, store: Store) -> dict[str, Any]:
     """Typeset the PDF, store it and what it is, remove the intermediate data. The data of `report.generated`."""
     if (job := _job(work, store)) is None:
         clean(work, store)
-        return outcome(store.get_json(storing.metadata_object(_report_id(work))))
+        return outcome(store.get_json(object_store.metadata_object(_report_id(work))))
     try:
         document = store.get_json(f"{work}/document.json")
         charts = store.get_json(f"{work}/charts.json")
     except ObjectMissing:
         raise WorkLost(f"{work} is not complete") from None
     pdf, pages = typeset(document, charts, made=job.made)
-    name = storing.report_object(job.report_id)
+    name = object_store.report_object(job.report_id)
     metadata = {
         "report_id": job.report_id,
         "title": job.request["title"],
@@ -205,9 +205,9 @@ def publish(work: str, store: Store) -> dict[str, Any]:
         "task_id": job.task_id,
     }
     _check_free(job.report_id, job.event, store)
-    store.put_json(f"{storing.owned_folder(job.event[0])}/{job.report_id}", name)
+    store.put_json(f"{object_store.owned_folder(job.event[0])}/{job.report_id}", name)
     store.put(name, pdf, "application/pdf")
-    store.put_json(storing.metadata_object(job.report_id), metadata)
+    store.put_json(object_store.metadata_object(job.report_id), metadata)
     clean(work, store)
     return outcome(metadata)
 
@@ -292,7 +292,7 @@ def _start(
 def _check_free(report_id: str, event: list[str], store: Store) -> None:
     """A report is never overwritten by another event's. Raises SourceError."""
     try:
-        owner = store.get_json(storing.metadata_object(report_id))["event"]
+        owner = store.get_json(object_store.metadata_object(report_id))["event"]
     except ObjectMissing:
         return
     if owner != event:
@@ -301,7 +301,7 @@ def _check_free(report_id: str, event: list[str], store: Store) -> None:
 
 def _check_quota(source: str, report_id: str, store: Store, settings: ReportSettings) -> None:
     """Raises SourceError where as many reports of this source are kept as may be. This one may be among them."""
-    owned = {name.rpartition("/")[2] for name, _ in store.names(storing.owned_folder(source))}
+    owned = {name.rpartition("/")[2] for name, _ in store.names(object_store.owned_folder(source))}
     if len(owned - {report_id}) >= settings.quota:
         raise SourceError(
             f"{settings.quota:,} reports of {source!r} are kept, which is the most (REPORT_QUOTA);"
@@ -322,7 +322,7 @@ def _job(work: str, store: Store) -> _Job | None:
 def _finished(work: str, store: Store) -> None:
     """Returns if this delivery's report is out. Raises WorkLost."""
     try:
-        if store.get_json(storing.metadata_object(_report_id(work)))["task_id"] in work:
+        if store.get_json(object_store.metadata_object(_report_id(work)))["task_id"] in work:
             return
     except ObjectMissing:
         pass
@@ -331,7 +331,7 @@ def _finished(work: str, store: Store) -> None:
 
 def _read_source(
     source: Source, wanted: Wanted, store: Store, settings: ReportSettings
-) -> tuple[dict[str, str], list[tuple[str, str]], Table]:
+) -> tuple[dict[str, str], list[tuple[str, str]], SourceTable]:
     """Return (units by column, facts to print, the wanted cells) of a source. Raises SourceError."""
     limits = Limits(settings.max_source_bytes, settings.max_rows, settings.max_cells)
     licence = source.licence or NOT_STATED

@@ -17,7 +17,7 @@ from streammesh.settings import MeshSettings
 from streammesh.worker.beat import BeatThread, run_beat
 
 from services.scheduler import status_watch
-from services.scheduler.alerting import watch_in_a_thread
+from services.scheduler.alert_watch import watch_in_a_thread
 from services.scheduler.handlers import alert_settings, celery_app, own_settings, service
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streammesh.dead_letters import DeadLetter
-from streammesh.tasks.paused import Pause
+from streammesh.tasks.pause import Pause
 
 GROUPS = 5  # told one by one; the others are counted
 REASON = 200  # characters of a reason

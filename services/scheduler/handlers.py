@@ -18,7 +18,7 @@ from streammesh.status.snapshot import read_snapshot
 from streammesh.worker.beat import FILE_SETTING
 from streammesh.worker.config import SCHEDULER
 
-from services.scheduler.alerting import ALERT_RAISED
+from services.scheduler.alert_watch import ALERT_RAISED
 from services.scheduler.settings import AlertSettings, SchedulerSettings
 from services.scheduler.webhook import tell
 

@@ -20,9 +20,10 @@ import structlog
 from streammesh import Reject, Retry
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable, open_async
-from streammesh.running import keep_on
+from streammesh.redisio.inspection import Severity
+from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
-from streammesh.status.findings import Finding, Severity, findings
+from streammesh.status.findings import Finding, findings
 from streammesh.status.snapshot import read_snapshot
 
 from services.scheduler.alerts import plain

@@ -22,6 +22,7 @@ from streammesh import lua, names
 from streammesh.clock import rfc3339, to_ms
 from streammesh.errors import ApiKeyExists, ApiKeyRevoked, InvalidApiKey
 from streammesh.keys import Keys
+from streammesh.lua.services import CreateApiKeyScript, OldApiKey, RevokeApiKeysScript, RotateApiKeyScript
 
 PREFIX = "smk_"  # so that a key is known for one where it should not be, in a log or a repository
 SHORTEST = 24  # characters of a key that an operator brings
@@ -154,18 +155,23 @@ class ApiKeys:
             rate=rate,
             created=rfc3339(now),
             sources=tuple(sources),
-            expires_ms=None if expires is None else to_ms(now + expires),
+            expires_ms=_end_of_life(now, expires),
         )
         secret = PREFIX + secrets.token_urlsafe(32) if secret is None else secret
         _check(key, secret)
         if name == names.MESH and not key.claims(name):
             raise _reserved(name)
-        call = lua.Call(
-            lua.script("create_api_key"),
-            [self._key, self._revoked, self._manifests],
-            [name, digest_of(secret), _record(key), how, to_ms(now), int(key.claims(name))],
-            bytes,
-        )
+        call = CreateApiKeyScript(
+            api_keys=self._key,
+            revoked=self._revoked,
+            manifests=self._manifests,
+            name=name,
+            hash=digest_of(secret),
+            record=_record(key),
+            how=how,
+            now=to_ms(now),
+            claims_its_name=key.claims(name),
+        ).call(bytes)
         answer = await lua.run(self._client, call)
         if answer == b"reserved":
             raise _reserved(name)
@@ -194,12 +200,20 @@ class ApiKeys:
             if not valid:
                 raise InvalidApiKey(f"there is no API key {name!r}; `streammesh keys list` shows them")
             fresh = replace(valid[-1], created=rfc3339(now), digest="", expires_ms=_later_end(valid[-1]))
-            args: list[lua.Arg] = [digest_of(secret), _record(fresh), now_ms, REVOKED_KEPT]
+            old_keys = []
             for key, raw in old:
                 end = ends_ms if key.expires_ms is None else min(key.expires_ms, ends_ms)
                 ending = b"" if end <= now_ms else _record(replace(key, expires_ms=end))
-                args += (key.digest, raw, ending)
-            call = lua.Call(lua.script("rotate_api_key"), [self._key, self._revoked], args, bool)
+                old_keys.append(OldApiKey(hash=key.digest, read=raw, ending=ending))
+            call = RotateApiKeyScript(
+                api_keys=self._key,
+                revoked=self._revoked,
+                hash=digest_of(secret),
+                record=_record(fresh),
+                now=now_ms,
+                remembered=REVOKED_KEPT,
+                old_keys=old_keys,
+            ).call(bool)
             if await lua.run(self._client, call):
                 return secret
         raise InvalidApiKey(f"the API key {name!r} is being changed by somebody else; try again")
@@ -236,12 +250,14 @@ class ApiKeys:
         ended = [key.digest for key in await self.list() if key.name == name]
         if not ended:
             return False
-        call = lua.Call(
-            lua.script("revoke_api_keys"),
-            [self._key, self._revoked, self._used],
-            [to_ms(datetime.now(UTC)), REVOKED_KEPT, *ended],
-            bool,
-        )
+        call = RevokeApiKeysScript(
+            api_keys=self._key,
+            revoked=self._revoked,
+            last_uses=self._used,
+            now=to_ms(datetime.now(UTC)),
+            remembered=REVOKED_KEPT,
+            hashes=ended,
+        ).call(bool)
         return await lua.run(self._client, call)
 
     async def verify(self, secret: str) -> ApiKey | None:
@@ -274,6 +290,17 @@ def _record(key: ApiKey) -> bytes:
     return orjson.dumps(record)
 
 
+def _end_of_life(now: datetime, expires: timedelta | None) -> int | None:
+    if expires is None:
+        return None
+    if expires <= timedelta():
+        raise InvalidApiKey("a key that expires lasts for more than 0 seconds, such as 90d")
+    try:
+        return to_ms(now + expires)
+    except OverflowError:
+        raise InvalidApiKey("a key that expires ends before the year 10000") from None
+
+
 def _later_end(key: ApiKey) -> int | None:
     """When the follower of a key ends: it has as long a life as the key had."""
     if key.expires_ms is None:
@@ -289,6 +316,11 @@ def _reserved(name: str) -> InvalidApiKey:
     )
 
 
+def is_secret(text: str) -> bool:
+    """Whether it can be a key that an operator brings."""
+    return SHORTEST <= len(text) <= LONGEST and _SECRET.fullmatch(text) is not None
+
+
 def _check(key: ApiKey, secret: str) -> None:
     if not _NAME.fullmatch(key.name):
         raise InvalidApiKey(
@@ -302,5 +334,5 @@ def _check(key: ApiKey, secret: str) -> None:
             raise InvalidApiKey(f"{glob!r} is not a source or a glob over sources, such as shop or /shops/*")
     if key.rate is not None and not 1 <= key.rate <= 1_000_000:
         raise InvalidApiKey("a rate is a number of events a second from 1 to 1,000,000")
-    if not SHORTEST <= len(secret) <= LONGEST or not _SECRET.fullmatch(secret):
+    if not is_secret(secret):
         raise InvalidApiKey(f"a key has {SHORTEST} to {LONGEST} printable ASCII characters and no spaces")

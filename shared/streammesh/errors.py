@@ -51,6 +51,10 @@ class EventTooLarge(MeshError):
     """The event is larger than `MESH_MAX_EVENT_BYTES`. Nothing was stored."""
 
 
+class ResultTooLarge(MeshError):
+    """A handler's result has more than `MESH_MAX_RESULT_BYTES`, or too many values; it is not stored."""
+
+
 class EventConflict(MeshError):
     """Another event with the same (source, id) but different content was published before.
 
@@ -111,6 +115,15 @@ class Retry(MeshError):
         self.reason = reason
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
         super().__init__(reason or f"retry after {self.after}")
+
+
+class IncompatibleLibrary(MeshError):
+    """A library is installed in a version that the mesh cannot work with. Nothing was begun; install another one."""
+
+    def __init__(self, library: str, installed: str, wanted: str, differences: list[str]) -> None:
+        super().__init__(
+            f"{library} {installed} is not as the mesh needs it: {'; '.join(differences)}. Install {wanted!r}"
+        )
 
 
 class InvalidApiKey(MeshError):

@@ -1,4 +1,4 @@
-"""Whether a process lives and can do its own work: `/livez` and `/readyz` on a port of its own.
+"""Whether a process lives and can do its own work: `/livez` and `/readyz` on a port of its own, `/metrics` beside them.
 
 Answers come from what the process knows already, so they cost well under 5 ms and ask nobody: a Redis that is away
 kills no process. They are given by a thread, which answers also when the loop or consumer that does the work has
@@ -19,12 +19,15 @@ from typing import Any
 
 import structlog
 
+from streammesh.telemetry import catalogue, metrics
+
 log = structlog.get_logger(__name__)
 Check = Callable[[], str | None]  # why a part does not work; None where it does
 
 MOST_AT_ONCE = 32  # connections; more are closed unheard
 HEAD_BYTES = 8_192
 HEAD_SECONDS = 2.0
+METRICS_SECONDS = 10.0  # what Prometheus waits for by default
 
 
 class Pulse:
@@ -79,6 +82,7 @@ class Health:
     def __init__(self) -> None:
         self._live: dict[str, Check] = {}
         self._ready: dict[str, Check] = {}
+        self._looks: list[Callable[[], None]] = []
 
     def lives_while(self, part: str, check: Check) -> None:
         """Have the process count as dead while `check` says why; whoever watches over it starts it anew."""
@@ -87,6 +91,21 @@ class Health:
     def works_while(self, part: str, check: Check) -> None:
         """Have the process count as not ready while `check` says why; it is given no work."""
         self._ready[part] = check
+
+    def measured_by(self, look: Callable[[], None]) -> None:
+        """Call `look`, in a thread, before metrics are told: it sets what is only known by asking."""
+        self._looks.append(look)
+
+    def measures(self) -> bytes:
+        """Return the process's metrics as Prometheus reads them. May take as long as what has to be asked."""
+        for look in self._looks:
+            try:
+                look()
+            except Exception as error:
+                log.warning("metrics.not_measured", reason=f"{type(error).__name__}: {error}"[:200])
+        parts = self.ready()["parts"]
+        catalogue.READY.replace({(name,): float(part["ok"]) for name, part in parts.items()})
+        return metrics.exposition()
 
     def live(self) -> dict[str, Any]:
         """Return `{"status": "ok" | "dead", "parts": {name: {"ok", "detail"}}}`."""
@@ -114,7 +133,7 @@ class HealthServer:
     """Answers `/livez` (also `/healthz`) and `/readyz` with 200 or 503, until the process ends."""
 
     def __init__(self, health: Health, host: str, port: int) -> None:
-        self._health, self._open = health, 0
+        self._health, self._open, self._one_at_a_time = health, 0, asyncio.Lock()
         self._socket = _listen(host, port)
         self.port: int = self._socket.getsockname()[1]
         # A forked pool child would keep the port of a parent that was killed.
@@ -136,7 +155,14 @@ class HealthServer:
             if self._open <= MOST_AT_ONCE:
                 async with asyncio.timeout(HEAD_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._response(head.split(b" ", 2)))
+                request = head.split(b" ", 2)
+                if request[0] == b"GET" and len(request) > 2 and request[1].partition(b"?")[0] == b"/metrics":
+                    async with asyncio.timeout(METRICS_SECONDS), self._one_at_a_time:
+                        content = await asyncio.to_thread(self._health.measures)
+                    writer.write(_http(200, content, metrics.CONTENT_TYPE) if content else _NO_METRICS)
+                else:
+                    writer.write(self._response(request))
+                async with asyncio.timeout(HEAD_SECONDS):
                     await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
@@ -147,18 +173,23 @@ class HealthServer:
     def _response(self, request: list[bytes]) -> bytes:
         method, path = request[0], request[1].partition(b"?")[0] if len(request) > 2 else b""
         if method not in (b"GET", b"HEAD"):
-            return _http(405, {"status": "only GET is answered here"}, body=True)
+            return _json(405, {"status": "only GET is answered here"}, body=True)
         if path in (b"/livez", b"/healthz"):
             found = self._health.live()
         elif path == b"/readyz":
             found = self._health.ready()
         else:
-            return _http(404, {"status": "there are /livez and /readyz"}, body=method == b"GET")
-        return _http(200 if found["status"] in ("ok", "ready") else 503, found, body=method == b"GET")
+            return _json(404, {"status": "there are /livez, /readyz and /metrics"}, body=method == b"GET")
+        return _json(200 if found["status"] in ("ok", "ready") else 503, found, body=method == b"GET")
 
 
-def serve_health(health: Health, host: str, port: int) -> HealthServer:
-    """Begin to answer, as early in the process as can be. A port that is taken is replaced by a free one."""
+def serve_health(health: Health, host: str, port: int, *, measured: bool = False) -> HealthServer:
+    """Begin to answer, as early in the process as can be. A port that is taken is replaced by a free one.
+
+    `measured`: count and measure in this process, and answer `/metrics` too.
+    """
+    if measured:
+        metrics.begin(catalogue.all_metrics())
     try:
         server = HealthServer(health, host, port)
     except OSError as error:
@@ -185,10 +216,17 @@ def _listen(host: str, port: int) -> socket.socket:
 _PHRASES = {200: "OK", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
 
 
-def _http(status: int, value: dict[str, Any], *, body: bool) -> bytes:
+def _json(status: int, value: dict[str, Any], *, body: bool) -> bytes:
     content = json.dumps(value).encode()
+    return _http(status, content, "application/json", body=body)
+
+
+def _http(status: int, content: bytes, kind: str, *, body: bool = True) -> bytes:
     head = (
-        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\n"
+        f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: {kind}\r\n"
         f"content-length: {len(content)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
     )
     return head.encode() + (content if body else b"")
+
+
+_NO_METRICS = _json(404, {"status": "metrics are off: MESH_METRICS=false"}, body=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha1
 from uuid import UUID, uuid5
@@ -25,9 +26,21 @@ TASK_NAMESPACE = UUID("5f0c1f6c-7a0e-5d1c-9c3e-6d1c2b7a9e10")  # never change: t
 _IN_TASK_NAMESPACE = sha1(TASK_NAMESPACE.bytes, usedforsecurity=False)
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  # RFC 9562, section 4.1
 
-QUEUED, STARTED, RETRYING, HELD = "queued", "started", "retrying", "held"
-SUCCEEDED, FAILED, CANCELLED, EXPIRED = "succeeded", "failed", "cancelled", "expired"
-ENDED = frozenset((SUCCEEDED, FAILED, CANCELLED, EXPIRED))
+
+class TaskState(StrEnum):
+    """Where a task stands, as its row, notifications and the API say it."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    RETRYING = "retrying"  # its attempt failed; the next one waits for its time
+    HELD = "held"  # set aside, since its subscription is paused
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+ENDED = frozenset((TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED))
 
 
 def is_type(name: str) -> bool:
@@ -108,5 +121,15 @@ def is_glob(pattern: str) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a type pattern, exact or glob, covers `name`."""
-    return pattern == name or (is_glob(pattern) and glob_pattern(pattern).match(name) is not None)
+    """Whether a type pattern, exact or glob, covers `name`.
+
+    With one `*` it needs no compiled pattern, of which only so many are remembered.
+    """
+    if pattern == name:
+        return True
+    before, star, after = pattern.partition("*")
+    if "?" in pattern or "*" in after:
+        return glob_pattern(pattern).match(name) is not None
+    return bool(
+        star and len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
+    )

@@ -15,29 +15,36 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
 import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 
-from streammesh import lua, names, notifications
+from streammesh import lua
 from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.errors import InvalidEvent, InvalidManifest, MeshError
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.events.group_reader import Entry, GroupReader
 from streammesh.keys import PRIORITIES, WORKERS, Keys
+from streammesh.lua.events import LowerWantedScript
+from streammesh.lua.services import (
+    ForgetServiceScript,
+    ForgottenDomain,
+    ForgottenSubscription,
+    RemoveManifestScript,
+)
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes, delivery
 from streammesh.subscriptions.registry import read_domains, read_registered
-from streammesh.tasks.cancellation import cancel_call
-from streammesh.tasks.ledger import ANYBODYS, Failure, Ledger, QueuePlace, dead_letter
-from streammesh.tasks.parking import park_call
+from streammesh.tasks.dead_letter import park_call
 from streammesh.tasks.records import Rows, TaskRow
+from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
+from streammesh.tasks.task import Failure, Holder, QueuePlace
 
 log = structlog.get_logger(__name__)
 PAGE = 100  # events or tasks dealt with in one step
@@ -72,7 +79,7 @@ class Retirement:
     ) -> None:
         self._client, self._keys, self._settings = client, keys, settings
         self._service, self._fate = service, fate
-        self._ledger = Ledger(keys, settings)
+        self._settlement = Settlement(keys, settings)
         self._wanted = Routes([])
         self._queues = [service]
         self._tasks: set[str] = set()  # names of its subscriptions' tasks
@@ -110,12 +117,15 @@ class Retirement:
 
     def _remove_call(self) -> lua.Call[tuple[int, bytes]]:
         keys = self._keys
-        return lua.Call(
-            lua.script("remove_manifest"),
-            [keys.manifests(), keys.manifests_version(), keys.alive(self._service), keys.retiring()],
-            [self._service, FRESH_MS, keys.manifests_changed()],
-            lambda answer: (int(answer[0]), bytes(answer[1])),
-        )
+        return RemoveManifestScript(
+            manifests=keys.manifests(),
+            version=keys.manifests_version(),
+            alive=keys.alive(self._service),
+            retiring=keys.retiring(),
+            service=self._service,
+            fresh=FRESH_MS,
+            changed=keys.manifests_changed(),
+        ).call(lambda answer: (int(answer[0]), bytes(answer[1])))
 
     async def _read(self, wanted: frozenset[str]) -> list[str]:
         """Return the domains where it has a group; of those that it wanted some may have had no event yet."""
@@ -171,16 +181,19 @@ class Retirement:
     def _lower_call(self, entry: Entry, event: Event, routes: Routes) -> lua.Call[str]:
         keys = self._keys
         wanting = routes.wanting_at(event, entry.position, self._service)
-        return lua.Call(
-            lua.script("lower_wanted"),
-            [keys.event(event.id), keys.notifications(), keys.manifests_version()],
-            [
-                *(routes.version, self._settings.notifications_kept, event.source, event.id, event.type),
-                *(event.subject or "", notifications.event_fragment(event)),
-                *(delivery(event, one).task_id for one in wanting),
-            ],
-            lambda answer: str(answer.decode()),
-        )
+        return LowerWantedScript(
+            event_row=keys.event(event.id),
+            notifications=keys.notifications(),
+            version=keys.manifests_version(),
+            planned_by=routes.version,
+            kept=self._settings.notifications_kept,
+            source=event.source,
+            event=event.id,
+            event_type=event.type,
+            subject=event.subject or "",
+            fragment=event.fragment,
+            task_ids=[delivery(event, one).task_id for one in wanting],
+        ).call(lambda answer: str(answer.decode()))
 
     async def _let_go(self, parsed: Sequence[tuple[Entry, Event | None]]) -> None:
         pipeline = self._client.pipeline(transaction=False)
@@ -216,51 +229,15 @@ class Retirement:
         return len(ids)
 
     async def _end(self, row: TaskRow) -> None:
-        if self._fate == "drop" and row.state != names.STARTED:
-            await lua.run(self._client, cancel_call(self._keys, self._settings, row))
-            return
-        place = await self._place(row)
-        letter = None
-        if self._fate == "dead-letter":
-            await self._keep_fields(row)
-            now = round(time.time() * 1000)
-            letter = dead_letter(row.ref, REMOVED, row.attempt, now, row.place)
-        state = names.FAILED if letter else names.CANCELLED
-        call = self._ledger.finish(
-            row.ref, place, ANYBODYS, state, failure=REMOVED, dead_letter=letter, breaker=False
+        dropped = self._fate == "drop"
+        ending = (
+            Ending.cancelled(REMOVED, Cause.REMOVED) if dropped else Ending.failed(REMOVED, Cause.REMOVED)
         )
-        if await lua.run(self._client, call) == "cancelled":
-            call = self._ledger.finish(row.ref, place, ANYBODYS, names.CANCELLED, failure=REMOVED)
-            await lua.run(self._client, call)
-        if row.state == names.RETRYING:
-            member, entries = f"task:{row.id}", self._keys.due_entries()
-            await self._client.zrem(self._keys.due(), member)
-            await self._client.hdel(entries, member, f"h {member}", f"b {member}", f"u {member}")
-
-    async def _place(self, row: TaskRow) -> QueuePlace:
-        if row.entry and row.state in (names.QUEUED, names.STARTED):
-            place = row.place
-            stream = self._keys.queue(place.queue, place.priority)
-            if await self._client.xrange(stream, row.entry, row.entry):
-                return place
-        return QueuePlace(self._service)
-
-    async def _keep_fields(self, row: TaskRow) -> None:
-        """Put what a replay needs into the row, where `finish.lua` finds it, of a task that lies in no queue."""
-        header = body = None
-        if row.state == names.HELD and row.held:
-            found = await self._client.xrange(self._keys.held(row.name), row.held, row.held)
-            fields: dict[bytes, bytes] = found[0][1] if found else {}
-            header, body = fields.get(b"h"), fields.get(b"b")
-        elif row.state == names.RETRYING:
-            member = f"task:{row.id}"
-            entries = self._keys.due_entries()
-            header, body = await self._client.hmget(entries, [f"h {member}", f"b {member}"])
-            if header is None:
-                raw = await self._client.hget(entries, member)
-                header, body = _plain_fields(raw)
-        if header and body:
-            await self._client.hset(self._keys.task(row.id), mapping={"h": header, "b": body})
+        said = {"attempt": row.attempt}
+        steps = self._settlement.settle(
+            row.ref, row.place, Holder.ANYBODY, ending, said=said, attempts=row.attempt
+        )
+        await carry_out_async(steps, partial(lua.run, self._client))
 
     # --- the rest -----------------------------------------------------------------------------
 
@@ -278,8 +255,7 @@ class Retirement:
                     self._keys,
                     self._settings.dead_letters_kept,
                     QueuePlace(queue, priority, position.decode()),
-                    REMOVED.kind,
-                    REASON,
+                    REMOVED,
                 )
                 for position, fields in found
                 if b"h" in fields
@@ -296,20 +272,24 @@ class Retirement:
         await self._client.xreadgroup(WORKERS, process_name("retirement"), {queue: ">"}, PAGE)
 
     async def _forget(self) -> bool:
-        keys, tasks = self._keys, sorted(self._tasks)
-        names_ = [
-            *(keys.manifests(), keys.retiring(), keys.alive(self._service), keys.open_tasks(self._service)),
-            *(keys.last_seen(), keys.joined(), keys.holding(), keys.paused(), keys.failures()),
-            *self._streams,
-            *(keys.held(task) for task in tasks),
-            *(keys.events(domain) for domain in self._domains),
-        ]
-        call: lua.Call[str] = lua.Call(
-            lua.script("forget_service"),
-            names_,
-            [self._service, len(self._streams), len(tasks), *tasks, *self._domains],
-            lambda answer: str(answer.decode()),
-        )
+        keys = self._keys
+        call = ForgetServiceScript(
+            manifests=keys.manifests(),
+            retiring=keys.retiring(),
+            alive=keys.alive(self._service),
+            open_tasks=keys.open_tasks(self._service),
+            last_seen=keys.last_seen(),
+            joined=keys.joined(),
+            holding=keys.holding(),
+            paused=keys.paused(),
+            failures=keys.failures(),
+            service=self._service,
+            queues=self._streams,
+            subscriptions=[
+                ForgottenSubscription(held=keys.held(task), task=task) for task in sorted(self._tasks)
+            ],
+            domains=[ForgottenDomain(stream=keys.events(domain), domain=domain) for domain in self._domains],
+        ).call(lambda answer: str(answer.decode()))
         answer = await lua.run(self._client, call)
         if answer == "back":
             raise ServiceAlive("a worker of it has registered it again")
@@ -321,12 +301,3 @@ def _parsed(entry: Entry) -> Event | None:
         return envelope.from_json(entry.envelope) if entry.envelope else None
     except InvalidEvent:
         return None
-
-
-def _plain_fields(raw: Any) -> tuple[bytes | None, bytes | None]:
-    """The queue entry's fields of what waits in the due set, where they are plain JSON."""
-    try:
-        value = orjson.loads(raw or b"{}")
-        return str(value["h"]).encode(), str(value["b"]).encode()
-    except (ValueError, KeyError, TypeError):
-        return None, None

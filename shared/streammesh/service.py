@@ -14,10 +14,11 @@ from typing import Any, TypeVar, get_args
 from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
+from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
-    Place,
+    SourceLine,
     calling_place,
     duration,
     never_matching,
@@ -73,7 +74,7 @@ class Service:
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
-        self._places: dict[str, Place] = {}  # where each handler is written
+        self._places: dict[str, SourceLine] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
         self.celery_app.manifest = self.manifest
         self.celery_app.add_defaults(
@@ -109,7 +110,7 @@ class Service:
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
-        `where`: paths and conditions that must fit (see `subscriptions/matching.py`). `retries`: how often a
+        `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
@@ -210,9 +211,10 @@ class Service:
             return self._pool
         return "async" if any(b.is_async for b in self._bindings.values()) else "prefork"
 
-    def run(self, queues: Sequence[str] | None = None) -> None:
+    def run(self, queues: Sequence[str] | None = None, *, processes: int | None = None) -> None:
         """Run the worker until it is told to stop; ends the process with the worker's exit code.
 
+        `processes` (else `MESH_PROCESSES`): so many workers under one parent. Raises InvalidManifest for a prefork pool.
         It reads `queues`, else those after `-Q` on the command line (`python -m services.mail -Q urgent`), else all
         of the service's. Ends with exit code 2 for one that the service does not have.
         """
@@ -223,6 +225,7 @@ class Service:
                 f"{self.name} has no queue {unknown!r}; it has {', '.join((names.DEFAULT_QUEUE, *self._queues))}\n"
             )
             raise SystemExit(2)
+        become_group(self.name, self.pool, processes, self.settings)  # where it should be one
         sys.exit(run_worker(self.celery_app, chosen))
 
 
@@ -234,7 +237,7 @@ def _asked_for(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _said_at(here: Place, handler: Callable[..., Any] | None = None) -> Iterator[None]:
+def _said_at(here: SourceLine, handler: Callable[..., Any] | None = None) -> Iterator[None]:
     """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
     try:
         yield

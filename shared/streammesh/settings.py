@@ -16,33 +16,17 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from streammesh.local_mesh import PLACE, running_here
+from streammesh.durations import parse_duration
+from streammesh.local_mesh import PLACE, running_here, secrets_folder
 from streammesh.redis_url import ESCAPES, parse_redis_url
 
-SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
+_FIELD = re.compile(r'field "(\w+)"')
 STORE_SCHEMES = ("file", "s3", "gs", "az")
 RESULT_SCHEMES = ("postgresql",)
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
-
-
-def parse_duration(value: object) -> object:
-    """`"15s"`, `"24h"`, `"7d"`, `"500ms"` or a number of seconds as a timedelta; anything else unchanged.
-
-    Raises ValueError for text that is none of these.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return timedelta(seconds=value)
-    if isinstance(value, str):
-        found = _DURATION.match(value)
-        if not found:
-            raise ValueError("should be a duration such as 15s, 30m, 24h or 7d")
-        return timedelta(seconds=float(found[1]) * _UNITS[found[2] or "s"])
-    return value
 
 
 def _percent(value: object) -> object:
@@ -110,7 +94,13 @@ class MeshSettings(BaseSettings):
     lease: Duration = Field(
         timedelta(seconds=15), description="After this long without a sign of life a task is taken over."
     )
-    max_event_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="Largest event, in bytes.")
+    max_event_bytes: int = Field(262_144, ge=1024, le=4_194_304, description="Largest event, in bytes.")
+    max_result_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=4_194_304,
+        description="Largest result of a handler, in bytes of JSON; what is larger belongs into a store.",
+    )
     max_queued: int = Field(
         10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."
     )
@@ -137,19 +127,35 @@ class MeshSettings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes of a service that its command starts, under one parent; each runs MESH_CONCURRENCY tasks "
+        "at once. A prefork pool has processes of its own, and goes by MESH_CONCURRENCY alone.",
+    )
     max_memory_per_child: int = Field(
         1024,
         ge=0,
         description="MiB that a process of a prefork pool may hold after a task; a larger one is replaced. 0: no bound.",
     )
+    max_memory: int = Field(
+        1024,
+        ge=0,
+        description="MiB that a worker of any other pool (async, threads, solo) may hold, or 85% of its container's "
+        "limit; one that is larger drains and ends with exit code 75, to be started again. 0: no bound.",
+    )
     drain: Duration = Field(
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
     )
     health_host: str = Field(
-        "127.0.0.1", description="Address on which each process answers /livez, /readyz."
+        "127.0.0.1", description="Address on which each process answers /livez, /readyz, /metrics."
     )
     health_port: int = Field(
         0, ge=0, le=65_535, description="Port of /livez and /readyz; 0 takes a free one, which the log names."
+    )
+    metrics: bool = Field(
+        True, description="Count and measure, and answer /metrics (Prometheus) beside /livez, /readyz."
     )
     stuck_after: Duration = Field(
         timedelta(minutes=5),
@@ -222,6 +228,10 @@ def checked_store(value: str) -> str:
     """A folder, or an object store's URL: `s3://bucket/prefix`. Raises ValueError as `checked_url` does."""
     if not value.strip():
         raise ValueError("should be a folder such as var/store, or a URL such as s3://bucket/prefix")
+    if (
+        value.partition(":")[0] in STORE_SCHEMES and "://" not in value
+    ):  # s3:/bucket would be a folder of that name
+        return checked_url("", STORE_SCHEMES)
     if "://" not in value or value.startswith("file://"):
         return value
     return checked_url(value, STORE_SCHEMES)
@@ -236,9 +246,25 @@ S = TypeVar("S", bound=BaseSettings)
 def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
     """One line that names the variable and says what it should be, without its value."""
     first = error.errors(include_url=False, include_input=False)[0]
-    prefix = settings.model_config.get("env_prefix", "")
-    name = f"{prefix}{'_'.join(str(part) for part in first['loc'])}".upper()
-    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+    text = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:  # about several together, which it names
+        return text
+    name, *inner = (str(part) for part in first["loc"])
+    place = f" (entry {'.'.join(inner)}, counted from 0)" if inner else ""
+    return f"{variable_of(name, settings)}{place}: {text}"
+
+
+def variable_of(name: str, settings: type[BaseSettings]) -> str:
+    """The environment variable of a field, which may be called by its alias already."""
+    field = settings.model_fields.get(name)
+    if field is None:
+        return name.upper()
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        alias = str(alias.choices[0])
+    return (
+        alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{name}"
+    ).upper()
 
 
 def load_settings(settings: type[S], *, join: bool = True) -> S:
@@ -255,7 +281,8 @@ def load_settings(settings: type[S], *, join: bool = True) -> S:
     except ValidationError as error:
         reason = explain(error, settings)
     except SettingsError as error:  # a list or table that is not JSON; it names the field and no value
-        reason = str(error)
+        field = _FIELD.search(str(error))
+        reason = f'{variable_of(field[1], settings) if field else error}: should be JSON, such as ["a", "b"]'
     except (OSError, UnicodeDecodeError) as error:
         reason = f"the settings cannot be read: {error}"
     sys.stderr.write(f"{reason}\n")
@@ -263,13 +290,11 @@ def load_settings(settings: type[S], *, join: bool = True) -> S:
 
 
 def _secrets_folder() -> Path | None:
-    """Return the folder with a file for each secret, as Docker and Kubernetes mount them, or None."""
-    named = os.environ.get("MESH_SECRETS_DIR")
-    folder = Path(named) if named else SECRETS
-    if named and not folder.is_dir():
-        sys.stderr.write("MESH_SECRETS_DIR: should be a folder\n")
-        raise SystemExit(2)
-    return folder if folder.is_dir() else None
+    try:
+        return secrets_folder(os.environ.get("MESH_SECRETS_DIR"))
+    except NotADirectoryError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
 
 
 def _join_mesh_here() -> None:

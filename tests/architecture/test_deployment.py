@@ -192,6 +192,17 @@ def test_every_container_is_asked_on_the_health_port_of_its_image() -> None:
     assert "containerPort: 8090" in (ROOT / "docs/deploy.md").read_text()
 
 
+def test_compose_takes_nothing_of_an_images_own_environment_away() -> None:
+    """A variable that is named without a value, and not set where Compose runs, is removed from the container."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    [block] = re.findall(r"^ENV (PATH=(?:.*\\\n)*.*)$", dockerfile, re.MULTILINE)
+    own = set(re.findall(r"(\w+)=", block))
+    assert "MESH_HEALTH_PORT" in own
+    for name, service in compose().items():
+        bare = {variable for variable, value in service.get("environment", {}).items() if value is None}
+        assert not own & bare, f"{name}: {sorted(own & bare)}"
+
+
 def test_the_build_is_sent_nothing_but_what_it_copies() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]

@@ -9,13 +9,24 @@ import pytest
 from tests.architecture.source_tree import EXAMPLES, KIT, SERVICES, Source, sources
 
 RANKS: list[set[str]] = [
-    {"errors", "clock", "names", "plain_json", "redis_url", "local_mesh"},
-    {"settings", "keys"},
+    {
+        "errors",
+        "clock",
+        "names",
+        "plain_json",
+        "redis_url",
+        "local_mesh",
+        "mail_address",
+        "mail_text",
+        "durations",
+        "telemetry",
+    },
+    {"settings", "keys", "group_place"},
     {"logs", "lua", "embedded", "health"},
     {"redisio"},
-    {"running", "events", "api_keys"},
+    {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
-    {"tasks"},
+    {"tasks", "notification_log"},
     {"dead_letters", "status"},
     {"transport", "retirement"},
     {"brokers"},
@@ -27,11 +38,12 @@ RANKS: list[set[str]] = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
+    *("mail_address", "mail_text", "durations"),
     *("events.validation", "events.envelope", "events.encoded"),
-    *("subscriptions.manifest", "subscriptions.matching"),
+    *("subscriptions.manifest", "subscriptions.filters"),
     *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
-    "services.dispatcher.planning",
-    "services.report_worker.aggregating",
+    "services.dispatcher.delivery_plan",
+    "services.report_worker.aggregation",
 }
 DOES_IO = {"redis", "aiohttp", "celery", "kombu", "fastapi", "socket", "subprocess", "asyncio", "obstore"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "celery", "redis", "logging"}

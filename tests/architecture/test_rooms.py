@@ -15,14 +15,14 @@ CORE = (
     *("errors.py", "names.py", "clock.py", "settings.py", "keys.py"),
     *("events", "subscriptions", "tasks", "notifications.py", "service.py"),
 )
-CORE_LINES = 5100
+CORE_LINES = 5150
 PURE = (
     *("errors", "clock", "names", "plain_json", "keys"),
     *(
         "events.validation",
         "events.envelope",
         "events.encoded",
-        "subscriptions.matching",
+        "subscriptions.filters",
         "tasks.retry_policy",
     ),
 )
@@ -72,9 +72,7 @@ def test_the_kit_has_no_circle_of_files() -> None:
 FOLDERS = sorted(p.name for p in SERVICES.iterdir() if (p / "__init__.py").exists())
 
 
-@pytest.mark.parametrize(
-    "folder", [name for name in FOLDERS if name != "api"]
-)  # the API's state knows its parts
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_a_service_has_no_circle_of_files(folder: str) -> None:
     assert not circle(graph(sources(SERVICES / folder), SERVICES.parent))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,12 +33,27 @@ def every_image_holds_one_service_and_the_kit(mesh: Mesh) -> str:
     return f"{len(SERVICES) + 1} images"
 
 
-def two_of_each_worker_are_healthy(mesh: Mesh) -> str:
-    for service in (*SERVICES, "redis", "mail", "flower"):
+def every_container_is_healthy(mesh: Mesh) -> str:
+    counted = 0
+    for service, described in mesh.project.config().items():
+        if described.get("profiles"):
+            continue
+        wanted = described.get("deploy", {}).get("replicas", 1)
         states = [item["State"]["Health"]["Status"] for item in mesh.containers(service)]
-        wanted = 2 if service in WORKERS else 1
         require(states == ["healthy"] * wanted, f"{service}: {states}, wanted {wanted} healthy")
-    return "10 containers"
+        counted += wanted
+    return f"{counted} containers"
+
+
+def the_status_is_ok(mesh: Mesh) -> str:
+    said: dict[str, object] = {}
+
+    def is_ok() -> bool:
+        said.update(json.loads(mesh.project.compose("run", "--rm", "-T", "tools", "status", "--json")))
+        return said["status"] == "ok"
+
+    mesh.wait_for(is_ok, "a status without findings")
+    return f"{said['dispatchers']} dispatchers, {said['beats']} Beat, {said['apis']} API"
 
 
 def every_process_is_unprivileged(mesh: Mesh) -> str:
@@ -106,7 +122,9 @@ def flower_wants_its_password(mesh: Mesh) -> str:
         require(flower.get("/").status_code == 200, "its page does not open with the password")
         sent = flower.post("/api/task/send-task/email_worker.any", json={"args": []})
         require(sent.status_code == 403, f"a task could be sent past the mesh: {sent.status_code}")
-    return "401 without, 200 with; sending a task past the mesh is refused"
+        stop = flower.post("/api/worker/shutdown/any@any")
+        require(stop.status_code == 403, f"a worker could be stopped: {stop.status_code}")
+    return "401 without, 200 with; sending tasks and stopping workers are refused"
 
 
 def flower_shows_queues_workers_and_tasks(mesh: Mesh) -> str:
@@ -244,7 +262,8 @@ def everything_stops_by_itself(mesh: Mesh) -> str:
 
 CHECKS: list[Callable[[Mesh], str]] = [
     every_image_holds_one_service_and_the_kit,
-    two_of_each_worker_are_healthy,
+    every_container_is_healthy,
+    the_status_is_ok,
     every_process_is_unprivileged,
     no_root_file_system_can_be_written,
     python_is_process_one,

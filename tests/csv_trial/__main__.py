@@ -23,7 +23,7 @@ from pathlib import Path
 
 from obstore.store import MemoryStore
 
-from services.report_worker import storing, workflow
+from services.report_worker import object_store, workflow
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
 from services.report_worker.source_table import SourceError
@@ -83,7 +83,7 @@ def _numbers(column: list[str]) -> bool:
 
 def report(body: bytes, group_by: str, measure: str | None, settings: ReportSettings) -> int:
     """Make the PDF as the worker does, part by part; return its pages. Raises SourceError."""
-    store = storing.Store(MemoryStore())
+    store = object_store.Store(MemoryStore())
     store.put("uploads/trial/trial.csv", body)
     request = ReportRequested.model_validate(
         {"source": {"object": "uploads/trial/trial.csv"}, "group_by": group_by, "measure": measure}

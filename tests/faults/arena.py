@@ -20,7 +20,7 @@ from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.tasks.records import parse_event
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.faults.load import History, is_near
 from tests.faults.mix import DELIVERIES

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from streammesh.embedded import EmbeddedServer
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.faults.arena import NAMESPACE, Arena
 from tests.faults.mix import DELIVERIES

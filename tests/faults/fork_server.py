@@ -31,8 +31,8 @@ PRELOADED = (
     *("celery.apps.worker", "celery.concurrency.prefork", "celery.beat", "celery.bin.worker", "uvicorn"),
     *("celery.worker.consumer.consumer", "celery.backends.redis", "kombu.transport.redis", "httptools"),
     *("fastapi", "streammesh.transport.transport", "streammesh.worker.async_pool", "streammesh.worker.beat"),
-    *("streammesh.service", "streammesh.worker.workflow", "streammesh.redisio.heartbeat", "streammesh.running", "redis.asyncio"),
-    *("streammesh.schedules.store", "streammesh.api_keys", "streammesh.tasks.delayed", "streammesh.events.retention"),
+    *("streammesh.service", "streammesh.worker.workflow", "streammesh.redisio.heartbeat", "streammesh.roles", "redis.asyncio"),
+    *("streammesh.schedules.store", "streammesh.api_keys", "streammesh.tasks.due_set", "streammesh.events.retention"),
 )  # fmt: skip
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER: what a killed parent leaves behind becomes ours
 

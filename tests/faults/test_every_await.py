@@ -17,9 +17,9 @@ from streammesh.lua import run
 from streammesh.redisio.client import open_async
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.subscriptions.registry import register_call
-from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.handoff import Encoded
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from services.dispatcher.lane import Lane
 from services.dispatcher.settings import DispatcherSettings

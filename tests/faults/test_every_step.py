@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 from streammesh import Context, Reject
-from streammesh.clock import SystemClock
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS, Keys
 from streammesh.lua import run
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import register_call
-from streammesh.tasks.attempt import Ask, Delivering, Handle, attempt_steps
-from streammesh.tasks.delayed import DueSet
-from streammesh.tasks.handler import bind
+from streammesh.tasks.attempt import Handle, attempt_steps
+from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
-from streammesh.tasks.ledger import Ledger, QueuePlace, TaskRef
+from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows
 from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.tasks.settlement import Ask, Settlement, Terms
+from streammesh.tasks.task import QueuePlace, TaskRef
 
 pytestmark = pytest.mark.faults
 WANTS = Subscription("mail", "mail.welcome", "user.registered")
@@ -68,16 +68,8 @@ class Workshop:
     def __post_init__(self):
         self.keys = Keys(self.settings.namespace)
         self.ledger = Ledger(self.keys, self.settings)
-        self.kind = Delivering(
-            bind(self.handler),
-            RetryPolicy(3),
-            self.ledger,
-            None,
-            True,
-            lambda _: False,
-            lambda: 0.5,
-            SystemClock(),
-        )
+        settlement = Settlement(self.keys, self.settings)
+        self.terms = Terms(RetryPolicy(3), self.ledger, settlement, None, True, lambda: 0.5, lambda _: False)
 
     async def fill(self):
         client, keys = self.client, self.keys
@@ -112,7 +104,7 @@ class Workshop:
         """One attempt from its queue entry on; answers how many steps it had. Raises Stop."""
         entry = await self.entry(worker)
         assert entry, "the task is on no queue"
-        steps = attempt_steps(self.kind, self.ref, QueuePlace("mail", entry=entry), worker, None)
+        steps = attempt_steps(self.terms, self.ref, QueuePlace("mail", entry=entry), worker, None)
         forward, answer, number = steps.send, None, 0
         while True:
             try:

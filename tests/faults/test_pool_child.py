@@ -8,7 +8,7 @@ import time
 
 import pytest
 from streammesh.client import MeshClient
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.faults.arena import API_KEY, Arena
 from tests.faults.processes import Forks

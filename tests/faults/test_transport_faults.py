@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import WORKERS
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.workers import PlainWorkers
 

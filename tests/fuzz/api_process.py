@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from tests.harness.processes import MeshProcess
 
 READY_SECONDS = 30.0
 SOON = 5.0  # seconds in which a request is answered
+PROBE_EVERY = 500  # requests
+WARM_UP = 0.2  # of the time: caches and pools fill
 KEY = "smk_fuzz-key-of-an-admin-0123456789"
 _PORT = re.compile(r"url=http://127\.0\.0\.1:(\d+)")
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) [^\r]*\r\n((?:[^\r]+\r\n)*)\r\n")
@@ -96,6 +98,33 @@ def count(tally: Tally, request: bytes, answer: bytes | None) -> None:
         if problem[0] == "5":
             tally.server_errors += 1
         tally.failures.append(f"{problem} to {request[:300]!r}")
+
+
+async def thrown_at(
+    api: ApiProcess, tally: Tally, seconds: float, throw: Callable[[], Awaitable[None]], at_once: int
+) -> None:
+    """Throw for a time, some at once; see now and then, and at the end, that a good event is served.
+
+    Memory is measured from when caches and pools have filled.
+    """
+    ends = time.monotonic() + seconds
+    warm_at, began_with = time.monotonic() + seconds * WARM_UP, None
+
+    async def client() -> None:
+        while time.monotonic() < ends:
+            await throw()
+            if tally.requests % PROBE_EVERY == 0 and not await api.healthy():
+                tally.failures.append("a good event was not served")
+
+    clients = [asyncio.create_task(client()) for _ in range(at_once)]
+    while time.monotonic() < ends:
+        await asyncio.sleep(0.1)
+        if began_with is None and time.monotonic() > warm_at:
+            began_with = api.memory_mb
+    await asyncio.gather(*clients)
+    if not await api.healthy():
+        tally.failures.append("a good event was not served at the end")
+    tally.growth_mb = api.memory_mb - (began_with or api.memory_mb)
 
 
 @contextmanager

@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from pathlib import Path
 from urllib.parse import quote
 
-from tests.fuzz.api_process import KEY, SOON, ApiProcess, count, running
+from tests.fuzz.api_process import KEY, SOON, ApiProcess, count, running, thrown_at
 from tests.fuzz.tally import Tally
 
 AT_ONCE = 16
-PROBE_EVERY = 500
-WARM_UP = 0.2  # of the time: caches and pools fill
 TEXTS = (
     *(
         "",
@@ -303,24 +300,7 @@ async def run(seed: int, seconds: float, folder: Path) -> Tally:
     """Send such requests for a time, a few at once; see now and then that good ones are served."""
     tally, sayings = Tally("http"), Sayings(seed)
     with running(folder) as api:
-        ends = time.monotonic() + seconds
-        warm_at, began_with = time.monotonic() + seconds * WARM_UP, None
-
-        async def client() -> None:
-            while time.monotonic() < ends:
-                await _one(api, sayings.request(), tally)
-                if tally.requests % PROBE_EVERY == 0 and not await api.healthy():
-                    tally.failures.append("a good event was not served")
-
-        clients = [asyncio.create_task(client()) for _ in range(AT_ONCE)]
-        while time.monotonic() < ends:
-            await asyncio.sleep(0.1)
-            if began_with is None and time.monotonic() > warm_at:
-                began_with = api.memory_mb
-        await asyncio.gather(*clients)
-        if not await api.healthy():
-            tally.failures.append("a good event was not served at the end")
-        tally.growth_mb = api.memory_mb - (began_with or api.memory_mb)
+        await thrown_at(api, tally, seconds, lambda: _one(api, sayings.request(), tally), AT_ONCE)
     return tally
 
 

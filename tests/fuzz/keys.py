@@ -23,7 +23,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys, type_of
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.fuzz import garbage
 from tests.fuzz.tally import Tally, resident_mb

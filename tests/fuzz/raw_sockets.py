@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from pathlib import Path
 
-from tests.fuzz.api_process import KEY, SOON, ApiProcess, count, running
-from tests.fuzz.http_requests import WARM_UP, Sayings
+from tests.fuzz.api_process import KEY, SOON, ApiProcess, count, running, thrown_at
+from tests.fuzz.http_requests import Sayings
 from tests.fuzz.tally import Tally
 
 AT_ONCE = 32
-PROBE_EVERY = 500
 HEAD_SECONDS = 20.0  # services.api.server: who has not said by then what it wants is disconnected
 LEFT_OPEN = 200  # connections that stay silent in the middle of a head, at most
 POST = b"POST /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer " + KEY.encode() + b"\r\n"
@@ -80,30 +78,17 @@ class Noise:
 async def run(seed: int, seconds: float, folder: Path) -> Tally:
     """Open such connections for a time; each ends soon after its client does, or after the time that a head has."""
     tally, noise = Tally("sockets"), Noise(seed)
+    silent: list[asyncio.Task[None]] = []
     with running(folder) as api:
-        ends = time.monotonic() + seconds
-        warm_at, began_with = time.monotonic() + seconds * WARM_UP, None
-        silent: list[asyncio.Task[None]] = []
 
-        async def client() -> None:
-            while time.monotonic() < ends:
-                said = noise.bytes()
-                count(tally, said, await api.say(said, SOON, end=True))
-                if len(silent) < LEFT_OPEN and tally.requests % 10 == 0:
-                    silent.append(asyncio.create_task(_stay_silent(api, tally)))
-                if tally.requests % PROBE_EVERY == 0 and not await api.healthy():
-                    tally.failures.append("a good event was not served")
+        async def throw() -> None:
+            said = noise.bytes()
+            count(tally, said, await api.say(said, SOON, end=True))
+            if len(silent) < LEFT_OPEN and tally.requests % 10 == 0:
+                silent.append(asyncio.create_task(_stay_silent(api, tally)))
 
-        clients = [asyncio.create_task(client()) for _ in range(AT_ONCE)]
-        while time.monotonic() < ends:
-            await asyncio.sleep(0.1)
-            if began_with is None and time.monotonic() > warm_at:
-                began_with = api.memory_mb
-        await asyncio.gather(*clients)
+        await thrown_at(api, tally, seconds, throw, AT_ONCE)
         await asyncio.gather(*silent)
-        if not await api.healthy():
-            tally.failures.append("a good event was not served at the end")
-        tally.growth_mb = api.memory_mb - (began_with or api.memory_mb)
     return tally
 
 

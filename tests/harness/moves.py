@@ -14,8 +14,10 @@ from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
-from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef, dead_letter
+from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows, TaskRow
+from streammesh.tasks.settlement import Cause, Ending, Settlement
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, Token
 
 SERVICE = "billing"
 BILL = Subscription(SERVICE, "billing.bill", "order.placed")
@@ -36,6 +38,7 @@ class Moves:
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
         self.redis, self.keys, self.settings = client, keys, settings
         self.ledger, self.rows = Ledger(keys, settings), Rows(client, keys)
+        self.settlement = Settlement(keys, settings)
 
     async def join(self) -> None:
         """Register the service, and make its queue."""
@@ -77,20 +80,19 @@ class Moves:
         """Start an attempt with the queue entry as it is known."""
         return await lua.run(self.redis, self.ledger.claim(moved.ref, moved.place, "worker@test:1"))
 
-    async def fail(self, moved: Moved, attempt: int, reason: str = "no luck") -> str:
+    async def end(self, moved: Moved, token: Token, ending: Ending) -> LedgerAnswer:
+        """End it somehow."""
+        call = self.settlement.call(moved.ref, moved.place, token, ending)
+        return (await lua.run(self.redis, call)).answer
+
+    async def fail(self, moved: Moved, attempt: int, reason: str = "no luck") -> LedgerAnswer:
         """Give up."""
         failure = Failure(reason, "RuntimeError", "Traceback: …")
-        letter = dead_letter(moved.ref, failure, attempt, 0, moved.place)
-        call = self.ledger.finish(
-            moved.ref, moved.place, attempt, "failed", failure=failure, dead_letter=letter
-        )
-        return await lua.run(self.redis, call)
+        return await self.end(moved, attempt, Ending.failed(failure, Cause.GAVE_UP))
 
-    async def succeed(self, moved: Moved, attempt: int, result: Any = None) -> str:
+    async def succeed(self, moved: Moved, attempt: int, result: Any = None) -> LedgerAnswer:
         """End well."""
-        return await lua.run(
-            self.redis, self.ledger.finish(moved.ref, moved.place, attempt, "succeeded", result=result)
-        )
+        return await self.end(moved, attempt, Ending.success(result, ()))
 
     async def told(self) -> list[str]:
         """The types of all notifications, in order."""

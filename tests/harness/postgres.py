@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from streammesh.embedded import free_port
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 PASSWORD = "p%40ss:word"
 

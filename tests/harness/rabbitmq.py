@@ -12,7 +12,7 @@ from types import TracebackType
 
 from kombu import Connection
 from streammesh.embedded import free_port
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 START_SECONDS = 90
 VHOSTS = 40  # made at the start: a vhost each for as many meshes, since queues are named after services alone

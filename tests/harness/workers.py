@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import WORKERS, Keys
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.processes import MeshProcess
 from tests.plain_tasks import make_app, tasks_of

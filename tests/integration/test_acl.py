@@ -11,7 +11,7 @@ import redis
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until, wait_until_sync
+from streammesh.testing.conditions import wait_until, wait_until_sync
 from streammesh.worker.app import make_app
 
 from tests.harness.processes import ROOT, MeshProcess

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiohttp import web
 from streammesh.embedded import free_port
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 SERVICES = ["tests.probe", "services.scheduler"]
 PORT = free_port()

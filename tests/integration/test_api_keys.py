@@ -152,3 +152,10 @@ def test_admin_covers_everything_and_an_empty_key_nothing():
     assert ApiKey("a", admin=True).may_publish("x.y") and ApiKey("a", admin=True).may_subscribe_to_all
     assert not ApiKey("a").may_publish("x.y") and not ApiKey("a").may_subscribe("x.y")
     assert ApiKey("a", subscribe=("*",)).may_subscribe_to_all
+
+
+@pytest.mark.parametrize("expires", [timedelta(), timedelta(seconds=-1), timedelta.max])
+async def test_a_key_that_would_be_worth_nothing_or_never_end_is_not_made(api_keys, expires):
+    with pytest.raises(InvalidApiKey, match="expires"):
+        await api_keys.create("shop", expires=expires)
+    assert await api_keys.count() == 0

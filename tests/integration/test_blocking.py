@@ -15,7 +15,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.events import envelope
 from streammesh.events.encoded import seal
 from streammesh.events.publisher import publish_call
-from streammesh.redisio.blocking import Blocking
+from streammesh.redisio.blocking_connection import Blocking
 from streammesh.redisio.client import open_sync
 
 

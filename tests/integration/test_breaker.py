@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 from streammesh import lua
-from streammesh.tasks.paused import Holding, pause_call, read_paused
-from streammesh.testing.waiting import wait_until
+from streammesh.tasks.pause import HeldTasks, pause_call, read_paused
+from streammesh.testing.conditions import wait_until
 
 from tests.probe.record import runs, switch
 
@@ -18,7 +18,7 @@ NAME = "probe.switched"
 
 @pytest.fixture
 def holding(ask):
-    return Holding(ask.redis, ask.mesh.keys, ask.mesh.settings)
+    return HeldTasks(ask.redis, ask.mesh.keys, ask.mesh.settings)
 
 
 async def states(ask, ids):

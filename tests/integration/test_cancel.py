@@ -7,8 +7,8 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until
+from streammesh.tasks.settlement import cancel_call
+from streammesh.testing.conditions import wait_until
 from streammesh.worker.app import make_app
 
 from tests.probe.record import runs
@@ -21,7 +21,7 @@ CONCURRENCY = "2"
 def cancel(ask):
     async def cancel(task_id):
         row = await ask.rows.task(task_id)
-        return (await lua.run(ask.redis, cancel_call(ask.mesh.keys, ask.mesh.settings, row))).verdict
+        return (await lua.run(ask.redis, cancel_call(ask.mesh.keys, ask.mesh.settings, row))).answer
 
     return cancel
 
@@ -84,7 +84,7 @@ async def test_a_handler_that_fails_as_it_is_stopped_is_not_tried_again(ask, can
 async def test_a_task_that_waits_for_its_next_attempt_never_starts_again(ask, cancel):
     event_id = await ask.publish("probe.patient")
     task = await task_of(ask, event_id, "retrying")
-    assert await cancel(task.id) == "cancelled"
+    assert await cancel(task.id) == "done"
     [ended] = await ask.ended(event_id)
 
     assert (ended.state, ended.attempt) == ("cancelled", 1)
@@ -96,7 +96,7 @@ async def test_a_queued_task_never_starts(ask, cancel):
     busy = [await ask.publish("sync.recorded", {"seconds": 2}) for _ in range(6)]
     event_id = await ask.publish("sync.recorded")
     task = await task_of(ask, event_id, "queued")
-    assert await cancel(task.id) == "cancelled"
+    assert await cancel(task.id) == "done"
     for other in busy:
         await ask.ended(other)
 
@@ -112,7 +112,7 @@ async def test_of_a_workflow_the_part_that_runs_is_stopped_and_later_ones_do_not
 
     await wait_until("the first part runs", first_runs)
     task = await task_of(ask, event_id, "started")
-    assert await cancel(task.id) == "cancelled"
+    assert await cancel(task.id) == "done"
     [ended] = await ask.ended(event_id)
     assert ended.state == "cancelled"
 

@@ -7,13 +7,17 @@ import json
 import os
 import sys
 
+import httpx
 import pytest
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until
+from streammesh.embedded import free_port
+from streammesh.subscriptions.registry import register_call
+from streammesh.tasks.settlement import cancel_call
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs
+from tests.probe.service import service
 
 SERVICES = ["tests.probe_sync"]  # another team's worker
 
@@ -89,3 +93,38 @@ async def test_its_beat_is_the_meshs(ask, tmp_path):
 
         await wait_until("Beat shows life", lives, seconds=20)
         assert '"service":"probe"' in beat.log.read_text()
+
+
+async def test_its_flower_only_looks_and_counts_its_queue(ask, tmp_path):
+    pytest.importorskip("flower")
+    await lua.run(ask.redis, register_call(ask.mesh.keys, service.manifest()))
+    for _ in range(3):  # no worker runs: they wait
+        await ask.publish("probe.recorded", {})
+    base = f"http://127.0.0.1:{free_port()}"
+    args = [
+        "-A",
+        "tests.probe.service:celery_app",
+        "flower",
+        f"--port={base.rpartition(':')[2]}",
+        "--address=127.0.0.1",
+    ]
+    env = {**ask.mesh.env, "FLOWER_UNAUTHENTICATED_API": "true"}
+    with MeshProcess("flower", "celery", env, tmp_path, args):
+        async with httpx.AsyncClient(base_url=base, timeout=20) as flower:
+
+            async def answers():
+                try:
+                    return (await flower.get("/healthcheck")).status_code == 200
+                except httpx.TransportError:
+                    return False
+
+            await wait_until("it answers", answers, seconds=30)
+            stop = await flower.post("/api/worker/shutdown/nobody@nowhere")
+            assert stop.status_code == 403, stop.text
+
+            async def counted():
+                lengths = (await flower.get("/api/queues/length")).json()["active_queues"]
+                waiting = await ask.redis.xlen(ask.mesh.keys.queue("probe"))
+                return waiting >= 3 and {"name": "probe", "messages": waiting} in lengths
+
+            await wait_until("it counts what waits", counted, seconds=10)

@@ -58,4 +58,4 @@ async def test_made_again_after_the_end_it_starts_nothing(moves):
     attempt = (await lua.run(moves.redis, call)).attempt
     assert await moves.succeed(moved, attempt) == "done"
 
-    assert (await lua.run(moves.redis, call)).state == names.SUCCEEDED
+    assert (await lua.run(moves.redis, call)).state == names.TaskState.SUCCEEDED

@@ -20,7 +20,7 @@ from streammesh.lua import run
 from streammesh.redisio.client import open_async
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from typer.testing import CliRunner
 
 from tests.harness.processes import MeshProcess

@@ -8,7 +8,7 @@ import json
 import pytest
 from streammesh.cli.commands import app
 from streammesh.embedded import free_port
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from typer.testing import CliRunner
 
 from tests.harness.processes import MeshProcess

@@ -11,7 +11,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async, open_sync
 from streammesh.redisio.pools import open_pool
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.cluster import Cluster
 from tests.harness.processes import MeshProcess

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from streammesh.keys import WORKERS
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.workers import PlainWorkers
 

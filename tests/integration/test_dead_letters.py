@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from streammesh.dead_letters import DeadLetterFilter, Replaying
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.probe.record import runs, switch
 

@@ -7,7 +7,7 @@ import time
 
 import orjson
 import pytest
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.probe.record import runs
 

@@ -6,7 +6,7 @@ import re
 import signal
 
 import pytest
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs

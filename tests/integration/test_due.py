@@ -9,7 +9,7 @@ from streammesh.clock import rfc3339
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
 from streammesh.keys import set_aside
-from streammesh.tasks.delayed import BROKEN_AGAIN_MS, DueSet
+from streammesh.tasks.due_set import BROKEN_AGAIN_MS, DueSet
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from email.policy import default
 from pathlib import Path
 
 import pytest
-from streammesh.testing.waiting import wait_until, wait_until_sync
+from streammesh.testing.conditions import wait_until, wait_until_sync
 
 from services.email_worker.tests.mail_server import SILENCE, MailServer
 from tests.harness.processes import MeshProcess

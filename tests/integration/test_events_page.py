@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 from streammesh.embedded import free_port
 from streammesh.events.envelope import from_dict
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.processes import ROOT, MeshProcess
 

@@ -8,8 +8,9 @@ from subprocess import run
 import httpx
 import pytest
 from streammesh.embedded import free_port
-from streammesh.settings import explain
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.settings import MeshSettings, explain
+from streammesh.testing.conditions import wait_until_sync
+from streammesh.worker.app import make_app
 
 from deploy.flower.settings import FlowerSettings
 from tests.harness.processes import ROOT, MeshProcess
@@ -78,3 +79,17 @@ def test_it_looks_only_unless_told_otherwise(monkeypatch):
     assert "--read_only=true" in FlowerSettings(_env_file=None).options  # type: ignore[call-arg]
     monkeypatch.setenv("FLOWER_READ_ONLY", "false")
     assert "--read_only=false" in FlowerSettings(_env_file=None).options  # type: ignore[call-arg]
+
+
+def test_a_services_own_flower_looks_only_unless_told_otherwise(monkeypatch):
+    """Its default is another one over an app of the mesh; what was said on its command line or in FLOWER_* stays."""
+    from flower import options, views
+
+    option = options.options._options["read-only"]
+    monkeypatch.setattr(views, "Broker", views.Broker)
+    monkeypatch.setattr(option, "default", option.default)
+    make_app("flower_test", MeshSettings(_env_file=None)).loader.import_default_modules()  # type: ignore[call-arg]
+
+    assert options.options.read_only is True
+    monkeypatch.setattr(option, "_value", False)
+    assert options.options.read_only is False

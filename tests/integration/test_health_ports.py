@@ -16,8 +16,8 @@ from urllib.request import urlopen
 
 import pytest
 from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.testing.programs import Programs
-from streammesh.testing.waiting import wait_until_sync
 from streammesh.worker.async_pool import TaskPool
 
 

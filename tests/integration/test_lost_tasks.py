@@ -10,7 +10,7 @@ from billiard.exceptions import WorkerLostError
 from celery import chord
 from celery.exceptions import ChordError
 from celery.result import allow_join_result
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.worker.app import make_app
 
 from tests.harness.workers import PlainWorkers

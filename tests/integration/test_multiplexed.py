@@ -16,7 +16,8 @@ from streammesh.events.encoded import seal
 from streammesh.events.publisher import publish_call
 from streammesh.redisio.client import open_async
 from streammesh.redisio.pipeline import Multiplexed
-from streammesh.tasks.ledger import Ledger, QueuePlace, TaskRef
+from streammesh.tasks.ledger import Ledger
+from streammesh.tasks.task import QueuePlace, TaskRef
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from streammesh.cli.up import find_services
 from streammesh.redisio.heartbeat import alive
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess
 

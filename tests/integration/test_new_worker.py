@@ -12,7 +12,7 @@ from shutil import copyfile
 import pytest
 from streammesh.cli.commands import app
 from streammesh.redisio.heartbeat import alive
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from typer.testing import CliRunner
 
 from tests.harness.processes import ROOT, MeshProcess
@@ -154,9 +154,9 @@ WRONG = {
     "raise SystemExit(2)": "reads its settings when it is imported",
     "other = 1": "there is no `service = Service(",
     "def (": "invalid syntax",
-    "from services.email_worker import sending": "handlers.py:2: imports services.email_worker",
+    "from services.email_worker import smtp_sender": "handlers.py:2: imports services.email_worker",
     "from services import email_worker": "another team's",
-    "from ..email_worker import sending": "another team's",
+    "from ..email_worker import smtp_sender": "another team's",
 }
 
 

@@ -6,9 +6,10 @@ import pytest
 from streammesh import lua
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.errors import Malformed
-from streammesh.tasks.cancellation import cancel_call
+from streammesh.tasks.settlement import cancel_call
+from streammesh.tasks.task import Failure
 from streammesh.transport.admission import count
-from streammesh.transport.dead_lettering import park, put_back
+from streammesh.transport.poison import park, put_back
 from streammesh.transport.scripts import QueueCalls, Read
 
 from tests.harness.moves import SERVICE, Moves
@@ -27,7 +28,7 @@ def give_up(mesh_redis_sync, mesh_keys):
         stream = mesh_keys.queue(SERVICE)
         [(_, fields)] = mesh_redis_sync.xrange(stream, entry, entry)
         calls = QueueCalls(mesh_keys, "w", 1000, 10, 100)
-        park(mesh_redis_sync, calls, SERVICE, Read(stream, entry, 11, fields), "Poison", "too often")
+        park(mesh_redis_sync, calls, SERVICE, Read(stream, entry, 11, fields), Failure("too often", "Poison"))
 
     return give_up
 

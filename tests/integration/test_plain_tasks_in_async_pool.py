@@ -14,7 +14,7 @@ import pytest
 from billiard.exceptions import WorkerLostError
 from celery.exceptions import TaskRevokedError, TimeLimitExceeded
 from celery.result import allow_join_result
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.worker.app import make_app
 
 from tests.probe.record import runs

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from celery.exceptions import ImproperlyConfigured
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.worker import config
 from streammesh.worker.app import make_app
 

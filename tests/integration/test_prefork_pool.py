@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 from streammesh import lua
-from streammesh.tasks.cancellation import cancel_call
-from streammesh.testing.waiting import wait_until, wait_until_sync
+from streammesh.tasks.settlement import cancel_call
+from streammesh.testing.conditions import wait_until, wait_until_sync
 from streammesh.worker.app import make_app
 
 from tests.harness.processes import MeshProcess
@@ -128,7 +128,7 @@ async def test_what_waits_with_a_priority_can_be_cancelled_and_is_no_lost_task(a
     [row] = await wait_until("it is queued", queued)
     assert (row.place.queue, row.place.priority) == ("probe_queues", 2)
     call = cancel_call(ask.mesh.keys, ask.mesh.settings, row)
-    assert (await lua.run(ask.redis, call)).verdict == "cancelled"
+    assert (await lua.run(ask.redis, call)).answer == "done"
     assert await ask.redis.xlen(ask.mesh.keys.queue("probe_queues", 2)) == 0
     last = await ask.run("queues.usual", {"n": "last"}, priority=0)
     assert last.state == "succeeded"

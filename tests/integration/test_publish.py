@@ -8,7 +8,7 @@ import pytest
 from streammesh.errors import EventConflict
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
-from streammesh.tasks.delayed import DueSet
+from streammesh.tasks.due_set import DueSet
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from streammesh import names
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.worker.app import make_app
 
 from tests.probe.record import runs

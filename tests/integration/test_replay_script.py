@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from streammesh import lua
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters, Replaying
+from streammesh.tasks.settlement import Settlement
 
 from tests.harness.moves import SERVICE, Moved, Moves
 
@@ -175,7 +176,7 @@ async def test_a_filter_picks_what_it_names(moves, letters):
 
 
 async def test_the_oldest_letters_make_room(moves, letters, mesh_settings, mesh_redis, mesh_keys):
-    moves.ledger.settings = mesh_settings.model_copy(update={"dead_letters_kept": 3})
+    moves.settlement = Settlement(mesh_keys, mesh_settings.model_copy(update={"dead_letters_kept": 3}))
     ids = [(await failed(moves, f"e{n}")).ref.task_id for n in range(5)]
 
     page = await letters.page(DeadLetterFilter())

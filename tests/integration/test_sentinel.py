@@ -9,7 +9,7 @@ import pytest
 from streammesh.embedded import EmbeddedServer, find_server, free_port
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.integration.conftest import Asker, RunningMesh

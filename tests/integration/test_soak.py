@@ -14,7 +14,7 @@ from pathlib import Path
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.worker.app import make_app
 
 SERVICES = ["tests.probe"]

@@ -6,7 +6,7 @@ import pytest
 import redis.exceptions
 import trustme
 from streammesh.redisio.client import open_async, open_sync
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import MeshProcess
 from tests.harness.tls_proxy import TlsProxy

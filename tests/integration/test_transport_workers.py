@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from celery import chain, chord, group
 from streammesh.keys import WORKERS
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.workers import PlainWorkers
 from tests.unit.test_queue_wire import BROKEN

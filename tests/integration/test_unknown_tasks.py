@@ -7,7 +7,7 @@ from streammesh import lua
 from streammesh.dead_letters import DeadLetterFilter, Replaying
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_manifests, register_call
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.transport.codec import encode
 from streammesh.worker.app import make_app
 from streammesh.worker.message_capture import CapturingProducer

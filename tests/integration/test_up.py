@@ -13,7 +13,7 @@ from shutil import copytree, ignore_patterns
 
 import pytest
 from streammesh.embedded import free_port
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 from tests.harness.processes import ROOT
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from streammesh.events.envelope import Event
 from streammesh.redisio.heartbeat import alive
+from streammesh.subscriptions.filters import fits
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
-from streammesh.subscriptions.matching import fits
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess
 

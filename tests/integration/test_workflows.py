@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.probe.record import runs
 

@@ -47,6 +47,21 @@ def echo_in_part(data: Any) -> Any:
     return chain(echoed.s(data), echoed.s())
 
 
+@service.on("sync.untold_part", retries=0)
+def untold_in_part(data: dict[str, Any]) -> Any:
+    """Have the last part of a workflow answer with what cannot be told."""
+    return chain(echoed.s(1), untold.si(data["what"]))
+
+
+@service.part
+def untold(what: str) -> Any:
+    """A part whose result is no JSON, nested too deeply, or too large."""
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    return {"nan": float("nan"), "deep": deep, "large": "x" * 2_000_000}[what]
+
+
 @service.part
 def echoed(value: Any) -> Any:
     """A part that answers with what it is given."""
@@ -59,6 +74,15 @@ def flaky(data: dict[str, Any], ctx: Context) -> int:
     if ctx.attempt < int(data["succeeds_at"]):
         raise RuntimeError(f"attempt {ctx.attempt} fails")
     return ctx.attempt
+
+
+HOARD: list[bytes] = []
+
+
+@service.on("sync.hoarding", retries=0)
+def hoarding(data: dict[str, Any]) -> None:
+    """Keep memory for good."""
+    HOARD.append(b"x" * (int(data["mib"]) << 20))
 
 
 @service.on("sync.slow", backoff=0.1)

@@ -19,7 +19,7 @@ from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness.processes import ROOT, MeshProcess
 

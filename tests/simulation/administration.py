@@ -17,7 +17,7 @@ from streammesh.redisio.client import open_async
 from streammesh.schedules import parse_entry, plan_sync
 from streammesh.schedules.store import read_call, store_call
 
-from services.scheduler.alerting import AlertWatch
+from services.scheduler.alert_watch import AlertWatch
 from tests.simulation import checkers
 from tests.simulation.faults import KINDS
 from tests.simulation.operators import Errand, NotYet, operator, wait
@@ -165,7 +165,7 @@ def alerts(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS) 
 
             async def watch(host: str) -> None:
                 client = open_async(world.settings, "alerts")
-                from streammesh.running import keep_on
+                from streammesh.roles import keep_on
 
                 watcher = AlertWatch(client, world.keys, world.settings, timedelta(seconds=1))
                 await keep_on("alerts", watcher.run)

@@ -9,12 +9,12 @@ from typing import Any
 
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 
 from services.api.hub import Hub, Missed
+from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
-from services.api.state import Reading
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.world import World
 
@@ -37,7 +37,7 @@ def follower(world: World, *, trims: bool = False) -> Callable[[str], Any]:
         settings = ApiSettings(_env_file=None)  # type: ignore[call-arg]
         client = open_async(world.settings, "api")
         blocking = open_async(world.settings, "api-hub", blocking=True)
-        hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, Reading(1.0), 1.0)
+        hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, ReadLimit(1.0), 1.0)
         key = ApiKey("k", (), ("*",), False)  # type: ignore[call-arg]
         got = world.told.followed["follower"]
         while True:

@@ -13,7 +13,7 @@ from streammesh.brokers import forwarder as forwarding_module
 from streammesh.brokers.forwarder import Forwarder
 from streammesh.brokers.publisher import BrokerAway
 from streammesh.redisio.client import open_async
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.service import Service
 from streammesh.tasks.ledger import QueuePlace
 from streammesh.transport.codec import parse_tag

@@ -66,9 +66,8 @@ MUTANTS = (
         "the fencing token",
         small.two_workers(budget=4, kinds=FREEZES),
         {
-            "finish": {
+            "settle": {
                 b"(attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry))": b"false",
-                b"if was ~= state or attempt ~= token then return 'ended' end": b"",
                 b"  if ENDED[was] then\n": b"  if false then\n",
             }
         },
@@ -116,6 +115,6 @@ MUTANTS = (
     Mutant(
         "follow-up events within the outcome",
         small.two_workers(budget=4, kinds=FREEZES),
-        {"finish": {b"local conflict = store_follow_ups(k + 2, f, count)": b"local conflict = false"}},
+        {"settle": {b"local conflict = store_follow_ups(k + 2, f, count)": b"local conflict = false"}},
     ),
 )

@@ -13,15 +13,15 @@ from redis.exceptions import RedisError, ResponseError
 from streammesh import lua
 from streammesh.keys import PRIORITIES, WORKERS
 from streammesh.redisio.client import is_unavailable, open_async
-from streammesh.running import keep_on
+from streammesh.roles import keep_on
 from streammesh.service import Service
 from streammesh.tasks.records import read_task_sync
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.transport.admission import Admission
-from streammesh.transport.dead_lettering import park, put_back
+from streammesh.transport.poison import park, put_back
 from streammesh.transport.scripts import QueueCalls, Read
 from streammesh.worker.postponement import postpone_call, unknown
 from streammesh.worker.refs import queue_place, task_ref
-from streammesh.worker.request import GONE
 
 from tests.simulation.blocking import BlockingClient, on_this_loop
 from tests.simulation.canvas import run_part
@@ -66,7 +66,6 @@ class Worker:
 
     no_ack_queues: frozenset[str] = frozenset()
     connection_errors = (RedisError, OSError)
-    _queue_cycle = _Cycle()
 
     def __init__(self, world: World, host: str, service: Service, manner: Manner) -> None:
         self._world, self._host, self._service, self._manner = world, host, service, manner
@@ -81,7 +80,7 @@ class Worker:
         self.commands = BlockingClient(self._client)
         self.keeper = self
         self._streams = world.keys.queue_streams(service.name)
-        self._admission = Admission(self)
+        self._admission = Admission(self, _Cycle())
         self._admission.places.update(
             (stream, (service.name, priority))
             for stream, priority in zip(self._streams, PRIORITIES, strict=True)
@@ -220,14 +219,14 @@ class Worker:
             await keep_on("put back", lambda: on_this_loop(self._put_back, held))
             return
         outcome = await self._outcome(tag, message)
-        if outcome not in GONE:
+        if not outcome.took_entry:
             await self._acknowledge(tag)
         self._held.pop(tag, None)
 
     def _put_back(self, held: Any) -> None:
         put_back(self.commands, self.calls, held.queue, held.stream, held.entry)
 
-    async def _outcome(self, tag: str, message: dict[str, Any]) -> str:
+    async def _outcome(self, tag: str, message: dict[str, Any]) -> AttemptOutcome:
         headers, body = message["headers"], message["parsed"]
         app = self._service.celery_app
         task: Any = app.tasks.get(headers["task"])
@@ -235,19 +234,19 @@ class Worker:
         if task is None:
             return await self._postpone(place, message)
         if not hasattr(task, "deliver"):
-            add = self._client.xadd
-            return await run_part(app, task, message, self.commands, add, self._world.keys)
+            await run_part(app, task, message, self.commands, self._client.xadd, self._world.keys)
+            return AttemptOutcome.SKIPPED  # its entry is acknowledged
         ref = task_ref(headers["id"], task.subscription, body[0][0])
         self._refs[tag] = ref
         self._begun.add(tag)
         try:
-            outcome = str(await task.deliver(ref, place, self._host))
+            outcome: AttemptOutcome = await task.deliver(ref, place, self._host)
         finally:
             self._refs.pop(tag, None)
-        sometimes("an outcome came too late", outcome in {"lost", "skipped"})
+        sometimes("an outcome came too late", outcome in {AttemptOutcome.LOST, AttemptOutcome.SKIPPED})
         return outcome
 
-    async def _postpone(self, place: Any, message: dict[str, Any]) -> str:
+    async def _postpone(self, place: Any, message: dict[str, Any]) -> AttemptOutcome:
         """As the worker's consumer does it with a task that it does not know."""
         task_id, name = message["headers"]["id"], message["headers"]["task"]
         keys = self._world.keys
@@ -257,16 +256,15 @@ class Worker:
             call = postpone_call(keys, self._world.settings, place, task_id, name, row)
             answer = lua.run_sync(self.commands, call)
             if answer.verdict == "enough":
-                failure = unknown(name)
                 stream = keys.queue(place.queue, place.priority)
                 found = self.commands.xrange(stream, place.entry, place.entry)
                 if found:
                     read = Read(stream, place.entry, 1, dict(found[0][1]))
-                    park(self.commands, self.calls, place.queue, read, failure.kind, failure.reason)
+                    park(self.commands, self.calls, place.queue, read, unknown(name))
 
         sometimes("a task that no worker knew was postponed")
         await keep_on("postpone", lambda: on_this_loop(ask))
-        return "parked"
+        return AttemptOutcome.PARKED
 
     async def _acknowledge(self, tag: str) -> None:
         while tag in self._held:

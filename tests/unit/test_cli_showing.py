@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from streammesh.cli.showing import facts, note_line, plain, said, short, task_lines
+from streammesh.cli.terminal import facts, note_line, plain, said, short, task_lines
 from streammesh.client import Note
 
 EVIL = "\x1b[2Jhi\r\n\u202e\x07"

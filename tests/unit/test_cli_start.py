@@ -15,7 +15,7 @@ import orjson
 import pytest
 import typer
 from streammesh.cli.commands import COMMANDS, app
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
@@ -52,6 +52,15 @@ def processor_seconds(*command: str) -> float:
     return least
 
 
+def test_a_command_that_asks_the_api_loads_what_it_needs_alone():
+    code = "import sys\nsys.argv = ['streammesh', 'status', '--json', '--url', 'http://127.0.0.1:9', '--key', 'k']\n"
+    code += "from streammesh.cli import main\n"
+    code += "try:\n    main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    loaded = set(run("-c", code, STREAMMESH_RETRY_FOR="0s").stderr.decode().split())
+    assert "aiohttp" in loaded
+    assert loaded & (HEAVY | {"rich"}) == {"aiohttp"}
+
+
 def test_help_needs_no_heavy_part():
     code = "import sys\nsys.argv = ['streammesh', '--help']\nfrom streammesh.cli import main\n"
     code += "try:\n    main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
@@ -79,7 +88,7 @@ def test_a_command_that_is_not_there_is_told_with_what_was_meant():
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
 def test_it_prints_on_a_terminal_of_any_encoding(tmp_path, encoding):
     code = "import sys\nfrom streammesh.cli import main\nfrom streammesh.cli import commands\n"
-    code += "import typer\nfrom streammesh.cli.asking import print_json\nfrom streammesh.cli.showing import console, short\n"
+    code += "import typer\nfrom streammesh.cli.api_call import print_json\nfrom streammesh.cli.terminal import console, short\n"
     code += "def show():\n    print_json({'name': 'Zoë 龍 \\U0001f600'})\n    console().print(short('Zoë 龍' * 99))\n"
     code += "own = typer.Typer()\nown.command()(show)\ncommands.app = own\nmain()"
     said = run("-c", code, PYTHONIOENCODING=encoding, LC_ALL="C")

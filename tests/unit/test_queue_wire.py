@@ -22,8 +22,8 @@ from kombu.asynchronous.timer import Timer
 from kombu.common import QoS
 from kombu.utils import json as kombu_json
 from streammesh.errors import Malformed
-from streammesh.transport import unpacking, wire_json
-from streammesh.transport.codec import Place, decode, encode, make_tag, parse_tag
+from streammesh.transport import decompression, wire_json
+from streammesh.transport.codec import EntryPlace, decode, encode, make_tag, parse_tag
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.message_capture import CapturingProducer
 
@@ -145,7 +145,7 @@ def test_numbers_that_only_python_writes_are_read():
     ("queue", "step"), [("email_worker", 0), ("email_worker", 6), ("a@b:p3", 0), ("a.6@b", 9)]
 )
 def test_a_delivery_tag_names_its_entry(queue, step):
-    assert parse_tag(make_tag(queue, step, ENTRY)) == Place(queue, step, ENTRY)
+    assert parse_tag(make_tag(queue, step, ENTRY)) == EntryPlace(queue, step, ENTRY)
 
 
 @pytest.mark.parametrize("tag", ["", "b3c0", "x@y", "1-@q", "4f0c9a4e-6b7c-4b53-b1a2-aaaaaaaaaaaa"])
@@ -255,7 +255,7 @@ def test_what_celery_would_not_survive_is_malformed(fields):
 
 @pytest.mark.parametrize("pack", [zlib.compress, bz2.compress, lzma.compress])
 def test_a_small_entry_does_not_become_a_large_one(pack, monkeypatch):
-    monkeypatch.setattr(unpacking, "LARGEST", 100_000)
+    monkeypatch.setattr(decompression, "LARGEST", 100_000)
     kind = {zlib.compress: "gzip", bz2.compress: "bz2", lzma.compress: "lzma"}[pack]
     head = good()
     head["headers"]["compression"] = f"application/x-{kind}"

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from streammesh.settings import MeshSettings, load_settings, parse_duration
+from streammesh.durations import parse_duration
+from streammesh.settings import MeshSettings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,7 @@ def test_durations_are_read_with_their_unit(text, seconds):
         ("MESH_NAMESPACE", "a:b", "pattern"),
         ("MESH_LOG_FORMAT", "xml", "json"),
         ("MESH_MAX_EVENT_BYTES", "1", "1024"),
+        ("MESH_RETENTION", "99999999999999999d", "longer than any"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(monkeypatch, capsys, name, value, says):
@@ -72,7 +74,7 @@ def test_what_cannot_be_read_at_all_is_one_line_too(monkeypatch, capsys, tmp_pat
 
     said = capsys.readouterr().err.splitlines()
     assert [ended.value.code for ended in (no_json, no_text, no_folder)] == [2, 2, 2]
-    assert len(said) == 3 and "hosts" in said[0] and "hunter2" not in said[0]
+    assert len(said) == 3 and said[0].startswith("LISTED_HOSTS: should be JSON") and "hunter2" not in said[0]
     assert (
         said[1].startswith("the settings cannot be read")
         and said[2] == "MESH_SECRETS_DIR: should be a folder"

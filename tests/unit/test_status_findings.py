@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from streammesh.redisio.inspection import Severity
 from streammesh.settings import MeshSettings
-from streammesh.status.findings import Finding, Severity, findings, report, span, standing
+from streammesh.status.findings import Finding, findings, report, span, standing
 from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
 from streammesh.subscriptions.manifest import Subscription
-from streammesh.tasks.paused import Pause
+from streammesh.tasks.pause import Pause
 
 SETTINGS = MeshSettings(_env_file=None, max_queued=100, max_held=50)
 NOW = 1_763_790_000_000
@@ -35,6 +36,7 @@ WELL = Snapshot(
             stalled_ms=NOW - 1_000,
             oldest_ms=NOW - 2_500,
             last_seen_ms=NOW - 1_000,
+            processes=("vm/1:4711", "vm/2:4712"),
         )
     ],
 )
@@ -58,6 +60,7 @@ def test_a_mesh_that_is_well_has_no_problems():
             "registered": True,
             "subscriptions": [{"task": "email_worker.send", "type": "user.registered"}],
             "workers": 2,
+            "processes": ["vm/1:4711", "vm/2:4712"],
             "last_seen": "2025-11-22T05:39:59.000Z",
             "queued": 10,
             "waiting": 0,

@@ -8,8 +8,8 @@ import pytest
 from streammesh.errors import InvalidManifest
 from streammesh.events import envelope
 from streammesh.service import Service
+from streammesh.subscriptions.filters import fits
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription, check, plan
-from streammesh.subscriptions.matching import fits
 
 EVENT = envelope.make(
     "order.line.added",

@@ -8,19 +8,24 @@ from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
+from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.status.waiting import Waiting
+from streammesh.status.not_run import Waiting
 from streammesh.subscriptions.registry import read_registered
 
-from services.api.auth import Caller
+from services.api import completion
+from services.api.caller import Caller, Listener
 from services.api.cursors import LONGEST_CURSOR
 from services.api.documents import event_document
 from services.api.event_pages import MOST, Cursor, list_recent
+from services.api.event_search import Search, StandingState
+from services.api.event_search import standing as standing_of
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.openapi import READ, WRITTEN, answers, json_answer
 from services.api.openapi_events import DESCRIPTION, OPENAPI
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.schemas import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
@@ -32,13 +37,26 @@ from services.api.schemas import (
     EventPage,
     EventState,
 )
-from services.api.state import wiring_of
+from services.api.state import Wiring, wiring_of
+from services.api.wait_parameter import seconds_of
 
 router = APIRouter(tags=["events"])
+Wait = Annotated[
+    str | None,
+    Query(
+        description="Answer as soon as all of it has ended, after this long at the latest; at most 60s.",
+        max_length=32,
+        examples=["10s"],
+    ),
+]
 
 _ACCEPTED = json_answer(Accepted, "Stored.")
 _ACCEPTED["content"]["application/json"] = {
-    "schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch)]},
+    "schema": {
+        "anyOf": [
+            {"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch, EventState)
+        ]
+    },
     "examples": {
         "one": {"value": EXAMPLE_ACCEPTED},
         "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
@@ -71,11 +89,15 @@ class _Published(Response):
     description=DESCRIPTION,
     status_code=202,
     response_class=_Published,
-    responses=answers(*WRITTEN, _202=_ACCEPTED),
+    responses=answers(
+        *WRITTEN,
+        _200=json_answer(EventState, "With `wait`: all of it has ended.", _EXAMPLE),
+        _202=_ACCEPTED,
+    ),
     openapi_extra=OPENAPI,
 )
-async def publish() -> Response:
-    """The door calls `Publishing` before the framework; this stands here for the document."""
+async def publish(wait: Wait = None) -> Response:
+    """The door calls `PublishEndpoint` before the framework; this stands here for the document."""
     return _Published()
 
 
@@ -96,15 +118,30 @@ async def recent(
         str, Query(description="Type or glob.", min_length=1, max_length=TYPE_LENGTH, examples=["order.*"])
     ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
+    source: Annotated[str | None, Query(description="Exactly this source.", max_length=MAX_ATTRIBUTE)] = None,
+    subject: Annotated[
+        str | None, Query(description="Exactly this subject.", max_length=MAX_ATTRIBUTE)
+    ] = None,
+    text: Annotated[
+        str | None, Query(description="A part of its JSON, in small or capital letters.", max_length=200)
+    ] = None,
+    state: Annotated[
+        StandingState | None, Query(description="Where it stands; asks for `standings`.")
+    ] = None,
+    standing: Annotated[bool, Query(description="Whether to say where each stands, in `standings`.")] = False,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
 ) -> Response:
-    """Events that your key may read, as they are stored; those held for later are not among them yet."""
+    """Events that your key may read, as they are stored; those held for later are not among them yet.
+
+    A page may be short, or empty, and still have a `next`, where few of many fit.
+    """
     wiring = wiring_of(request)
     if not key.may_subscribe_to_any:
         return as_json({"events": [], "next": None})
+    search = Search(source, subject, text)
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
         place = None if opened is None else Cursor.parse(opened)
@@ -112,31 +149,55 @@ async def recent(
             wiring.redis,
             wiring.keys,
             type,
-            key.may_subscribe,
+            lambda event, raw: key.may_subscribe(event["type"]) and search.fits(event, raw),
             since_ms=max(0, to_ms(since)) if since else 0,
             limit=limit,
             cursor=place,
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
-    return as_json({"events": events, "next": following})
+        if not standing and state is None:
+            return await as_json_in_turns({"events": events, "next": following})
+        rows = await wiring.rows.standings([(str(one.get("id")), str(one.get("source"))) for one in events])
+    known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
+    shown = [(one, found) for one, found in known if state is None or found["state"] == state]
+    return await as_json_in_turns(
+        {"events": [one for one, _ in shown], "standings": [found for _, found in shown], "next": following}
+    )
 
 
 @router.get(
     "/v1/events/{event_id:path}",
     summary="An event and everything that came of it",
     response_class=Response,
-    responses=answers("ambiguous-event", *READ, _200=json_answer(EventState, "The event.", _EXAMPLE)),
+    responses=answers(
+        *("ambiguous-event", "too-many-requests", *READ),
+        _200=json_answer(EventState, "The event.", _EXAMPLE),
+        _202=json_answer(EventState, "It has not come to its end within `wait`.", _EXAMPLE),
+    ),
 )
 async def event_state(
-    request: Request, key: Caller, event_id: EventId, source: SourceParameter = None
+    request: Request, key: Listener, event_id: EventId, source: SourceParameter = None, wait: Wait = None
 ) -> Response:
-    """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
-    wiring = wiring_of(request)
+    """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why.
+
+    With `wait` the answer comes as soon as all of it has ended: 200. After that time it is 202.
+    """
+    return await state_of(wiring_of(request), key, event_id, source, seconds_of(wait))
+
+
+async def state_of(
+    wiring: Wiring, key: ApiKey, event_id: str, source: str | None, seconds: float = 0.0
+) -> Response:
+    """Answer with an event, waiting for its end for so long. Raises Problem."""
     row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
+    if seconds and not row.completed:
+        row = await completion.until_completed(wiring, key, row, seconds)
+        event, tasks = await read_event(wiring, row)
     async with wiring.reading():
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    return as_json(event_document(row, event, tasks, registered.manifests, not_run))
+    document = event_document(row, event, tasks, registered.manifests, not_run)
+    return await as_json_in_turns(document, 202 if seconds and not row.completed else 200)

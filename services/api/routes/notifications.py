@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,22 +12,22 @@ from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import LAST_OF_EVENT, Filter, Page, position_key
+from streammesh.notification_log import NotificationPage
+from streammesh.notifications import LAST_OF_EVENT, Filter, Notification, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
-from services.api.auth import Caller
-from services.api.hub import Follower, Hub, Missed, Told
+from services.api.caller import Listener
+from services.api.hub import WRITTEN_AT_ONCE, Follower, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import READ, answers
-from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.sse import EventStream, follow, frames, hello, listen, resync
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["notifications"], dependencies=[Depends(only_known_parameters)])
+router = APIRouter(tags=["notifications"])
 
 _EXAMPLE = (
     ": connected\nretry: 1000\nid: 1763790000000-0\n\n"
@@ -79,7 +79,7 @@ Begin = Annotated[str | None, Depends(_position)]
 )
 async def notifications(
     request: Request,
-    key: Caller,
+    key: Listener,
     event: Annotated[str | None, Word] = None,
     task: Annotated[str | None, Word] = None,
     type: Annotated[
@@ -119,7 +119,7 @@ async def notifications(
 )
 async def of_event(
     request: Request,
-    key: Caller,
+    key: Listener,
     event_id: EventId,
     source: SourceParameter = None,
     begin: Begin = None,
@@ -133,7 +133,7 @@ async def of_event(
     must_read(key, event_id, event, tasks)
     follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
     try:
-        await _attach(wiring.hub, follower)
+        await wiring.hub.attach_now(follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
         row = await find_row(wiring, key, row.id, row.source)
         async with wiring.reading():
@@ -155,13 +155,6 @@ async def _tasks(wiring: Wiring, row: EventRow) -> list[TaskRow]:
         return await wiring.rows.tasks(row.task_ids)
 
 
-async def _attach(hub: Hub, follower: Follower) -> None:
-    while True:
-        follower.position = await hub.ensure_reading()
-        if hub.attach_at_end(follower):
-            return
-
-
 @dataclass(slots=True)
 class OneEvent:
     """The stream of one event: its past, then what comes, until it has ended."""
@@ -172,7 +165,7 @@ class OneEvent:
     event: Event | None
     tasks: list[TaskRow]
 
-    async def blocks(self, past: Page, begin: str | None) -> AsyncIterator[bytes]:
+    async def blocks(self, past: NotificationPage, begin: str | None) -> AsyncIterator[bytes]:
         """The blocks after `begin`. Where notifications are not kept any more, the records say what became of it."""
         place = max(past.last, begin or "0-0", key=position_key)
         if position_key(place) == (0, 0):  # nothing was ever noted of it
@@ -182,8 +175,8 @@ class OneEvent:
             yield resync(begin or "0-0")
         if not past.whole or not past.notes:
             yield outcome.endings(self.row, self.event, self.tasks, past.notes, place)
-        if past.notes:
-            yield frames([Told.of(note) for note in past.notes])
+        for some in _small_parts(past.notes):
+            yield frames([Told.of(note) for note in some])
         if self.row.completed:
             yield outcome.end(self.row, self.event, self.tasks, past.notes, place)
             return
@@ -215,6 +208,20 @@ class OneEvent:
         place = self.follower.position
         told = outcome.endings(self.row, self.event, self.tasks, (), place)
         return told + outcome.end(self.row, self.event, self.tasks, (), place)
+
+
+def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
+    """Notifications in order, of which each part is written in one turn of the event loop."""
+    part: list[Notification] = []
+    size = 0
+    for note in notes:
+        part.append(note)
+        size += len(note.body)
+        if size >= WRITTEN_AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:

@@ -10,16 +10,17 @@ from starlette.responses import Response, StreamingResponse
 from streammesh import names
 from streammesh.api_keys import ApiKey
 from streammesh.events.encoded import seal
-from streammesh.events.publisher import build
+from streammesh.events.envelope import build
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import ranges, request_body
-from services.api.auth import Caller, must_publish
+from services.api.auth import must_publish
+from services.api.caller import Caller
 from services.api.documents import event_links
 from services.api.lookup import LOOKED_AT
 from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
 from services.api.problems import Problem
-from services.api.publishing import accepted, plain_id
+from services.api.publish_endpoint import accepted, plain_id
 from services.api.report_store import upload_path
 from services.api.reports import (
     OPERATIONS_REQUESTED,

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
-from streammesh.status.findings import Finding, Severity, report, service_document, span
-from streammesh.status.snapshot import Snapshot, read_snapshot
+from streammesh.status.findings import Finding, report, service_document, span
 
-from services.api.auth import Caller
+from services.api.audit_trail import AuditedRoute
+from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
-from services.api.parameters import only_known_parameters
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["status"], dependencies=[Depends(only_known_parameters)])
-FRESH_SECONDS = 1.0  # how long one look serves all who ask
+router = APIRouter(tags=["status"], route_class=AuditedRoute)
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
@@ -32,6 +29,7 @@ _SERVICE: dict[str, Any] = {
     "registered": True,
     "subscriptions": [{"task": "email_worker.send_welcome", "type": "user.registered"}],
     "workers": 2,
+    "processes": ["vm/1:4711", "vm/2:4712"],
     "last_seen": "2026-11-22T06:00:00.000Z",
     "queued": 14,
     "waiting": 12,
@@ -60,6 +58,7 @@ class ServiceStanding(BaseModel):
     registered: bool
     subscriptions: list[dict[str, str]]
     workers: int
+    processes: list[str]
     last_seen: str | None
     queued: int
     waiting: int
@@ -80,8 +79,17 @@ class FindingShape(BaseModel):
     do: str
 
 
+class StreamStanding(BaseModel):
+    """The events of one domain: `kept` in its stream, `published` ever, and when the last one came."""
+
+    domain: str
+    kept: int
+    published: int
+    last_at: str | None
+
+
 class Status(BaseModel):
-    """How the mesh is. `problems` are the findings' texts."""
+    """How the mesh is. `problems` are the findings' texts; `totals` count since the mesh began."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -94,6 +102,8 @@ class Status(BaseModel):
     beats: int
     apis: int
     services: list[ServiceStanding]
+    streams: list[StreamStanding]
+    totals: dict[str, int]
 
 
 class ServiceList(BaseModel):
@@ -131,23 +141,9 @@ _STATUS = {
     "beats": 2,
     "apis": 2,
     "services": [_SERVICE],
+    "streams": [{"domain": "user", "kept": 3, "published": 12, "last_at": "2026-11-22T06:00:00.000Z"}],
+    "totals": {"published": 12, "duplicates": 0, "handed_over": 9, "unrouted": 0, "parked": 0},
 }
-
-
-class Looks:
-    """Looks at the mesh, once a second at most, however many ask. One instance per process."""
-
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
-        self._seen: tuple[float, Snapshot] | None = None
-
-    async def look(self, wiring: Wiring) -> Snapshot:
-        """The mesh now, or a moment ago. Raises MeshUnavailable."""
-        async with wiring.reading(), self._lock:
-            if self._seen is None or monotonic() - self._seen[0] > FRESH_SECONDS:
-                found = await read_snapshot(wiring.redis, wiring.keys, wiring.mesh)
-                self._seen = monotonic(), found
-            return self._seen[1]
 
 
 @router.get(
@@ -158,10 +154,10 @@ class Looks:
 )
 async def status(request: Request, key: Caller) -> Response:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
-    _must_read_all(key)
+    must_read_all(key)
     wiring = wiring_of(request)
-    found = await wiring.looks.look(wiring)
-    return as_json(report(found, wiring.mesh, _own(wiring)))
+    found = await wiring.status.look()
+    return await as_json_in_turns(report(found, wiring.mesh, _own(wiring)))
 
 
 @router.get(
@@ -172,10 +168,11 @@ async def status(request: Request, key: Caller) -> Response:
 )
 async def services(request: Request, key: Caller) -> Response:
     """Also those that left while something of them is left. Needs a key that may read every event."""
-    _must_read_all(key)
+    must_read_all(key)
     wiring = wiring_of(request)
-    found = await wiring.looks.look(wiring)
-    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+    found = await wiring.status.look()
+    shown = [service_document(state, found.now_ms) for state in found.services]
+    return await as_json_in_turns({"services": shown})
 
 
 @router.delete(
@@ -226,6 +223,7 @@ def _own(wiring: Wiring) -> list[Finding]:
     return [Finding("push-stands-still", "api", Severity.ERROR, text, do)]
 
 
-def _must_read_all(key: ApiKey) -> None:
+def must_read_all(key: ApiKey) -> None:
+    """Raise Problem (403) where the key may not read every event."""
     if not (key.admin or key.may_subscribe_to_all):
         raise Problem("forbidden", f"The key {key.name!r} may not read every event, and so not this.")

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 from streammesh.events.encoded import seal
-from streammesh.events.publisher import build
+from streammesh.events.envelope import build
 
 from services.api import problems, request_body
-from services.api.addresses import Address, rules_of
-from services.api.auth import Caller
+from services.api.addresses import MailAddress, rules_of
+from services.api.caller import Caller
 from services.api.openapi import WRITTEN, answers, body, json_answer, schema_of
-from services.api.publishing import accepted, plain_id
+from services.api.publish_endpoint import accepted, plain_id
 from services.api.routes.answer import as_json
 from services.api.schemas import EXAMPLE_ACCEPTED, Accepted
 from services.api.state import wiring_of
@@ -32,7 +32,7 @@ class WelcomeEmail(BaseModel):
         json_schema_extra={"examples": [{"email": "ann@example.com", "name": "Ann", "locale": "de"}]},
     )
 
-    email: Address = Field(max_length=320, description="One e-mail address.")
+    email: MailAddress = Field(max_length=320, description="One e-mail address.")
     name: str | None = Field(None, max_length=200, pattern=_PRINTABLE)
     locale: str | None = Field(None, max_length=35, pattern=r"^[A-Za-z0-9-]+$")
 

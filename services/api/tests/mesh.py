@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import redis.asyncio
@@ -17,7 +18,9 @@ from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import read_manifests, register_call
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
-from streammesh.tasks.ledger import Failure, Ledger, QueuePlace, TaskRef
+from streammesh.tasks.ledger import Ledger
+from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
+from streammesh.tasks.task import Failure, QueuePlace, TaskRef, Token
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Mesh:
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
         self.redis, self.keys, self.settings = client, keys, settings
-        self.ledger = Ledger(keys, settings)
+        self.ledger, self.settlement = Ledger(keys, settings), Settlement(keys, settings)
 
     async def subscribe(self, service: str, event_type: str, **options: Any) -> None:
         wants = Subscription(service=service, task=f"{service}.handle", type=event_type, **options)
@@ -76,10 +79,11 @@ class Mesh:
         await lua.run(self.redis, self.ledger.progress(task.ref, task.attempt, fraction, text))
 
     async def succeed(self, task: Running, result: Any = None, follow_ups: list[Event] | None = None) -> None:
-        call = self.ledger.finish(
-            task.ref, task.place, task.attempt, "succeeded", result=result, follow_ups=follow_ups or []
-        )
-        assert await lua.run(self.redis, call) == "done"
+        await self.end(task, task.attempt, Ending.success(result, follow_ups or []))
+
+    async def end(self, task: Running, token: Token, ending: Ending, attempts: int = 0) -> None:
+        steps = self.settlement.settle(task.ref, task.place, token, ending, said={}, attempts=attempts)
+        assert await carry_out_async(steps, partial(lua.run, self.redis)) == ending.state.value
 
     async def retry(self, task: Running) -> None:
         """Let the attempt fail, to be tried again in an hour."""
@@ -88,9 +92,7 @@ class Mesh:
         assert await lua.run(self.redis, call) == "done"
 
     async def fail(self, task: Running, reason: str) -> None:
-        failure = Failure(reason, "Reject")
-        call = self.ledger.finish(task.ref, task.place, task.attempt, "failed", failure=failure)
-        assert await lua.run(self.redis, call) == "done"
+        await self.end(task, task.attempt, Ending.failed(Failure(reason, "Reject"), Cause.GAVE_UP))
 
     async def tell(
         self, event: str = "e", event_type: str = "a.b", kind: str = "task.started", n: int = 1

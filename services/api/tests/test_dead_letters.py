@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from streammesh import lua
-from streammesh.tasks.ledger import Failure, dead_letter
+from streammesh.tasks.settlement import Cause, Ending
+from streammesh.tasks.task import Failure, Holder, QueuePlace
 
 from services.api.openapi_dead_letters import (
     DeadLetterDocument,
@@ -12,7 +12,7 @@ from services.api.openapi_dead_letters import (
     Dropped,
     ReplayDone,
 )
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 @pytest.fixture
@@ -32,16 +32,8 @@ async def give_up(api, mesh):
         await mesh.redis.xdel(queue, task.place.entry)
         await mesh.redis.hset(mesh.keys.task(task.ref.task_id), "entry", place)
         failure = Failure(reason, "RuntimeError", "Traceback: here")
-        letter = dead_letter(task.ref, failure, 3, 0, task.place)
-        call = mesh.ledger.finish(
-            task.ref,
-            type(task.place)(service, entry=place.decode()),
-            "@",
-            "failed",
-            failure=failure,
-            dead_letter=letter,
-        )
-        assert await lua.run(mesh.redis, call) == "done"
+        task.place = QueuePlace(service, entry=place.decode())
+        await mesh.end(task, Holder.THIS_ENTRY, Ending.failed(failure, Cause.GAVE_UP), 3)
         return task.ref.task_id
 
     return give_up

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
 

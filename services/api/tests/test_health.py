@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 async def test_it_is_ready_without_a_dispatcher(api):

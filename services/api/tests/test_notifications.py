@@ -12,7 +12,7 @@ from streammesh.api_keys import ApiKey
 
 from services.api.hub import BUFFER
 from services.api.settings import ApiSettings
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
 

@@ -15,8 +15,8 @@ from streammesh.events import envelope
 from streammesh.events.envelope import BATCH, STRUCTURED
 from streammesh.events.publisher import Published
 
-from services.api.publishing import accepted, accepted_text
-from services.api.tests.expecting import assert_problem
+from services.api.publish_endpoint import accepted, accepted_text
+from services.api.tests.expectations import assert_problem
 
 ENVELOPE = {"specversion": "1.0", "id": "one", "source": "/shop", "type": "order.placed", "data": {"n": 1}}
 JSON = {"content-type": "application/json"}

@@ -12,7 +12,7 @@ from streammesh.events.envelope import BATCH
 
 from services.api.cursors import Cursors
 from services.api.schemas import EventPage, EventState, Task
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 async def publish(api, event_type="order.placed", **more):

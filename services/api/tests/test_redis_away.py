@@ -10,7 +10,7 @@ import pytest
 from streammesh.embedded import EmbeddedServer
 from streammesh.settings import MeshSettings
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
 TIMEOUT = 0.5

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.test_reports import ASKED, CSV, FORM, PDF, finish
 
 

@@ -10,7 +10,7 @@ from streammesh.events import envelope
 
 from services.api.report_store import ReportStore
 from services.api.schemas import ReportState
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 FORM = {"title": "Sales", "group_by": "country", "measure": "total"}
 CSV = "country,total\nDE,3\nAT,4\n"

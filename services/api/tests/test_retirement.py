@@ -15,7 +15,7 @@ from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
 
 from services.api.routes import status
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
 OLD = "/v1/services/old"

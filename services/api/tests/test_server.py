@@ -7,11 +7,12 @@ import json
 import re
 import socket
 from contextlib import suppress
+from datetime import timedelta
 
 import pytest
 from streammesh.events.envelope import BATCH
 
-from services.api.server import HEAD_BYTES
+from services.api.server import HEAD_BYTES, make_server
 
 POST = b"POST /v1/events HTTP/1.1\r\nhost: x\r\n"
 
@@ -286,3 +287,28 @@ async def test_a_batch_over_a_real_connection(live):
     answer = await live.post("/v1/events", content=json.dumps(batch), headers={"content-type": BATCH})
 
     assert (answer.status_code, len(answer.json()["events"])) == (202, 1_000)
+
+
+async def test_a_request_that_outlasts_the_time_to_stop_is_cut_off_without_a_traceback(
+    door, api_settings, admin, caplog
+):
+    server = make_server(door, api_settings.model_copy(update={"drain": timedelta(milliseconds=100)}))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = f"authorization: Bearer {admin}\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n"
+    writer.write(POST + head.encode() + b'{"type"')
+    while not server.server_state.tasks:
+        await asyncio.sleep(0.005)
+
+    server.should_exit = True
+    async with asyncio.timeout(10):
+        await serving
+
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+    assert not [record for record in caplog.records if record.exc_info], caplog.text
+    assert "without" not in caplog.text

@@ -7,14 +7,15 @@ import time
 
 import pytest
 
+from services.api import status_cache
 from services.api.routes import status
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
 
 @pytest.fixture(autouse=True)
 def always_look(monkeypatch):
-    monkeypatch.setattr(status, "FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(status_cache, "FRESH_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -73,15 +74,15 @@ async def test_push_that_stands_still_is_told(live, door, mesh, monkeypatch):
 
 async def test_many_who_ask_at_once_cost_one_look(api, monkeypatch):
     looks = 0
-    read = status.read_snapshot
+    read = status_cache.read_snapshot
 
     async def counted(*given):
         nonlocal looks
         looks += 1
         return await read(*given)
 
-    monkeypatch.setattr(status, "FRESH_SECONDS", 5.0)
-    monkeypatch.setattr(status, "read_snapshot", counted)
+    monkeypatch.setattr(status_cache, "FRESH_SECONDS", 5.0)
+    monkeypatch.setattr(status_cache, "read_snapshot", counted)
     await asyncio.gather(*(api.get("/v1/status") for _ in range(20)))
 
     assert looks == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.api.routes.subscriptions import SubscriptionList, SubscriptionState
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 async def listed(api, **params):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streammesh.events import envelope
 
-from services.api.tests.expecting import assert_problem
+from services.api.tests.expectations import assert_problem
 
 
 async def test_a_welcome_is_a_user_registered_event(api, mesh_redis, mesh_keys):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 from streammesh import lua
-from streammesh.status.waiting import Why
-from streammesh.tasks.paused import pause_call
+from streammesh.status.not_run import Why
+from streammesh.tasks.pause import pause_call
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from services.dispatcher.broker_forwarders import Forwarders
 

@@ -8,7 +8,7 @@ import pytest
 from streammesh import lua
 from streammesh.clock import SystemClock
 from streammesh.tasks.handoff import Encoded
-from streammesh.tasks.ledger import Failure
+from streammesh.tasks.task import Failure
 
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.settings import DispatcherSettings

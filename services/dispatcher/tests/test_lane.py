@@ -18,7 +18,7 @@ from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.subscriptions.registry import read_registered, register_call
 from streammesh.tasks.handoff import Encoded
 from streammesh.tasks.records import Rows
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from services.dispatcher import lane, lanes
 from services.dispatcher.lane import Lane

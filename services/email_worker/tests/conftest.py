@@ -13,10 +13,10 @@ import pytest
 import trustme
 from streammesh.clock import ManualClock
 
-from services.email_worker.composing import Attachment, Mail, compose, parse_recipient
-from services.email_worker.rendering import Words
-from services.email_worker.sending import Sender
+from services.email_worker.mail import Attachment, Mail, compose, parse_recipient
+from services.email_worker.mail_templates import Words
 from services.email_worker.settings import SmtpServer, parse_sender
+from services.email_worker.smtp_sender import Sender
 from services.email_worker.tests.mail_server import MailServer
 
 Serve = Callable[..., Awaitable[MailServer]]

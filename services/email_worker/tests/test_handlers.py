@@ -17,7 +17,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 from streammesh import Context, Event, Reject
-from streammesh.subscriptions.matching import fits
+from streammesh.subscriptions.filters import fits
 
 from services.email_worker.handlers import (
     ReportGenerated,
@@ -27,7 +27,7 @@ from services.email_worker.handlers import (
     send_welcome,
     service,
 )
-from services.email_worker.sending import NotSent
+from services.email_worker.smtp_sender import NotSent
 from services.email_worker.tests.conftest import Serve
 from services.email_worker.tests.mail_server import MailServer
 

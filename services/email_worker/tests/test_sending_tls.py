@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from services.email_worker.sending import NotSent
 from services.email_worker.settings import Security, SmtpServer
+from services.email_worker.smtp_sender import NotSent
 from services.email_worker.tests.conftest import SendTo, Serve, a_mail, a_sender
 from services.email_worker.tests.mail_server import MailServer, wait_until
 

@@ -10,9 +10,9 @@ import pytest
 from obstore.store import MemoryStore
 
 from services.report_worker import workflow
+from services.report_worker.object_store import Store
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
-from services.report_worker.storing import Store
 from services.report_worker.workflow import Origin
 
 TASK = "0b8cbd6f-6f5e-5b0e-9d0e-1c1f0e7a4a51"

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.report_worker.cells import bucket, pick
-from services.report_worker.source_table import Table, Wanted
+from services.report_worker.source_table import SourceTable, Wanted
 from services.report_worker.tests.test_csv_file import said
 
 
-def numbers(*cells: object) -> Table:
-    return Table(
+def numbers(*cells: object) -> SourceTable:
+    return SourceTable(
         [f"g{at}" for at in range(len(cells))], list(cells), list(range(2, 2 + len(cells))), "line", []
     )
 
 
-def days(*cells: str) -> Table:
-    return Table(list(cells), [], list(range(2, 2 + len(cells))))
+def days(*cells: str) -> SourceTable:
+    return SourceTable(list(cells), [], list(range(2, 2 + len(cells))))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.report_worker.cells import pick
 from services.report_worker.csv_file import read_csv
-from services.report_worker.source_table import Limits, SourceError, Table, Wanted
+from services.report_worker.source_table import Limits, SourceError, SourceTable, Wanted
 
 LIMITS = Limits(bytes=1_000_000, rows=1000, cells=100_000)
 SALES = [("Oslo", 1.5), ("Bergen", 2.0)]
@@ -22,7 +22,7 @@ def said(call: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def read(body: str | bytes, group_by: str = "city", measure: str | None = "sales", **how: str) -> Table:
+def read(body: str | bytes, group_by: str = "city", measure: str | None = "sales", **how: str) -> SourceTable:
     body = body.encode() if isinstance(body, str) else body
     return read_csv(body, Wanted(group_by, measure), LIMITS, **how)
 

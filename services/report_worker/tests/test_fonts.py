@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.report_worker import charting
+from services.report_worker import svg_chart
 from services.report_worker.fonts import families, missing, spelled_out
+from services.report_worker.pdf import check_letters, typeset, with_letters_spelled_out
 from services.report_worker.source_table import SourceError
-from services.report_worker.tests.test_typesetting import document
-from services.report_worker.typesetting import check_letters, typeset, with_letters_spelled_out
+from services.report_worker.tests.test_pdf import document
 
 MADE = datetime(2026, 11, 22, 6, tzinfo=UTC)
 NOWHERE = "\U00013000"  # an Egyptian hieroglyph
@@ -68,16 +68,16 @@ def test_chinese_characters_are_drawn_as_in_the_language_they_stand_in() -> None
 
 
 def test_labels_of_a_chart_fit_however_wide_their_letters_are() -> None:
-    assert charting.fitting("北海道札幌市中央区北一条西二丁目三番地") == "北海道札幌市中央区北一条西二…"
-    assert charting.fitting("x" * 31) == "x" * 29 + "…"
-    assert charting.fitting("👩‍💻 ❤️") == "👩💻 ❤"
+    assert svg_chart.fitting("北海道札幌市中央区北一条西二丁目三番地") == "北海道札幌市中央区北一条西二…"
+    assert svg_chart.fitting("x" * 31) == "x" * 29 + "…"
+    assert svg_chart.fitting("👩‍💻 ❤️") == "👩💻 ❤"
 
 
 @pytest.mark.parametrize(
     "text", ["売上報告書 매출 销售", "รายงาน กรุงเทพฯ रिपोर्ट", "تقرير المبيعات", "👩‍💻 🎉 ❤️"]
 )
 def test_a_text_in_any_of_them_is_set_and_typst_finds_each_letter(text: str) -> None:
-    from services.report_worker.tests.test_typesetting import made_of
+    from services.report_worker.tests.test_pdf import made_of
 
     reader, _, _ = made_of(document(title=text, summary=[text]))
     fonts = [font.get_object() for page in reader.pages for font in page["/Resources"]["/Font"].values()]

@@ -16,9 +16,9 @@ from pypdf import PdfReader
 from streammesh import SyncPublisher
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
-from services.report_worker.storing import Store, open_store
+from services.report_worker.object_store import Store, open_store
 
 ROOT = Path(__file__).parents[3]
 DEADLINE = 30.0

@@ -12,11 +12,11 @@ import pytest
 from pypdf import PdfReader
 
 from services.report_worker import workflow
+from services.report_worker.object_store import Store
 from services.report_worker.operations import EventSeen, TaskSeen
 from services.report_worker.requests import ReportRequested
 from services.report_worker.settings import ReportSettings
 from services.report_worker.source_table import SourceError
-from services.report_worker.storing import Store
 from services.report_worker.workflow import Origin, WorkLost
 
 from .conftest import TASK, Run

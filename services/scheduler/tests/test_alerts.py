@@ -11,9 +11,9 @@ from aiohttp import web
 from streammesh import Reject, Retry, lua
 from streammesh.dead_letters import DeadLetter
 from streammesh.events import envelope
-from streammesh.tasks.paused import Pause, pause_call
+from streammesh.tasks.pause import Pause, pause_call
 
-from services.scheduler.alerting import AlertWatch
+from services.scheduler.alert_watch import AlertWatch
 from services.scheduler.alerts import Found, document
 from services.scheduler.webhook import tell
 

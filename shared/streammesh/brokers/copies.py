@@ -12,7 +12,7 @@ from uuid import uuid4
 import orjson
 
 from streammesh.brokers.connection import HIGHEST_PRIORITY
-from streammesh.tasks.parking import Fields
+from streammesh.tasks.dead_letter import Fields
 from streammesh.transport.codec import BODY, HEAD, SINCE, encode, parse_tag
 
 TAG = "mesh_tag"  # header: the delivery tag of the queue entry that a message stands for

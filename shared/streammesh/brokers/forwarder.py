@@ -25,13 +25,15 @@ from celery import Celery
 from redis.exceptions import ResponseError
 
 from streammesh import lua
-from streammesh.brokers.publisher import BrokerAway, Outlet, Refused
+from streammesh.brokers.publisher import BrokerAway, Outlet, Unsendable
 from streammesh.errors import Malformed
 from streammesh.keys import FORWARDED, RETURNED, WORKERS, Keys
+from streammesh.lua.queues import ForwardedEntry, ForwardedScript, ForwardTakeScript
 from streammesh.redisio.client import is_unavailable, open_sync
 from streammesh.settings import MeshSettings
+from streammesh.tasks.task import Failure
 from streammesh.transport.codec import SINCE, WAKE, decode
-from streammesh.transport.dead_lettering import park
+from streammesh.transport.poison import MALFORMED, park
 from streammesh.transport.scripts import Read, Taken, pairs, unread_calls
 
 BATCH = 200  # entries that are sent and confirmed together
@@ -115,9 +117,17 @@ class Forwarder:
             return Taken(reads, int(oldest) / 1000, False)
 
         lease_ms = self._calls.lease_ms
-        args: list[lua.Arg] = [WORKERS, self._calls.consumer, RETURNED, FORWARDED]
-        args += [BATCH, lease_ms, lease_ms * PATIENCE, waiting]
-        return lua.Call(lua.script("forward_take"), [self._stream], args, parse)
+        return ForwardTakeScript(
+            stream=self._stream,
+            group=WORKERS,
+            me=self._calls.consumer,
+            returned=RETURNED,
+            sent=FORWARDED,
+            left=BATCH,
+            lease=lease_ms,
+            patience=lease_ms * PATIENCE,
+            waiting=waiting,
+        ).call(parse)
 
     def _read(self) -> list[Read]:
         wait = min(self._block, max(0.02, self._look_at - time.monotonic()))
@@ -161,10 +171,10 @@ class Forwarder:
     def _send(self, reads: Sequence[Read], messages: Sequence[dict[str, Any]]) -> None:
         try:
             self._outlet.send(messages)
-        except Refused as error:
+        except Unsendable as error:
             if len(reads) == 1:
-                reason = f"the broker cannot take it: {error}"
-                park(self._client, self._calls, self._queue, reads[0], "Unsendable", reason)
+                failure = Failure(f"the broker cannot take it: {error}", "Unsendable")
+                park(self._client, self._calls, self._queue, reads[0], failure)
                 return
             for read, message in zip(reads, messages, strict=True):  # which one is it?
                 self._send([read], [message])
@@ -177,15 +187,19 @@ class Forwarder:
         try:
             message = decode(read.fields, self._queue, read.entry)
         except (Malformed, ValueError) as error:
-            park(self._client, self._calls, self._queue, read, "Malformed", str(error))
+            park(self._client, self._calls, self._queue, read, Failure(str(error), MALFORMED))
             return None
         message["since"] = read.fields.get(SINCE, b"").decode("ascii", "replace")
         return message
 
     def _sent_call(self, reads: Sequence[Read], task_ids: Sequence[str]) -> lua.Call[int]:
-        keys = [self._stream, *(self._keys.task(task_id) for task_id in task_ids)]
-        args = [WORKERS, self._calls.consumer, FORWARDED, *(read.entry for read in reads)]
-        return lua.Call(lua.script("forwarded"), keys, args, int)
+        entries = [
+            ForwardedEntry(task=self._keys.task(task_id), id=read.entry)
+            for read, task_id in zip(reads, task_ids, strict=True)
+        ]
+        return ForwardedScript(
+            stream=self._stream, group=WORKERS, me=self._calls.consumer, sent=FORWARDED, entries=entries
+        ).call(int)
 
 
 def _id_of(message: dict[str, Any]) -> str:

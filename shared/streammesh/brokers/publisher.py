@@ -24,7 +24,7 @@ class BrokerAway(Exception):
     """The broker cannot be reached, or refused something, or did not confirm it: try again later."""
 
 
-class Refused(Exception):
+class Unsendable(Exception):
     """One of these can never be sent: trying again would not change that."""
 
 
@@ -48,7 +48,7 @@ class Outlet:
         """Send them, and return when the broker has them all. When this raises, some may have been sent.
 
         They are as `queue_wire.decode` makes them, with a tag only where they stand for an entry that stays. Raises
-        BrokerAway and Refused.
+        BrokerAway and Unsendable.
         """
         with self._asked():
             channel = self._open()
@@ -60,13 +60,13 @@ class Outlet:
                 if self._confirms:
                     self._confirms.wait()
             except UNWANTED as error:
-                raise Refused(f"{type(error).__name__}: {error}") from error
+                raise Unsendable(f"{type(error).__name__}: {error}") from error
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
         try:
             yield
-        except Refused:
+        except Unsendable:
             self.close()  # half of a message may have been written
             raise
         except Exception as error:
@@ -93,7 +93,7 @@ class Outlet:
                 **kept,
             )
         except UNWRITABLE as error:
-            raise Refused(f"{type(error).__name__}: {error}") from error
+            raise Unsendable(f"{type(error).__name__}: {error}") from error
 
     def _declare(self, channel: Any) -> Any:
         """As Celery itself does it."""

@@ -18,20 +18,22 @@ class NoAddress(MeshError):
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ApiAddress:
     """An API and the key to it."""
 
     url: str
     key: str = field(repr=False)
 
 
-def find_address(url: str | None, key: str | None, settings: ClientSettings, place: Path = PLACE) -> Address:
+def find_address(
+    url: str | None, key: str | None, settings: ClientSettings, place: Path = PLACE
+) -> ApiAddress:
     """The API and the key to use. Raises NoAddress.
 
     The key of a mesh that runs here is sent to that mesh only, never to another URL.
     """
     url = url or settings.url
-    key = key or (settings.key.get_secret_value() if settings.key else None)
+    key = key or settings.key
     if url is None:
         here = running_here(place)
         if here is None:
@@ -50,7 +52,7 @@ def find_address(url: str | None, key: str | None, settings: ClientSettings, pla
         raise NoAddress("an API key is needed: give --key or set STREAMMESH_KEY")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise NoAddress("the API key has characters that no key has; was it copied whole?")
-    return Address(url.rstrip("/"), key)
+    return ApiAddress(url.rstrip("/"), key)
 
 
 def _key_in(file: Path) -> str | None:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streammesh import names
-from streammesh.cli.asking import REFUSED, Json, print_json
-from streammesh.cli.showing import console, plain, short
+from streammesh.cli.api_call import REFUSED, Json, print_json
+from streammesh.cli.terminal import console, plain, short
 from streammesh.errors import InvalidManifest
 
 if TYPE_CHECKING:

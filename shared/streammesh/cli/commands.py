@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 
-class Place(NamedTuple):
+class CommandPlace(NamedTuple):
     """Where a command or a group of commands is written, and its first line of help."""
 
     module: str
@@ -19,36 +19,38 @@ class Place(NamedTuple):
 
 
 COMMANDS = {
-    "up": Place(
+    "up": CommandPlace(
         "up",
         "command",
         "Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains.",
     ),
-    "demo": Place(
+    "demo": CommandPlace(
         "demo", "command", "Do the main job once, through the front door, and show what was pushed back."
     ),
-    "publish": Place("publish", "publish", "Publish one event."),
-    "watch": Place(
+    "publish": CommandPlace("publish", "publish", "Publish one event."),
+    "watch": CommandPlace(
         "watch", "watch", "Show notifications until Ctrl-C; with --event until the event has ended."
     ),
-    "event": Place(
+    "event": CommandPlace(
         "events", "event", "Show an event and everything that came of it; where nothing ran, why."
     ),
-    "tasks": Place("events", "tasks", "List the tasks that an event became."),
-    "task": Place("events", "task", "Show one task: state, attempt, result or error, times, worker."),
-    "status": Place(
+    "tasks": CommandPlace("events", "tasks", "List the tasks that an event became."),
+    "task": CommandPlace("events", "task", "Show one task: state, attempt, result or error, times, worker."),
+    "status": CommandPlace(
         "status",
         "status",
         "Say what is wrong in the mesh. Exit code 0: nothing, 4: warnings, 5: errors, 3: the API or Redis is away.",
     ),
-    "services": Place("status", "services", "Services: list them, take one away."),
-    "dead": Place("dead", "app", "Dead letters: work that was given up, with its reason."),
-    "subscriptions": Place("subscriptions", "app", "Subscriptions: list, pause, resume."),
-    "keys": Place("api_keys", "app", "API keys: who may publish what and be told what."),
-    "new-worker": Place(
+    "services": CommandPlace("status", "services", "Services: list them, take one away."),
+    "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
+    "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
+    "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
+    "new-worker": CommandPlace(
         "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
     ),
-    "check": Place("check", "check", "Tell what would be refused when the worker services/NAME joins."),
+    "check": CommandPlace(
+        "check", "check", "Tell what would be refused when the worker services/NAME joins."
+    ),
 }
 
 

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from streammesh.cli.asking import WRONG_USE, Json, Key, Url, ask, fail, print_json
-from streammesh.cli.showing import console, facts, plain
+from streammesh.cli.api_call import WRONG_USE, Json, Key, Url, ask, fail, print_json
+from streammesh.cli.terminal import console, facts, plain
 
 if TYPE_CHECKING:
     from streammesh.client import MeshClient
@@ -235,7 +235,7 @@ def _choice(ids: list[str] | None, everything: bool, *values: str | None) -> dic
 
 
 def _moment(text: str) -> str:
-    from streammesh.settings import parse_duration
+    from streammesh.durations import parse_duration
 
     try:
         span = parse_duration(text)

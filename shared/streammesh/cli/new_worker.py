@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streammesh import names
-from streammesh.cli.asking import REFUSED, WRONG_USE, fail
+from streammesh.cli.api_call import REFUSED, WRONG_USE, fail
 from streammesh.errors import MeshError
 
 TEMPLATE = Path(__file__).with_name("worker_template")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streammesh import plain_json
-from streammesh.cli.asking import (
+from streammesh.cli.api_call import (
     NOT_ENDED,
     NOT_SUCCEEDED,
     NOTHING_RAN,
@@ -25,7 +25,7 @@ from streammesh.cli.asking import (
     fail,
     print_json,
 )
-from streammesh.cli.showing import console, note_line, plain
+from streammesh.cli.terminal import console, note_line, plain
 
 if TYPE_CHECKING:
     from streammesh.client import MeshClient, Sent

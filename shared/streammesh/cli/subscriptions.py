@@ -6,11 +6,9 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from streammesh.cli.asking import Json, Key, Url, ask, print_json
-from streammesh.cli.showing import console, plain
+from streammesh.cli.api_call import Json, Key, Url, ask, print_json
+from streammesh.cli.terminal import console, plain
 
 app = typer.Typer(help="Subscriptions: list, pause, resume.", no_args_is_help=True, rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(metavar="TASK", help="Its task, such as email_worker.send_welcome.")]
@@ -29,6 +27,9 @@ def show_list(
     if json:
         print_json(found)
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("task", "type", "state", "waiting", "reason"):
         table.add_column(name, overflow="fold")
@@ -65,4 +66,4 @@ def _tell(state: dict[str, Any], json: bool) -> None:
         return
     now = f"paused: {state['paused']['reason']}" if state["paused"] else "on"
     waiting = f", {state['held']} tasks wait" if state["held"] else ""
-    console().print(Text(f"{plain(state['task'])} is {plain(now)}{waiting}"))
+    console().print(f"{plain(state['task'])} is {plain(now)}{waiting}", markup=False)

@@ -16,10 +16,11 @@ from typing import Annotated
 import aiohttp
 import orjson
 import typer
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.exceptions import RedisError
 
-from streammesh.cli.asking import REFUSED, fail
-from streammesh.cli.settings import UpSettings
+from streammesh.cli.api_call import REFUSED, fail
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
@@ -27,7 +28,7 @@ from streammesh.local_mesh import running_here
 from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import alive
-from streammesh.running import run_until_stopped
+from streammesh.roles import run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 
 GRACE_AFTER_DRAIN = 10.0  # seconds a service has beyond its drain before it is killed
@@ -35,8 +36,23 @@ READY_SECONDS = 60.0
 REDIS_PORT, SMTP_PORT = 6390, 1025  # taken when they are free, any free one otherwise
 
 
+class UpSettings(BaseSettings):
+    """What `streammesh up` itself is told. `API_PORT` is the API's own setting."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="API_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
+class RunningMesh:
     """Where a running mesh is; written as JSON to `up.json` in its folder once it is ready."""
 
     api_url: str
@@ -104,10 +120,10 @@ def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False, por
         run_until_stopped(lambda stop: _supervise(root, folder, place, settings, stop, quiet))
 
 
-def _place(folder: Path, redis_url: str, api_port: int, smtp_port: int) -> Place:
+def _place(folder: Path, redis_url: str, api_port: int, smtp_port: int) -> RunningMesh:
     api_url, smtp_url = f"http://127.0.0.1:{api_port}", f"smtp://127.0.0.1:{smtp_port}"
     store, key = str(folder / "store"), str(folder / "dev-key")
-    return Place(
+    return RunningMesh(
         api_url=api_url,
         redis_url=redis_url,
         smtp_url=smtp_url,
@@ -143,7 +159,7 @@ def command(
 
 
 async def _supervise(
-    root: Path, folder: Path, place: Place, settings: MeshSettings, stop: asyncio.Event, quiet: bool
+    root: Path, folder: Path, place: RunningMesh, settings: MeshSettings, stop: asyncio.Event, quiet: bool
 ) -> None:
     supervisor = Supervisor(_programs(root, place))
     ready = asyncio.create_task(_announce(supervisor, folder, place, settings, find_workers(root), quiet))
@@ -154,7 +170,7 @@ async def _supervise(
     supervisor.say("mesh", "everything has stopped")
 
 
-def _programs(root: Path, place: Place) -> list[Program]:
+def _programs(root: Path, place: RunningMesh) -> list[Program]:
     env = {
         **place.environment,
         "API_HOST": "127.0.0.1",
@@ -172,7 +188,7 @@ def _programs(root: Path, place: Place) -> list[Program]:
 
 
 async def _is_ready(
-    place: Place, settings: MeshSettings, workers: list[str], broken: Mapping[str, str]
+    place: RunningMesh, settings: MeshSettings, workers: list[str], broken: Mapping[str, str]
 ) -> list[str]:
     """Wait until the API answers, and every worker has registered what it wants: an event published before a
     service's very first registration is not for that service. Return those that cannot start, and are not waited for.
@@ -198,7 +214,7 @@ async def _is_ready(
 async def _announce(
     supervisor: Supervisor,
     folder: Path,
-    place: Place,
+    place: RunningMesh,
     settings: MeshSettings,
     workers: list[str],
     quiet: bool,
@@ -213,7 +229,7 @@ async def _announce(
         return
     ready = folder / "up.json"
     ready.with_suffix(".tmp").write_bytes(
-        orjson.dumps({name: getattr(place, name) for name in Place.__dataclass_fields__})
+        orjson.dumps({name: getattr(place, name) for name in RunningMesh.__dataclass_fields__})
     )
     ready.with_suffix(".tmp").rename(ready)
     for name in away:
@@ -223,6 +239,7 @@ async def _announce(
     for line in (
         f"ready after {time.monotonic() - began:.1f} s",
         f"API        {place.api_url}   (try {place.api_url}/docs)",
+        f"dashboard  {place.api_url}/ui",
         f"key        {place.key_file} holds the development key",
         f"mails      {place.mail_folder}",
         f"reports    {place.store_folder}",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streammesh import names
-from streammesh.cli.asking import WRONG_USE, Json, Key, Source, Url, ask, fail, print_json
-from streammesh.cli.showing import console, note_line
+from streammesh.cli.api_call import WRONG_USE, Json, Key, Source, Url, ask, fail, print_json
+from streammesh.cli.terminal import console, note_line
 
 if TYPE_CHECKING:
     from streammesh.client import MeshClient, Note

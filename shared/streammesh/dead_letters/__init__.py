@@ -2,6 +2,6 @@
 
 from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter
 from streammesh.dead_letters.replay import Replayed, Replaying
-from streammesh.dead_letters.store import DeadLetters, Page
+from streammesh.dead_letters.store import DeadLetters, LetterPage
 
-__all__ = ["DeadLetter", "DeadLetterFilter", "DeadLetters", "Page", "Replayed", "Replaying"]
+__all__ = ["DeadLetter", "DeadLetterFilter", "DeadLetters", "LetterPage", "Replayed", "Replaying"]

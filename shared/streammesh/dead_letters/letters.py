@@ -12,7 +12,7 @@ from streammesh.clock import rfc3339_ms
 from streammesh.keys import PRIORITIES, PRIORITY
 
 LAST_MS = 253_402_300_799_999  # the year 9999 ends
-Place = tuple[int, str, str]  # time in ms, id, service: the order of letters
+LetterPlace = tuple[int, str, str]  # time in ms, id, service: the order of letters
 Kind = Literal["task", "entry", "event"]
 
 
@@ -39,7 +39,7 @@ class DeadLetter:
     domain: str = ""  # of an event
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LetterPlace:
         """Where it stands among all letters."""
         return (self.at_ms, self.id, self.service)
 
@@ -121,12 +121,12 @@ class DeadLetterFilter:
         )
 
 
-def place_text(place: Place) -> str:
+def place_text(place: LetterPlace) -> str:
     """A place as a cursor."""
     return f"{place[0]}:{place[2]}:{place[1]}"
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> LetterPlace:
     """A cursor. Raises ValueError for what is none."""
     at, first, rest = text.partition(":")
     service, second, letter = rest.partition(":")

@@ -8,6 +8,7 @@ import orjson
 
 from streammesh import lua
 from streammesh.keys import Keys
+from streammesh.lua.events import ParkEventScript
 
 
 def park_event_call(
@@ -29,12 +30,17 @@ def park_event_call(
         "at": round(time.time() * 1000),
         "domain": domain,
     }
-    return lua.Call(
-        lua.script("park_event"),
-        [
-            *(keys.events(domain), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
-            *(keys.dead_services(), keys.counters()),
-        ],
-        [service, position, letter_id, orjson.dumps(letter), kept, raw or b""],
-        bool,
-    )
+    return ParkEventScript(
+        events=keys.events(domain),
+        dead=keys.dead(service),
+        index=keys.dead_index(service),
+        entries=keys.dead_entries(service),
+        services=keys.dead_services(),
+        counters=keys.counters(),
+        service=service,
+        position=position,
+        letter_id=letter_id,
+        letter=orjson.dumps(letter),
+        kept=kept,
+        envelope=raw or b"",
+    ).call(bool)

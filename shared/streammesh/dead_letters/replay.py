@@ -15,6 +15,7 @@ import redis.asyncio
 from streammesh import lua, notifications
 from streammesh.dead_letters.letters import DeadLetter
 from streammesh.keys import Keys
+from streammesh.lua.services import ReplayDeadLetterScript, ReplayedTask
 from streammesh.redisio.client import is_unavailable
 from streammesh.settings import MeshSettings
 
@@ -74,20 +75,35 @@ class Replaying:
             target = keys.events(letter.domain)
         else:
             target = keys.queue(letter.queue, letter.priority)
-        names = [
-            *(keys.dead(letter.service), keys.dead_index(letter.service), keys.dead_entries(letter.service)),
-            target,
-        ]
-        args: list[lua.Arg] = [letter.id, letter.form]
-        if letter.form == "task":
-            event = letter.event or {}
-            names += [keys.task(letter.id), keys.event(event.get("id", "")), keys.notifications()]
-            names += [keys.open_tasks(letter.service), keys.due(), keys.due_entries()]
-            args += [wait_ms, self._settings.notifications_kept]
-            args += [keys.manifests_changed(), _body(letter)]
-            args += [str(event.get(name) or "") for name in ("source", "id", "type", "subject")]
-            args.append(letter.service)
-        return lua.Call(lua.script("replay_dead_letter"), names, args, _verdict)
+        return ReplayDeadLetterScript(
+            dead=keys.dead(letter.service),
+            index=keys.dead_index(letter.service),
+            entries=keys.dead_entries(letter.service),
+            target=target,
+            id=letter.id,
+            form=letter.form,
+            tasks=[self._task(letter, wait_ms)] if letter.form == "task" else [],
+        ).call(_verdict)
+
+    def _task(self, letter: DeadLetter, wait_ms: int) -> ReplayedTask:
+        keys, event = self._keys, letter.event or {}
+        return ReplayedTask(
+            row=keys.task(letter.id),
+            event_row=keys.event(event.get("id", "")),
+            notifications=keys.notifications(),
+            open_tasks=keys.open_tasks(letter.service),
+            due=keys.due(),
+            due_entries=keys.due_entries(),
+            wait=wait_ms,
+            kept=self._settings.notifications_kept,
+            changed=keys.manifests_changed(),
+            body=_body(letter),
+            source=str(event.get("source") or ""),
+            event=str(event.get("id") or ""),
+            event_type=str(event.get("type") or ""),
+            subject=str(event.get("subject") or ""),
+            service=letter.service,
+        )
 
 
 def _body(letter: DeadLetter) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 import redis.asyncio
 
 from streammesh import lua, plain_json
-from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, Place, parse
+from streammesh.dead_letters.letters import DeadLetter, DeadLetterFilter, LetterPlace, parse
 from streammesh.keys import Keys
+from streammesh.lua.services import DropDeadLettersScript
 from streammesh.redisio.turns import Turns
 
 MOST_MS = 2**53  # a score is exact up to here
@@ -19,14 +20,14 @@ MOST_LOOKED_AT = 5_000  # letters of one service that one page looks through for
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class LetterPage:
     """Some letters, newest first; `next` is the place to go on from, None at the end.
 
     A page may have fewer letters than were asked for, none even, and still a `next`: a rare one is looked for.
     """
 
     letters: list[DeadLetter]
-    next: Place | None
+    next: LetterPlace | None
 
 
 class DeadLetters:
@@ -54,12 +55,12 @@ class DeadLetters:
         wanted: DeadLetterFilter,
         *,
         limit: int = 50,
-        before: Place | None = None,
+        before: LetterPlace | None = None,
         may_see: Callable[[DeadLetter], bool] = lambda _: True,
-    ) -> Page:
+    ) -> LetterPage:
         """The newest letters that fit, older than `before`."""
         found: list[DeadLetter] = []
-        reached: Place | None = None  # what is older was not looked at in every service
+        reached: LetterPlace | None = None  # what is older was not looked at in every service
         for service in await self._services(wanted):
             looked_at, mine = 0, 0
             async for letter in self.walk(service, wanted, before=before):
@@ -73,8 +74,8 @@ class DeadLetters:
         found.sort(key=lambda letter: letter.place, reverse=True)
         found = [letter for letter in found if reached is None or letter.place >= reached]
         if len(found) > limit:
-            return Page(found[:limit], found[limit - 1].place)
-        return Page(found, reached)
+            return LetterPage(found[:limit], found[limit - 1].place)
+        return LetterPage(found, reached)
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """One letter, None when there is no such one."""
@@ -132,7 +133,7 @@ class DeadLetters:
         service: str,
         wanted: DeadLetterFilter,
         *,
-        before: Place | None = None,
+        before: LetterPlace | None = None,
         newest_first: bool = True,
     ) -> AsyncIterator[DeadLetter]:
         """Every letter of one service in the filter's time, in order; what else the filter says is not asked here."""
@@ -170,12 +171,12 @@ class DeadLetters:
 
     def _drop_call(self, service: str, ids: list[str]) -> lua.Call[int]:
         keys = self.keys
-        return lua.Call(
-            lua.script("drop_dead_letters"),
-            [keys.dead(service), keys.dead_index(service), keys.dead_entries(service)],
-            ids,
-            int,
-        )
+        return DropDeadLettersScript(
+            dead=keys.dead(service),
+            index=keys.dead_index(service),
+            entries=keys.dead_entries(service),
+            ids=ids,
+        ).call(int)
 
 
 def _ms(score: float) -> int:

@@ -12,6 +12,7 @@ import redis.asyncio
 from streammesh import lua
 from streammesh.events.publisher import ms
 from streammesh.keys import UNCLAIMED, Keys
+from streammesh.lua.services import JoinGroupScript
 
 
 class Entry(NamedTuple):
@@ -47,12 +48,14 @@ class GroupReader:
         Answers False, and makes none, where the service was taken away.
         """
         keys = self._keys
-        call = lua.Call(
-            lua.script("join_group"),
-            [keys.manifests(), keys.manifests_version(), *(keys.events(domain) for domain in domains)],
-            [self._group, at, int(self._group == UNCLAIMED)],
-            bool,
-        )
+        call = JoinGroupScript(
+            manifests=keys.manifests(),
+            version=keys.manifests_version(),
+            group=self._group,
+            start=at,
+            is_service=self._group != UNCLAIMED,
+            streams=[keys.events(domain) for domain in domains],
+        ).call(bool)
         return await lua.run(self._client, call)
 
     async def leave(self, domain: str) -> None:

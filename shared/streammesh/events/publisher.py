@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import redis
 import redis.asyncio
 
 from streammesh import lua
-from streammesh.clock import rfc3339
-from streammesh.errors import EventConflict, EventTooLarge, MeshFull, MeshUnavailable
-from streammesh.events import envelope
+from streammesh.errors import EventConflict, MeshFull, MeshUnavailable
 from streammesh.events.encoded import Sealed, seal
-from streammesh.events.envelope import Event
+from streammesh.events.envelope import Event, build, check_size
 from streammesh.keys import Keys
+from streammesh.lua.events import BatchedEvent, EventKind, PublishOnceScript, StoredEvent
+from streammesh.lua.signature import quick
 from streammesh.names import domain_of
 from streammesh.redisio.refusals import Refusal, is_unavailable, refusal_of
 from streammesh.settings import MeshSettings
@@ -32,6 +32,7 @@ class Published(NamedTuple):
     entry: str
 
 
+_batched = quick(BatchedEvent)
 AGAIN = ord("=")  # before the position of an event that was known already
 
 
@@ -49,26 +50,18 @@ def most_bytes(settings: MeshSettings) -> int:
     return 2 * settings.max_event_bytes + 131_072
 
 
-def check_size(size: int, settings: MeshSettings) -> None:
-    """Raises EventTooLarge for an envelope of a size that no lane would hand over."""
-    most = most_bytes(settings)
-    if size > most:
-        raise EventTooLarge(f"the event has {size:,} bytes where at most {most:,} are allowed")
-
-
-def stored_form(keys: Keys, event: Event) -> tuple[list[str], list[lua.Arg]]:
-    """The keys and arguments by which every script stores one event; see `_event.lua`."""
+def stored_form(keys: Keys, event: Event) -> StoredEvent:
+    """What every script stores one event by; see `_event.lua`."""
     deliver_at = event.deliver_at_ms
-    return (
-        [keys.event(event.id), keys.events(event.domain)],
-        [
-            event.source,
-            event.id,
-            event.digest(),
-            event.domain,
-            "" if deliver_at is None else deliver_at,
-            event.to_json(),
-        ],
+    return StoredEvent(
+        row=keys.event(event.id),
+        stream=keys.events(event.domain),
+        source=event.source,
+        id=event.id,
+        digest=event.digest(),
+        domain=event.domain,
+        deliver_at="" if deliver_at is None else deliver_at,
+        json=event.to_json(),
     )
 
 
@@ -80,31 +73,15 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
     most = most_bytes(settings)
     # What events have in common is sent once: most of a batch has one source and one stream.
     kinds: dict[tuple[str, str, int | None], int] = {}
-    rows: list[str] = []
-    facts: list[lua.Arg] = []
+    batch: list[BatchedEvent] = []
     row_prefix = keys.event("")
     for id, source, event_type, digest, deliver_at, json in events:
         if len(json) > most:
-            check_size(len(json), settings)
+            check_size(len(json), most)
         kind = kinds.get((source, event_type, deliver_at))
         if kind is None:
             kind = kinds[source, event_type, deliver_at] = len(kinds) + 1
-        rows.append(row_prefix + id)
-        facts += (kind, digest, json)
-    names = [keys.domains(), keys.due(), keys.due_entries(), keys.counters(), keys.memory()]
-    args: list[lua.Arg] = [
-        # An event is a duplicate for as long as its row says what became of it: if it were taken for new
-        # while its tasks are known, it would be stored and never handed over.
-        ms(settings.remembered),
-        keys.manifests_changed(),
-        len(kinds),
-        len(row_prefix),
-        settings.memory_mark,
-    ]
-    for source, event_type, deliver_at in kinds:
-        domain = domain_of(event_type)
-        names.append(keys.events(domain))
-        args += (source, domain, "" if deliver_at is None else deliver_at)
+        batch.append(_batched(row=row_prefix + id, kind=kind, digest=digest, json=json))
 
     def parse(answer: list[Any]) -> list[Published]:
         if answer[0] == b"conflict":
@@ -117,7 +94,27 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
             for event, entry in zip(events, answer, strict=True)
         ]
 
-    return lua.Call(lua.script("publish_once"), names + rows, args + facts, parse)
+    return PublishOnceScript(
+        domains=keys.domains(),
+        due=keys.due(),
+        due_entries=keys.due_entries(),
+        counters=keys.counters(),
+        memory_row=keys.memory(),
+        # An event is a duplicate for as long as its row says what became of it: if it were taken for new
+        # while its tasks are known, it would be stored and never handed over.
+        retention=ms(settings.remembered),
+        changed=keys.manifests_changed(),
+        prefix=len(row_prefix),
+        mark=settings.memory_mark,
+        kinds=[_kind(keys, source, event_type, at) for source, event_type, at in kinds],
+        events=batch,
+    ).call(parse)
+
+
+def _kind(keys: Keys, source: str, event_type: str, deliver_at: int | None) -> EventKind:
+    domain = domain_of(event_type)
+    at = "" if deliver_at is None else deliver_at
+    return EventKind(stream=keys.events(domain), source=source, domain=domain, deliver_at=at)
 
 
 @contextmanager
@@ -134,35 +131,6 @@ def unavailable() -> Any:
 def unavailable_for(error: Exception) -> MeshUnavailable:
     """What a caller is told of an error of Redis that is none of the call's."""
     return MeshFull() if refusal_of(error) is Refusal.FULL else MeshUnavailable(str(error))
-
-
-def build(
-    source: str,
-    event_type: str,
-    data: Any,
-    *,
-    id: str | None = None,
-    subject: str | None = None,
-    deliver_at: datetime | None = None,
-    correlation_id: str | None = None,
-    causation_id: str | None = None,
-    priority: int | None = None,
-    extensions: Mapping[str, str | int | bool] | None = None,
-) -> Event:
-    """An event from keyword arguments, as `Publisher.publish` and `Context.publish` take them.
-
-    Raises InvalidEvent.
-    """
-    more: dict[str, str | int | bool] = dict(extensions or {})
-    if deliver_at is not None:
-        more["deliverat"] = rfc3339(deliver_at)
-    if correlation_id is not None:
-        more["correlationid"] = correlation_id
-    if causation_id is not None:
-        more["causationid"] = causation_id
-    if priority is not None:
-        more["priority"] = priority
-    return envelope.make(event_type, data, source=source, id=id, subject=subject, extensions=more)
 
 
 class Publisher:

@@ -12,6 +12,8 @@ import redis.asyncio
 from streammesh import lua
 from streammesh.events.publisher import ms
 from streammesh.keys import Keys
+from streammesh.lua.events import TrimEventsScript
+from streammesh.lua.queues import ForgetConsumersScript
 
 AT_ONCE = 10_000  # entries removed in one call; a call stays well below a millisecond per thousand
 
@@ -33,7 +35,7 @@ def trim_call(keys: Keys, domain: str, retention: timedelta) -> lua.Call[tuple[T
         removed, more, left, keeper = answer
         return Trimmed(domain, removed, left, keeper.decode() or None), bool(more)
 
-    return lua.Call(lua.script("trim_events"), [keys.events(domain)], [ms(retention), AT_ONCE], parse)
+    return TrimEventsScript(events=keys.events(domain), retention=ms(retention), limit=AT_ONCE).call(parse)
 
 
 async def trim(client: redis.asyncio.Redis, keys: Keys, retention: timedelta) -> list[Trimmed]:
@@ -71,7 +73,7 @@ async def forget_consumers(client: redis.asyncio.Redis, streams: Sequence[str], 
     for stream in there:
         groups.xinfo_groups(stream)
     calls = [
-        lua.Call(lua.script("forget_consumers"), [stream], [group["name"], ms(idle)], int)
+        ForgetConsumersScript(stream=stream, group=group["name"], idle=ms(idle)).call(int)
         for stream, found in zip(there, await groups.execute(), strict=True)
         for group in found
     ]

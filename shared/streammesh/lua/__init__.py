@@ -1,21 +1,17 @@
-"""Lua scripts as values: load one, call it, read its answer.
+"""Runs calls of the Lua scripts: on a sync client, an async client, or several in one round trip.
 
-A script is `<name>.lua` beside this file; its header says what it does and what it takes. A line
-`--#include _part.lua` is replaced by that file. Each script has one typed caller elsewhere in the
-kit, which builds a `Call`; the same `Call` runs on a sync client, an async client or in a pipeline.
+A script is `<name>.lua` beside this file (`script.py`); what it takes is declared by name in `queues.py`, `tasks.py`,
+`events.py` and `services.py` (how: `signature.py`). Each script has one typed caller elsewhere in the kit, which
+builds a `Call`; the same `Call` runs on a sync client, an async client or in a pipeline.
 
 A script that takes several tasks decides about each of them on its own, and answers a list. Its calls have a
-`Common`: what all of them say alike. Calls of one Common may travel as one command (see `multiplexed.py`).
+`Common`: what all of them say alike. Calls of one Common may travel as one command (see `redisio/pipeline.py`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import redis.asyncio
 import structlog
@@ -23,88 +19,20 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
+from streammesh.lua import events, queues, services
+from streammesh.lua.script import Arg, Call, Common, Script, command, script
+from streammesh.lua.services import SetAsideKey, SetAsideScript
+
+__all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
 
 T = TypeVar("T")
-Arg = str | bytes | int | float
+DECLARED = (events, queues, services)  # the modules that say what scripts take
 SET_ASIDE_MS = 7 * 86_400_000
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
-class Script:
-    """One Lua script: its text and its SHA-1, by which the server caches it."""
-
-    name: str
-    text: bytes = field(repr=False)
-    sha: str
-
-
-@cache
-def script(name: str) -> Script:
-    """The script `<name>.lua`, its includes filled in. Raises FileNotFoundError if there is none."""
-    text = _read(f"{name}.lua", set()).encode()
-    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
-
-
-def _read(file: str, seen: set[str]) -> str:
-    """The text of a script, each of its includes where it is named first."""
-    lines = resources.files(__package__).joinpath(file).read_text("utf-8").splitlines()
-    out = []
-    for line in lines:
-        included = line.removeprefix("--#include ").strip() if line.startswith("--#include ") else ""
-        if not included:
-            out.append(line)
-        elif included not in seen:
-            seen.add(included)
-            out.append(_read(included, seen))
-    return "\n".join(out)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Common:
-    """What some calls of one script have in common: its first keys and its first arguments."""
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[Arg]
-
-
-class Call(NamedTuple, Generic[T]):
-    """One call of a script, not yet made; `parse` turns the server's answer into what the caller wants.
-
-    With a `common` the keys and arguments are its own, and come after those of the common.
-    """
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[Arg]
-    parse: Callable[[Any], T]
-    common: Common | None = None
-
-    def eval(self, *, text: bool = False) -> tuple[Any, ...]:
-        """The command: EVALSHA, or EVAL with the whole text."""
-        return command([self], text=text)
-
-    def read(self, answer: Any) -> T:
-        """What the server's answer to this call alone means."""
-        return self.parse(answer if self.common is None else answer[0])
-
-
-def command(calls: Sequence[Call[Any]], *, text: bool = False) -> tuple[Any, ...]:
-    """The command for one call, or for several of one Common: EVALSHA, or EVAL with the whole text."""
-    first = calls[0]
-    how = ("EVAL", first.script.text) if text else ("EVALSHA", first.script.sha)
-    if first.common is None:
-        return (*how, len(first.keys), *first.keys, *first.args)
-    keys, args = list(first.common.keys), list(first.common.args)
-    for call in calls:
-        keys += call.keys
-        args += call.args
-    return (*how, len(keys), *keys, *args)
-
-
 class BlockingClient(Protocol):
-    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.redisio.blocking.Blocking`."""
+    """What makes calls and waits for their answers: `redis.Redis`, `streammesh.redisio.blocking_connection.Blocking`."""
 
     def execute_command(self, *command: Any) -> Any:
         """The answer to one command. Raises redis-py's errors."""
@@ -126,12 +54,8 @@ def set_aside_call(names: Iterable[str]) -> Call[int]:
             log.error("key.set_aside", key=name, was=was.decode(), should_be=keys.type_of(name), kept_as=kept)
         return len(moved)
 
-    return Call(
-        script("set_aside"),
-        [part for name, _ in known for part in (name, keys.set_aside(name))],
-        [SET_ASIDE_MS, *(kind for _, kind in known)],
-        parse,
-    )
+    misplaced = [SetAsideKey(key=name, aside=keys.set_aside(name), kind=kind) for name, kind in known]
+    return SetAsideScript(lifetime=SET_ASIDE_MS, misplaced=misplaced).call(parse)
 
 
 def mend_call(call: Call[Any]) -> Call[int]:

@@ -3,9 +3,9 @@
 -- parts = {h =, b = (a queue entry), m = (meta of a ledger row), e = (an event)}, each may be missing
 --#include _write.lua
 local function unpark(d, id)
-  redis.call('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id)
-  redis.call('ZREM', d.index, id)
-  return redis.call('HDEL', d.dead, id)
+  write('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id)
+  write('ZREM', d.index, id)
+  return write('HDEL', d.dead, id)
 end
 
 local function park(d)

@@ -22,7 +22,7 @@
 --   | {'paused'} (was set aside).
 --#include _time.lua
 --#include _notify.lua
---#include _hold.lua
+--#include _entry.lua
 local queue, group, name, now = KEYS[2], ARGV[2], ARGV[6], now_ms()
 local stamp, lease_end = digits(now), digits(now + tonumber(ARGV[4]))
 local is_paused = redis.call('HEXISTS', KEYS[3], name) == 1

@@ -2,14 +2,12 @@
 -- Takes the entries, beside new ones, that a forwarder has to send to another broker: what was given back, what a
 -- worker or a forwarder left when it died, what this forwarder read and could not send, and what was sent, never
 -- begun, and seems lost there. More cannot be lost than were sent and do not wait at the broker.
--- KEYS[1] queue (STREAM)
--- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] owner of what was sent
--- ARGV[5] at most this many entries  ARGV[6] lease, ms  ARGV[7] how long what was sent is waited for, ms
--- ARGV[8] how many wait at the broker
+-- KEYS stream (STREAM, the queue)
+-- ARGS group, me (the consumer), returned (owner of what was given back), sent (owner of what was sent),
+--   left (at most this many entries), lease (ms), patience (how long what was sent is waited for, ms),
+--   waiting (how many wait at the broker)
 -- Returns {{{1, id, times delivered, fields}, ...}, longest idle time in ms of a lease above half of it, 0}.
 -- Entries that were deleted meanwhile leave the pending list and are not returned.
-local stream, group, me, returned, sent = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local left, lease, patience, waiting = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local taken, oldest = {}, 0
 
 -- Sending once more what nobody has begun is no failed delivery, so it keeps its count.

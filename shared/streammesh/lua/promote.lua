@@ -13,12 +13,13 @@ local member = ARGV[1]
 -- A script is not rolled back: what could fail fails here.
 local is = redis.call('TYPE', KEYS[3]).ok
 if is ~= 'none' and is ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. KEYS[3] .. ' is a ' .. is) end
+local known, state = redis.call('HLEN', KEYS[4]) > 0, ARGV[2] == 'task' and redis.call('HGET', KEYS[4], 'state')
 if redis.call('ZREM', KEYS[1], member) == 0 then return 0 end
 if ARGV[2] == 'event' then
   redis.call('HDEL', KEYS[2], member)
   local entry = redis.call('XADD', KEYS[3], '*', 'e', ARGV[4])
   if write('SADD', KEYS[5], ARGV[3]) == 1 then redis.call('PUBLISH', ARGV[7], 'domains') end
-  if redis.call('EXISTS', KEYS[4]) == 1 then
+  if known then
     redis.call('HSET', KEYS[4], 'at:' .. ARGV[5], entry .. ' ' .. digits(now_ms()) .. ' ' .. ARGV[6] .. ' ' .. ARGV[3])
   end
   return 1
@@ -30,9 +31,10 @@ if ARGV[3] == '' then
   redis.call('HDEL', KEYS[2], 'h ' .. member, 'b ' .. member, 'u ' .. member)
 end
 redis.call('HDEL', KEYS[2], member)
-if ARGV[2] == 'task' and redis.call('HGET', KEYS[4], 'state') ~= 'retrying' then return 0 end
+if state and state ~= 'retrying' then return 0 end
+-- A task whose record was lost is queued all the same: whoever claims it parks it, with a reason.
 local place = redis.call('XADD', KEYS[3], '*', unpack(fields))
-if ARGV[2] == 'task' then
+if state then
   redis.call('HSET', KEYS[4], 'state', 'queued', 'entry', place)
   redis.call('HDEL', KEYS[4], 'due', 'lost')
 end

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Queues a task again whose queue entry has vanished: the queue was deleted by hand, say. Looks again whether
--- that is so: of several janitors, and of a janitor and a worker, one acts.
+-- that is so: of several janitors, and of a janitor and a worker, one acts. What is wanted cancelled is not queued.
 -- KEYS[1] task (HASH)  KEYS[2] queue (STREAM)  KEYS[3] due (ZSET)  KEYS[4] held (STREAM)  KEYS[5] event row (HASH)
 -- KEYS[6] notifications (STREAM)
 -- ARGV[1] task id  ARGV[2] state and ARGV[3] place, as they were seen  ARGV[4] h, ARGV[5] b  ARGV[6] notifications kept
@@ -8,18 +8,13 @@
 -- ARGV[12] service
 -- Returns 1 if this call queued it, 0 if not.
 --#include _notify.lua
-local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'held', 'workflow')
+--#include _entry.lua
+local row = redis.call('HMGET', KEYS[1], 'state', 'entry', 'held', 'workflow', 'cancel')
 local state, place = row[1], ARGV[3]
-if state ~= ARGV[2] then return 0 end
-if state == 'queued' or state == 'started' then
-  if row[4] or row[2] ~= place or #redis.call('XRANGE', KEYS[2], place, place) > 0 then return 0 end
-elseif state == 'retrying' then
-  if redis.call('ZSCORE', KEYS[3], 'task:' .. ARGV[1]) then return 0 end
-elseif state == 'held' then
-  if row[3] ~= place or #redis.call('XRANGE', KEYS[4], place, place) > 0 then return 0 end
-else
-  return 0
-end
+if state ~= ARGV[2] or row[5] then return 0 end
+if place ~= '' and place ~= (state == 'held' and row[3] or row[2]) then return 0 end
+if not lies_nowhere({ state = state, entry = row[2], workflow = row[4], held = row[3], task = ARGV[1], queue = KEYS[2],
+  due = KEYS[3], aside = KEYS[4] }) then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'queued', 'entry', redis.call('XADD', KEYS[2], '*', 'h', ARGV[4], 'b', ARGV[5], 'n', 0),
   'due', '', 'held', '')
 tell_of_event({ stream = KEYS[6], kept = ARGV[6], row = KEYS[5], source = ARGV[8], type = 'task.queued', event = ARGV[9],

@@ -9,7 +9,7 @@
 -- Returns 1 if this call parked it, 0 if it was not pending any more.
 --#include _write.lua
 --#include _time.lua
---#include _fields.lua
+--#include _entry.lua
 --#include _dead.lua
 local h, b = ARGV[7], ARGV[8]
 if h == '' then

@@ -1,14 +1,13 @@
 #!lua flags=allow-oom
 -- Takes entries over that others were given: those given back, and those whose owner let the lease run out.
--- KEYS[1] and on: streams, the most important first (STREAM)
--- ARGV[1] group  ARGV[2] consumer  ARGV[3] owner of what was given back  ARGV[4] at most this many entries that can
---   be begun at once; what waits for a time of its own is taken besides
--- ARGV[5] lease in ms ('0': only what was given back)
+-- KEYS streams (STREAM, the most important first)
+-- ARGS group, me (the consumer), returned (owner of what was given back),
+--   left (at most this many entries that can be begun at once: what waits for a time of its own is taken besides),
+--   lease (ms, 0: only what was given back)
 -- Returns {{{stream number, id, times delivered, fields}, ...}, longest idle time in ms above half a lease
 --   of those not taken, 1 if more was given back than was taken (then others are rung for it)}.
 -- Entries that were deleted meanwhile leave the pending list and are not returned.
 --#include _queue.lua
-local group, me, returned, left, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local PAGE = 100  -- rows of the pending list looked at in one command
 local MOST_LATER = 1000  -- entries that wait for their time, taken over besides: they need no room in a pool
 local MOST_LOOKED_AT = 2000  -- entries that are looked into for that
@@ -52,8 +51,15 @@ local function take(number, stream, rows)
   end
 end
 
-for number, stream in ipairs(KEYS) do
-  local from = '-'
+-- Most of a queue's streams, one a priority, hold nothing most of the time: one look at each tells.
+local held = {}
+for number, stream in ipairs(streams) do
+  local pending = redis.pcall('XPENDING', stream, group)
+  if not pending.err and pending[1] > 0 then held[#held + 1] = { number, stream } end
+end
+
+for _, of in ipairs(held) do
+  local number, stream, from = of[1], of[2], '-'
   while left > 0 or later > 0 and looks > 0 do
     local rows = redis.pcall('XPENDING', stream, group, from, '+', PAGE, returned)
     if rows.err or #rows == 0 then break end
@@ -68,8 +74,8 @@ for number, stream in ipairs(KEYS) do
   end
 end
 if lease > 0 then
-  for number, stream in ipairs(KEYS) do
-    local from = '-'
+  for _, of in ipairs(held) do
+    local number, stream, from = of[1], of[2], '-'
     while true do
       local rows = redis.pcall('XPENDING', stream, group, 'IDLE', math.floor(lease / 2), from, '+', PAGE)
       if rows.err or #rows == 0 then break end

@@ -5,54 +5,53 @@
 -- end; a domain that comes into being later it joins from the beginning, which is its lane's business.
 -- The version says to a dispatcher that its routes are of yesterday, before it judges an event by them; it
 -- begins with the time, so that it does not come again after Redis lost its data.
--- KEYS[1] manifests (HASH)  KEYS[2] domains (SET)  KEYS[3] version (STRING)  KEYS[4] joined (HASH)
--- then per domain named: its stream (STREAM)
--- ARGV[1] service  ARGV[2] manifest (JSON)  ARGV[3] channel for changes  ARGV[4] 1 if a domain is left open
--- ARGV[5] what a stream's key begins with, before its domain (all in one slot; also that of KEYS[5] and on)
--- ARGV[6] where groups begin that are missing: '$', or '0' for a service that Redis has forgotten, which then
---   misses nothing; what was handed over before is not handed over again
+-- KEYS manifests (HASH), domains (SET), version (STRING), joined (HASH), streams (STREAM, of each domain named)
+-- ARGS service, manifest (JSON), changed (channel), is_open (whether a domain is left open),
+--   prefix (what a stream's key begins with, before its domain: all in one slot, also that of the streams),
+--   start (where groups begin that are missing: '$', or '0' for a service that Redis has forgotten, which then
+--   misses nothing: what was handed over before is not handed over again)
 -- Returns 1 if it differs from what was there, 0 if not.
 local function join(stream)
-  local at, info = { ARGV[6], 'MKSTREAM' }, {}
-  if ARGV[6] == '$' and redis.call('TYPE', stream).ok == 'stream' then
+  local at, info = { start, 'MKSTREAM' }, {}
+  if start == '$' and redis.call('TYPE', stream).ok == 'stream' then
     local found = redis.call('XINFO', 'STREAM', stream)
     for i = 1, #found, 2 do info[found[i]] = found[i + 1] end
     -- Without it Redis does not know the lag of a group that begins in the middle.
     at[3], at[4] = 'ENTRIESREAD', info['entries-added']
   end
-  local made = redis.pcall('XGROUP', 'CREATE', stream, ARGV[1], unpack(at))
+  local made = redis.pcall('XGROUP', 'CREATE', stream, service, unpack(at))
   if made.err then
     if not string.find(made.err, 'BUSYGROUP', 1, true) then return made end
-  elseif ARGV[6] == '$' then
-    redis.call('HSET', KEYS[4], string.sub(stream, #ARGV[5] + 1) .. ' ' .. ARGV[1], info['last-generated-id'] or '0-0')
+  elseif start == '$' then
+    redis.call('HSET', joined, string.sub(stream, #prefix + 1) .. ' ' .. service, info['last-generated-id'] or '0-0')
   end
 end
-local function open(manifest)
-  if not manifest then return false end
-  local readable, value = pcall(cjson.decode, manifest)
+local function open(stored)
+  if not stored then return false end
+  local readable, value = pcall(cjson.decode, stored)
   if not readable or type(value.subscriptions) ~= 'table' then return false end
   for _, subscription in ipairs(value.subscriptions) do
     if string.find(string.match(subscription.type or '', '^[^.]*'), '[*?]') then return true end
   end
   return false
 end
-for i = 5, #KEYS do
-  local failed = join(KEYS[i])
+for _, stream in ipairs(streams) do
+  local failed = join(stream)
   if failed then return failed end
 end
-local before = redis.call('HGET', KEYS[1], ARGV[1])
-if ARGV[4] == '1' and not open(before) then
-  for _, domain in ipairs(redis.call('SMEMBERS', KEYS[2])) do
-    local failed = join(ARGV[5] .. domain)
+local before = redis.call('HGET', manifests, service)
+if is_open and not open(before) then
+  for _, domain in ipairs(redis.call('SMEMBERS', domains)) do
+    local failed = join(prefix .. domain)
     if failed then return failed end
   end
 end
-if before == ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-if redis.call('EXISTS', KEYS[3]) == 0 then
+if before == manifest then return 0 end
+redis.call('HSET', manifests, service, manifest)
+if redis.call('EXISTS', version) == 0 then
   local t = redis.call('TIME')
-  redis.call('SET', KEYS[3], t[1] .. string.format('%06d', t[2]))
+  redis.call('SET', version, t[1] .. string.format('%06d', t[2]))
 end
-redis.call('INCR', KEYS[3])
-redis.call('PUBLISH', ARGV[3], 'manifests')
+redis.call('INCR', version)
+redis.call('PUBLISH', changed, 'manifests')
 return 1

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Queues one task that was set aside while its subscription was paused. Its removal from where it waited is
--- the gate: of several dispatchers one queues it. One that has ended meanwhile is only removed.
+-- the gate: of several dispatchers one queues it. One that has ended meanwhile is only removed; one whose record was
+-- lost is queued all the same: whoever claims it parks it, with a reason.
 -- KEYS[1] held (STREAM)  KEYS[2] holding (SET)  KEYS[3] paused (HASH)  KEYS[4] queue (STREAM)  KEYS[5] task (HASH)
 -- KEYS[6] event row (HASH)  KEYS[7] notifications (STREAM)
 -- ARGV[1] task name  ARGV[2] position ('' only to look whether all are gone)  ARGV[3] notifications kept
@@ -14,15 +15,17 @@ local found = ARGV[2] ~= '' and redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) 
 if #found == 1 then
   redis.call('XDEL', KEYS[1], ARGV[2])
   local row = redis.call('HMGET', KEYS[5], 'state', 'held')
-  if row[1] == 'held' and row[2] == ARGV[2] then
+  if not row[1] or row[1] == 'held' and row[2] == ARGV[2] then
     local fields, copy = found[1][2], {}
     for i = 1, #fields, 2 do
       if fields[i] ~= 'k' then copy[#copy + 1], copy[#copy + 2] = fields[i], fields[i + 1] end
     end
     local place = redis.call('XADD', KEYS[4], '*', unpack(copy))
-    redis.call('HSET', KEYS[5], 'state', 'queued', 'entry', place, 'held', '')
-    tell_of_event({ stream = KEYS[7], kept = ARGV[3], row = KEYS[6], source = ARGV[5], type = 'task.queued',
-      event = ARGV[6], task = ARGV[10], service = ARGV[9], event_type = ARGV[7], subject = ARGV[8], body = ARGV[4] })
+    if row[1] then
+      redis.call('HSET', KEYS[5], 'state', 'queued', 'entry', place, 'held', '')
+      tell_of_event({ stream = KEYS[7], kept = ARGV[3], row = KEYS[6], source = ARGV[5], type = 'task.queued',
+        event = ARGV[6], task = ARGV[10], service = ARGV[9], event_type = ARGV[7], subject = ARGV[8], body = ARGV[4] })
+    end
     queued = 1
   end
 end

@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
 -- Gives a key's name another key, and the old ones a time to end, if they still are what was read.
--- KEYS[1] api_keys (HASH)  KEYS[2] revoked keys (ZSET)
--- ARGV[1] hash of the new key  ARGV[2] its record (JSON)  ARGV[3] now, ms  ARGV[4] how many revoked keys are remembered
--- then per old key: its hash, its record as read, its record with the time at which it ends ('' to end it now)
+-- KEYS api_keys (HASH), revoked (ZSET)
+-- ARGS hash (of the new key), record (its record, JSON), now (ms), remembered (how many revoked keys)
+-- old_keys: ARGS hash, read (its record as read), ending (its record with the time at which it ends, '' to end it now)
 -- Returns 1 if it was done, 0 if a record had changed.
-for i = 5, #ARGV, 3 do
-  if redis.call('HGET', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then return 0 end
+for _, old in ipairs(old_keys) do
+  if redis.call('HGET', api_keys, old.hash) ~= old.read then return 0 end
 end
-for i = 5, #ARGV, 3 do
-  if ARGV[i + 2] == '' then
-    redis.call('HDEL', KEYS[1], ARGV[i])
+for _, old in ipairs(old_keys) do
+  if old.ending == '' then
+    redis.call('HDEL', api_keys, old.hash)
   else
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+    redis.call('HSET', api_keys, old.hash, old.ending)
   end
-  redis.call('ZADD', KEYS[2], ARGV[3], ARGV[i])
+  redis.call('ZADD', revoked, now, old.hash)
 end
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -1 - tonumber(ARGV[4]))
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('ZREMRANGEBYRANK', revoked, 0, -1 - remembered)
+redis.call('HSET', api_keys, hash, record)
 return 1

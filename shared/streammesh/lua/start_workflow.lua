@@ -7,7 +7,7 @@
 -- ARGV[5] lifetime of the row, ms, should the workflow never end
 -- then per message: h, b
 -- Returns {'done'} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
---#include _fields.lua
+--#include _entry.lua
 local row = redis.call('HMGET', KEYS[1], 'state', 'attempt', 'workflow', 'entry', 'cancel')
 if row[2] ~= ARGV[1] or row[1] ~= 'started' then return { 'lost' } end
 if row[3] then return { row[3] == ARGV[4] and 'done' or 'lost' } end

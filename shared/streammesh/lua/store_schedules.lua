@@ -1,23 +1,23 @@
 #!lua flags=allow-oom
 -- Adds, changes and removes schedules, each only if it still is what it was when the change was planned.
--- KEYS[1] schedules (HASH)  KEYS[2] schedules_due (ZSET)
--- ARGV per change: name, entry expected ('' when there was none), entry to store ('' to remove it),
+-- KEYS schedules (HASH), schedules_due (ZSET)
+-- changes: ARGS name, expected (the entry, '' when there was none), entry (to store, '' to remove it),
 --   position (ms, 'keep', 'none')
 -- Returns 1 or 0 per change: whether it was made.
 local out = {}
-for a = 1, #ARGV, 4 do
-  local name, entry, position = ARGV[a], ARGV[a + 2], ARGV[a + 3]
-  local made = (redis.call('HGET', KEYS[1], name) or '') == ARGV[a + 1]
+for _, change in ipairs(changes) do
+  local name, entry, position = change.name, change.entry, change.position
+  local made = (redis.call('HGET', schedules, name) or '') == change.expected
   if made then
     if entry == '' then
-      redis.call('HDEL', KEYS[1], name)
+      redis.call('HDEL', schedules, name)
     else
-      redis.call('HSET', KEYS[1], name, entry)
+      redis.call('HSET', schedules, name, entry)
     end
     if position == 'none' then
-      redis.call('ZREM', KEYS[2], name)
+      redis.call('ZREM', schedules_due, name)
     elseif position ~= 'keep' then
-      redis.call('ZADD', KEYS[2], position, name)
+      redis.call('ZADD', schedules_due, position, name)
     end
   end
   out[#out + 1] = made and 1 or 0

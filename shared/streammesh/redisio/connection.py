@@ -8,7 +8,7 @@ connection, which all of them mend by connecting anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import hiredis
@@ -19,6 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streammesh.redis_url import RedisUrl
 from streammesh.redisio.address import Address, address_of
+from streammesh.redisio.internals import Opening, OpeningAsync
 from streammesh.redisio.refusals import Refusal, Refused, refusal_of
 
 
@@ -100,12 +101,13 @@ class _Judging:
             self.address.forget()
 
 
-class _Blocking(_Judging):
-    def _connect(self) -> Any:
+class _Blocking(_Judging, Opening):
+    def opened(self, usual: Callable[[], Any]) -> Any:
+        """Connect to where the address is by now, which is looked up again should nobody be there."""
         if self.address is not None:
             self.host, self.port = self.address.find()
         try:
-            return super()._connect()  # type: ignore[misc]
+            return usual()
         except (RedisError, OSError):
             self.forget()
             raise
@@ -124,14 +126,15 @@ class _Blocking(_Judging):
             raise instead from error
 
 
-class _Async(_Judging, Written):
-    async def _connect(self) -> None:
+class _Async(_Judging, OpeningAsync, Written):
+    async def opened(self, usual: Callable[[], Awaitable[None]]) -> None:
+        """Connect to where the address is by now, which is looked up again should nobody be there."""
         if self.address is not None:
             # Asking may block for seconds, and is rare.
             find = self.address.find
             self.host, self.port = await asyncio.to_thread(find) if self.address.moves else find()
         try:
-            await super()._connect()  # type: ignore[misc]
+            await usual()
         except (RedisError, OSError):
             self.forget()
             raise

@@ -10,8 +10,10 @@ from contextlib import suppress
 import redis.asyncio
 
 from streammesh import lua
+from streammesh.group_place import group_place
 from streammesh.health import Pulse
 from streammesh.keys import Keys
+from streammesh.lua.services import ShowLifeScript
 
 BEAT_SECONDS = 3.0
 FRESH_MS = 10_000  # three beats may fail before a process counts as gone
@@ -20,15 +22,16 @@ GOODBYE_SECONDS = 1.0
 
 
 def process_name(role: str) -> str:
-    """`role@host:pid`, what this process is called in consumer groups, leases and logs."""
-    return f"{role}@{socket.gethostname()}:{os.getpid()}"
+    """`role@host:pid`, what this process is called in consumer groups, leases and logs; `role@host/2:pid` in a group."""
+    place = group_place()
+    return f"{role}@{socket.gethostname()}{f'/{place.number}' if place else ''}:{os.getpid()}"
 
 
 def life_call(keys: Keys, role: str, name: str) -> lua.Call[int]:
     """`show_life.lua`: one sign of life. Redis's clock counts, so a machine with a wrong one hides nobody."""
-    return lua.Call(
-        lua.script("show_life"), [keys.alive(role), keys.last_seen()], [name, FORGET_MS, role], int
-    )
+    return ShowLifeScript(
+        alive=keys.alive(role), last_seen=keys.last_seen(), name=name, forget_after=FORGET_MS, role=role
+    ).call(int)
 
 
 async def show_life(

@@ -23,7 +23,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ServerFinding:
     """One thing that is wrong: `code` for programs, `text` for people, `do` what to do."""
 
     code: str
@@ -35,7 +35,7 @@ class Finding:
 
 def inspect(
     info: Mapping[str, Any], config: Mapping[str, str] | None, *, mark: int = 85, follows: bool = False
-) -> list[Finding]:
+) -> list[ServerFinding]:
     """What is wrong with a server, the worst first.
 
     `info`: INFO's fields, as redis-py reads them. `config`: what CONFIG GET says, None where it may not be asked.
@@ -52,11 +52,11 @@ def inspect(
     return sorted(found, key=lambda one: list(Severity).index(one.severity))
 
 
-def _version(info: Mapping[str, Any]) -> Iterator[Finding]:
+def _version(info: Mapping[str, Any]) -> Iterator[ServerFinding]:
     text = str(info.get("redis_version", ""))
     numbers = re.match(r"(\d+)\.(\d+)", text)
     if numbers and (int(numbers[1]), int(numbers[2])) < OLDEST:
-        yield Finding(
+        yield ServerFinding(
             "redis-too-old",
             Severity.REFUSED,
             f"Redis {text[:20]} is older than {OLDEST[0]}.{OLDEST[1]}",
@@ -64,10 +64,10 @@ def _version(info: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _memory(info: Mapping[str, Any], mark: int) -> Iterator[Finding]:
+def _memory(info: Mapping[str, Any], mark: int) -> Iterator[ServerFinding]:
     policy, most = str(info.get("maxmemory_policy", "noeviction")), _number(info, "maxmemory")
     if policy != "noeviction":
-        yield Finding(
+        yield ServerFinding(
             "redis-evicts",
             Severity.REFUSED if most else Severity.WARNING,
             f"Redis evicts keys when it is full (maxmemory-policy {policy[:20]}): accepted events would vanish",
@@ -75,14 +75,14 @@ def _memory(info: Mapping[str, Any], mark: int) -> Iterator[Finding]:
             setting="MESH_ALLOW_EVICTION",
         )
     if evicted := _number(info, "evicted_keys"):
-        yield Finding(
+        yield ServerFinding(
             "redis-has-evicted",
             Severity.ERROR,
             f"Redis has evicted {evicted:,} keys since it started: accepted events may be lost",
             "set `maxmemory-policy noeviction`, and look at what other programs keep in this Redis",
         )
     if not most:
-        yield Finding(
+        yield ServerFinding(
             "redis-no-limit",
             Severity.NOTE,
             "Redis has no maxmemory: it grows until the machine ends it",
@@ -92,7 +92,7 @@ def _memory(info: Mapping[str, Any], mark: int) -> Iterator[Finding]:
     used = 100 * max(0, _number(info, "used_memory") - _number(info, "mem_not_counted_for_evict")) / most
     if used > NEARLY * mark:
         refused = "is" if used > mark else "will be"
-        yield Finding(
+        yield ServerFinding(
             "redis-full",
             Severity.ERROR if used > mark else Severity.WARNING,
             f"Redis uses {used:.0f}% of its maxmemory; publishing {refused} refused from {mark}% on",
@@ -100,19 +100,19 @@ def _memory(info: Mapping[str, Any], mark: int) -> Iterator[Finding]:
         )
 
 
-def _disk(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator[Finding]:
+def _disk(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator[ServerFinding]:
     writes_log = bool(_number(info, "aof_enabled"))
     if not writes_log:
         saves = None if config is None else bool(config.get("save"))
         lost = "everything" if saves is False else "what came since its last snapshot"
-        yield Finding(
+        yield ServerFinding(
             "redis-not-persistent",
             Severity.WARNING,
             f"Redis writes no append-only file: a crash loses {lost}",
             "set `appendonly yes`",
         )
     elif config is not None and config.get("appendfsync") == "no":
-        yield Finding(
+        yield ServerFinding(
             "redis-fsync-off",
             Severity.WARNING,
             "Redis leaves it to the system when its append-only file reaches the disk",
@@ -128,7 +128,7 @@ def _disk(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator
         if info.get(status, "ok") != "ok"
     ]
     if failed:
-        yield Finding(
+        yield ServerFinding(
             "redis-cannot-write",
             Severity.ERROR,
             f"Redis could not write {' and '.join(failed)}",
@@ -136,9 +136,9 @@ def _disk(info: Mapping[str, Any], config: Mapping[str, str] | None) -> Iterator
         )
 
 
-def _clients(info: Mapping[str, Any]) -> Iterator[Finding]:
+def _clients(info: Mapping[str, Any]) -> Iterator[ServerFinding]:
     if rejected := _number(info, "rejected_connections"):
-        yield Finding(
+        yield ServerFinding(
             "redis-rejects-connections",
             Severity.WARNING,
             f"Redis has rejected {rejected:,} connections since it started: more came than maxclients",
@@ -146,7 +146,7 @@ def _clients(info: Mapping[str, Any]) -> Iterator[Finding]:
         )
     most, now = _number(info, "maxclients"), _number(info, "connected_clients")
     if most and now > NEARLY * most:
-        yield Finding(
+        yield ServerFinding(
             "redis-many-clients",
             Severity.WARNING,
             f"{now:,} of the {most:,} clients that Redis takes are connected",
@@ -154,16 +154,16 @@ def _clients(info: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _copies(info: Mapping[str, Any], follows: bool) -> Iterator[Finding]:
+def _copies(info: Mapping[str, Any], follows: bool) -> Iterator[ServerFinding]:
     if _number(info, "cluster_enabled") and not follows:
-        yield Finding(
+        yield ServerFinding(
             "redis-is-a-cluster",
             Severity.ERROR,
             "this Redis is a node of a cluster, and the mesh would not follow its slot",
             "write redis+cluster://host,host,host into MESH_REDIS_URL",
         )
     if info.get("role") == "slave":
-        yield Finding(
+        yield ServerFinding(
             "redis-is-a-replica",
             Severity.ERROR,
             "this Redis is a replica: it refuses writes",
@@ -175,14 +175,14 @@ def _copies(info: Mapping[str, Any], follows: bool) -> Iterator[Finding]:
     ]
     behind = [one for one in replicas if one.get("state") != "online" or _number(one, "lag") > LAGS_SECONDS]
     if behind:
-        yield Finding(
+        yield ServerFinding(
             "redis-replica-behind",
             Severity.WARNING,
             f"{len(behind)} of {len(replicas)} replicas do not follow: a failover to them would lose events",
             "look at the replica's log and the network between them",
         )
     if follows and not _number(info, "connected_slaves"):
-        yield Finding(
+        yield ServerFinding(
             "redis-no-replica",
             Severity.WARNING,
             "Redis has no replica: when it fails nobody takes over",

@@ -18,7 +18,7 @@ from redis.retry import Retry
 from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.client import tls_options
 from streammesh.redisio.connection import connection_kind
-from streammesh.redisio.inspection import Finding, Severity, inspect
+from streammesh.redisio.inspection import ServerFinding, Severity, inspect
 from streammesh.redisio.refusals import Refusal, is_denied, refusal_of
 from streammesh.settings import MeshSettings
 
@@ -35,10 +35,10 @@ class Inspector:
 
     def __init__(self, settings: MeshSettings) -> None:
         self._settings = settings
-        self._said: dict[str, Finding] = {}
+        self._said: dict[str, ServerFinding] = {}
         self._looked = False
 
-    def look(self) -> list[Finding]:
+    def look(self) -> list[ServerFinding]:
         """What is wrong now. Raises redis-py's errors when Redis cannot be asked."""
         url = parse_redis_url(self._settings.redis_url)
         options: dict[str, Any] = {
@@ -56,7 +56,7 @@ class Inspector:
         finally:
             client.close()
 
-    def report(self, found: list[Finding]) -> None:
+    def report(self, found: list[ServerFinding]) -> None:
         """Say in the log what is new, and what is over."""
         now = {one.code: one for one in found}
         for code, one in now.items():
@@ -67,7 +67,7 @@ class Inspector:
             log.info("redis.fit_again", code=code)
         self._said = now
 
-    def refusals(self, found: list[Finding]) -> list[Finding]:
+    def refusals(self, found: list[ServerFinding]) -> list[ServerFinding]:
         """What this process does not start with."""
         return [
             one
@@ -115,7 +115,7 @@ class Inspector:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def inspect_server(info: Any, config: dict[str, str] | None, settings: MeshSettings) -> list[Finding]:
+def inspect_server(info: Any, config: dict[str, str] | None, settings: MeshSettings) -> list[ServerFinding]:
     """What is wrong with a server for a mesh with these settings; see `inspect`."""
     follows = parse_redis_url(settings.redis_url).moves
     return inspect(info, config, mark=settings.memory_mark, follows=follows)
@@ -159,7 +159,7 @@ def _is_info(error: BaseException) -> bool:
     return "'info'" in str(error)
 
 
-def _line(one: Finding) -> str:
+def _line(one: ServerFinding) -> str:
     over = f", or {one.setting}=true to go on" if one.setting else ""
     return f"{one.text}: {one.do}{over}"
 

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 
 import hiredis
 import redis.asyncio
-from redis._parsers import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streammesh.lua import Call, Common, command, is_wrong_type, mend_call
+from streammesh.redisio import internals
 
 T = TypeVar("T")
 READ_BYTES = 1 << 18
@@ -39,6 +39,7 @@ class Multiplexed:
     """
 
     def __init__(self, client: redis.asyncio.Redis, timeout: float) -> None:
+        internals.check()
         self._pool, self._timeout = client.connection_pool, timeout
         self._connection: Any = None
         self._connecting: asyncio.Task[None] | None = None
@@ -106,12 +107,13 @@ class Multiplexed:
             return
         finally:
             self._connecting = None
-        self._connection, self._writer = connection, connection._writer
-        self._reading = self._loop.create_task(self._read(connection._reader), name="redis replies")
+        reader, self._writer = internals.streams_of(connection)
+        self._connection = connection
+        self._reading = self._loop.create_task(self._read(reader), name="redis replies")
         self._flush()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=BaseParser.parse_error)
+        parser = hiredis.Reader(notEnoughData=_NOTHING, replyError=internals.parse_error)
         error: Exception = RedisConnectionError("the connection was closed by the server")
         try:
             while data := await reader.read(READ_BYTES):

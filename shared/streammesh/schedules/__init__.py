@@ -2,8 +2,8 @@
 
 from streammesh.schedules.entries import (
     EventTemplate,
-    Plan,
     ScheduleEntry,
+    TickPlan,
     due_ticks,
     from_json,
     next_due,
@@ -15,9 +15,9 @@ from streammesh.schedules.file import Change, Stored, parse_file, plan_change, p
 __all__ = [
     "Change",
     "EventTemplate",
-    "Plan",
     "ScheduleEntry",
     "Stored",
+    "TickPlan",
     "due_ticks",
     "from_json",
     "next_due",

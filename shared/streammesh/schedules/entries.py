@@ -143,7 +143,7 @@ class ScheduleEntry(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TickPlan:
     """What to do with a schedule now: publish these due times, then stand at `next_ms`."""
 
     ticks: tuple[int, ...]
@@ -181,7 +181,7 @@ def next_due(entry: ScheduleEntry, after_ms: int) -> int:
     return next(iter(entry.rule.after(after_ms)))
 
 
-def due_ticks(entry: ScheduleEntry, stands_at: int, now: int, limit: int = MAX_TICKS) -> Plan:
+def due_ticks(entry: ScheduleEntry, stands_at: int, now: int, limit: int = MAX_TICKS) -> TickPlan:
     """Which ticks of a schedule that stands at a due time are published now, and where it stands then.
 
     `skip`: the newest, if it is no later than the window (a minute). `latest`: the newest, whatever the
@@ -189,7 +189,7 @@ def due_ticks(entry: ScheduleEntry, stands_at: int, now: int, limit: int = MAX_T
     there are more, the plan's next time is one of them and is not after `now`.
     """
     if stands_at > now:
-        return Plan((), stands_at)
+        return TickPlan((), stands_at)
     rule, lateness = entry.rule, entry.lateness
     oldest = (
         stands_at if lateness is None else max(stands_at, now - round(lateness / timedelta(milliseconds=1)))
@@ -197,12 +197,12 @@ def due_ticks(entry: ScheduleEntry, stands_at: int, now: int, limit: int = MAX_T
     if entry.misfire != "all":
         newest = rule.newest(stands_at, now) or stands_at
         ticks: tuple[int, ...] = (newest,) if newest >= oldest else ()
-        return Plan(ticks, next_due(entry, now), ticks != (stands_at,))
+        return TickPlan(ticks, next_due(entry, now), ticks != (stands_at,))
     first = (stands_at,) if stands_at >= oldest else ()
     missed = takewhile(lambda due: due <= now, rule.after(max(stands_at, oldest - 1)))
     found = tuple(islice(chain(first, missed), limit + 1))
     ticks, more = found[:limit], found[limit:]
-    return Plan(ticks, more[0] if more else next_due(entry, now), ticks[:1] != (stands_at,))
+    return TickPlan(ticks, more[0] if more else next_due(entry, now), ticks[:1] != (stands_at,))
 
 
 def tick_event(entry: ScheduleEntry, due_ms: int) -> Event:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
 from streammesh import lua
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import Keys
-from streammesh.schedules import Change, Plan, ScheduleEntry, Stored, tick_event
+from streammesh.lua.events import (
+    ReadDueSchedulesScript,
+    ReadSchedulesScript,
+    ScheduleChange,
+    StoreSchedulesScript,
+    TickScript,
+)
+from streammesh.schedules import Change, ScheduleEntry, Stored, TickPlan, tick_event
 from streammesh.settings import MeshSettings
 
 BEAT = "beat"  # the role under which Beats say that they are alive
@@ -56,12 +62,13 @@ def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
                 due.append(Standing(name, at, answer[i + 2]))
         return DueSchedules(int(answer[0]), _position(answer[1]), tuple(due), tuple(unreadable))
 
-    return lua.Call(
-        lua.script("read_due_schedules"),
-        [keys.schedules(), keys.schedules_due(), keys.alive(BEAT)],
-        [beat, limit],
-        parse,
-    )
+    return ReadDueSchedulesScript(
+        schedules=keys.schedules(),
+        schedules_due=keys.schedules_due(),
+        alive=keys.alive(BEAT),
+        beat=beat,
+        limit=limit,
+    ).call(parse)
 
 
 def _position(score: bytes) -> int | None:
@@ -71,33 +78,28 @@ def _position(score: bytes) -> int | None:
 
 
 def tick_call(
-    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: Plan
+    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: TickPlan
 ) -> lua.Call[list[str]]:
     """`tick.lua`: publish the plan's ticks and move the schedule, if it still stands where it was read.
 
     Answers per tick `stored`, `known`, or `conflict` when another event has its identity; `moved` alone when
     another Beat or a change came first. May be repeated after a lost reply.
     """
-    rows: list[str] = []
-    args: list[lua.Arg] = []
-    for due_ms in plan.ticks:
-        event_keys, event_args = stored_form(keys, tick_event(entry, due_ms))
-        rows += event_keys
-        args += event_args
-    return lua.Call(
-        lua.script("tick"),
-        [
-            *(keys.schedules(), keys.schedules_due(), keys.domains()),
-            *(keys.due(), keys.due_entries(), keys.counters()),
-            *rows,
-        ],
-        [
-            *(standing.name, standing.raw, standing.stands_at, plan.next_ms),
-            *(ms(settings.remembered), keys.manifests_changed()),
-            *args,
-        ],
-        lambda answer: [word.decode() for word in answer],
-    )
+    return TickScript(
+        schedules=keys.schedules(),
+        schedules_due=keys.schedules_due(),
+        domains=keys.domains(),
+        due=keys.due(),
+        due_entries=keys.due_entries(),
+        counters=keys.counters(),
+        schedule=standing.name,
+        read=standing.raw,
+        stood_at=standing.stands_at,
+        next_at=plan.next_ms,
+        retention=ms(settings.remembered),
+        changed=keys.manifests_changed(),
+        ticks=[stored_form(keys, tick_event(entry, due_ms)) for due_ms in plan.ticks],
+    ).call(lambda answer: [word.decode() for word in answer])
 
 
 def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:
@@ -109,18 +111,18 @@ def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:
             for i in range(1, len(answer), 3)
         }
 
-    return lua.Call(lua.script("read_schedules"), [keys.schedules(), keys.schedules_due()], [], parse)
+    return ReadSchedulesScript(schedules=keys.schedules(), schedules_due=keys.schedules_due()).call(parse)
 
 
 def store_call(keys: Keys, changes: Sequence[Change]) -> lua.Call[list[bool]]:
     """`store_schedules.lua`: make changes; answers for each whether it was made, which it is not when the
     schedule had changed since it was read."""
-    args: list[Any] = []
-    for change in changes:
-        args += [change.name, change.expected, change.entry, change.position]
-    return lua.Call(
-        lua.script("store_schedules"),
-        [keys.schedules(), keys.schedules_due()],
-        args,
-        lambda answer: [bool(made) for made in answer],
-    )
+    made = [
+        ScheduleChange(
+            name=change.name, expected=change.expected, entry=change.entry, position=change.position
+        )
+        for change in changes
+    ]
+    return StoreSchedulesScript(
+        schedules=keys.schedules(), schedules_due=keys.schedules_due(), changes=made
+    ).call(lambda answer: [bool(done) for done in answer])

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from streammesh import lua
 from streammesh.keys import UNCLAIMED, Keys
+from streammesh.lua.queues import CountEntriesScript
 
 MOST_COUNTED = 10_000  # entries; beyond that it is "at least"
 AT_ONCE = 1_000
@@ -52,7 +53,9 @@ def count_call(stream: str, after: str, until: str, most: int) -> lua.Call[Count
         number, first, last, more = answer
         return Counted(int(number), first.decode(), last.decode(), not more)
 
-    return lua.Call(lua.script("count_entries"), [stream], [after, until, most, BYTES_AT_ONCE], parse)
+    return CountEntriesScript(
+        stream=stream, after=after, up_to=until, most=most, most_bytes=BYTES_AT_ONCE
+    ).call(parse)
 
 
 async def count(

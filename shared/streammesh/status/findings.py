@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Any
 
 from streammesh.clock import rfc3339_ms
-from streammesh.redisio import inspection
+from streammesh.redisio.inspection import Severity
 from streammesh.settings import MeshSettings
 from streammesh.status.snapshot import ServiceState, Snapshot
 
@@ -19,16 +18,12 @@ STALLED_MS = (
 RETIRED_MS = 86_400_000  # without a worker for a day, a service is perhaps one that was taken away
 
 
-class Severity(StrEnum):
-    """How bad it is: an error stops work that was accepted, a warning will, or has lost a safety."""
-
-    WARNING = "warning"
-    ERROR = "error"
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong: `code` for programs, `about` which part or service, `text` for people."""
+    """One thing that is wrong: `code` for programs, `about` which part or service, `text` for people.
+
+    An error stops work that was accepted; a warning will, or has lost a safety.
+    """
 
     code: str
     about: str
@@ -87,9 +82,9 @@ def _redis(found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
 def _server(found: Snapshot, said: set[str]) -> Iterator[Finding]:
     """What else the server itself is wrong about."""
     for one in found.server:
-        if one.code in said or one.severity is inspection.Severity.NOTE:
+        if one.code in said or one.severity is Severity.NOTE:
             continue
-        how = Severity.WARNING if one.severity is inspection.Severity.WARNING else Severity.ERROR
+        how = Severity.WARNING if one.severity is Severity.WARNING else Severity.ERROR
         yield Finding(one.code, "redis", how, one.text, one.do)
 
 
@@ -169,6 +164,8 @@ def report(found: Snapshot, settings: MeshSettings, more: list[Finding] | None =
         "beats": found.beats,
         "apis": found.apis,
         "services": [service_document(state, found.now_ms) for state in found.services],
+        "streams": [stream.document() for stream in found.streams],
+        "totals": dict(found.totals),
     }
 
 
@@ -180,6 +177,7 @@ def service_document(state: ServiceState, now_ms: int) -> dict[str, Any]:
         "registered": state.registered,
         "subscriptions": [{"task": one.task, "type": one.type} for one in state.subscriptions],
         "workers": state.workers,
+        "processes": list(state.processes),
         "last_seen": rfc3339_ms(seen) if seen else None,
         "queued": state.queued,
         "waiting": state.waiting,

@@ -10,16 +10,20 @@ from typing import Any
 
 import redis.asyncio
 
+from streammesh import lua
 from streammesh.keys import WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS
-from streammesh.redisio.inspection import Finding
+from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
+from streammesh.status.streams import StreamState, read_streams_call, read_totals
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
-from streammesh.tasks.paused import Holding, Pause, read_paused
+from streammesh.tasks.pause import HeldTasks, Pause, read_paused
+
+MOST_NAMED = 64  # workers of a service whose names are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class ServiceState:
     last_seen_ms: int | None = None  # when a worker last showed life; None where it is not known
     registered: bool = True  # False: it left, and something of it is left
     subscriptions: tuple[Subscription, ...] = ()
+    processes: tuple[
+        str, ...
+    ] = ()  # its workers by name, `host:pid` or `host/2:pid`; MOST_NAMED of them at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,9 @@ class Snapshot:
     apis: int = 0
     now_ms: int = 0
     paused: tuple[Pause, ...] = ()
-    server: tuple[Finding, ...] = ()  # what is wrong with Redis itself
+    server: tuple[ServerFinding, ...] = ()  # what is wrong with Redis itself
+    streams: tuple[StreamState, ...] = ()  # by domain
+    totals: Mapping[str, int] = field(default_factory=dict)  # since the mesh began
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -80,7 +89,9 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
     alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
-    held = await Holding(client, keys, settings).waiting()
+    processes = await _processes(client, keys, names, now)
+    held = await HeldTasks(client, keys, settings).waiting()
+    streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
     services = []
     for name in names:
         found = backlogs.get(name, {})
@@ -102,16 +113,26 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
                 last_seen_ms=_whole(seen.get(name)),
                 registered=registered is not None,
                 subscriptions=registered.subscriptions if registered else (),
+                processes=processes[name],
             )
         )
     return Snapshot(
-        state, alive["dispatcher"], alive[BEAT], services, alive["api"], now, tuple(paused.values()), server
+        state,
+        alive["dispatcher"],
+        alive[BEAT],
+        services,
+        alive["api"],
+        now,
+        tuple(paused.values()),
+        server,
+        tuple(streams),
+        await read_totals(client, keys),
     )
 
 
 async def read_redis(
     client: redis.asyncio.Redis, settings: MeshSettings
-) -> tuple[RedisState, tuple[Finding, ...]]:
+) -> tuple[RedisState, tuple[ServerFinding, ...]]:
     """What the server says about itself, and what of it is wrong."""
     began = time.perf_counter()
     await client.ping()
@@ -177,6 +198,20 @@ async def _alive(client: redis.asyncio.Redis, keys: Keys, roles: list[str], now_
         pipeline.zcount(keys.alive(role), now_ms - FRESH_MS, "+inf")
     answers = await pipeline.execute(raise_on_error=False)
     return {role: n if isinstance(n, int) else 0 for role, n in zip(roles, answers, strict=True)}
+
+
+async def _processes(
+    client: redis.asyncio.Redis, keys: Keys, services: list[str], now_ms: int
+) -> Mapping[str, tuple[str, ...]]:
+    pipeline = client.pipeline(transaction=False)
+    for name in services:
+        pipeline.zrangebyscore(keys.alive(name), now_ms - FRESH_MS, "+inf", 0, MOST_NAMED)
+    answers = await pipeline.execute(raise_on_error=False)
+    told = [answer if isinstance(answer, list) else [] for answer in answers]
+    return {
+        name: tuple(sorted(one.decode("utf-8", "replace").removeprefix(f"{name}@") for one in found))
+        for name, found in zip(services, told, strict=True)
+    }
 
 
 def _whole(raw: bytes | None) -> int | None:

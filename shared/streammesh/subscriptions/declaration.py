@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from streammesh import names
+from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
-from streammesh.settings import parse_duration
 
 ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
 _EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
@@ -24,7 +24,7 @@ class InvalidHandler(InvalidManifest, TypeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLine:
     """A line of a file."""
 
     file: str
@@ -36,16 +36,16 @@ class Place:
         return f"{shown}:{self.line}"
 
 
-def calling_place(depth: int = 2) -> Place:
+def calling_place(depth: int = 2) -> SourceLine:
     """Return the line that called the caller's caller, `depth` frames up."""
     frame = sys._getframe(depth)
-    return Place(frame.f_code.co_filename, frame.f_lineno)
+    return SourceLine(frame.f_code.co_filename, frame.f_lineno)
 
 
-def place_of(function: Callable[..., Any], otherwise: Place) -> Place:
+def place_of(function: Callable[..., Any], otherwise: SourceLine) -> SourceLine:
     """Return where a function is written."""
     code = getattr(function, "__code__", None)
-    return Place(code.co_filename, code.co_firstlineno) if code else otherwise
+    return SourceLine(code.co_filename, code.co_firstlineno) if code else otherwise
 
 
 def duration(name: str, value: object, *, least: float = 0.0) -> timedelta:

@@ -17,7 +17,7 @@ import structlog
 from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
-from streammesh.subscriptions.matching import fits, problems
+from streammesh.subscriptions.filters import fits, problems
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0

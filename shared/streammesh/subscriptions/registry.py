@@ -14,6 +14,7 @@ import structlog
 from streammesh import lua
 from streammesh.errors import InvalidManifest
 from streammesh.keys import Keys
+from streammesh.lua.services import RegisterManifestScript
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Manifest, check
 
@@ -29,18 +30,19 @@ def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) ->
     `forgotten`: it was registered before, and Redis has lost it. Then it is given everything that is there.
     """
     check(manifest)
-    return lua.Call(
-        lua.script("register_manifest"),
-        [
-            *(keys.manifests(), keys.domains(), keys.manifests_version(), keys.joined()),
-            *(keys.events(domain) for domain in sorted(manifest.domains - {"*"})),
-        ],
-        [
-            *(manifest.service, manifest.to_json(), keys.manifests_changed()),
-            *(int("*" in manifest.domains), keys.events(""), "0" if forgotten else "$"),
-        ],
-        bool,
-    )
+    return RegisterManifestScript(
+        manifests=keys.manifests(),
+        domains=keys.domains(),
+        version=keys.manifests_version(),
+        joined=keys.joined(),
+        service=manifest.service,
+        manifest=manifest.to_json(),
+        changed=keys.manifests_changed(),
+        is_open="*" in manifest.domains,
+        prefix=keys.events(""),
+        start="0" if forgotten else "$",
+        streams=[keys.events(domain) for domain in sorted(manifest.domains - {"*"})],
+    ).call(bool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ def handoff_call(
                 expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
             queued += ("" if expires is None else expires, body)
         facts += [said.kind(event, wanted, wants), entry, event.subject or ""]
-        facts += [notifications.event_fragment(event), orjson.dumps(event.correlation_id), *queued]
+        facts += [event.fragment, orjson.dumps(event.correlation_id), *queued]
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
@@ -148,7 +148,7 @@ class _Said:
                 about["priority"] = priority
             task = orjson.dumps(about)
             _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
-            state = words.HELD if is_held else words.QUEUED
+            state = words.TaskState.HELD if is_held else words.TaskState.QUEUED
             self.about_subscriptions += [wants.task, wants.service, state, b',"task":%b}' % task, rest]
             self.about_subscriptions += [len(around_id), *around_id]
         return number

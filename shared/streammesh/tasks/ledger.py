@@ -1,88 +1,54 @@
 """The ledger: one row per task is the truth about it; Celery is the engine that runs it.
 
 States: `queued -> started <-> retrying -> succeeded | failed | cancelled | expired`. Every move is one
-script that is refused when its precondition is gone. This module makes those calls; `rows.py` reads.
+script that is refused when its precondition is gone. This module makes the calls of a task that goes on;
+`settlement.py` ends it, `records.py` reads.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
+from enum import StrEnum
 from itertools import count
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
-import structlog
 
-from streammesh import lua, notifications, plain_json
-from streammesh.events.envelope import Event
-from streammesh.events.publisher import ms, stored_form
-from streammesh.keys import PRIORITY, WORKERS, Keys
+from streammesh import lua, notifications
+from streammesh.events.publisher import ms
+from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
-
-log = structlog.get_logger(__name__)
-
-Token = int | Literal["*", "@"]
-ANYBODYS: Literal["*"] = "*"  # ends a task whoever holds it
-THIS_ENTRYS: Literal["@"] = "@"  # ends it if this queue entry is the one that stands for it
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 
-@dataclass(frozen=True)
-class TaskRef:
-    """What a worker knows of a task before it asks the ledger."""
+class Verdict(StrEnum):
+    """The ledger's answer to "may I start?"."""
 
-    task_id: str
-    name: str  # `<service>.<handler>`
-    service: str
-    event: Event
-
-    @property
-    def fragment(self) -> str:
-        """The event's part of every notification of this task; made once, without the lock of `cached_property`."""
-        made: str | None = self.__dict__.get("_fragment")
-        if made is None:
-            made = self.__dict__["_fragment"] = notifications.event_fragment(self.event)
-        return made
-
-
-class QueuePlace(NamedTuple):
-    """Where an attempt's queue entry lies; `entry` is empty when the queue is no stream."""
-
-    queue: str
-    priority: int = PRIORITY
-    entry: str = ""
+    RUN = "run"
+    ENDED = "ended"
+    HELD = "held"  # by another worker, or until its next attempt is due
+    EXPIRED = "expired"
+    GONE = "gone"
+    CANCELLED = "cancelled"  # wanted so while a worker ran it that is gone: to be ended
+    PAUSED = "paused"  # was set aside
 
 
 class Claim(NamedTuple):
-    """The ledger's answer to "may I start?": `run` with a token, or why not."""
+    """The verdict, and with `run` the token: the number of the attempt."""
 
-    verdict: Literal["run", "ended", "held", "expired", "gone", "cancelled", "paused"]
+    verdict: Verdict
     attempt: int = 0
     lost: int = 0  # attempts that ended because their worker died
     state: str = ""  # how it ended; of what expired, why its last attempt failed
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why an attempt failed, as it is shown to people."""
-
-    reason: str
-    kind: str  # class of the error
-    traceback: str = ""
-    refused: bool = False  # the input is at fault and not the service: the breaker does not count it
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it is stored and pushed."""
-        return {"reason": self.reason, "kind": self.kind}
-
-
 class Ledger:
     """Builds the ledger's calls for one mesh; running them is the caller's business.
 
-    Claims of one subscription have a `lua.Common`, and so have finishes: what comes at the same time travels
-    as one command, in which every task is decided about on its own.
+    Claims of one subscription have a `lua.Common`: what comes at the same time travels as one command, in which
+    every task is decided about on its own.
     """
 
     def __init__(self, keys: Keys, settings: MeshSettings) -> None:
@@ -132,74 +98,9 @@ class Ledger:
             common,
         )
 
-    def _finishes(self, ref: TaskRef, place: QueuePlace, keep: timedelta | None, breaker: bool) -> lua.Common:
-        key = (ref.name, ref.service, place.queue, place.priority, keep, breaker)
-        common = self._commons.get(key)
-        if common is None:
-            keys, settings, service = self.keys, self.settings, ref.service
-            common = self._commons[key] = lua.Common(
-                lua.script("finish"),
-                [
-                    *(keys.notifications(), keys.queue(place.queue, place.priority), keys.tasks_recent()),
-                    *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service)),
-                    *(keys.dead_entries(service), keys.dead_services(), keys.failures(), keys.paused()),
-                    *(keys.domains(), keys.due(), keys.due_entries(), keys.counters()),
-                ],
-                [
-                    *(WORKERS, settings.notifications_kept, service, ref.name),
-                    *(ms(keep or settings.result_ttl), ms(settings.remembered), settings.dead_letters_kept),
-                    *(keys.manifests_changed(), settings.breaker_failures if breaker else 0),
-                    notifications.task_rest(ref.name, service),
-                ],
-            )
-        return common
-
-    def finish(
-        self,
-        ref: TaskRef,
-        place: QueuePlace,
-        attempt: Token,
-        state: str,
-        *,
-        result: Any = None,
-        failure: Failure | None = None,
-        follow_ups: Sequence[Event] = (),
-        keep: timedelta | None = None,
-        dead_letter: Mapping[str, Any] | None = None,
-        breaker: bool = True,
-    ) -> lua.Call[str]:
-        """`finish.lua`: end a task with its outcome and all that follows from it, in one step.
-
-        `attempt` is the token of the claim, or ANYBODYS, or THIS_ENTRYS. Answers `done`, `lost` (the token
-        is no longer the current one, nothing was changed), `ended` (it had ended otherwise) or `cancelled`
-        (it should fail, and is wanted cancelled: finish it so). Without `breaker`, or when the input was refused, its
-        dead letter does not count towards the pause of its subscription.
-        The outcome names the follow-up events, so that who sees the end of a task can follow what it led to.
-        """
-        counts = breaker and not (failure and failure.refused)
-        common, event = self._finishes(ref, place, keep, counts), ref.event
-        outcome: dict[str, Any] = {"error": failure.to_dict()} if failure else {"result": result}
-        if follow_ups:
-            outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in follow_ups]
-        names_ = [self.keys.task(ref.task_id), self.keys.event(event.id)]
-        args: list[lua.Arg] = [
-            *(attempt, state, plain_json.dumps(outcome), place.entry),
-            *(event.source, event.id, event.type, event.subject or "", ref.task_id),
-            *(ref.fragment, _json(ref.task_id)),
-        ]
-        if dead_letter:
-            args += [plain_json.dumps(dead_letter), event.to_json(), len(follow_ups)]
-        else:
-            args += ["", len(follow_ups)]
-        for follow_up in follow_ups:
-            event_keys, event_args = stored_form(self.keys, follow_up)
-            names_ += event_keys
-            args += event_args
-        return lua.Call(common.script, names_, args, _parse_finish, common)
-
     def retry_later(
         self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
-    ) -> lua.Call[str]:
+    ) -> lua.Call[LedgerAnswer]:
         """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`."""
         keys = self.keys
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
@@ -212,12 +113,12 @@ class Ledger:
                 self.settings.notifications_kept,
                 notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
                 *self._told(ref),
-                *(keys.queue(place.queue, place.priority), keys.manifests_changed(), "", ""),
+                *(keys.queue(place.queue, place.priority), keys.manifests_changed()),
             ],
-            lambda answer: str(answer[0].decode()),
+            _answer,
         )
 
-    def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[str]:
+    def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[LedgerAnswer]:
         """`progress.lua`: say how far a delivery is, which never goes back. Answers `done` or `lost`."""
         fragment = ref.fragment
         return lua.Call(
@@ -229,7 +130,7 @@ class Ledger:
                 *self._told(ref),
                 orjson.dumps(text),
             ],
-            lambda answer: str(answer[0].decode()),
+            _answer,
         )
 
     def drain(self, task_id: str, place: QueuePlace) -> lua.Call[bool]:
@@ -243,7 +144,7 @@ class Ledger:
         attempt: int,
         workflow: str,
         entries: Sequence[tuple[str, bytes, bytes]],
-    ) -> lua.Call[str]:
+    ) -> lua.Call[LedgerAnswer]:
         """`start_workflow.lua`: queue a workflow's first tasks, (queue key, h, b) each, in place of the handler.
 
         Answers `done`, `lost` or `cancelled`.
@@ -259,48 +160,29 @@ class Ledger:
                 *(key for key, _, _ in entries),
             ],
             args,
-            lambda answer: str(answer[0].decode()),
+            _answer,
         )
-
-
-def dead_letter(
-    ref: TaskRef, failure: Failure, attempt: int, at_ms: int, place: QueuePlace
-) -> dict[str, Any]:
-    """What is parked when a task gives up: why. `finish.lua` keeps the queue entry, with the whole envelope, beside it."""
-    event = ref.event
-    return {
-        "form": "task",
-        "id": ref.task_id,
-        "service": ref.service,
-        "task": ref.name,
-        "queue": place.queue,
-        "priority": place.priority,
-        "reason": failure.reason,
-        "kind": failure.kind,
-        "detail": failure.traceback,
-        "attempts": attempt,
-        "at": at_ms,
-        "event": {"id": event.id, "type": event.type, "source": event.source, "subject": event.subject},
-    }
 
 
 def _parse_claim(answer: list[Any]) -> Claim:
-    verdict = answer[0].decode()
-    if verdict == "run":
-        return Claim("run", int(answer[1]), int(answer[2]))
-    if verdict == "expired":
-        outcome = orjson.loads(answer[2]) if answer[2] else {}
-        return Claim("expired", int(answer[1]), state=(outcome.get("error") or {}).get("reason", ""))
+    verdict = Verdict(answer[0].decode())
+    if verdict is Verdict.RUN:
+        return Claim(verdict, int(answer[1]), int(answer[2]))
+    if verdict is Verdict.EXPIRED:
+        return Claim(verdict, int(answer[1]), state=_reason_of(answer[2]))
     return Claim(verdict, state=answer[1].decode("utf-8", "replace") if len(answer) > 1 else "")
 
 
-def _parse_finish(answer: bytes) -> str:
-    if answer == b"conflict":
-        log.error(
-            "event.conflict", reason="an event with the identity of a follow-up but other content exists"
-        )
-        return "done"
-    return answer.decode()
+def _answer(raw: list[Any]) -> LedgerAnswer:
+    return LedgerAnswer(raw[0].decode())
+
+
+def _reason_of(outcome: bytes) -> str:
+    """Why an attempt failed, from what the row says of it; nothing where that cannot be read."""
+    try:
+        return str(orjson.loads(outcome)["error"]["reason"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _json(text: str) -> str:

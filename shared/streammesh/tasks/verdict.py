@@ -11,8 +11,8 @@ from pathlib import PurePath
 from pydantic import ValidationError
 
 from streammesh.errors import Fail, Reject, Retry
-from streammesh.tasks.ledger import Failure
 from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.tasks.task import Failure
 
 MAX_LOST = 5  # a task that took this many workers down with it is not given to another one
 TRACEBACK_LENGTH = 8_000  # characters; the end of a traceback says most

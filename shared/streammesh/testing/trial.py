@@ -8,11 +8,11 @@ from typing import Any
 import structlog
 
 from streammesh import names
-from streammesh.events.publisher import build
-from streammesh.keys import Keys
+from streammesh.events.envelope import build
+from streammesh.events.publisher import most_bytes
 from streammesh.settings import MeshSettings
 from streammesh.tasks.context import Context
-from streammesh.tasks.ledger import Ledger, TaskRef
+from streammesh.tasks.task import LedgerAnswer, TaskRef
 
 
 class TrialContext(Context):
@@ -34,8 +34,8 @@ class TrialContext(Context):
     ) -> None:
         event = build("tests", event_type, data, **attributes)
         ref = TaskRef(task_id or names.new_id(), f"{service}.handler", service, event)
-        ledger = Ledger(Keys("tests"), MeshSettings(_env_file=None))
-        super().__init__(ref, attempt, ledger, lambda call: "done", structlog.get_logger("tests"))
+        most = most_bytes(MeshSettings(_env_file=None))
+        super().__init__(ref, attempt, lambda *_: LedgerAnswer.DONE, most, structlog.get_logger("tests"))
         self.progressed: list[tuple[float, str]] = []
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import structlog
+from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import RedisError
 
 from streammesh.errors import Malformed
+from streammesh.tasks.task import Failure
 from streammesh.transport.codec import TIMES, WAKE, decode, make_tag
-from streammesh.transport.dead_lettering import park, poison_reason
+from streammesh.transport.poison import MALFORMED, park, poison_failure
 from streammesh.transport.scripts import Read
 from streammesh.transport.unacked_entry import Held
 
@@ -29,7 +31,8 @@ def count(raw: bytes) -> int:
 class Admission:
     """The door of one channel. `places` has the queue and priority of each stream it may read."""
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, turns: round_robin_cycle) -> None:
+        self._turns = turns
         self._channel, self._calls, self._keeper = channel, channel.calls, channel.keeper
         self.places: dict[str, tuple[str, int]] = {}
         self.workers: dict[str, Any] = {}  # queue -> the Celery consumer that reads it now
@@ -48,7 +51,7 @@ class Admission:
         ended: dict[str, list[str]] = defaultdict(list)
         for read in reads:
             queue, _ = self.places[read.stream]
-            self._channel._queue_cycle.rotate(queue)  # the next read begins with another queue
+            self._turns.rotate(queue)  # the next read begins with another queue
             if WAKE in read.fields:
                 rung = True
                 ended[read.stream].append(read.entry)
@@ -72,17 +75,17 @@ class Admission:
         try:
             times = count(read.fields.get(TIMES, b"0")) + read.deliveries
             if times > self._calls.max_deliveries:
-                self._park(queue, read._replace(deliveries=times - 1), "Poison", poison_reason(times - 1))
+                self._park(queue, read._replace(deliveries=times - 1), poison_failure(times - 1))
                 return None
             again, is_task = times > 1, queue in self.workers
             return decode(read.fields, queue, read.entry, priority=priority, redelivered=again, task=is_task)
         except (Malformed, ValueError) as error:
-            self._park(queue, read, "Malformed", str(error))
+            self._park(queue, read, Failure(str(error), MALFORMED))
             return None
 
-    def _park(self, queue: str, read: Read, kind: str, reason: str) -> None:
+    def _park(self, queue: str, read: Read, failure: Failure) -> None:
         try:
-            park(self._channel.commands, self._calls, queue, read, kind, reason)
+            park(self._channel.commands, self._calls, queue, read, failure)
         except RedisError as error:
             if isinstance(error, self._channel.connection_errors):
                 raise

@@ -11,12 +11,12 @@ from uuid import uuid4
 from kombu.transport import redis as kombu_redis
 
 from streammesh.keys import PRIORITY, Keys
-from streammesh.transport.codec import BODY, HEAD, encode, wanted_priority
+from streammesh.transport.codec import BODY, HEAD, encode, priority_of, wanted_priority
 from streammesh.transport.connections import StreamConnections
-from streammesh.transport.dead_lettering import put_back
 from streammesh.transport.lease_renewer import LeaseKeeper
 from streammesh.transport.lease_watchdog import LeaseGuard, start_guard
 from streammesh.transport.message import StreamMessage
+from streammesh.transport.poison import put_back
 from streammesh.transport.purge import cancel_waiting
 from streammesh.transport.qos import StreamQoS
 from streammesh.transport.reader import StreamReader
@@ -80,11 +80,12 @@ class StreamChannel(StreamConnections):
     # --- queues -------------------------------------------------------------------------------
 
     def _declare(self, queue: str, *, joins: bool = False) -> None:
-        self.run(self.calls.declare(self.keys.queue_streams(queue), self._expires.get(queue), joins=joins))
+        self.run(self.calls.declare(self.keys.queue_streams(queue), self.lifetimes.get(queue), joins=joins))
 
     def keep_alive(self, now: float) -> float | None:
         """Renew the lifetimes of what is being read; answers the shortest in seconds, None for no lifetime."""
-        lifetimes = {queue: ms for queue in self.active_queues if (ms := self._expires.get(queue))}
+        own = self.lifetimes
+        lifetimes = {queue: ms for queue in self.active_queues if (ms := own.get(queue))}
         if not lifetimes:
             return None
         shortest = min(lifetimes.values()) / 1000
@@ -99,19 +100,18 @@ class StreamChannel(StreamConnections):
         for queue in self.active_queues:
             self._declare(queue, joins=True)
 
-    def _new_queue(self, queue: str, auto_delete: bool = False, **options: Any) -> None:
-        super()._new_queue(queue, auto_delete=auto_delete, **options)
+    def queue_made(self, queue: str, *, auto_delete: bool) -> None:
+        """An auto-delete queue has a lifetime, which is renewed while it is read."""
         if auto_delete:
-            self._expires.setdefault(queue, AUTO_DELETE_MS)
+            self.lifetimes.setdefault(queue, AUTO_DELETE_MS)
 
-    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        super()._queue_bind(exchange, routing_key, pattern, queue)
-        if queue not in self._fanout_queues:
-            self._declare(queue)
+    def queue_bound(self, queue: str) -> None:
+        """Its streams and groups are made."""
+        self._declare(queue)
 
     def basic_consume(self, queue: str, no_ack: bool = False, *args: Any, **options: Any) -> Any:
         """Read `queue` from now on; its group is made where it is missing."""
-        if queue not in self._fanout_queues:
+        if not self.is_fanout(queue):
             if no_ack:
                 self.no_ack_queues.add(queue)
             self.reader.consumes(queue, options.get("callback"))
@@ -121,11 +121,8 @@ class StreamChannel(StreamConnections):
                 self.keeper.guarded(self._start_guard())
         return super().basic_consume(queue, no_ack, *args, **options)
 
-    def _basic_cancel(self, consumer_tag: str) -> None:
-        queue = self._tag_to_queue.get(consumer_tag)
-        super()._basic_cancel(consumer_tag)
-        if queue is None or queue in self._fanout_queues or queue in self._active_queues:
-            return
+    def queue_cancelled(self, queue: str) -> None:
+        """Nothing more of it is delivered here, and what was not begun goes back."""
         self.no_ack_queues.discard(queue)
         self.reader.interrupt()
         self.reader.hand_back(queue)
@@ -136,16 +133,19 @@ class StreamChannel(StreamConnections):
         """One entry, or None."""
         return self.reader.get(queue, no_ack)
 
-    def _size(self, queue: str) -> int:
+    def queue_length(self, queue: str) -> int:
+        """The entries of all its streams."""
         pipeline = self.commands.pipeline(transaction=False)
         for stream in self.keys.queue_streams(queue):
             pipeline.xlen(stream)
         return sum(pipeline.execute())
 
-    def _has_queue(self, queue: str, **_: Any) -> bool:
+    def queue_exists(self, queue: str) -> bool:
+        """Whether one of its streams is there."""
         return bool(self.commands.exists(*self.keys.queue_streams(queue)))
 
-    def _purge(self, queue: str) -> int:
+    def purge(self, queue: str) -> int:
+        """Remove what nobody holds, and end the deliveries among it; answers how many that were."""
         removed = 0
         for stream in self.keys.queue_streams(queue):
             removed += cancel_waiting(self.commands, self.keys, stream)
@@ -155,8 +155,8 @@ class StreamChannel(StreamConnections):
                 removed += gone - bells
         return removed
 
-    def _delete(self, queue: str, exchange: str, routing_key: str, pattern: str, *_: Any, **__: Any) -> None:
-        member = self.sep.join([routing_key or "", pattern or "", queue or ""])
+    def queue_unbind_all(self, exchange: str, member: str) -> None:
+        """It has no binding to this exchange any more."""
         with self.commands.pipeline(transaction=False) as pipeline:
             pipeline.srem(self.keys.binding(exchange), member)
             pipeline.srem(self.keys.binding_permanent(exchange), member)
@@ -166,7 +166,7 @@ class StreamChannel(StreamConnections):
         self, queue: str, if_unused: bool = False, if_empty: bool = False, **options: Any
     ) -> None:
         """Remove the queue with all that lies in it, bound or not."""
-        if if_empty and self._size(queue):
+        if if_empty and self.queue_length(queue):
             return
         super().queue_delete(queue, if_unused, if_empty, **options)
         self.auto_delete_queues.discard(queue)
@@ -182,18 +182,18 @@ class StreamChannel(StreamConnections):
         message["properties"]["priority"] = wanted_priority(priority)
         return message
 
-    def _inplace_augment_message(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
+    def augment(self, message: dict[str, Any], exchange: str, routing_key: str) -> None:
         """Only what is known now; the tag and the encoding are made when the entry is read."""
         message["properties"]["delivery_info"].update(exchange=exchange, routing_key=routing_key)
 
-    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
+    def put(self, queue: str, message: dict[str, Any], batch: Any) -> None:
+        """Add an entry to the stream of its priority."""
         fields = encode(message)
-        stream = self.keys.queue(queue, self._get_message_priority(message))
+        stream = self.keys.queue(queue, priority_of(message))
         # A reply whose reader is gone must not bring its queue back to life.
         made = () if message["properties"].get("delivery_mode") != TRANSIENT else ("NOMKSTREAM",)
         add = ("XADD", stream, *made, "*", HEAD, fields[HEAD], BODY, fields[BODY])
-        lifetime = self._expires.get(queue)
-        batch = options.get("_publish_batch")
+        lifetime = self.lifetimes.get(queue)
         if batch is not None:
             batch.add("execute_command", *add)
             if lifetime is not None:
@@ -206,12 +206,9 @@ class StreamChannel(StreamConnections):
                 pipeline.pexpire(stream, lifetime)
                 pipeline.execute()
 
-    def _put_fanout(self, exchange: str, message: dict[str, Any], routing_key: str, **options: Any) -> None:
+    def fanout_prepared(self, message: dict[str, Any]) -> None:
+        """What goes by pub/sub is read as kombu reads it."""
         message["properties"].update(delivery_tag=uuid4().hex, body_encoding=self.body_encoding)
-        super()._put_fanout(exchange, message, routing_key, **options)
-
-    def _deliver_fanout_message(self, message: dict[str, Any], exchange: str) -> Any:
-        return super()._deliver_fanout_message(message, exchange.removeprefix(self.keyprefix_fanout))
 
     def _start_guard(self) -> LeaseGuard | None:
         """A process that watches over what this channel holds."""
@@ -228,27 +225,22 @@ class StreamChannel(StreamConnections):
 
     # --- kombu's hooks ------------------------------------------------------------------------
 
-    def _brpop_start(self, timeout: float | None = None) -> None:
+    def read_begins(self) -> None:
+        """Ask for new entries."""
         self.reader.start()
 
-    def _brpop_read(self, **_: Any) -> bool:
+    def read_ends(self) -> bool:
+        """Take them and deliver."""
         return self.reader.read()
-
-    def _poll_error(self, type: str, **options: Any) -> None:
-        if type == "BRPOP":
-            self.reader.read()
-        else:
-            super()._poll_error(type, **options)
 
     def close(self) -> None:
         """End reading, give back what was not begun; what runs on keeps its lease until it has ended."""
         if not self.closed:
-            self._closing = True
             errors = (*self.connection.connection_errors, *self.connection.channel_errors)
             try:
                 self.reader.interrupt()
             except errors:
-                self._in_poll = None
+                self.reads_no_more()
             self.reader.hand_back()
             with suppress(*errors):  # Redis is away: what we held is taken over when its lease has run out
                 self.keeper.close(self.commands)

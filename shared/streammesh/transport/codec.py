@@ -25,7 +25,7 @@ from streammesh.errors import Malformed
 from streammesh.keys import PRIORITY
 from streammesh.transport import wire_json
 from streammesh.transport.codec_cache import KnownHeads
-from streammesh.transport.unpacking import unpack
+from streammesh.transport.decompression import unpack
 
 HEAD, BODY, TIMES, SINCE, WAKE = b"h", b"b", b"n", b"u", b"w"
 CONTENT_TYPE = "application/json"
@@ -47,7 +47,15 @@ def wanted_priority(priority: int | None) -> int:
     return min(9, max(0, int(priority)))
 
 
-class Place(NamedTuple):
+def priority_of(message: dict[str, Any]) -> int:
+    """The priority that a message says it has; PRIORITY where it says none that there is."""
+    try:
+        return min(9, max(0, int(message["properties"]["priority"])))
+    except (TypeError, ValueError, KeyError):
+        return PRIORITY
+
+
+class EntryPlace(NamedTuple):
     """Where a queue entry lies: its queue, its priority, its id in that stream."""
 
     queue: str
@@ -60,14 +68,14 @@ def make_tag(queue: str, priority: int, entry: str) -> str:
     return f"{entry}@{queue}" if priority == PRIORITY else f"{entry}.{priority}@{queue}"
 
 
-def parse_tag(tag: str) -> Place:
+def parse_tag(tag: str) -> EntryPlace:
     """The entry that a delivery tag names. Raises ValueError for a tag of another transport."""
     head, found, queue = tag.partition("@")
     entry, _, priority = head.partition(".")
     ms, dash, number = entry.partition("-")
     if not (found and dash and ms.isdigit() and number.isdigit()):
         raise ValueError(f"{tag!r} is not a delivery tag of the stream transport")
-    return Place(queue, int(priority or PRIORITY), entry)
+    return EntryPlace(queue, int(priority or PRIORITY), entry)
 
 
 def encode(message: Mapping[str, Any]) -> dict[bytes, bytes]:

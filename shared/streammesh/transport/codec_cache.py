@@ -17,7 +17,7 @@ _PLAIN = (str, int, float, bool, type(None))
 Head = dict[str, Any]
 
 
-class _Known(NamedTuple):
+class _KnownHead(NamedTuple):
     """A head without its id, and where the id stands; `fresh` has the lists and objects among its headers."""
 
     head: Head
@@ -30,7 +30,7 @@ class KnownHeads:
     """Not for several threads at once to `remember`; any may ask."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, _Known] = {}
+        self._known: dict[bytes, _KnownHead] = {}
 
     def like(self, raw: bytes) -> Head | None:
         """The head in `raw`, where one was remembered that differs in the id alone."""
@@ -71,4 +71,4 @@ class KnownHeads:
             return
         if len(self._known) >= MOST:
             self._known.clear()
-        self._known[raw.replace(found[1], _GAP)] = _Known(head, in_headers, in_properties, fresh)
+        self._known[raw.replace(found[1], _GAP)] = _KnownHead(head, in_headers, in_properties, fresh)

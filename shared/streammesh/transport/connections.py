@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import redis
-from kombu.transport import redis as kombu_redis
+from redis.connection import ConnectionPool
 
 from streammesh import lua
 from streammesh.redisio.pools import open_pool
+from streammesh.transport.internals import KombuChannel
 
 T = TypeVar("T")
 
 
-class StreamConnections(kombu_redis.Channel):
+class StreamConnections(KombuChannel):
     """kombu's Redis channel, connected by the mesh's own URLs and with one client instead of one per command."""
 
     namespace = "mesh"
@@ -37,21 +38,9 @@ class StreamConnections(kombu_redis.Channel):
             **self._tls,
         }
 
-    def _get_pool(self, asynchronous: bool = False) -> Any:
-        """As kombu's; connections of the asynchronous pool leave the poller when they break."""
-        channel = self
-
-        def watched(kind: type[Any]) -> type[Any]:
-            class Watched(kind):
-                def disconnect(self, *args: Any, **options: Any) -> None:
-                    super().disconnect(*args, **options)
-                    if channel._registered:
-                        channel._on_connection_disconnect(self)
-
-            return Watched
-
-        wrap = watched if asynchronous else None
-        return open_pool(self._address, self.namespace, self._options(), wrap)
+    def pool_of(self, kind: Callable[[type[Any]], type[Any]] | None) -> ConnectionPool:
+        """Connections to the mesh's address."""
+        return open_pool(self._address, self.namespace, self._options(), kind)
 
     def client_of_keeper(self) -> redis.Redis:
         """A client for the lease keeper's thread."""

@@ -23,8 +23,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from streammesh import lua
-from streammesh.transport.dead_lettering import put_back
 from streammesh.transport.lease_watch import SILENT_LEASES
+from streammesh.transport.poison import put_back
 from streammesh.transport.scripts import QueueCalls
 from streammesh.transport.unacked import ACK_DELAY, Holdings
 from streammesh.transport.unacked_entry import Held
@@ -42,7 +42,7 @@ class LeaseKeeper(Holdings):
 
     def __init__(self, calls: QueueCalls, open_client: Callable[[], redis.Redis]) -> None:
         self.calls = calls
-        self.never_to_run: Callable[[], set[int]] = lambda: set()  # ids of messages; see `dropping.py`
+        self.never_to_run: Callable[[], set[int]] = lambda: set()  # ids of messages; see `dropped.py`
         self._open, self._pid = open_client, os.getpid()
         lease = calls.lease_ms / 1000
         super().__init__(lease / RENEWALS_PER_LEASE)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from kombu.transport import virtual
-
 from streammesh.transport.codec import CONTENT_TYPE
+from streammesh.transport.internals import KombuMessage
 
 
-class StreamMessage(virtual.Message):
+class StreamMessage(KombuMessage):
     """A virtual message whose body was decoded when it was checked, so that it is not decoded twice.
 
     `parsed` is that body as plain JSON. Celery gets it typed where something in it may be.
@@ -19,8 +18,9 @@ class StreamMessage(virtual.Message):
         super().__init__(payload, channel=channel, **options)
         self.parsed: Any = payload.get("parsed")
 
-    def _decode(self) -> Any:
+    def body_read(self) -> Any:
+        """Its body as it was checked, where that is all that Celery's own decoder would make of it."""
         accepted = self.accept is None or CONTENT_TYPE in self.accept
         if self.parsed is not None and accepted and b'"__type__"' not in self.body:
             return self.parsed
-        return super()._decode()
+        return super().body_read()

@@ -10,8 +10,8 @@ import redis
 from streammesh import lua, names
 from streammesh.keys import Keys
 from streammesh.settings import mesh_settings
-from streammesh.tasks.cancellation import cancel_call
-from streammesh.tasks.records import parse_task
+from streammesh.tasks.records import read_task
+from streammesh.tasks.settlement import cancel_call
 from streammesh.transport.codec import headers_of
 
 PAGE = 500  # entries looked at in one round trip
@@ -32,10 +32,10 @@ def cancel_waiting(client: redis.Redis, keys: Keys, stream: str) -> int:
             found = dict(zip(ids, pipeline.execute(), strict=True))
         for entry, head in heads:
             stored = found[entry]
-            row = parse_task(ids[entry], stored) if b"meta" in stored else None
+            row = read_task(ids[entry], stored)
             if row is None or row.ended:
                 continue
-            waits = row.state == names.QUEUED and row.entry == entry
+            waits = row.state == names.TaskState.QUEUED and row.entry == entry
             if waits or row.workflow == head.get("root_id"):
                 lua.run_sync(client, cancel_call(keys, mesh_settings(), row))
                 cancelled += waits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kombu.transport import virtual
+from streammesh.transport.internals import KombuQoS
 
 NO_LIMIT = 100  # entries in one read where no prefetch limit is set
 
@@ -14,14 +14,13 @@ def _look_again() -> None:
     """Does nothing itself: the worker's event loop goes round once, and finds room for more."""
 
 
-class StreamQoS(virtual.QoS):
+class StreamQoS(KombuQoS):
     """Prefetch limit and acknowledgement of one channel; the leases are the keeper's business."""
 
     restore_at_shutdown = False
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
-        super().__init__(channel, prefetch_count)
-        self._on_collect.cancel()  # nothing is restored by copies: what is not ended is still in the stream
+        super().__init__(channel, prefetch_count)  # what is not ended is still in the stream
         self._keeper = channel.keeper
         self._full = False
 

@@ -15,11 +15,13 @@ from random import Random
 from typing import Any
 
 import structlog
+from kombu.utils.scheduling import round_robin_cycle
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh.keys import PRIORITIES, WORKERS
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.internals import socket_of
 from streammesh.transport.admission import Admission
 from streammesh.transport.codec import WAKE
 from streammesh.transport.lease_renewer import held_here
@@ -41,7 +43,8 @@ class StreamReader:
     def __init__(self, channel: Any) -> None:
         self._channel, self._calls, self._keeper = channel, channel.calls, channel.keeper
         self._lease = channel.calls.lease_ms / 1000
-        self._admission = Admission(channel)
+        self._turns = round_robin_cycle()  # of the queues of one priority
+        self._admission = Admission(channel, self._turns)
         self._arrived: deque[tuple[str, dict[str, Any]]] = deque()
         self._sent_at = self._waits = self._tidied_at = 0.0
         self.yields = False  # whether the event loop has its turn before more is delivered
@@ -94,7 +97,7 @@ class StreamReader:
         channel = self._channel
         now = time.monotonic()
         self._lifetime = channel.keep_alive(now)
-        if channel._in_poll or self._arrived or not channel.active_queues or not channel.qos.can_consume():
+        if channel.reading or self._arrived or not channel.active_queues or not channel.qos.can_consume():
             return
         streams = self._streams()
         if self._rung or now >= self._take_at:
@@ -113,18 +116,19 @@ class StreamReader:
             channel.brpop_timeout or 1.0, max(0.05, self._take_at - now), (self._lifetime or 60) / 3
         )
         connection = channel.client.connection
-        if connection._sock is not self._socket:
-            self._client_id, self._socket = channel.client_id(connection), connection._sock
+        if (socket := socket_of(connection)) is not self._socket:
+            self._client_id, self._socket = channel.client_id(connection), socket
         if self._more:  # in the order of priorities, which a read that may wait does not keep
             connection.send_command(*self._calls.read(streams, self._most).eval())
-            channel._in_poll, self._sent_at, channel._brpop_sent_at = connection, now, now
+            channel.reads_on(connection, now)
+            self._sent_at = now
             return
         connection.send_command(
             *("XREADGROUP", "GROUP", WORKERS, self._calls.consumer, "COUNT", self._most),
             *("BLOCK", max(1, int(self._waits * 1000)), "STREAMS", *streams, *[">"] * len(streams)),
         )
-        channel._in_poll = connection
-        self._sent_at = channel._brpop_sent_at = now
+        channel.reads_on(connection, now)
+        self._sent_at = now
 
     def read(self) -> bool:
         """Take the answer to `start` and deliver. Raises queue.Empty when it brought nothing to deliver."""
@@ -140,11 +144,11 @@ class StreamReader:
         began, some = time.monotonic(), False
         while self._arrived and not (self._admission.workers and _is_stopping()):
             queue, message = self._arrived.popleft()
-            if queue not in transport._callbacks:
+            if not transport.is_consumed(queue):
                 self._keeper.give_back([message["properties"]["delivery_tag"]])
                 continue
             some = True
-            transport._deliver(message, queue)
+            transport.deliver(message, queue)
             if loop is None:
                 break
             if self._arrived and time.monotonic() - began > INLINE_SECONDS:
@@ -186,7 +190,7 @@ class StreamReader:
     def interrupt(self) -> None:
         """End a waiting read now. What it brings at this moment arrives as usual."""
         channel = self._channel
-        connection = channel._in_poll
+        connection = channel.reading
         if not connection:
             return
         try:
@@ -209,7 +213,10 @@ class StreamReader:
     def _streams(self) -> list[str]:
         """The streams to read, the highest priority first, the queues of one priority in turn."""
         channel = self._channel
-        queues = channel._queue_cycle.consume(len(channel.active_queues))
+        active = channel.active_queues
+        if len(active) != len(self._turns.items) or not set(active).issuperset(self._turns.items):
+            self._turns.update(active)
+        queues = self._turns.items
         return [channel.keys.queue(queue, priority) for priority in PRIORITIES for queue in queues]
 
     def _room(self) -> int:
@@ -238,8 +245,7 @@ class StreamReader:
             self._refused(error)
             answer = None
         finally:
-            channel._in_poll = None
-            channel._flush_brpop_reauth()
+            channel.reads_no_more()
         took = time.monotonic() - self._sent_at
         if took > self._waits + self._grace:  # we or the server stood still: let live owners renew first
             self._take_at = max(self._take_at, time.monotonic() + self._grace)

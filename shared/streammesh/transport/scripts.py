@@ -8,8 +8,22 @@ from typing import Any, NamedTuple
 
 from streammesh import lua
 from streammesh.keys import RETURNED, WORKERS, Keys
+from streammesh.lua.queues import (
+    QueueAckScript,
+    QueueDeclareScript,
+    QueueGiveBackScript,
+    QueueLeaveScript,
+    QueuePurgeScript,
+    QueueReadScript,
+    QueueRenewScript,
+    QueueRequeueScript,
+    QueueTakeScript,
+    QueueTidyScript,
+    ReturnedEntry,
+    StreamEntries,
+)
 from streammesh.settings import MeshSettings
-from streammesh.tasks.parking import Fields, park_entry_call
+from streammesh.tasks.dead_letter import Fields, park_entry_call
 
 
 class Read(NamedTuple):
@@ -67,12 +81,16 @@ class QueueCalls:
     def declare(self, streams: Sequence[str], lifetime_ms: int | None, *, joins: bool) -> lua.Call[int]:
         """Make streams and groups where they are missing, and with `joins` become a member; answers how many
         groups were made."""
-        args = [WORKERS, "" if lifetime_ms is None else lifetime_ms, self.consumer if joins else ""]
-        return lua.Call(lua.script("queue_declare"), streams, args, int)
+        return QueueDeclareScript(
+            streams=streams,
+            group=WORKERS,
+            lifetime="" if lifetime_ms is None else lifetime_ms,
+            reader=self.consumer if joins else "",
+        ).call(int)
 
     def read(self, streams: Sequence[str], most: int) -> lua.Call[list[Read]]:
         """New entries, the first streams' first, without waiting."""
-        return lua.Call(lua.script("queue_read"), streams, [WORKERS, self.consumer, most], read_answer)
+        return QueueReadScript(group=WORKERS, me=self.consumer, most=most, streams=streams).call(read_answer)
 
     def take(self, streams: Sequence[str], most: int, *, stale: bool) -> lua.Call[Taken]:
         """Entries that were given back and, with `stale`, those whose lease ran out."""
@@ -89,9 +107,9 @@ class QueueCalls:
             )
 
         lease = self.lease_ms if stale else 0
-        return lua.Call(
-            lua.script("queue_take"), streams, [WORKERS, self.consumer, RETURNED, most, lease], parse
-        )
+        return QueueTakeScript(
+            group=WORKERS, me=self.consumer, returned=RETURNED, left=most, lease=lease, streams=streams
+        ).call(parse)
 
     def renew(self, held: Mapping[str, Sequence[str]]) -> lua.Call[dict[str, list[str]]]:
         """Renew the leases of `held` (stream -> entries); answers those that are no longer this consumer's."""
@@ -104,12 +122,11 @@ class QueueCalls:
                 if lost
             }
 
-        args = [WORKERS, self.consumer, *_counted(held)]
-        return lua.Call(lua.script("queue_renew"), streams, args, parse)
+        return QueueRenewScript(group=WORKERS, me=self.consumer, streams=_by_stream(held)).call(parse)
 
     def ack(self, ended: Mapping[str, Sequence[str]]) -> lua.Call[int]:
         """Acknowledge and delete `ended` (stream -> entries); answers how many were pending."""
-        return lua.Call(lua.script("queue_ack"), list(ended), [WORKERS, *_counted(ended)], int)
+        return QueueAckScript(group=WORKERS, streams=_by_stream(ended)).call(int)
 
     def requeue(self, stream: str, entry: str, task_id: str | None = None) -> lua.Call[Poison | None]:
         """Put one entry back at the end of its queue, unless it was delivered too often; its task's row follows it."""
@@ -118,20 +135,22 @@ class QueueCalls:
             return Poison(int(answer[1]), pairs(answer[2])) if answer[0] == b"poison" else None
 
         rows = [] if task_id is None else [self.keys.task(task_id)]
-        args: list[lua.Arg] = [WORKERS, entry, self.max_deliveries]
-        return lua.Call(lua.script("queue_requeue"), [stream, *rows], args, parse)
+        return QueueRequeueScript(
+            stream=stream, group=WORKERS, id=entry, most=self.max_deliveries, task_rows=rows
+        ).call(parse)
 
     def give_back(self, stream: str, entries: Sequence[tuple[str, bool]]) -> lua.Call[int]:
         """Give back (entry, whether a handler may have begun it) of one stream; answers how many were ours."""
-        args: list[lua.Arg] = [WORKERS, self.consumer, RETURNED]
-        for entry, begun in entries:
-            args += [entry, int(begun)]
-        return lua.Call(lua.script("queue_give_back"), [stream], args, int)
+        returned = [ReturnedEntry(id=entry, begun=begun) for entry, begun in entries]
+        return QueueGiveBackScript(
+            stream=stream, group=WORKERS, me=self.consumer, returned=RETURNED, entries=returned
+        ).call(int)
 
     def leave(self, stream: str, still_held: Sequence[str]) -> lua.Call[int]:
         """Give back what this consumer was given and does not hold; leave the group when it holds nothing."""
-        args = [WORKERS, self.consumer, RETURNED, *still_held]
-        return lua.Call(lua.script("queue_leave"), [stream], args, lambda answer: int(answer[0]))
+        return QueueLeaveScript(
+            stream=stream, group=WORKERS, me=self.consumer, returned=RETURNED, still_held=still_held
+        ).call(lambda answer: int(answer[0]))
 
     def park(self, queue: str, read: Read, letter: Mapping[str, Any]) -> lua.Call[bool]:
         """Move an entry of `queue` to the dead letters; answers whether this call did."""
@@ -139,14 +158,13 @@ class QueueCalls:
 
     def purge(self, stream: str, most: int) -> lua.Call[tuple[int, int]]:
         """Remove entries of one stream that nobody holds; answers how many, and how many were doorbells."""
-        args: list[lua.Arg] = [WORKERS, RETURNED, most]
-        return lua.Call(
-            lua.script("queue_purge"), [stream], args, lambda answer: (int(answer[0]), int(answer[1]))
+        return QueuePurgeScript(stream=stream, group=WORKERS, returned=RETURNED, most=most).call(
+            lambda answer: (int(answer[0]), int(answer[1]))
         )
 
     def tidy(self, streams: Sequence[str], silent_ms: int) -> lua.Call[int]:
         """Remove consumers that hold nothing and were silent for so long; answers how many."""
-        return lua.Call(lua.script("queue_tidy"), streams, [WORKERS, self.consumer, silent_ms], int)
+        return QueueTidyScript(group=WORKERS, me=self.consumer, silent=silent_ms, streams=streams).call(int)
 
 
 def unread_calls(settings: MeshSettings, consumer: str) -> QueueCalls:
@@ -155,8 +173,5 @@ def unread_calls(settings: MeshSettings, consumer: str) -> QueueCalls:
     return QueueCalls(Keys(settings.namespace), consumer, lease_ms, 0, settings.dead_letters_kept)
 
 
-def _counted(entries: Mapping[str, Sequence[str]]) -> list[lua.Arg]:
-    args: list[lua.Arg] = []
-    for ids in entries.values():
-        args += [len(ids), *ids]
-    return args
+def _by_stream(entries: Mapping[str, Sequence[str]]) -> list[StreamEntries]:
+    return [StreamEntries(key=stream, ids=ids) for stream, ids in entries.items()]

@@ -19,35 +19,28 @@ from functools import partial
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport import redis as kombu_redis
 
 from streammesh.redisio.pools import ALIAS, broker_url, shown
 from streammesh.transport.channel import StreamChannel
 from streammesh.transport.codec import make_tag, parse_tag
-from streammesh.transport.dropping import never_to_run
+from streammesh.transport.dropped import never_to_run
+from streammesh.transport.internals import KombuPoller, KombuTransport, check, wake
 
 __all__ = ["Transport", "broker_url", "install", "make_tag", "parse_tag"]
 
 
 def install() -> None:
-    """Make kombu know `mesh+…://` URLs; harmless when called again."""
+    """Make kombu know `mesh+…://` URLs; harmless when called again. Raises IncompatibleLibrary."""
+    check()
     TRANSPORT_ALIASES[ALIAS] = f"{__name__}:Transport"
 
 
-def wake(loop: Any) -> None:
-    """Make a worker's event loop go round once more before it waits: what was delivered just before it waits has put
-    work where only its next round looks. kombu has no call for that from the loop's own thread."""
-    waker = getattr(loop, "_waker", None)
-    if waker is not None:
-        waker.wake()
-
-
-class Poller(kombu_redis.MultiChannelPoller):
+class Poller(KombuPoller):
     """kombu's poller, for channels that read in batches and take entries over."""
 
     def on_poll_start(self) -> None:
         """Before the event loop waits: deliver what need not be waited for, then ask for more."""
-        for channel in list(self._channels):
+        for channel in self.channels:
             channel.reader.prepare()
             loop = channel.connection.loop
             if loop is not None and not channel.reader.yields and channel.reader.deliver():
@@ -56,28 +49,25 @@ class Poller(kombu_redis.MultiChannelPoller):
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
         """Without an event loop: deliver one entry, or wait for one. Raises queue.Empty."""
-        for channel in list(self._channels):
+        for channel in self.channels:
             channel.reader.prepare()
             if channel.reader.deliver():
                 return
         super().get(callback, timeout)
 
-    def _update_brpop_polling(self) -> None:
-        """An answer is never left lying in its socket, where its leases would run out: see `on_readable`."""
-
     def on_readable(self, fileno: int) -> Any:
         """Take an answer whatever the prefetch limit says by now: Redis has delivered it already."""
-        found = self._fd_to_chan.get(fileno)
+        found = self.waiting(fileno)
         if found is None:
             return None
         channel, kind = found
-        if kind == "BRPOP" and not channel._in_poll:
+        if kind == "BRPOP" and not channel.reading:
             channel.client.connection.disconnect()  # closed by the server while nothing was asked
             return None
         return channel.handlers[kind]()
 
 
-class Transport(kombu_redis.Transport):
+class Transport(KombuTransport):
     """See the module."""
 
     Channel = StreamChannel
@@ -116,8 +106,8 @@ class Transport(kombu_redis.Transport):
         channel.keeper.never_to_run = partial(never_to_run, self)
         return channel
 
-    def _reject_inbound_message(self, raw_message: dict[str, Any]) -> None:
+    def unwanted(self, message: dict[str, Any]) -> None:
         """An entry of a queue that nobody here reads any more goes back."""
-        tag = raw_message["properties"]["delivery_tag"]
+        tag = message["properties"]["delivery_tag"]
         for channel in self.channels:
             channel.keeper.give_back([tag])

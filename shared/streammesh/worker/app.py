@@ -17,6 +17,7 @@ from streammesh.transport.codec import Explicit
 from streammesh.transport.transport import install as install_transport
 from streammesh.worker import message_capture
 from streammesh.worker.config import celery_config
+from streammesh.worker.flower_view import fit_flower
 from streammesh.worker.reconnection import SteadyAMQP
 from streammesh.worker.resources import Plumbing
 
@@ -114,3 +115,10 @@ def _log_as_the_mesh(sender: Any = None, **_: Any) -> None:
     app = getattr(sender, "app", None)
     if isinstance(app, MeshCelery) and app.plumbing is not None:
         logs.configure(app.plumbing.settings, app.plumbing.service)
+
+
+@signals.import_modules.connect
+def _before_flower_answers(sender: Any = None, **_: Any) -> None:
+    """Flower loads its app's modules, and then opens its port."""
+    if isinstance(sender, MeshCelery):
+        fit_flower(sender)

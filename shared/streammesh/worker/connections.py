@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import redis
 import uvloop
 
-from streammesh.redisio.blocking import Blocking
+from streammesh.redisio.blocking_connection import Blocking
 from streammesh.redisio.client import open_async, open_sync
 from streammesh.redisio.pipeline import Multiplexed
 from streammesh.settings import MeshSettings

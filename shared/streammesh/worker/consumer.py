@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 
 from streammesh import lua
 from streammesh.brokers.copies import fields_of, name_of, tag_of
-from streammesh.tasks.ledger import QueuePlace
-from streammesh.tasks.parking import park_carried_call
+from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.records import read_task_sync
-from streammesh.transport.dead_lettering import park
+from streammesh.tasks.task import Failure, QueuePlace
+from streammesh.transport.poison import MALFORMED, park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.postponement import postpone_call, unknown
@@ -89,21 +89,22 @@ class MeshConsumer(Consumer):
     def on_unknown_message(self, body: Any, message: Any) -> None:
         """Not a task at all."""
         if self._is_ours():
-            self._park(message, "Malformed", "it is no task")
+            self._park(message, Failure("it is no task", MALFORMED))
         else:
             super().on_unknown_message(body, message)
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
         """A task that Celery cannot take as it is."""
         if self._is_ours():
-            self._park(message, type(exc).__name__, f"Celery refuses it: {exc}")
+            self._park(message, Failure(f"Celery refuses it: {exc}", type(exc).__name__))
         else:
             super().on_invalid_task(body, message, exc)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """A body that cannot be read."""
         if self._is_ours():
-            self._park(message, type(exc).__name__, f"its body cannot be read: {type(exc).__name__}")
+            name = type(exc).__name__
+            self._park(message, Failure(f"its body cannot be read: {name}", name))
         else:
             super().on_decode_error(message, exc)
 
@@ -134,31 +135,31 @@ class MeshConsumer(Consumer):
         call = postpone_call(keys, plumbing.settings, place, task_id, name, row, carried)
         answer = lua.run_sync(client, call)
         if answer.verdict == "enough":
-            failure = unknown(name)
-            self._park(message, failure.kind, failure.reason)
+            self._park(message, unknown(name))
             return
         log.warning("task.unknown", task_id=task_id, task=name, answer=answer.verdict, wait=answer.ms / 1000)
         message.ack()
 
-    def _park(self, message: Any, kind: str, reason: str) -> None:
+    def _park(self, message: Any, failure: Failure) -> None:
         place, client, calls = self._reach(message)
         try:
             if place.entry:
-                self._park_entry(place, client, calls, kind, reason)
+                self._park_entry(place, client, calls, failure)
             else:
                 queue, fields, kept = place.queue, fields_of(message), calls.dead_letters_kept
-                call = park_carried_call(calls.keys, kept, queue, name_of(message), fields, kind, reason)
+                call = park_carried_call(calls.keys, kept, queue, name_of(message), fields, failure)
                 lua.run_sync(client, call)
-                log.error("queue.parked", queue=queue, entry=name_of(message), kind=kind, reason=reason)
+                why = {"kind": failure.kind, "reason": failure.reason}
+                log.error("queue.parked", queue=queue, entry=name_of(message), **why)
             message.ack()
         except (*self.connection_errors, RedisError) as error:
             log.warning("redis.away", asked="park", reason=str(error))
             self._give_back(message)
 
     def _park_entry(
-        self, place: QueuePlace, client: redis.Redis, calls: QueueCalls, kind: str, reason: str
+        self, place: QueuePlace, client: redis.Redis, calls: QueueCalls, failure: Failure
     ) -> None:
         stream = calls.keys.queue(place.queue, place.priority)
         found = client.xrange(stream, place.entry, place.entry)
         if found:
-            park(client, calls, place.queue, Read(stream, place.entry, 1, dict(found[0][1])), kind, reason)
+            park(client, calls, place.queue, Read(stream, place.entry, 1, dict(found[0][1])), failure)

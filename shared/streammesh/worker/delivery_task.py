@@ -16,28 +16,21 @@ from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
 from celery.exceptions import Retry as CeleryRetry
 
-from streammesh import logs, names
+from streammesh import logs
 from streammesh.events.envelope import Event
 from streammesh.lua import Call
-from streammesh.redisio.retrying import insist, insist_sync, mention, mention_from_thread, mention_sync
+from streammesh.redisio.retry import insist, insist_sync, mention, mention_from_thread, mention_sync
 from streammesh.subscriptions.manifest import Subscription
-from streammesh.tasks.attempt import (
-    NOT_HANDED_OVER,
-    REASON,
-    Ask,
-    Delivering,
-    Handle,
-    Step,
-    Steps,
-    attempt_steps,
-)
+from streammesh.tasks.attempt import NOT_HANDED_OVER, Handle, Step, Steps, attempt_steps
 from streammesh.tasks.context import Context
+from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.handler import Binding
-from streammesh.tasks.ledger import QueuePlace, TaskRef
-from streammesh.tasks.parking import park_carried_call
 from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.tasks.settlement import Ask, Terms
+from streammesh.tasks.task import AttemptOutcome, LedgerAnswer, QueuePlace, TaskRef
+from streammesh.telemetry import catalogue
 from streammesh.transport.codec import encode
-from streammesh.worker import message_capture, workflow
+from streammesh.worker import measures, message_capture, workflow
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
@@ -69,21 +62,20 @@ class DeliveryTask(Task):
     plumbing: Plumbing
 
     @cached_property
-    def kind(self) -> Delivering:
+    def terms(self) -> Terms:
         """What all attempts share; made at the first one, when the settings are known."""
         keep = self.subscription.keep
-        return Delivering(
-            binding=self.binding,
+        return Terms(
             policy=self.policy,
             ledger=self.plumbing.ledger,
+            settlement=self.plumbing.settlement,
             keep=None if keep is None else timedelta(seconds=keep),
             breaker=self.breaker,
-            is_workflow=is_workflow,
             random=random.random,
-            clock=self.plumbing.clock,
+            is_workflow=is_workflow,
         )
 
-    def run(self, raw: Any = None, *_: Any, **__: Any) -> str:
+    def run(self, raw: Any = None, *_: Any, **__: Any) -> AttemptOutcome:
         """Run one attempt; `raw` is the envelope in the JSON event format. What nobody handed over is parked."""
         request = self.request
         ref = task_ref(request.id, self.subscription, raw)
@@ -93,29 +85,29 @@ class DeliveryTask(Task):
             task_id=ref.task_id, task=ref.name, event_id=ref.event.id, event_type=ref.event.type
         ):
             try:
-                state = self._attempt(ref, place, worker)
-                if state == "not handed over":
-                    state = self._park_carried(ref, raw)
+                outcome = self._attempt(ref, place, worker)
+                if outcome is AttemptOutcome.NOT_HANDED_OVER:
+                    outcome = self._park_carried(ref, raw)
             except Exception as error:
                 # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
                 log.exception("ledger.broke")
                 time.sleep(PAUSE_SECONDS)
                 raise CeleryReject(f"the ledger call broke: {error}", requeue=True) from error
-        if state == names.FAILED:
+        if outcome is AttemptOutcome.FAILED:
             raise DeliveryFailed(ref.task_id)
-        if state == names.RETRYING:
+        if outcome is AttemptOutcome.RETRYING:
             raise CeleryRetry("the ledger holds the next attempt")
-        return state
+        return outcome
 
-    def _attempt(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+    def _attempt(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         job = current_job()
         if job is not None:  # a thread of the async pool: the attempt itself belongs on its loop
             return job.on_loop(self.deliver(ref, place, worker))
-        if self.kind.binding.is_async:
+        if self.binding.is_async:
             return self.plumbing.connections.run(self.deliver(ref, place, worker))
         return self._run_sync(ref, place, worker)
 
-    def _park_carried(self, ref: TaskRef, raw: Any) -> str:
+    def _park_carried(self, ref: TaskRef, raw: Any) -> AttemptOutcome:
         """A delivery that somebody sent past the mesh, over another broker: no queue entry stands for it."""
         with message_capture.capturing() as producer:
             self.apply_async(() if raw is None else (raw,), task_id=ref.task_id)
@@ -128,27 +120,28 @@ class DeliveryTask(Task):
             ref.task_id,
             encode(message),
             NOT_HANDED_OVER,
-            REASON,
         )
         insist_sync(self.plumbing.connections.sync(), call)
         log.error("task.not_handed_over")
-        return "parked"
+        return AttemptOutcome.PARKED
 
-    async def deliver(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+    async def deliver(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         """Run one attempt on this event loop; answers what became of it."""
         calls = self.plumbing.connections.calls()
-        binding, timeout = self.kind.binding, self.subscription.timeout
-        act: Callable[[Call[str]], Any] = partial(mention, calls)
+        binding, timeout = self.binding, self.subscription.timeout
+        act: Callable[[Call[LedgerAnswer]], Any] = partial(mention, calls, LedgerAnswer.DONE)
         if not binding.is_async:  # it runs in a thread, which has to wait for what it asks
-            act = partial(mention_from_thread, asyncio.get_running_loop(), calls)
-        steps = attempt_steps(self.kind, ref, place, worker, act)
+            act = partial(mention_from_thread, asyncio.get_running_loop(), calls, LedgerAnswer.DONE)
+        steps = attempt_steps(self.terms, ref, place, worker, act)
         handle = partial(call_async, binding, self.plumbing, timeout)
         return await self._drive(steps, ref, place, partial(insist, calls), handle)
 
-    def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> str:
+    def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         client = self.plumbing.connections.blocking()
-        binding, timeout = self.kind.binding, self.subscription.timeout
-        steps = attempt_steps(self.kind, ref, place, worker, partial(mention_sync, client))
+        binding, timeout = self.binding, self.subscription.timeout
+        steps = attempt_steps(
+            self.terms, ref, place, worker, partial(mention_sync, client, LedgerAnswer.DONE)
+        )
 
         async def ask(call: Call[Any]) -> Any:
             return insist_sync(client, call)
@@ -165,7 +158,7 @@ class DeliveryTask(Task):
         place: QueuePlace,
         ask: Callable[[Call[Any]], Awaitable[Any]],
         handle: Callable[[Context, Event], Awaitable[Any]],
-    ) -> str:
+    ) -> AttemptOutcome:
         """Act out an attempt's steps, one after the other; answers what became of it."""
         forward: Callable[[Any], Step] = steps.send
         answer: Any = None
@@ -173,12 +166,15 @@ class DeliveryTask(Task):
             try:
                 step = forward(answer)
             except StopIteration as stop:
-                return str(stop.value)
+                outcome = AttemptOutcome(stop.value)
+                catalogue.ATTEMPTS.inc(ref.name, outcome.value)
+                return outcome
             try:
                 if isinstance(step, Ask):
                     answer = await ask(step.call)
                 elif isinstance(step, Handle):
-                    answer = await handle(step.context, ref.event)
+                    with measures.running(ref.name, place.entry):
+                        answer = await handle(step.context, ref.event)
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))
                 forward = steps.send
@@ -186,12 +182,12 @@ class DeliveryTask(Task):
                 forward, answer = steps.throw, error
 
 
-def _without_loop(coroutine: Coroutine[Any, Any, str]) -> str:
+def _without_loop(coroutine: Coroutine[Any, Any, AttemptOutcome]) -> AttemptOutcome:
     """What a coroutine that never waits comes to."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        return str(stop.value)
+        return AttemptOutcome(stop.value)
     raise RuntimeError("a blocking attempt waited for an event loop")
 
 

@@ -19,9 +19,11 @@ from celery.utils.threads import Local, get_ident
 from celery.worker import state as worker_state
 from vine import promise
 
+from streammesh.tasks.settlement import Cause
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.async_job import Job
-from streammesh.worker.request import GONE, HardLimit, MeshRequest
+from streammesh.worker.request import HardLimit, MeshRequest
 from streammesh.worker.task_threads import current_job
 
 _PID = os.getpid
@@ -88,16 +90,16 @@ class ShortRequest(MeshRequest):
 
     def broke_off(self, error: BaseException) -> None:
         """The handler raised what would end the worker, which it may not: the attempt failed, and counts."""
-        self._settle(HardLimit(f"its handler raised what would end the worker: {error!r}"))
+        self._fail(HardLimit(f"its handler raised what would end the worker: {error!r}"), Cause.CHILD_DIED)
         worker_state.task_ready(self)
         self.acknowledge()
 
-    def ended(self, outcome: str) -> bool:
+    def ended(self, outcome: AttemptOutcome) -> bool:
         """The attempt is over. Answers whether its queue entry is gone, so that it is only to be let go of."""
         worker_state.task_ready(self)
         if self.acknowledged:
             return False
-        if outcome in GONE:
+        if outcome.took_entry:
             self._message._state, self.acknowledged = "ACK", True
             return True
         self.acknowledge()

@@ -16,12 +16,11 @@ from celery.app.task import Context
 from celery.exceptions import InvalidTaskError
 
 from streammesh.errors import Malformed
-from streammesh.tasks.ledger import Failure
-from streammesh.transport import dead_lettering
+from streammesh.tasks.task import Failure
+from streammesh.transport import poison
 from streammesh.transport.codec import decode, headers_of
 
 log = structlog.get_logger(__name__)
-POISON = "Poison"
 
 
 def tell_of_failure(task: Any, context: Context, error: Exception, store_result: bool) -> None:
@@ -45,7 +44,7 @@ def tell_of_parked(fields: Mapping[bytes, bytes], queue: str, entry: str, failur
     if not isinstance(task_id, str) or not isinstance(name, str):
         return
     app = current_app._get_current_object()
-    lost = failure.kind == POISON
+    lost = failure.kind == poison.POISON
     error = WorkerLostError(f"{name}: {failure.reason}") if lost else InvalidTaskError(failure.reason)
     try:
         request = {**headers, **_content(fields, queue, entry)}
@@ -79,4 +78,4 @@ def _content(fields: Mapping[bytes, bytes], queue: str, entry: str) -> dict[str,
     }
 
 
-dead_lettering.told_of_parked.append(tell_of_parked)
+poison.told_of_parked.append(tell_of_parked)

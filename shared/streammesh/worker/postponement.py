@@ -13,10 +13,11 @@ import orjson
 from streammesh import lua, notifications
 from streammesh.events.publisher import ms
 from streammesh.keys import WORKERS, Keys
+from streammesh.lua.queues import PostponeScript
 from streammesh.settings import MeshSettings
-from streammesh.tasks.ledger import Failure, QueuePlace
-from streammesh.tasks.parking import Fields
+from streammesh.tasks.dead_letter import Fields
 from streammesh.tasks.records import TaskRow
+from streammesh.tasks.task import Failure, QueuePlace
 from streammesh.transport.codec import BODY, HEAD, SINCE
 
 SHORTEST_MS, LONGEST_MS = 1_000, 30_000  # the wait is about as long as it has waited already
@@ -48,28 +49,41 @@ def postpone_call(
     `carried` are the fields of what has no entry, because another broker carries it alone.
     """
     fields = carried or {}
-    about: list[lua.Arg] = ["", "", "", "", ""]
-    body, event_id = "", ""
+    source = event_id = event_type = subject = service = body = ""
     failure = unknown(name)
     if row is not None:
         ref = row.ref
-        event_id, data = ref.event.id, {"error": failure.to_dict()}
+        source, event_id, event_type = ref.event.source, ref.event.id, ref.event.type
+        subject, service = ref.event.subject or "", ref.service
+        data = {"error": failure.to_dict()}
         body = notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, row.attempt, data)
-        about = [ref.event.source, ref.event.id, ref.event.type, ref.event.subject or "", ref.service]
-    return lua.Call(
-        lua.script("postpone"),
-        [
-            *(keys.queue(place.queue, place.priority), keys.due(), keys.due_entries()),
-            *(keys.task(task_id), keys.event(event_id), keys.notifications()),
-        ],
-        [
-            *(WORKERS, place.entry, ms(settings.unknown_task_timeout), SHORTEST_MS, LONGEST_MS),
-            *(random.uniform(0.5, 1), keys.manifests_changed(), task_id),
-            *(orjson.dumps({"error": failure.to_dict()}), settings.notifications_kept, body, *about),
-            *(fields.get(HEAD, ""), fields.get(BODY, ""), fields.get(SINCE, "")),
-        ],
-        _parse,
-    )
+    return PostponeScript(
+        queue=keys.queue(place.queue, place.priority),
+        due=keys.due(),
+        due_entries=keys.due_entries(),
+        task_row=keys.task(task_id),
+        event_row=keys.event(event_id),
+        notifications=keys.notifications(),
+        group=WORKERS,
+        entry=place.entry,
+        patience=ms(settings.unknown_task_timeout),
+        shortest=SHORTEST_MS,
+        longest=LONGEST_MS,
+        jitter=random.uniform(0.5, 1),
+        changed=keys.manifests_changed(),
+        task=task_id,
+        failure=orjson.dumps({"error": failure.to_dict()}),
+        kept=settings.notifications_kept,
+        body=body,
+        source=source,
+        event=event_id,
+        event_type=event_type,
+        subject=subject,
+        service=service,
+        h=fields.get(HEAD, ""),
+        b=fields.get(BODY, ""),
+        u=fields.get(SINCE, ""),
+    ).call(_parse)
 
 
 def _parse(answer: list[Any]) -> Postponed:

@@ -8,7 +8,7 @@ from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.subscriptions.manifest import Subscription
-from streammesh.tasks.ledger import QueuePlace, TaskRef
+from streammesh.tasks.task import QueuePlace, TaskRef
 from streammesh.transport import wire_json
 from streammesh.transport.transport import parse_tag
 

@@ -14,24 +14,19 @@ from billiard.exceptions import WorkerLostError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
-from streammesh import names
 from streammesh.brokers.copies import tag_of
-from streammesh.clock import to_ms
 from streammesh.lua import Call
-from streammesh.redisio.retrying import insist_sync, until_back
-from streammesh.tasks.cancellation import CANCELLED, EXPIRED
-from streammesh.tasks.ledger import THIS_ENTRYS, Failure, QueuePlace, TaskRef, dead_letter
-from streammesh.tasks.verdict import GiveUp, after_error
+from streammesh.names import TaskState
+from streammesh.redisio.retry import insist_sync, until_back
+from streammesh.tasks.settlement import Cause, Ending, Steps, attempt_failed, carry_out
+from streammesh.tasks.task import AttemptOutcome, Holder, QueuePlace, TaskRef
+from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
+from streammesh.worker import measures
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
 
 log = structlog.get_logger(__name__)
-
-
-# With these answers of an attempt its queue entry went in one step with what became of the task.
-GONE = names.ENDED | {names.RETRYING, "workflow", "parked", "paused"}
-REMOVED = frozenset(map(repr, GONE))  # as Celery's tracer tells them
 
 
 class HardLimit(Exception):
@@ -118,13 +113,25 @@ class MeshRequest(_OwnRequest):
         """The task says what became of the delivery, and so whether its queue entry is still there."""
         if isinstance(failed__retval__runtime, ExceptionInfo):
             return super().on_success(failed__retval__runtime)
-        failed, state, _ = failed__retval__runtime
-        self._removed = not failed and state in REMOVED and hasattr(self._message.channel, "keeper")
+        failed, shown, seconds = failed__retval__runtime
+        outcome = None if failed else _outcome(shown)
+        if not self.shares_memory:
+            measures.told(self.task.subscription.task, outcome, shown, seconds)
+        taken = outcome is not None and outcome.took_entry
+        self._removed = taken and hasattr(self._message.channel, "keeper")
         return super().on_success(failed__retval__runtime, **options)
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """A prefork child begins."""
+        if not self.shares_memory:
+            place = queue_place(self._request_dict["mesh_tag"], self.task.subscription.service)
+            measures.began(self.task.subscription.task, place.entry)
+        super().on_accepted(pid, time_accepted)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """Before Celery acknowledges a task that overran its hard limit, the ledger decides what follows."""
-        if not soft and not self._settle(HardLimit(f"it ran longer than {timeout} s and was stopped")):
+        error = HardLimit(f"it ran longer than {timeout} s and was stopped")
+        if not soft and not self._fail(error, Cause.HARD_LIMIT):
             self.reject(requeue=True)
         super().on_timeout(soft, timeout)
 
@@ -135,7 +142,7 @@ class MeshRequest(_OwnRequest):
         # Of a handler that called for the end of its process the pool may tell before that has ended.
         if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt):
             task_ready(self)
-            if self._settle(HardLimit(f"its worker process died: {error!r}")):
+            if self._fail(HardLimit(f"its worker process died: {error!r}"), Cause.CHILD_DIED):
                 self.acknowledge()
             else:
                 self.reject(requeue=True)
@@ -144,63 +151,52 @@ class MeshRequest(_OwnRequest):
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Revoked, by whomever: the delivery ends in the ledger before its queue entry goes."""
-        self._end(names.EXPIRED if expired else names.CANCELLED, EXPIRED if expired else CANCELLED)
+        self._end(Ending.expired() if expired else Ending.cancelled())
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def cancel_delivery(self) -> None:
         """End the delivery in the ledger, where its handler cannot be stopped: what that comes to is refused."""
-        self._end(names.CANCELLED, CANCELLED)
+        self._end(Ending.cancelled())
 
     def drain_call(self) -> Call[bool]:
         """Says in the ledger that this worker gives the task back."""
         ref, place = self._about()
-        call: Call[bool] = self.task.kind.ledger.drain(ref.task_id, place)
+        call: Call[bool] = self.task.terms.ledger.drain(ref.task_id, place)
         return call
-
-    def _end(self, state: str, failure: Failure) -> None:
-        ref, place = self._about()
-        ledger = self.task.kind.ledger
-        call = ledger.finish(ref, place, THIS_ENTRYS, state, failure=failure, keep=self.task.kind.keep)
-        answer = insist_sync(self.task.plumbing.connections.sync(), call)
-        log.info(f"task.{state}", task_id=ref.task_id, task=ref.name, answer=answer)
 
     def _about(self) -> tuple[TaskRef, QueuePlace]:
         ref = task_ref(self.id, self.task.subscription, self.args[0] if self.args else None)
         return ref, queue_place(self._request_dict["mesh_tag"], ref.service)
 
-    def _settle(self, error: Exception) -> bool:
+    def _end(self, ending: Ending) -> None:
+        ref, place = self._about()
+        self._carry_out(self.task.terms.settle(ref, place, Holder.THIS_ENTRY, ending, {}))
+
+    def _fail(self, error: Exception, cause: Cause) -> bool:
         """End the current attempt in the ledger: another one later, or a dead letter.
 
         Answers whether there was one through this queue entry. If not, it has ended, or its process had not come to
         the claim: its queue entry must not be acknowledged then, and putting back one that is gone does no harm.
         """
-        kind, client = self.task.kind, self.task.plumbing.connections.sync()
+        terms, client = self.task.terms, self.task.plumbing.connections.sync()
         ref, place = self._about()
-        ledger = kind.ledger
-        key = ledger.keys.task(ref.task_id)
+        key = terms.ledger.keys.task(ref.task_id)
         stored = until_back("task", lambda: client.hmget(key, "attempt", "state", "entry"))
         attempt, state, entry = (value.decode() if value else "" for value in stored)
-        if state != names.STARTED or entry != place.entry:
+        if state != TaskState.STARTED or entry != place.entry:
             return False
-        token = int(attempt)
-        decision = after_error(error, token, kind.policy, kind.random())
-        if isinstance(decision, GiveUp):
-            letter = dead_letter(ref, decision.failure, token, to_ms(kind.clock.now()), place)
-            call = ledger.finish(
-                ref,
-                place,
-                token,
-                names.FAILED,
-                failure=decision.failure,
-                keep=kind.keep,
-                dead_letter=letter,
-                breaker=kind.breaker,
-            )
-        else:
-            call = ledger.retry_later(ref, place, token, decision.wait, decision.failure)
-        answer = insist_sync(client, call)
-        if answer == "cancelled":
-            call = ledger.finish(ref, place, token, names.CANCELLED, failure=CANCELLED, keep=kind.keep)
-            answer = insist_sync(client, call)
-        log.error("task.stopped", task_id=ref.task_id, task=ref.name, reason=str(error), answer=answer)
+        catalogue.ATTEMPTS.inc(ref.name, measures.STOPPED)
+        self._carry_out(attempt_failed(terms, ref, place, int(attempt), error, cause))
         return True
+
+    def _carry_out(self, steps: Steps) -> AttemptOutcome:
+        client = self.task.plumbing.connections.sync()
+        return carry_out(steps, lambda call: insist_sync(client, call))
+
+
+def _outcome(shown: str) -> AttemptOutcome | None:
+    """What a task returned, as Celery's tracer shows it: text in quotes. None for what is no outcome."""
+    try:
+        return AttemptOutcome(shown.strip("'"))
+    except (ValueError, AttributeError):
+        return None

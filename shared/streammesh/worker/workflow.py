@@ -18,17 +18,19 @@ from celery import Celery, chain, current_task
 from celery.exceptions import Ignore
 
 from streammesh import lua, names
-from streammesh.clock import to_ms
+from streammesh.errors import ResultTooLarge
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
+from streammesh.events.publisher import most_bytes
 from streammesh.keys import PRIORITY
-from streammesh.redisio.retrying import insist_sync, mention_sync, until_back
-from streammesh.tasks import ledger
+from streammesh.redisio.retry import insist_sync, mention_sync, until_back
 from streammesh.tasks.attempt import Workflow
 from streammesh.tasks.context import Context
 from streammesh.tasks.handler import context_parameter
-from streammesh.tasks.ledger import Ledger, QueuePlace, TaskRef
+from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import TaskRow, read_task_sync
+from streammesh.tasks.settlement import Cause, Ending, carry_out
+from streammesh.tasks.task import AttemptOutcome, Failure, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import describe
 from streammesh.transport.codec import encode
 from streammesh.worker import message_capture
@@ -48,7 +50,7 @@ def fail_name(service: str) -> str:
     return f"{service}.fail_workflow"
 
 
-def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lua.Call[str]:
+def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lua.Call[LedgerAnswer]:
     """The call that queues a workflow's first tasks in place of the handler; answers `done` or `lost`."""
     app, service = task.app, ref.service
     published = [event.to_dict() for event in step.context.follow_ups]
@@ -60,12 +62,12 @@ def start_call(task: Any, ref: TaskRef, place: QueuePlace, step: Workflow) -> lu
         urgent = {} if place.priority == PRIORITY else {"priority": place.priority}
         chain(step.signature, last, app=app).apply_async(link_error=on_error, root_id=root_id, **urgent)
         sent = producer.take()
-    keys = task.kind.ledger.keys
+    keys = task.terms.ledger.keys
     entries = []
     for queue, message in sent:
         fields = encode(message)
         entries.append((keys.queue(queue, _priority(task, message)), fields[b"h"], fields[b"b"]))
-    ours: Ledger = task.kind.ledger
+    ours: Ledger = task.terms.ledger
     return ours.start_workflow(ref, place, step.context.attempt, root_id, entries)
 
 
@@ -93,42 +95,33 @@ class WorkflowTasks:
         self.app.task(self.finish, name=finish_name(self.service), ignore_result=True, shared=False)
         self.app.task(self.fail, name=fail_name(self.service), ignore_result=True, shared=False)
 
-    def finish(self, result: Any, published: list[dict[str, Any]]) -> str:
+    def finish(self, result: Any, published: list[dict[str, Any]]) -> AttemptOutcome:
         """The workflow has its result: end the delivery with it, unless it has ended meanwhile."""
         carried: list[dict[str, Any]] = list(published)
         result = unwrap(result, carried)
         found = self._current()
         if found is None:
-            return "skipped"
-        ref, row = found
-        call = self.plumbing.ledger.finish(
-            ref,
-            QueuePlace(self.service),
-            row.attempt,
-            names.SUCCEEDED,
-            result=result,
-            follow_ups=[envelope.from_dict(event) for event in carried],
-        )
-        answer = insist_sync(self.plumbing.connections.sync(), call)
-        log.info("task.succeeded", task_id=ref.task_id, task=ref.name, workflow=True, answer=answer)
-        return answer
+            return AttemptOutcome.SKIPPED
+        follow_ups = [envelope.from_dict(event) for event in carried]
+        try:
+            return self._end(*found, Ending.success(result, follow_ups, Cause.WORKFLOW))
+        except (TypeError, ResultTooLarge) as error:  # it cannot be told, and never will be
+            return self._end(*found, Ending.failed(describe(error), Cause.WORKFLOW))
 
-    def fail(self, request: Any, error: BaseException, trace: Any, delivery: str) -> str:
+    def fail(self, request: Any, error: BaseException, trace: Any, delivery: str) -> AttemptOutcome:
         """A part gave up: end the delivery with that part's reason, unless it has ended meanwhile."""
         found = self._of(delivery)
         if found is None:
-            return "skipped"
-        ref, row = found
+            return AttemptOutcome.SKIPPED
         described = describe(error)
         part = getattr(request, "task", None) or "a part"
-        failure = ledger.Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
-        letter = ledger.dead_letter(ref, failure, row.attempt, to_ms(self.plumbing.clock.now()), row.place)
-        call = self.plumbing.ledger.finish(
-            ref, QueuePlace(self.service), row.attempt, names.FAILED, failure=failure, dead_letter=letter
-        )
-        answer = insist_sync(self.plumbing.connections.sync(), call)
-        log.error("task.failed", task_id=ref.task_id, task=ref.name, workflow=True, reason=failure.reason)
-        return answer
+        failure = Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
+        return self._end(*found, Ending.failed(failure, Cause.WORKFLOW))
+
+    def _end(self, ref: TaskRef, row: TaskRow, ending: Ending) -> AttemptOutcome:
+        client, said = self.plumbing.connections.sync(), {"attempt": row.attempt}
+        steps = self.plumbing.settlement.settle(ref, row.place, row.attempt, ending, said=said)
+        return carry_out(steps, partial(insist_sync, client))
 
     def part(self, function: Callable[..., Any], **options: Any) -> Any:
         """Make a function a part of workflows: a Celery task that may take a `ctx`.
@@ -148,8 +141,7 @@ class WorkflowTasks:
                 raise Ignore
             if found is not None and context_name is not None:
                 ref, row = found
-                act = partial(mention_sync, self.plumbing.connections.sync())
-                context = Context(ref, row.attempt, self.plumbing.ledger, act, log)
+                context = self._context(ref, row.attempt)
                 kwargs[context_name] = context
             result = function(*args, **kwargs)
             if context is not None:
@@ -162,6 +154,14 @@ class WorkflowTasks:
         return self.app.task(
             run, name=f"{self.service}.{function.__name__}", shared=False, typing=False, **options
         )
+
+    def _context(self, ref: TaskRef, attempt: int) -> Context:
+        client, ledger = self.plumbing.connections.sync(), self.plumbing.ledger
+
+        def progress(fraction: float, text: str) -> LedgerAnswer:
+            return mention_sync(client, LedgerAnswer.DONE, ledger.progress(ref, attempt, fraction, text))
+
+        return Context(ref, attempt, progress, most_bytes(ledger.settings), log)
 
     def _current(self) -> tuple[TaskRef, TaskRow] | None:
         return self._of(current_task.request.root_id)

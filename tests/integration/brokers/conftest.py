@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from streammesh.brokers.publisher import Outlet
 from streammesh.embedded import EmbeddedServer
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.worker.app import make_app
 
 from tests.harness import brokers

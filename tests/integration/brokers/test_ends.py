@@ -9,7 +9,7 @@ import asyncio
 
 import pytest
 from streammesh.dead_letters import DeadLetterFilter
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 from streammesh.transport.codec import encode
 from streammesh.worker.app import make_app
 from streammesh.worker.message_capture import CapturingProducer

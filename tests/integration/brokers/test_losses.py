@@ -10,7 +10,7 @@ import time
 from functools import partial
 
 import pytest
-from streammesh.testing.waiting import wait_until
+from streammesh.testing.conditions import wait_until
 
 from tests.harness import brokers
 from tests.probe.record import runs

@@ -19,7 +19,7 @@ from redis.retry import Retry
 from streammesh.embedded import EmbeddedServer
 from streammesh.events import envelope
 from streammesh.keys import Keys
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.worker.beat import SCHEDULER
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.worker import beat
 from streammesh.worker.app import make_app
 

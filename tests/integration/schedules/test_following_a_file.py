@@ -12,7 +12,7 @@ from streammesh import lua
 from streammesh.schedules import parse_entry, plan_sync
 from streammesh.schedules.file_watch import FileWatch
 from streammesh.schedules.store import read_call
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 
 FILE = """
 [schedules.kept]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from streammesh.keys import RETURNED, WORKERS
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.transport.codec import Explicit, parse_tag
 
 from tests.integration.transport.talking import (

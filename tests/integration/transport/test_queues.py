@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import OperationalError
-from streammesh.testing.waiting import wait_until_sync
+from streammesh.testing.conditions import wait_until_sync
 from streammesh.transport.transport import broker_url, install
 
 from tests.integration.transport.talking import (

@@ -1,0 +1,33 @@
+"""The gauges that are set as Prometheus asks: the mesh as a whole, and this process's streams."""
+
+from __future__ import annotations
+
+import asyncio
+
+from streammesh.settings import MeshSettings
+from streammesh.status import gauges
+from streammesh.telemetry import catalogue
+
+from services.api.hub import Hub
+from services.api.status_cache import StatusCache
+
+LOOK_SECONDS = 3.0  # that the mesh may take to answer; a scrape goes on without it
+
+
+class MeshGauges:
+    """Made on the API's loop, asked from other threads."""
+
+    def __init__(self, status: StatusCache, hub: Hub, settings: MeshSettings) -> None:
+        self._status, self._hub, self._settings = status, hub, settings
+        self._loop = asyncio.get_running_loop()
+
+    def measure(self) -> None:
+        """Look at the mesh and set its gauges. Raises where it cannot be told; then they are gone."""
+        catalogue.PUSH_STREAMS.set(self._hub.open_streams)
+        looking = asyncio.run_coroutine_threadsafe(self._status.look(), self._loop)
+        try:
+            gauges.show(looking.result(LOOK_SECONDS), self._settings)
+        except Exception:
+            looking.cancel()
+            gauges.hide()
+            raise

@@ -1,0 +1,82 @@
+"""`/v1/tasks/{id}/cancel`: what has not begun never starts, what runs is stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+from streammesh import lua
+from streammesh.tasks.settlement import cancel_call
+from streammesh.tasks.task import LedgerAnswer
+
+from services.api.audit_trail import AuditedRoute
+from services.api.caller import Caller
+from services.api.openapi import READ, answers, json_answer
+from services.api.problems import Problem
+from services.api.routes.answer import as_json
+from services.api.schemas import EXAMPLE_TASK
+from services.api.state import wiring_of
+
+router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
+LONGEST_ID = 64
+_EXAMPLE: dict[str, Any] = {
+    "id": EXAMPLE_TASK,
+    "state": "cancelling",
+    "detail": "Its worker was told to stop it; its notifications tell when it has ended.",
+    "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}"},
+}
+
+
+class CancelledTask(BaseModel):
+    """`cancelled`: it has ended. `cancelling`: its worker was told, and it will end, most often within a second."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    state: str
+    detail: str
+    links: dict[str, str]
+
+
+@router.post(
+    "/v1/tasks/{task_id}/cancel",
+    summary="Cancel a task",
+    status_code=202,
+    response_class=Response,
+    responses=answers(
+        *("task-ended", "forbidden", *READ), _202=json_answer(CancelledTask, "Accepted.", _EXAMPLE)
+    ),
+)
+async def cancel_task(
+    request: Request, key: Caller, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
+) -> Response:
+    """Whoever may publish an event's type may cancel its tasks.
+
+    A queued task, one that waits for its next attempt and one of a paused subscription end at once and never
+    start. Of a workflow the parts that did not begin do not run. A handler that runs is stopped: an `async def`
+    one at its next `await`, a `def` one with its worker process. One that ends by itself before that has
+    ended as it did, so look at the task's state or its notifications.
+    """
+    wiring = wiring_of(request)
+    async with wiring.reading():
+        row = await wiring.rows.task(task_id) if len(task_id) <= LONGEST_ID else None
+        event_type = str(row.event.get("type", "")) if row else ""
+        if row is None or not (key.may_subscribe(event_type) or key.may_publish(event_type)):
+            raise Problem(
+                "not-found",
+                f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",
+            )
+        if not key.may_publish(event_type):
+            raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor cancel it.")
+        done = await lua.run(wiring.redis, cancel_call(wiring.keys, wiring.mesh, row))
+    if done.answer in (LedgerAnswer.ENDED, LedgerAnswer.GONE):
+        how = f"ended before: {done.state}" if done.state else "ended, and its record was dropped"
+        raise Problem("task-ended", f"The task has {how}.", members={"state": done.state or None})
+    has_ended = done.answer is LedgerAnswer.DONE
+    detail = "It has ended." if has_ended else str(_EXAMPLE["detail"])
+    state = "cancelled" if has_ended else "cancelling"
+    return as_json(
+        {"id": row.id, "state": state, "detail": detail, "links": {"self": f"/v1/tasks/{row.id}"}}, 202
+    )

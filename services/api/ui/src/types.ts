@@ -1,0 +1,128 @@
+// What the API answers, as far as the dashboard reads it. Contents of users are `unknown`, and shown as text only.
+
+export interface EventRef {
+  id: string;
+  source: string;
+  type: string;
+  subject: string | null;
+}
+
+export interface TaskRefNote {
+  id: string;
+  name: string;
+  service: string;
+  attempt: number;
+}
+
+export interface Note {
+  id: string;
+  type: string;
+  time: string;
+  event: EventRef | null;
+  task: TaskRefNote | null;
+  data: Record<string, unknown>;
+}
+
+export interface Failure {
+  reason?: string;
+  kind?: string;
+  detail?: string;
+  [member: string]: unknown;
+}
+
+export interface FollowUp extends EventRef {
+  links?: Record<string, string>;
+}
+
+export interface Task {
+  id: string;
+  name: string;
+  service: string;
+  state: string;
+  attempt: number;
+  event: EventRef;
+  queued_at: string | null;
+  started_at: string | null;
+  ended_at: string | null;
+  next_attempt_at: string | null;
+  worker: string | null;
+  progress: { progress?: number; text?: string } | null;
+  result: unknown;
+  error: Failure | null;
+  events: FollowUp[];
+}
+
+export interface EventState {
+  id: string;
+  source: string;
+  type: string | null;
+  state: string;
+  detail: string;
+  published_at: string;
+  held_until: string | null;
+  event: Record<string, unknown> | null;
+  deliveries: { task_id: string; task: Task | null }[];
+  not_delivered: { subscription: string; reason: string }[];
+  not_run: { subscription: string; task_id: string; why: string; detail: string; ahead: number | null }[];
+}
+
+export interface Service {
+  service: string;
+  registered: boolean;
+  subscriptions: { task: string; type: string }[];
+  workers: number;
+  last_seen: string | null;
+  queued: number;
+  waiting: number;
+  held: number;
+  lag: number;
+  lag_exact: boolean;
+  oldest_waiting_seconds: number | null;
+  dead_letters: number;
+}
+
+export interface Finding {
+  code: string;
+  about: string;
+  severity: "warning" | "error";
+  text: string;
+  do: string;
+}
+
+export interface Status {
+  status: "ok" | "degraded" | "failing";
+  findings: Finding[];
+  time: string;
+  redis: { version: string; ping_ms: number; memory: number; memory_limit: number; clients: number; persistent: boolean };
+  dispatchers: number;
+  beats: number;
+  apis: number;
+  services: Service[];
+  streams?: { domain: string; kept: number; published: number; last_at: string | null }[];
+  totals?: Record<string, number>;
+}
+
+export interface DeadLetter {
+  id: string;
+  service: string;
+  form: "task" | "entry" | "event";
+  task: string | null;
+  event: EventRef | null;
+  reason: string;
+  kind: string;
+  attempts: number;
+  at: string;
+  detail?: string;
+  envelope?: Record<string, unknown> | null;
+  raw?: Record<string, string> | null;
+}
+
+export interface Subscription {
+  task: string;
+  service: string;
+  type: string;
+  where: Record<string, unknown>;
+  paused: { since: string; reason: string; failures: number } | null;
+  held: number;
+  failures: number;
+}

@@ -1,0 +1,97 @@
+"""What the ledger wrote is what the report reads: on a real server, through the kit's own calls."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+from streammesh import SyncPublisher, lua
+from streammesh.events import envelope
+from streammesh.keys import Keys
+from streammesh.settings import MeshSettings
+from streammesh.tasks.ledger import Ledger
+from streammesh.tasks.settlement import Cause, Ending, Settlement
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
+
+from services.report_worker import operations_source
+from services.report_worker.operations import summarise_operations
+from services.report_worker.operations_source import read_operations
+
+NOWHERE = QueuePlace("email_worker")
+
+
+@pytest.fixture
+def period() -> tuple[datetime, datetime]:
+    now = datetime.now(UTC)
+    return now - timedelta(hours=1), now + timedelta(hours=1)
+
+
+@pytest.fixture
+def ledger(mesh_keys: Keys, mesh_settings: MeshSettings) -> Ledger:
+    return Ledger(mesh_keys, mesh_settings)
+
+
+def end_task(client: redis.Redis, ledger: Ledger, number: int, reason: str = "") -> None:
+    """A task that was queued, claimed and ended, by the scripts that do so in the mesh."""
+    event = envelope.make("user.registered", {}, source="tests", id=f"event-{number}")
+    ref = TaskRef(f"task-{number}", "email_worker.send", "email_worker", event)
+    client.hset(ledger.keys.task(ref.task_id), mapping={"state": "queued", "attempt": 0, "queued": 1})
+    claim = lua.run_sync(client, ledger.claim(ref, NOWHERE, "w"))
+    failed = Ending.failed(Failure(reason, "Reject"), Cause.GAVE_UP)
+    ending = failed if reason else Ending.success(None, ())
+    call = Settlement(ledger.keys, ledger.settings).call(ref, NOWHERE, claim.attempt, ending)
+    assert lua.run_sync(client, call).answer is LedgerAnswer.DONE
+
+
+def test_ended_tasks_and_events_of_the_period_are_read(
+    mesh_redis_sync: redis.Redis, mesh_keys: Keys, mesh_settings: MeshSettings, ledger: Ledger, period
+) -> None:
+    publisher = SyncPublisher(mesh_redis_sync, mesh_keys, mesh_settings, source="tests")
+    for number in range(3):
+        publisher.publish("user.registered", {"n": number})
+    publisher.publish("order.placed", {})
+    end_task(mesh_redis_sync, ledger, 1)
+    end_task(mesh_redis_sync, ledger, 2, reason="550 no such user")
+
+    tasks, events, cut_short = read_operations(mesh_redis_sync, mesh_keys, period, most=100)
+
+    operations = summarise_operations(tasks, events, period)
+    assert not cut_short
+    assert operations.event_types == [("user.registered", 3), ("order.placed", 1)]
+    assert [(s.service, s.states) for s in operations.services] == [
+        ("email_worker", {"succeeded": 1, "failed": 1})
+    ]
+    assert [(f.name, f.reason, f.count) for f in operations.failures] == [
+        ("email_worker.send", "550 no such user", 1)
+    ]
+    assert operations.services[0].ran is not None and operations.services[0].ran.count == 2
+
+
+def test_what_lies_outside_the_period_is_not_read(
+    mesh_redis_sync: redis.Redis, mesh_keys: Keys, mesh_settings: MeshSettings, ledger: Ledger, period
+) -> None:
+    SyncPublisher(mesh_redis_sync, mesh_keys, mesh_settings, source="tests").publish("order.placed", {})
+    end_task(mesh_redis_sync, ledger, 1)
+    start, _ = period
+    assert read_operations(mesh_redis_sync, mesh_keys, (start, start + timedelta(minutes=1)), 10) == (
+        [],
+        [],
+        False,
+    )
+
+
+def test_more_than_one_page_is_read_and_too_many_are_cut_short_at_the_oldest(
+    mesh_redis_sync: redis.Redis, mesh_keys: Keys, ledger: Ledger, period, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_source, "PAGE", 2)
+    for number in range(5):
+        end_task(mesh_redis_sync, ledger, number, reason=f"reason {number}")
+
+    everything, _, cut_short = read_operations(mesh_redis_sync, mesh_keys, period, most=5)
+    assert not cut_short
+    assert sorted(task.reason for task in everything) == [f"reason {number}" for number in range(5)]
+
+    newest, _, cut_short = read_operations(mesh_redis_sync, mesh_keys, period, most=3)
+    assert cut_short
+    assert [task.reason for task in newest] == ["reason 4", "reason 3", "reason 2"]

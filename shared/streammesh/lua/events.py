@@ -1,0 +1,160 @@
+"""What the scripts take that store events, and those that publish at set times."""
+
+from __future__ import annotations
+
+from streammesh.lua.signature import Arguments, Each, Key, Number, Record, Text, TextList
+
+
+class StoredEvent(Record):
+    """One event as every script stores it; see `_event.lua`."""
+
+    row: Key
+    stream: Key
+    source: Text
+    id: Text
+    digest: Text
+    domain: Text
+    deliver_at: Text
+    json: Text
+
+
+class EventKind(Record):
+    """What events of one batch have in common."""
+
+    stream: Key
+    source: Text
+    domain: Text
+    deliver_at: Text
+
+
+class BatchedEvent(Record):
+    """One event of a batch, beside what is said by the number of its kind."""
+
+    row: Key
+    kind: Number
+    digest: Text
+    json: Text
+
+
+class PublishOnceScript(Arguments):
+    """Publish a batch of events."""
+
+    domains: Key
+    due: Key
+    due_entries: Key
+    counters: Key
+    memory_row: Key
+    retention: Number
+    changed: Text
+    prefix: Number
+    mark: Number
+    kinds: Each[EventKind]
+    events: Each[BatchedEvent]
+
+
+class ParkEventScript(Arguments):
+    """Park an event that is not handed over."""
+
+    events: Key
+    dead: Key
+    index: Key
+    entries: Key
+    services: Key
+    counters: Key
+    service: Text
+    position: Text
+    letter_id: Text
+    letter: Text
+    kept: Text
+    envelope: Text
+
+
+class TrimEventsScript(Arguments):
+    """Remove the oldest events of a stream."""
+
+    events: Key
+    retention: Number
+    limit: Text
+
+
+class LowerWantedScript(Arguments):
+    """Count anew how many deliveries an event has."""
+
+    event_row: Key
+    notifications: Key
+    version: Key
+    planned_by: Text
+    kept: Text
+    source: Text
+    event: Text
+    event_type: Text
+    subject: Text
+    fragment: Text
+    task_ids: TextList
+
+
+class RaiseAlertScript(Arguments):
+    """Publish an alert."""
+
+    alerted: Key
+    domains: Key
+    due: Key
+    due_entries: Key
+    counters: Key
+    last: Text
+    until_ms: Text
+    retention: Number
+    changed: Text
+    events: Each[StoredEvent]
+
+
+class ReadDueSchedulesScript(Arguments):
+    """Tell a Beat what is due."""
+
+    schedules: Key
+    schedules_due: Key
+    alive: Key
+    beat: Text
+    limit: Number
+
+
+class TickScript(Arguments):
+    """Publish due ticks of one schedule."""
+
+    schedules: Key
+    schedules_due: Key
+    domains: Key
+    due: Key
+    due_entries: Key
+    counters: Key
+    schedule: Text
+    read: Text
+    stood_at: Number
+    next_at: Text
+    retention: Number
+    changed: Text
+    ticks: Each[StoredEvent]
+
+
+class ReadSchedulesScript(Arguments):
+    """Read every schedule."""
+
+    schedules: Key
+    schedules_due: Key
+
+
+class ScheduleChange(Record):
+    """One change of a schedule."""
+
+    name: Text
+    expected: Text
+    entry: Text
+    position: Text
+
+
+class StoreSchedulesScript(Arguments):
+    """Change schedules."""
+
+    schedules: Key
+    schedules_due: Key
+    changes: Each[ScheduleChange]

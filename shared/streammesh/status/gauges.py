@@ -1,0 +1,48 @@
+"""The state of the mesh as gauges for Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from streammesh.settings import MeshSettings
+from streammesh.status.findings import findings
+from streammesh.status.snapshot import Snapshot
+from streammesh.telemetry import catalogue
+
+
+def show(found: Snapshot, settings: MeshSettings) -> None:
+    """Set every gauge of the mesh as a whole from one look at it; a service that is gone has no series any more."""
+    catalogue.DISPATCHERS.set(found.dispatchers)
+    catalogue.BEATS.set(found.beats)
+    catalogue.APIS.set(found.apis)
+    services = {(state.service,): state for state in found.services}
+    catalogue.WORKERS.replace({name: state.workers for name, state in services.items()})
+    catalogue.LAG.replace({name: state.lag for name, state in services.items()})
+    catalogue.QUEUED.replace({name: state.queued for name, state in services.items()})
+    catalogue.WAITING.replace({name: state.waiting for name, state in services.items()})
+    catalogue.HELD.replace({name: state.held for name, state in services.items()})
+    catalogue.DEAD_LETTERS.replace({name: state.dead_letters for name, state in services.items()})
+    ages: dict[tuple[str, ...], float] = {
+        name: max(0, found.now_ms - state.oldest_ms) / 1000 if state.oldest_ms else 0.0
+        for name, state in services.items()
+    }
+    catalogue.OLDEST.replace(ages)
+    catalogue.PAUSED.replace({(pause.task,): 1 for pause in found.paused})
+    catalogue.REDIS_MEMORY.set(found.redis.memory)
+    catalogue.REDIS_MEMORY_LIMIT.set(found.redis.memory_limit)
+    catalogue.REDIS_PING.set(found.redis.ping_ms / 1000)
+    wrong = Counter((one.code, str(one.severity)) for one in findings(found, settings))
+    catalogue.FINDINGS.replace({labels: float(count) for labels, count in wrong.items()})
+
+
+def hide() -> None:
+    """Take back what is only true of a mesh that answers."""
+    of_services = (catalogue.WORKERS, catalogue.LAG, catalogue.QUEUED, catalogue.WAITING, catalogue.HELD)
+    for gauge in (
+        *of_services,
+        catalogue.DEAD_LETTERS,
+        catalogue.OLDEST,
+        catalogue.PAUSED,
+        catalogue.FINDINGS,
+    ):
+        gauge.replace({})

@@ -1,0 +1,52 @@
+"""What a worker measures of its attempts.
+
+In a pool of threads or of asyncio tasks the attempt itself does; of a prefork child the parent does, which hears how
+long each took and what became of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery.exceptions import Retry
+
+from streammesh.tasks.task import AttemptOutcome
+from streammesh.telemetry import catalogue, metrics
+
+BROKE = "broke"  # neither the handler's end nor a retry: it goes back to its queue
+STOPPED = "stopped"  # over its hard limit, or its process died
+
+
+@contextmanager
+def running(task: str, entry: str) -> Iterator[None]:
+    """A handler of `task` runs within; `entry` is its place in the queue."""
+    if not metrics.is_on():
+        yield
+        return
+    began(task, entry)
+    at = time.perf_counter()
+    try:
+        yield
+    finally:
+        catalogue.RUN.observe(time.perf_counter() - at, task)
+
+
+def began(task: str, entry: str) -> None:
+    """A handler begins now; how long it waited stands in the id of its entry, by Redis's clock."""
+    queued, _, number = entry.partition("-")
+    if number and queued.isdigit():
+        catalogue.QUEUE_TO_RUN.observe(max(0.0, time.time() - int(queued) / 1000), task)
+
+
+def told(task: str, outcome: AttemptOutcome | None, raised: Any, seconds: float) -> None:
+    """A prefork child has told what came of an attempt; where that is no outcome, what Celery's tracer raised."""
+    catalogue.RUN.observe(seconds, task)
+    if outcome is None:
+        error = getattr(raised, "exception", None)
+        error = getattr(error, "exc", error)
+        failed = AttemptOutcome.FAILED if type(error).__name__ == "DeliveryFailed" else None
+        outcome = AttemptOutcome.RETRYING if isinstance(error, Retry) else failed
+    catalogue.ATTEMPTS.inc(task, outcome.value if outcome else BROKE)
