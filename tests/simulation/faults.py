@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import pkgutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 import detangle
@@ -60,8 +63,10 @@ def name_of(command: Command) -> str:
 
 def know_scripts() -> None:
     """Learn the names of the kit's scripts by their text and their SHA-1."""
-    from importlib import resources
-
+    for module in pkgutil.iter_modules(lua.__path__, f"{lua.__name__}."):
+        importlib.import_module(
+            module.name
+        )  # what scripts take is declared there, and is a part of their text
     for file in resources.files(lua).iterdir():
         if file.name.endswith(".lua") and not file.name.startswith("_"):
             script = lua.script(file.name.removesuffix(".lua"))
