@@ -127,7 +127,7 @@ def _status_of(error: Exception) -> int:
     if isinstance(error, HTTPException):
         return error.status_code
     problem = problems.of(error)
-    return problem.document("", "")["status"] if problem else 500
+    return problem.document("", "").status if problem else 500
 
 
 def _as_kept(raw: bytes) -> Any:
