@@ -181,4 +181,10 @@ class TaskPool(BasePool):
 
     def _get_info(self) -> dict[str, Any]:
         info: dict[str, Any] = super()._get_info()
-        return {**info, "max-concurrency": self.limit, "in-flight": len(self._running) + self.threads.count()}
+        in_flight = len(self._running) + self.threads.count()
+        return {
+            **info,
+            "max-concurrency": self.limit,
+            "in-flight": in_flight,
+            "waiting": self.flights.waiting(),
+        }
