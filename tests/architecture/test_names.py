@@ -8,7 +8,7 @@ from collections import defaultdict
 from tests.architecture.source_tree import EXAMPLES, KIT, ROOT, SERVICES, Source, sources
 
 OURS = [*sources(KIT), *sources(SERVICES), *sources(EXAMPLES)]
-NOUNS = {"settings", "testing", "text_encoding", "findings", "parking"}  # end as gerunds do, and are nouns
+NOUNS = {"settings", "testing", "text_encoding", "findings"}  # end as gerunds do, and are nouns
 # Celery finds a pool's class by this name in the module that the pool is called by.
 FOREIGN = {"TaskPool"}
 
