@@ -14,7 +14,7 @@ OURS = [
     *(one for one in sources(SERVICES) if not TEAMS & set(one.path.parents)),
     *sources(EXAMPLES),
 ]
-NOUNS = {"settings", "testing", "text_encoding", "findings", "parking"}  # end as gerunds do, and are nouns
+NOUNS = {"settings", "testing", "text_encoding", "findings"}  # end as gerunds do, and are nouns
 # Celery finds a pool's class by this name in the module that the pool is called by.
 FOREIGN = {"TaskPool"}
 

@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from streammesh import lua
+from streammesh.lua import signature
 
 from services.api.hub import Follower, Hub
 from tests.faults.controls.hasty import HastyLane
@@ -33,7 +34,10 @@ class Mutant:
         broken = {name: _with_holes(lua.script(name), holes) for name, holes in self.holes.items()}
         whole = lua.script
         with ExitStack() as stack:
-            stack.enter_context(patch.object(lua, "script", lambda name: broken.get(name) or whole(name)))
+            for module in (lua, signature):  # whence callers take scripts
+                stack.enter_context(
+                    patch.object(module, "script", lambda name: broken.get(name) or whole(name))
+                )
             for target, attribute, value in self.patches:
                 stack.enter_context(patch.object(target, attribute, value))
             yield
@@ -90,15 +94,19 @@ MUTANTS = (
     Mutant(
         "publishing once",
         small.publishing_again(budget=4, kinds=FREEZES),
-        {"publish_once": {b"local at = known and redis.call('HGET', row, kind.field)": b"local at = false"}},
+        {
+            "publish_once": {
+                b"local at = known and redis.call('HGET', e.row, kind.field)": b"local at = false"
+            }
+        },
     ),
     Mutant(
         "the gate of a tick",
         small.two_beats(budget=4, kinds=FREEZES),
         {
             "tick": {
-                b"if math.floor(stands_at) ~= tonumber(ARGV[3]) then return { 'moved' } end": b"",
-                b"answers[i] = is_stored(row, ARGV[a + 1], ARGV[a + 3]) or 'stored'": b"answers[i] = 'stored'",
+                b"if math.floor(stands_at) ~= stood_at then return { 'moved' } end": b"",
+                b"answers[i] = is_stored(event.row, event.source, event.digest) or 'stored'": b"answers[i] = 'stored'",
             }
         },
     ),
