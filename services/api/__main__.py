@@ -13,6 +13,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
+from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app
@@ -37,7 +38,9 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     if secret:
         sys.stdout.write(f"Development API key (admin, shown once): {secret}\n")
         sys.stdout.flush()
-    await make_server(create_app(mesh, api, store, health), api).serve()
+    server = make_server(create_app(mesh, api, store, health), api)
+    keep_what_is_loaded()  # looking through all of it for garbage would hold the loop for a tenth of a second
+    await server.serve()
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
@@ -34,17 +34,21 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    audit,
     cancellation,
     dead_letters,
     docs,
     events,
     health,
+    manifests,
     metrics,
     notifications,
     own_key,
     reports,
+    schedules,
     status,
     subscriptions,
+    task_list,
     tasks,
     ui,
     users,
@@ -80,7 +84,8 @@ def create_app(
         summary="Publish events, ask what became of them, be told as it happens.",
         description=DESCRIPTION,
         lifespan=lifespan,
-        docs_url=None,  # routes/docs.py has it, without a third party's script
+        openapi_url=None,  # routes/docs.py has it, made in a thread
+        docs_url=None,  # and this without a third party's script
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
@@ -88,6 +93,7 @@ def create_app(
     for room in (
         notifications,
         events,
+        task_list,
         tasks,
         cancellation,
         dead_letters,
@@ -96,7 +102,10 @@ def create_app(
         reports,
         metrics,
         status,
+        schedules,
+        manifests,
         own_key,
+        audit,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
     for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered

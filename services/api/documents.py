@@ -30,6 +30,7 @@ def task_document(task: TaskRow) -> dict[str, Any]:
         "worker": task.worker,
         "progress": task.progress,
         "result": task.result,
+        "left_out": task.left_out,
         "error": task.error,
         "events": [{**follow_up, "links": event_links(follow_up)} for follow_up in task.events],
         "links": {"self": f"/v1/tasks/{quote(task.id, safe='')}", "event": event_links(event)["self"]},

@@ -9,16 +9,17 @@ from typing import Any
 
 import redis.asyncio
 from streammesh import names, plain_json
+from streammesh.events.envelope import LARGEST, MAX_VALUES
 from streammesh.keys import Keys
 from streammesh.notifications import position_key
+from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.registry import read_domains
 
 MOST = 200  # events on one page
 SCANNED_AT_ONCE = 400  # entries of all domains together in one round trip
-AT_FIRST = 64  # entries in the first look: events may be large; the next looks go by how large they are
-MOST_BYTES = 4_000_000  # of events on one page, more or less: it is written out in one turn of the event loop
-MANY_BYTES, FEW_BYTES = 2_000_000, 500_000  # of one look, after which the next one takes fewer, or more
+AT_FIRST = 64  # entries in the first look at all domains together
+MOST_BYTES = 4_000_000  # of events on one page, more or less
 ROUNDS = 20  # after that the page ends, with a cursor to go on from, however little was found
 _CURSOR = re.compile(r"([0-9]{1,20}-[0-9]{1,20})~([a-z][a-z0-9_-]{0,127})")
 NEWEST = "+"
@@ -68,17 +69,10 @@ async def list_recent(
     if not domains:
         return [], None
     most = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
-    count, size, turns = min(most, max(4, AT_FIRST // len(domains))), 0, Turns()
+    look, size, turns = PageSize(most, max(4, AT_FIRST // len(domains))), 0, Turns()
     for _ in range(ROUNDS):
-        entries, frontier = await _scan(client, keys, domains, cursor, since_ms, count)
-        looked_at = sum(len(raw) for _, _, raw in entries)
-        count = (
-            max(1, count // 2)
-            if looked_at > MANY_BYTES
-            else min(most, count * 2)
-            if looked_at < FEW_BYTES
-            else count
-        )
+        entries, frontier = await _scan(client, keys, domains, cursor, since_ms, look.count)
+        look.seen(sum(len(raw) for _, _, raw in entries))
         for (_, domain), position, raw in entries:
             await turns.give()
             event = _event(raw)
@@ -132,6 +126,8 @@ async def _scan(
 
 def _event(raw: bytes) -> dict[str, Any] | None:
     try:
+        if len(raw) > LARGEST or plain_json.is_crowded(raw, MAX_VALUES):
+            return None
         event = plain_json.loads(raw)
     except ValueError:
         return None

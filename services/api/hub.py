@@ -21,8 +21,10 @@ import structlog
 from streammesh.api_keys import ApiKey
 from streammesh.errors import Malformed, MeshUnavailable
 from streammesh.keys import Keys
-from streammesh.notifications import Notification, NotificationLog, position_key
+from streammesh.notification_log import PAGE, NotificationLog, bytes_of
+from streammesh.notifications import Notification, position_key
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
 from streammesh.telemetry import catalogue
 
@@ -34,7 +36,6 @@ from services.api.settings import ApiSettings
 log = structlog.get_logger(__name__)
 
 BUFFER = 256  # notifications that wait for one slow client
-PAGE = 500
 WRITTEN_AT_ONCE = 1_000_000  # bytes of a page that go out in one turn of the event loop
 BLOCK_MS = 2_000  # also how long the reader goes on after the last follower left
 SLOW = "slow"
@@ -152,6 +153,7 @@ class Hub:
         self._open: set[Follower] = set()  # has a slot
         self._attached: dict[str | None, set[Follower]] = {None: set()}  # gets what is read; by its one event
         self._position: str | None = None  # the reader's, while it reads
+        self._look = PageSize(PAGE)
         self._starting = asyncio.Lock()
         self._reader: asyncio.Task[None] | None = None
         self.stopping = False
@@ -203,12 +205,13 @@ class Hub:
 
         When the iteration ends the follower gets everything from there on. Raises MeshUnavailable.
         """
-        follower.position = after
+        follower.position, look = after, PageSize(PAGE)
         while True:
             await self.ensure_reading()
             reached = self._position or "0-0"
             async with self._reading():
-                page = await self._log.read(follower.position, PAGE)
+                page = await self._log.read(follower.position, look.count)
+            look.seen(page.size)
             told: list[Told | Missed] = [] if page.whole else [Missed(follower.position)]
             if page.reached is not None:
                 follower.position = page.reached
@@ -281,10 +284,11 @@ class Hub:
         # Without the limit a connection whose other end vanished would be waited on for ever.
         async with asyncio.timeout(BLOCK_MS / 1000 + self._timeout):
             answer = await self._blocking.xread(
-                {self._keys.notifications(): self._position or "0-0"}, PAGE, BLOCK_MS
+                {self._keys.notifications(): self._position or "0-0"}, self._look.count, BLOCK_MS
             )
         turns = Turns()
         for _, entries in answer or ():
+            self._look.seen(bytes_of(entries))
             for at, fields in entries:
                 await turns.give()
                 try:

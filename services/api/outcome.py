@@ -58,6 +58,8 @@ def _about(row: EventRow, event: Event | None, tasks: Sequence[TaskRow]) -> dict
 
 def _task(task: TaskRow, about: dict[str, Any], place: str) -> dict[str, Any]:
     data: dict[str, Any] = {"error": task.error} if task.error else {"result": task.result}
+    if task.left_out:
+        data["left_out"] = True
     if task.events:
         data["events"] = task.events
     return {

@@ -57,6 +57,14 @@ _KINDS = (
     Kind("ambiguous-event", 409, "Several events have this id", "Name the one you mean with `?source=`."),
     Kind("task-ended", 409, "The task has ended", "Look at the task: what it came to stands."),
     Kind("service-alive", 409, "The service is at work", "Stop its workers, then remove it."),
+    Kind(
+        "schedule-of-file",
+        409,
+        "The schedule comes from the scheduler's file",
+        "Take it out of the file, or switch it off.",
+    ),
+    Kind("schedule-changed", 409, "The schedule is being changed", "Look at it, then send the change again."),
+    Kind("schedule-broken", 409, "What is stored is no schedule", "Store it anew, or delete it."),
     Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),
     Kind("report-not-ready", 409, "The report is not ready", "Ask again, or follow its notifications."),
     Kind(

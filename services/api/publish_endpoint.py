@@ -26,7 +26,7 @@ from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.telemetry import catalogue
 
-from services.api import request_body
+from services.api import batch_body, request_body
 from services.api.auth import Authenticator, must_publish
 from services.api.call_batcher import CallBatcher, OutcomeUnknown
 from services.api.limits import RateLimit
@@ -67,7 +67,7 @@ class PublishEndpoint:
         if media == BATCH:
             request_body.refuse_charset(headers)
             body = await request_body.read(receive, headers, self._api.max_batch_bytes, "a batch")
-            events = self._batch(body)
+            events = await batch_body.read(body, limit)
         else:
             body = await request_body.read(receive, headers, limit, "an event")
             events = [self._single(media, scope, headers, body, key)]
@@ -110,21 +110,6 @@ class PublishEndpoint:
                 " id (or Idempotency-Key): it is stored once.",
                 **({"id": events[0].id, "source": events[0].source} if len(events) == 1 else {}),
             ) from None
-
-    def _batch(self, body: bytes) -> list[Sealed]:
-        events = encoded.from_batch(
-            request_body.parse_json(body, self._api.max_batch_bytes, envelope.IN_BATCH)
-        )
-        limit = self._mesh.max_event_bytes
-        if len(body) > limit:
-            for i, event in enumerate(events):
-                if len(event.json) > limit:
-                    raise Problem(
-                        "body-too-large",
-                        f"At most {limit:,} bytes are allowed for an event.",
-                        [{"pointer": f"/{i}", "detail": "is too large"}],
-                    )
-        return events
 
     def _single(self, media: str, scope: Scope, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
         limit = self._mesh.max_event_bytes
@@ -221,7 +206,7 @@ def _binary(scope: Scope, body: bytes, limit: int) -> Sealed:
         if name.startswith(b"ce-") or name == b"content-type"
     ]
     try:
-        return seal(envelope.from_binary(attributes, body, limit))
+        return seal(envelope.from_binary(attributes, body, limit), is_parsed=True)
     except EventTooLarge:
         raise request_body.too_large(limit, "an event") from None
     except InvalidEvent as error:

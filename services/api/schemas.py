@@ -43,6 +43,7 @@ TASK_DOCUMENT: dict[str, Any] = {
     "worker": "email_worker@host:4711",
     "progress": None,
     "result": {"status": "sent"},
+    "left_out": False,
     "error": None,
     "events": [],
     "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}", "event": EXAMPLE_LINKS["self"]},
@@ -132,6 +133,10 @@ class Task(Answer):
     worker: str | None = None
     progress: dict[str, Any] | None = None
     result: Any = None
+    left_out: bool = Field(
+        False,
+        description="There is a result, and it is too large to stand among the others: ask for the task itself.",
+    )
     error: dict[str, Any] | None = None
     events: list[EventRef] = Field(
         default_factory=list, description="Follow-up events that left with the outcome."

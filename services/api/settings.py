@@ -43,7 +43,7 @@ class ApiSettings(BaseSettings):
         1_000, ge=1, description="Notification streams open at once for one key in one process."
     )
     max_batch_bytes: int = Field(
-        8_388_608, ge=1024, le=67_108_864, description="Largest body of a batch of events, in bytes."
+        8_388_608, ge=1024, le=16_777_216, description="Largest body of a batch of events, in bytes."
     )
     max_upload_bytes: int = Field(
         33_554_432, ge=1024, le=1_073_741_824, description="Largest file uploaded for a report, in bytes."

@@ -9,7 +9,7 @@ import redis.asyncio
 from starlette.requests import HTTPConnection
 from streammesh.health import Health
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 

@@ -51,6 +51,10 @@ class EventTooLarge(MeshError):
     """The event is larger than `MESH_MAX_EVENT_BYTES`. Nothing was stored."""
 
 
+class ResultTooLarge(MeshError):
+    """A handler's result has more than `MESH_MAX_RESULT_BYTES`, or too many values; it is not stored."""
+
+
 class EventConflict(MeshError):
     """Another event with the same (source, id) but different content was published before.
 

@@ -23,6 +23,7 @@ TYPES = {
     "queue": "stream",
     "tasks-recent": "stream",
     "notifications": "stream",
+    "audit": "stream",
     "event": "hash",
     "due-entries": "hash",
     "manifests": "hash",
@@ -93,7 +94,7 @@ class Keys:
                 self.notifications(),
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
-            *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen()),
+            *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.alive(role) for role in ("dispatcher", "api", "beat")),
         ]
 
@@ -310,6 +311,10 @@ class Keys:
     def api_keys_used(self) -> str:
         """HASH. SHA-256 of an API key -> about when it was last used, ms. Bounded by the number of keys."""
         return f"{self.prefix}api-keys-used"
+
+    def audit(self) -> str:
+        """STREAM. What operators did, field `a` = one action as JSON. About 10,000 entries."""
+        return f"{self.prefix}audit"
 
     def cursor_secret(self) -> str:
         """STRING. What the API seals its cursors with: 32 random bytes, the same for all its processes."""

@@ -121,5 +121,15 @@ def is_glob(pattern: str) -> bool:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a type pattern, exact or glob, covers `name`."""
-    return pattern == name or (is_glob(pattern) and glob_pattern(pattern).match(name) is not None)
+    """Whether a type pattern, exact or glob, covers `name`.
+
+    With one `*` it needs no compiled pattern, of which only so many are remembered.
+    """
+    if pattern == name:
+        return True
+    before, star, after = pattern.partition("*")
+    if "?" in pattern or "*" in after:
+        return glob_pattern(pattern).match(name) is not None
+    return bool(
+        star and len(name) >= len(before) + len(after) and name.startswith(before) and name.endswith(after)
+    )

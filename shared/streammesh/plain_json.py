@@ -12,19 +12,21 @@ import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
+from itertools import accumulate
 from math import isfinite
 from typing import Any, NoReturn
 
 import orjson
 
-_LONG_INTEGER = re.compile(rb"-\d{19}|\d{20}")
-_EVERY = (
-    6  # a number that long shows as three digits in a row in every sixth byte, which is sooner looked through
-)
-_TRACE = re.compile(rb"\d{3}")
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_LONG, _LONG_NEGATIVE = b"0" * 20, b"-" + b"0" * 19
+_TEXT = re.compile(rb'"[^"]*+"')
+_AS_LISTS = bytes.maketrans(b"{}", b"[]")
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_NO_VALUES = bytes(set(range(256)) - set(b'[{,"'))
+_STEPS = bytes.maketrans(b"[]", b"\x01\xff")  # 1 and, as a signed byte, -1
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 _BEYOND = "64-bit"  # in what orjson says of an integer that is too large for it
-_HOLDERS = frozenset((dict, list))
 DEEPEST = (
     128  # levels of what is written here: what wraps it for a reader must not go beyond what orjson writes
 )
@@ -65,28 +67,38 @@ def dumps_plain(value: Any, *, sort_keys: bool = False, finite: bool = False) ->
 
 def has_long_integer(raw: bytes) -> bool:
     """Whether there may be an integer beyond 64 bits, of which orjson makes a float."""
-    return bool(_TRACE.search(raw[_EVERY - 1 :: _EVERY]) and _LONG_INTEGER.search(raw))
+    digits = raw.translate(_AS_ZEROS)
+    return _LONG in digits or _LONG_NEGATIVE in digits
 
 
 def is_deeper(text: bytes, limit: int) -> bool:
-    """Whether lists and objects of a JSON text are nested in more than `limit` levels."""
-    return text.count(b"[") + text.count(b"{") > limit and deeper_than(orjson.loads(text), limit)
+    """Whether lists and objects of a JSON text are nested in more than `limit` levels.
+
+    The text is not parsed: a value of many small lists would take a hundred times as long.
+    """
+    if text.count(b"[") + text.count(b"{") <= limit:
+        return False
+    brackets = _structure(text, _NO_STRUCTURE).translate(_AS_LISTS).replace(b"[]", b"")
+    steps = memoryview(brackets.translate(_STEPS)).cast("b")
+    return max(accumulate(steps), default=0) + 1 > limit
 
 
-def deeper_than(value: Any, limit: int) -> bool:
-    """The same of what a JSON parser made."""
-    level = [value]
-    for _ in range(limit):
-        level = [
-            child
-            for item in level
-            if type(item) in _HOLDERS
-            for child in (item.values() if type(item) is dict else item)
-            if type(child) in _HOLDERS
-        ]
-        if not level:
-            return False
-    return True
+def is_crowded(text: bytes, limit: int) -> bool:
+    """Whether a JSON text holds more than `limit` values, a list or an object counted twice.
+
+    They are what reading and writing it takes time for.
+    """
+    if text.count(b",") + text.count(b"[") + text.count(b"{") <= limit:
+        return False
+    return len(_structure(text, _NO_VALUES)) > limit
+
+
+def _structure(text: bytes, without: bytes) -> bytes:
+    """What is left of a JSON text when its strings are taken out, and these characters."""
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")  # quotes that end no string
+    text = text.translate(None, without).replace(b'""', b"")
+    return _TEXT.sub(b"", text) if b'"' in text else text
 
 
 def as_data(value: Any) -> Any:

@@ -116,7 +116,13 @@ class MeshSettings(BaseSettings):
     lease: Duration = Field(
         timedelta(seconds=15), description="After this long without a sign of life a task is taken over."
     )
-    max_event_bytes: int = Field(262_144, ge=1024, le=16_777_216, description="Largest event, in bytes.")
+    max_event_bytes: int = Field(262_144, ge=1024, le=4_194_304, description="Largest event, in bytes.")
+    max_result_bytes: int = Field(
+        1_048_576,
+        ge=1024,
+        le=4_194_304,
+        description="Largest result of a handler, in bytes of JSON; what is larger belongs into a store.",
+    )
     max_queued: int = Field(
         10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."
     )

@@ -5,12 +5,10 @@ from __future__ import annotations
 import ast
 import importlib
 import os
-import pkgutil
 import subprocess
 import sys
 
 import pytest
-import streammesh
 from kombu.transport import redis as kombu_redis
 from streammesh.errors import IncompatibleLibrary
 from streammesh.redisio import internals as redis_internals
@@ -18,9 +16,9 @@ from streammesh.redisio.internals import Expected, require
 from streammesh.transport import internals as transport_internals
 from streammesh.worker import internals as worker_internals
 
-import services
 from services.api import internals as api_internals
 from tests.architecture.source_tree import EXAMPLES, KIT, ROOT, SERVICES, Source, sources
+from tests.architecture.test_rooms import module_of
 
 INTERNALS = (redis_internals, transport_internals, worker_internals, api_internals)
 LIBRARIES = {"amqp", "billiard", "celery", "hiredis", "kombu", "redis", "uvicorn", "vine"}
@@ -65,6 +63,14 @@ def defined(source: Source) -> set[str]:
 OWN = set().union(*(defined(source) for source in OURS if source.path.name != "internals.py"))
 
 
+def brings_in(source: Source) -> bool:
+    """Whether a file imports one of the libraries, or a module that gives it a name of theirs."""
+    return any(
+        one.module.partition(".")[0] in LIBRARIES or one.module.endswith(".internals")
+        for one in source.imports()
+    )
+
+
 def foreign(source: Source) -> list[tuple[int, str]]:
     """Private names in a file that belong to nothing of ours, with their lines."""
     found, own = [], defined(source)
@@ -91,11 +97,10 @@ def test_no_private_name_of_a_library_is_written_outside_of_internals(source: So
 
 
 def test_no_class_outside_of_internals_replaces_what_is_private_to_a_library() -> None:
-    for package in (streammesh, services):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if found.name.endswith(("__main__", ".internals")) or ".tests" in found.name:
-                continue
-            module = importlib.import_module(found.name)
+    names = {module_of(s, KIT.parent if s.path.is_relative_to(KIT) else ROOT) for s in OURS if brings_in(s)}
+    for name in sorted(names - {module.__name__ for module in INTERNALS}):
+        if not name.endswith("__main__"):
+            module = importlib.import_module(name)
             for kind in (one for one in vars(module).values() if isinstance(one, type)):
                 if kind.__module__ != module.__name__:
                     continue

@@ -15,7 +15,7 @@ from streammesh.dead_letters import DeadLetters
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows, TaskRow

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.probe.record import runs
+
 SERVICES = ["tests.probe", "tests.probe_sync"]
 NASTY = {
     "looks like a date": {"__type__": "datetime", "__value__": "no date"},
@@ -35,3 +37,38 @@ async def test_the_sign_of_a_zero_stays(ask, event_type):
     task = await ask.run(event_type, [-0.0, 0.0])
 
     assert repr(task.result) == "[-0.0, 0.0]"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "words"),
+    [
+        ({"bytes": 1_048_577}, "ResultTooLarge", "1,048,579 bytes where at most 1,048,576 are allowed"),
+        ({"lists": 206_000}, "ResultTooLarge", "more than 400,000 values"),
+        ({"events": 1_001}, "EventTooLarge", "at most 1,000 events"),
+    ],
+)
+async def test_a_result_that_would_take_its_readers_time_is_refused_once_and_for_all(ask, data, kind, words):
+    event_id = await ask.publish("probe.large", data)
+    [task] = await ask.ended(event_id, 40)
+
+    assert (task.state, task.error["kind"]) == ("failed", kind)
+    assert words in task.error["reason"]
+    assert kind != "ResultTooLarge" or runs(ask.mesh.record)[f"large {event_id}"] == 1
+    assert (await ask.letters.get(task.id)).kind == kind
+
+
+async def test_a_result_of_a_megabyte_is_told_as_it_is_and_a_word_about_progress_is_cut(ask):
+    task = await ask.run("probe.large", {"bytes": 1_048_570, "words": 3_000_000, "events": 100})
+
+    assert (task.state, task.result, len(task.events)) == ("succeeded", "x" * 1_048_570, 100)
+    assert task.progress["text"].startswith("half \\udce4 xxx")
+    assert len(task.progress["text"]) < 1_010
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"), [("nan", "TypeError"), ("deep", "TypeError"), ("large", "ResultTooLarge")]
+)
+async def test_a_workflow_whose_result_cannot_be_told_ends_with_the_reason(ask, what, kind):
+    task = await ask.run("sync.untold_part", {"what": what})
+
+    assert (task.state, task.error["kind"]) == ("failed", kind)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from streammesh.notifications import NotificationLog, position_key
+from streammesh.notification_log import NotificationLog
+from streammesh.notifications import position_key
 
 
 @pytest.fixture

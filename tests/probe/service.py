@@ -42,6 +42,16 @@ async def echo(data: Any) -> Any:
     return data
 
 
+@service.on("probe.large", retries=1, backoff=0.05)
+async def large(data: dict[str, Any], ctx: Context) -> Any:
+    """Answer with more than is stored, or tell or publish more."""
+    record(f"large {ctx.event.id}")
+    await ctx.progress(0.5, "half \udce4 " + "x" * int(data.get("words", 0)))
+    for n in range(int(data.get("events", 0))):
+        ctx.publish("probe.noop", {"n": n})
+    return "x" * int(data.get("bytes", 0)) or [[]] * int(data.get("lists", 0))
+
+
 @service.on("probe.slow", backoff=0.1)
 async def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Take a while, and say so."""

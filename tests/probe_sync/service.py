@@ -47,6 +47,21 @@ def echo_in_part(data: Any) -> Any:
     return chain(echoed.s(data), echoed.s())
 
 
+@service.on("sync.untold_part", retries=0)
+def untold_in_part(data: dict[str, Any]) -> Any:
+    """Have the last part of a workflow answer with what cannot be told."""
+    return chain(echoed.s(1), untold.si(data["what"]))
+
+
+@service.part
+def untold(what: str) -> Any:
+    """A part whose result is no JSON, nested too deeply, or too large."""
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    return {"nan": float("nan"), "deep": deep, "large": "x" * 2_000_000}[what]
+
+
 @service.part
 def echoed(value: Any) -> Any:
     """A part that answers with what it is given."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
-from streammesh.notifications import NotificationLog
+from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 
 from services.api.hub import Hub, Missed

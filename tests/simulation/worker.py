@@ -12,10 +12,10 @@ from streammesh.keys import WORKERS
 from streammesh.redisio.client import is_unavailable, open_async
 from streammesh.roles import keep_on
 from streammesh.service import Service
+from streammesh.tasks.task import AttemptOutcome
 from streammesh.transport.codec import WAKE, decode
 from streammesh.transport.scripts import QueueCalls, Read, read_answer
 from streammesh.worker.refs import queue_place, task_ref
-from streammesh.worker.request import GONE
 
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.world import World
@@ -92,7 +92,7 @@ class Worker:
             task.add_done_callback(self._running.discard)
 
     async def _deliver(self, read: Read) -> None:
-        outcome = "woken"
+        taken = False
         if WAKE not in read.fields:
             message = decode(read.fields, self._service.name, read.entry)
             headers, body = message["headers"], message["parsed"]
@@ -100,8 +100,10 @@ class Worker:
             ref = task_ref(headers["id"], delivery.subscription, body[0][0])
             place = queue_place(message["properties"]["delivery_tag"], self._service.name)
             outcome = await delivery.deliver(ref, place, self._host)
-            sometimes("an outcome came too late", outcome in {"lost", "skipped"})
-        if outcome not in GONE:
+            late = outcome in {AttemptOutcome.LOST, AttemptOutcome.SKIPPED}
+            sometimes("an outcome came too late", late)
+            taken = outcome.took_entry
+        if not taken:
             await self._acknowledge(read.entry)
         self._held.discard(read.entry)
 

@@ -90,3 +90,34 @@ def test_a_result_may_be_nested_as_deep_as_readers_can_take_it():
     for levels in (plain_json.DEEPEST + 1, 500):
         with pytest.raises(TypeError):
             plain_json.dumps(nested(levels))
+
+
+STRUCTURES = st.recursive(
+    st.none() | st.integers(0, 99) | st.text('[]{},:"\\\n\u00e9x', max_size=6),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text('[]{},"\\x', max_size=3), inner, max_size=3)
+    ),
+    max_leaves=25,
+)
+
+
+def depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+
+def weight(value: Any) -> int:
+    """Commas and opening brackets."""
+    inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(0, len(inner) - 1) + sum(map(weight, inner))
+
+
+@given(STRUCTURES, st.booleans())
+def test_depth_and_number_of_values_are_found_without_parsing(value, spaced):
+    text = json.dumps(value, indent=1 if spaced else None, ensure_ascii=spaced).encode()
+
+    deep, many = depth(value), weight(value)
+    assert plain_json.is_deeper(text, deep) is False
+    assert deep == 0 or plain_json.is_deeper(text, deep - 1) is True
+    assert plain_json.is_crowded(text, many) is False
+    assert many == 0 or plain_json.is_crowded(text, many - 1) is True

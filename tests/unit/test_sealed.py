@@ -122,12 +122,6 @@ def test_every_wrong_event_of_a_batch_is_named_and_none_is_taken():
     assert pointers(refused) == ["/1/type", "/2"]
 
 
-@pytest.mark.parametrize("raw", [{}, None, [dict(GOOD) for _ in range(1001)]])
-def test_a_batch_is_a_list_of_at_most_a_thousand_events(raw):
-    with pytest.raises(InvalidEvent):
-        encoded.from_batch(raw)
-
-
 def test_long_texts_are_not_remembered():
     for field in ("type", "time"):
         with pytest.raises(InvalidEvent):

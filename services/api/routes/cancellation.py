@@ -11,6 +11,7 @@ from streammesh import lua
 from streammesh.tasks.settlement import cancel_call
 from streammesh.tasks.task import LedgerAnswer
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
@@ -18,7 +19,7 @@ from services.api.routes.answer import as_json
 from services.api.schemas import EXAMPLE_TASK
 from services.api.state import wiring_of
 
-router = APIRouter(tags=["tasks"])
+router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
 LONGEST_ID = 64
 _EXAMPLE: dict[str, Any] = {
     "id": EXAMPLE_TASK,

@@ -16,6 +16,7 @@ from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
 from services.api import problems, request_body
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
 from services.api.openapi import READ, answers, body, json_answer, schema_of
@@ -34,11 +35,11 @@ from services.api.openapi_dead_letters import (
 )
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
 C = TypeVar("C", bound=Choice)
-router = APIRouter(tags=["dead letters"])
+router = APIRouter(tags=["dead letters"], route_class=AuditedRoute)
 MOST = 500
 BODY_LIMIT = 1 << 20
 ACTING_SECONDS = 60.0  # how long a request may replay or drop; what is left then is still there
@@ -93,7 +94,7 @@ async def dead_letters(
             wanted, limit=limit, before=before, may_see=lambda letter: _may_see(key, letter)
         )
         following = await wiring.cursors.seal("dead letters", place_text(page.next) if page.next else None)
-    return as_json(
+    return await as_json_in_turns(
         {
             "dead_letters": [_document(letter) for letter in page.letters],
             "next": following,

@@ -23,7 +23,7 @@ from services.api.event_search import standing as standing_of
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
 from services.api.openapi import READ, WRITTEN, answers, json_answer
 from services.api.openapi_events import DESCRIPTION, OPENAPI
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.schemas import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
@@ -137,11 +137,11 @@ async def recent(
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
         if not standing and state is None:
-            return as_json({"events": events, "next": following})
+            return await as_json_in_turns({"events": events, "next": following})
         rows = await wiring.rows.standings([(str(one.get("id")), str(one.get("source"))) for one in events])
     known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
     shown = [(one, found) for one, found in known if state is None or found["state"] == state]
-    return as_json(
+    return await as_json_in_turns(
         {"events": [one for one, _ in shown], "standings": [found for _, found in shown], "next": following}
     )
 
@@ -164,4 +164,4 @@ async def event_state(
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    return as_json(event_document(row, event, tasks, registered.manifests, not_run))
+    return await as_json_in_turns(event_document(row, event, tasks, registered.manifests, not_run))

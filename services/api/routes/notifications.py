@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,12 +12,13 @@ from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import LAST_OF_EVENT, Filter, NotificationPage, position_key
+from streammesh.notification_log import NotificationPage
+from streammesh.notifications import LAST_OF_EVENT, Filter, Notification, position_key
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
 from services.api.caller import Caller
-from services.api.hub import Follower, Hub, Missed, Told
+from services.api.hub import WRITTEN_AT_ONCE, Follower, Hub, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import READ, answers
 from services.api.problems import Problem
@@ -181,8 +182,8 @@ class OneEvent:
             yield resync(begin or "0-0")
         if not past.whole or not past.notes:
             yield outcome.endings(self.row, self.event, self.tasks, past.notes, place)
-        if past.notes:
-            yield frames([Told.of(note) for note in past.notes])
+        for some in _small_parts(past.notes):
+            yield frames([Told.of(note) for note in some])
         if self.row.completed:
             yield outcome.end(self.row, self.event, self.tasks, past.notes, place)
             return
@@ -214,6 +215,20 @@ class OneEvent:
         place = self.follower.position
         told = outcome.endings(self.row, self.event, self.tasks, (), place)
         return told + outcome.end(self.row, self.event, self.tasks, (), place)
+
+
+def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
+    """Notifications in order, of which each part is written in one turn of the event loop."""
+    part: list[Notification] = []
+    size = 0
+    for note in notes:
+        part.append(note)
+        size += len(note.body)
+        if size >= WRITTEN_AT_ONCE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:

@@ -47,7 +47,9 @@ _EXAMPLE = {
     "/v1/key",
     summary="What the key that you send allows",
     response_class=Response,
-    responses=answers(*KEYED, _200=json_answer(OwnKey, "The key, without its secret.", _EXAMPLE)),
+    responses=answers(
+        "invalid-request", *KEYED, _200=json_answer(OwnKey, "The key, without its secret.", _EXAMPLE)
+    ),
 )
 async def own_key(key: Caller) -> Response:
     """For programs that show only what their user may do, such as the dashboard."""

@@ -14,13 +14,14 @@ from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, report, service_document, span
 
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["status"])
+router = APIRouter(tags=["status"], route_class=AuditedRoute)
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
@@ -154,7 +155,7 @@ async def status(request: Request, key: Caller) -> Response:
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json(report(found, wiring.mesh, _own(wiring)))
+    return await as_json_in_turns(report(found, wiring.mesh, _own(wiring)))
 
 
 @router.get(
@@ -168,7 +169,8 @@ async def services(request: Request, key: Caller) -> Response:
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return as_json({"services": [service_document(state, found.now_ms) for state in found.services]})
+    shown = [service_document(state, found.now_ms) for state in found.services]
+    return await as_json_in_turns({"services": shown})
 
 
 @router.delete(

@@ -15,13 +15,14 @@ from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
 
 from services.api import problems, request_body
+from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, body, json_answer, schema_of
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
-router = APIRouter(tags=["subscriptions"])
+router = APIRouter(tags=["subscriptions"], route_class=AuditedRoute)
 BODY_LIMIT = 16_384
 _NAME = "email_worker.send_welcome"
 _EXAMPLE: dict[str, Any] = {
@@ -98,7 +99,7 @@ async def subscriptions(
         for state in found
         if key.may_subscribe(str(state["type"])) and (paused is None or bool(state["paused"]) == paused)
     ]
-    return as_json({"subscriptions": shown})
+    return await as_json_in_turns({"subscriptions": shown})
 
 
 @router.post(

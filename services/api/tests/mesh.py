@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import redis.asyncio
@@ -18,8 +19,8 @@ from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import read_manifests, register_call
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
 from streammesh.tasks.ledger import Ledger
-from streammesh.tasks.settlement import Cause, Ending, Settlement
-from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, Token
+from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
+from streammesh.tasks.task import Failure, QueuePlace, TaskRef, Token
 
 
 @dataclass
@@ -81,8 +82,8 @@ class Mesh:
         await self.end(task, task.attempt, Ending.success(result, follow_ups or []))
 
     async def end(self, task: Running, token: Token, ending: Ending, attempts: int = 0) -> None:
-        call = self.settlement.call(task.ref, task.place, token, ending, attempts=attempts)
-        assert (await lua.run(self.redis, call)).answer is LedgerAnswer.DONE
+        steps = self.settlement.settle(task.ref, task.place, token, ending, said={}, attempts=attempts)
+        assert await carry_out_async(steps, partial(lua.run, self.redis)) == ending.state.value
 
     async def retry(self, task: Running) -> None:
         """Let the attempt fail, to be tried again in an hour."""

@@ -28,7 +28,7 @@ async def test_a_stream_in_the_midst_of_the_past_ends_when_its_key_is_revoked(
     rest = [block async for block in blocks]
     wiring.hub.close(follower)
 
-    assert first.count(b"data: ") == PAGE
+    assert 0 < first.count(b"data: ") < PAGE
     assert rest == [closed("revoked")]
 
 

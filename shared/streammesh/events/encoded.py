@@ -28,9 +28,13 @@ class Sealed(NamedTuple):
     json: bytes
 
 
-def seal(event: Event) -> Sealed:
-    """The stored form of an event."""
-    return Sealed(event.id, event.source, event.type, event.digest(), event.deliver_at_ms, event.to_json())
+def seal(event: Event, *, is_parsed: bool = False) -> Sealed:
+    """The stored form of an event. `is_parsed`: its data was read by `envelope.parse_json`, which has checked it.
+
+    Raises InvalidEvent for data that cannot be written down.
+    """
+    json = event.to_json(is_parsed=is_parsed)
+    return Sealed(event.id, event.source, event.type, event.digest(), event.deliver_at_ms, json)
 
 
 def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Sealed:
@@ -39,30 +43,24 @@ def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Se
         sealed = _at_a_glance(raw, None)
         if sealed is not None:
             return sealed
-    return seal(envelope.from_dict(raw, at=at, defaults=defaults))
+    return seal(envelope.from_dict(raw, at=at, defaults=defaults), is_parsed=True)
 
 
-def from_batch(raw: Any) -> list[Sealed]:
-    """The JSON batch format: at most 1,000 events, all or none; `raw` is the caller's no more.
+def from_batch(raw: list[Any], first: int = 0) -> list[Sealed]:
+    """Some events of a batch, of which the first is number `first`; `raw` is the caller's no more.
 
     Raises InvalidEvent with pointers into the list.
     """
-    if not isinstance(raw, list):
-        raise InvalidEvent([FieldError("", "should be a JSON array of events")])
-    if len(raw) > envelope.MAX_BATCH:
-        raise InvalidEvent(
-            [FieldError("", f"has {len(raw):,} events where at most {envelope.MAX_BATCH:,} are allowed")]
-        )
     now = rfc3339(datetime.now(UTC))
     events: list[Sealed] = []
     errors: list[FieldError] = []
-    for i, item in enumerate(raw):
+    for i, item in enumerate(raw, first):
         sealed = _at_a_glance(item, now) if type(item) is dict else None
         if sealed is not None:
             events.append(sealed)
             continue
         try:
-            events.append(seal(envelope.from_dict(item, at=f"/{i}")))
+            events.append(seal(envelope.from_dict(item, at=f"/{i}"), is_parsed=True))
         except InvalidEvent as error:
             errors += error.errors
     if errors:

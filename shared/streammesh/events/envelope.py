@@ -21,16 +21,19 @@ from streammesh import names, plain_json
 from streammesh.clock import rfc3339, to_ms
 from streammesh.errors import EventTooLarge, FieldError, InvalidEvent, MalformedJson
 from streammesh.events.validation import CORE, KNOWN, attribute_errors, is_base64, plainly_good
-from streammesh.plain_json import InexactJson, deeper_than
+from streammesh.plain_json import InexactJson
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 JSON = "application/json"
 MAX_BATCH = 1_000
+LARGEST = 8_650_752  # bytes of an envelope as it is stored, at the largest `MESH_MAX_EVENT_BYTES`
 MAX_DEPTH = 64  # levels of an event's data
+MAX_VALUES = 400_000  # in an event, a list or an object counted twice: reading that many takes some 20 ms
 IN_ENVELOPE, IN_BATCH = 1, 2  # levels that stand around the data
 DEFAULT_PRIORITY = 5
 
+_CROWDED = f"holds more than {MAX_VALUES:,} values (a list or an object counts twice); put them into a store, and its address into the event"
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _DIGITS = frozenset("0123456789")  # a header carries a priority as text
 
@@ -105,14 +108,21 @@ class Event:
             out["data"] = self.data
         return out
 
-    def to_json(self) -> bytes:
-        """The JSON event format, UTF-8. Raises InvalidEvent for data that is not JSON, or nested too deep."""
+    def to_json(self, *, is_parsed: bool = False) -> bytes:
+        """The JSON event format, UTF-8. `is_parsed`: the data was read by `parse_json`, which has checked it.
+
+        Raises InvalidEvent for data that is not JSON, is nested too deep, or holds too many values.
+        """
         try:
-            text = plain_json.dumps_plain(self.to_dict())
+            text = plain_json.dumps_plain(self.to_dict(), finite=is_parsed)
         except TypeError as error:
             raise InvalidEvent([FieldError("/data", str(error))]) from error
+        if is_parsed:
+            return text
         if plain_json.is_deeper(text, MAX_DEPTH + IN_ENVELOPE):
             raise InvalidEvent([FieldError("/data", f"is nested deeper than {MAX_DEPTH} levels")])
+        if plain_json.is_crowded(text, MAX_VALUES):
+            raise InvalidEvent([FieldError("/data", _CROWDED)])
         return text
 
     def digest(self) -> str:
@@ -200,25 +210,28 @@ def parse_json(body: bytes, limit: int, around: int = IN_ENVELOPE) -> Any:
     """JSON bytes as Python values; `around` levels of it are not the data's.
 
     Raises EventTooLarge over `limit` bytes, MalformedJson when it is not JSON, InvalidEvent when it is and
-    would not come out as it came in, or is nested too deep.
+    would not come out as it came in, is nested too deep, or holds too many values.
     """
     if len(body) > limit:
         raise EventTooLarge(f"{len(body):,} bytes where at most {limit:,} are allowed")
+    if plain_json.is_crowded(body, MAX_VALUES):
+        raise InvalidEvent([FieldError("", _CROWDED)])
     try:
         value = plain_json.loads(body)
     except InexactJson as error:
         raise InvalidEvent([FieldError("", str(error))]) from None
     except ValueError as error:
         raise MalformedJson([FieldError("", f"is not valid JSON: {error}")]) from None
-    most = MAX_DEPTH + around
-    if body.count(b"[") + body.count(b"{") > most and deeper_than(value, most):
+    if plain_json.is_deeper(body, MAX_DEPTH + around):
         raise InvalidEvent([FieldError("", f"is nested deeper than {MAX_DEPTH} levels")])
     return value
 
 
 def from_json(body: bytes) -> Event:
     """An envelope that the mesh stored itself. Raises InvalidEvent when it is broken."""
-    return from_dict(parse_json(body, 1 << 26))
+    if len(body) > LARGEST:
+        raise InvalidEvent([FieldError("", f"has {len(body):,} bytes, where at most {LARGEST:,} are stored")])
+    return from_dict(parse_json(body, LARGEST))
 
 
 def from_dict(raw: Any, *, at: str = "", defaults: Defaults | None = None) -> Event:

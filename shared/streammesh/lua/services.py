@@ -75,6 +75,15 @@ class ShowLifeScript(Arguments):
     role: Text
 
 
+class NoteActionScript(Arguments):
+    """Note what an operator did."""
+
+    audit: Key
+    begun: Text
+    action: Text
+    kept: Number
+
+
 class CreateApiKeyScript(Arguments):
     """Store an API key."""
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from streammesh.errors import LeaseLost, Stopped
+from streammesh.errors import LeaseLost, ResultTooLarge, Stopped
 from streammesh.events.publisher import most_bytes
 from streammesh.lua import Call
 from streammesh.tasks.context import Context
@@ -88,7 +88,7 @@ def attempt_steps(
     ending = Ending.success(result, context.follow_ups)
     try:
         steps = terms.settle(ref, place, attempt, ending, said)
-    except TypeError as error:  # the result is not JSON; retrying would not change that
+    except (TypeError, ResultTooLarge) as error:  # it cannot be told; retrying would not change that
         steps = terms.settle(ref, place, attempt, Ending.failed(describe(error), Cause.GAVE_UP), said)
     return (yield from steps)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from streammesh import names
-from streammesh.errors import LeaseLost
+from streammesh.errors import EventTooLarge, LeaseLost
 from streammesh.events.envelope import Event, build, check_size
 from streammesh.tasks.task import LedgerAnswer, TaskRef
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 Tell = Callable[[float, str], LedgerAnswer | Awaitable[LedgerAnswer]]
+
+MAX_FOLLOW_UPS = 1_000  # events of one attempt: they are stored in one step, with its result
+FOLLOW_UP_BYTES = 16_777_216  # of all of them
+TOLD_LENGTH = 1_000  # characters of a word about progress
 
 
 class _Done:
@@ -44,10 +48,11 @@ class Context:
         self.event: Event = ref.event
         self.task_id, self.attempt, self.log = ref.task_id, attempt, log
         self.follow_ups: list[Event] = []
+        self._follow_up_bytes = 0
         self._ref, self._tell, self._most_bytes = ref, tell, most_bytes
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
-        """Push how far this attempt is: `fraction` from 0 to 1, and a word about it.
+        """Push how far this attempt is: `fraction` from 0 to 1, and a word about it, of 1,000 characters at most.
 
         In an `async def` handler it must be awaited; in a `def` handler calling it is enough. While Redis is
         away it is not told at all. Raises LeaseLost when this attempt is no longer the current one, which
@@ -55,7 +60,10 @@ class Context:
         """
         if not 0 <= fraction <= 1:
             raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
-        answer = self._tell(fraction, text)
+        if len(text) > TOLD_LENGTH:
+            text = f"{text[: TOLD_LENGTH - 1]}…"
+        # Half surrogate pairs, as Python has them in names of files, are written out.
+        answer = self._tell(fraction, text.encode("utf-8", "backslashreplace").decode())
         if isinstance(answer, LedgerAnswer):
             _still_ours(answer)
             return _Done()
@@ -76,7 +84,7 @@ class Context:
 
         It carries `causationid` (this event), `correlationid` and the trace of this event. Its id is
         made of the task and its number, so a repeated attempt publishes the same event. Raises
-        InvalidEvent and EventTooLarge at once.
+        InvalidEvent and EventTooLarge at once, the latter also for more than 1,000 of them, or 16 MiB together.
         """
         trace = {
             name: value
@@ -95,7 +103,13 @@ class Context:
             priority=priority,
             extensions={**trace, **extensions},
         )
-        check_size(len(event.to_json()), self._most_bytes)
+        size = len(event.to_json())
+        check_size(size, self._most_bytes)
+        self._follow_up_bytes += size
+        if len(self.follow_ups) >= MAX_FOLLOW_UPS or self._follow_up_bytes > FOLLOW_UP_BYTES:
+            raise EventTooLarge(
+                f"one attempt publishes at most {MAX_FOLLOW_UPS:,} events of {FOLLOW_UP_BYTES:,} bytes together"
+            )
         self.follow_ups.append(event)
         return event
 

@@ -17,15 +17,21 @@ from streammesh import lua, names, plain_json
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidEvent, Malformed
 from streammesh.events import envelope
-from streammesh.events.envelope import Event
+from streammesh.events.envelope import MAX_VALUES, Event
 from streammesh.keys import PRIORITY, Keys
 from streammesh.names import TaskState
 from streammesh.redisio.answers import only, there
+from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
+from streammesh.tasks.result_limit import VALUES_BESIDE
 from streammesh.tasks.task import QueuePlace, TaskRef
 
 LONGEST_NUMBER = 14  # digits; a moment in ms has 13
-TASKS_AT_ONCE = 200  # rows in one round trip
+TASKS_AT_ONCE = 200  # rows in one round trip, fewer where they are large
+MOST_RESULTS = 4_194_304  # bytes of results of the tasks that are read together; of the others it is said
+LARGEST_PART = 65_536  # bytes of what a row says of a task beside its outcome
+SMALL_OUTCOME = 1_024  # bytes; such a one is read all the same: failures and other ends have no large ones
+LARGEST_OUTCOME = 8_388_608  # bytes; the mesh writes none that is larger
 FIELDS_AT_ONCE = 1_000  # of one row, in one round trip
 SMALL_ROW = 1_000  # fields that are read in one go: some hundred deliveries, or as many sources
 MOST_SOURCES = 100
@@ -50,6 +56,7 @@ class TaskRow:
     result: Any = None
     error: dict[str, Any] | None = None
     events: list[dict[str, str]] = field(default_factory=list)  # follow-ups that left with the outcome
+    left_out: bool = False  # there is an outcome, and it is too large to be read with the others
     progress: dict[str, Any] | None = None
     next_attempt_at: str | None = None
 
@@ -105,12 +112,15 @@ class EventRow:
         return self.wanted is not None and self.done >= self.wanted
 
 
-def read_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow | None:
-    """A ledger row as stored; None where there is none, and where it cannot be read, which is said."""
+def read_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUTCOME) -> TaskRow | None:
+    """A ledger row as stored; None where there is none, and where it cannot be read, which is said.
+
+    Of an outcome over `most` bytes the row says that there is one.
+    """
     if b"meta" not in row:
         return None
     try:
-        return parse_task(task_id, row)
+        return parse_task(task_id, row, most)
     except (Malformed, ValueError, KeyError, TypeError, AttributeError) as error:
         log.error("task.unreadable", task_id=task_id[:64], reason=repr(error)[:200])
         return None
@@ -128,10 +138,12 @@ def read_task_sync(client: redis.Redis, keys: Keys, task_id: str) -> TaskRow | N
         return None
 
 
-def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
+def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUTCOME) -> TaskRow:
     """A ledger row as stored. Raises what reading broken content raises; `read_task` does not."""
-    meta = orjson.loads(row[b"meta"])
-    outcome = plain_json.loads(row[b"outcome"]) if b"outcome" in row else {}
+    meta = orjson.loads(bounded(row[b"meta"], LARGEST_PART))
+    outcome = row.get(b"outcome", b"{}")
+    left_out = len(outcome) > most or plain_json.is_crowded(outcome, MAX_VALUES + VALUES_BESIDE)
+    outcome = {} if left_out else plain_json.loads(outcome)
     event, task = meta["event"], meta["task"]
     _texts(event, "id", "source", "type")
     _texts(task, "name", "service")
@@ -158,6 +170,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes]) -> TaskRow:
         result=outcome.get("result"),
         error=error if isinstance(error, dict) else None,
         events=_follow_ups(outcome.get("events", [])),
+        left_out=left_out,
         progress=_progress(row.get(b"progress")),
         next_attempt_at=rfc3339_ms(times_ms["due"]) if "due" in times_ms else None,
         entry=row.get(b"entry", b"").decode(),
@@ -197,10 +210,17 @@ def _follow_ups(value: Any) -> list[dict[str, str]]:
 
 def _progress(raw: bytes | None) -> dict[str, Any] | None:
     try:
-        value = orjson.loads(raw or b"null")
-    except orjson.JSONDecodeError:
+        value = orjson.loads(bounded(raw or b"null", LARGEST_PART))
+    except (ValueError, Malformed):
         return None
     return value if isinstance(value, dict) else None
+
+
+def bounded(raw: bytes, most: int) -> bytes:
+    """What is to be parsed. Raises Malformed where it is larger than anything that the mesh writes there."""
+    if len(raw) > most:
+        raise Malformed(f"it has {len(raw):,} bytes, where at most {most:,} are written")
+    return raw
 
 
 def parse_event(event_id: str, row: Mapping[bytes, bytes]) -> list[EventRow]:
@@ -255,24 +275,35 @@ class Rows:
 
     async def task(self, task_id: str) -> TaskRow | None:
         """One task, None when it is not known (any more)."""
-        return (await self._tasks([task_id]))[0]
+        return (await self._tasks([task_id]))[0][0]
 
     async def tasks(self, task_ids: Sequence[str]) -> list[TaskRow]:
-        """Several tasks; those not known any more are left out."""
+        """Several tasks; those not known any more are left out, and results beyond `MOST_RESULTS` bytes of all."""
         found: list[TaskRow] = []
-        for first in range(0, len(task_ids), TASKS_AT_ONCE):
-            page = await self._tasks(task_ids[first : first + TASKS_AT_ONCE])
-            found += [row for row in page if row is not None]
+        size, at, room = PageSize(TASKS_AT_ONCE), 0, MOST_RESULTS
+        while at < len(task_ids):
+            page = await self._tasks(task_ids[at : at + size.count], room)
+            at += size.count
+            found += [row for row, _ in page if row is not None]
+            outcomes = sum(length for _, length in page)
+            room = max(0, room - outcomes)
+            size.seen(outcomes)
         return found
 
-    async def _tasks(self, task_ids: Sequence[str]) -> list[TaskRow | None]:
+    async def _tasks(
+        self, task_ids: Sequence[str], room: int = LARGEST_OUTCOME
+    ) -> list[tuple[TaskRow | None, int]]:
+        """Each task, and the size of its outcome, which is read as long as there is room for it."""
         turns = Turns()
         pipeline = self._client.pipeline(transaction=False)
         for task_id in task_ids:
             pipeline.hgetall(self._keys.task(task_id))
         found = []
-        for task_id, row in zip(task_ids, await pipeline.execute(raise_on_error=False), strict=True):
-            found.append(read_task(task_id, there(row)))
+        for task_id, answer in zip(task_ids, await pipeline.execute(raise_on_error=False), strict=True):
+            row = there(answer)
+            length = len(row.get(b"outcome", b""))
+            found.append((read_task(task_id, row, max(SMALL_OUTCOME, room)), length))
+            room -= length
             await turns.give()
         return found
 

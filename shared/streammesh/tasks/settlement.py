@@ -26,6 +26,7 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.dead_letter import letter_of_task
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import TaskRow
+from streammesh.tasks.result_limit import check_result
 from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.task import AttemptOutcome, Failure, Holder, LedgerAnswer, QueuePlace, TaskRef, Token
 from streammesh.tasks.verdict import GiveUp, after_error, handlers_traceback
@@ -145,7 +146,7 @@ class Settlement:
         keep: timedelta | None = None,
         breaker: bool = True,
     ) -> lua.Call[Settled]:
-        """`settle.lua` for one task. Raises TypeError for a result that is not JSON.
+        """`settle.lua` for one task. Raises TypeError for a result that is not JSON, and ResultTooLarge.
 
         `token` is the attempt, or a Holder; `attempts` is what a dead letter says, where that is none. Without
         `breaker`, or when the input was refused, it does not count towards the pause of its subscription.
@@ -155,8 +156,14 @@ class Settlement:
         counts = breaker and ending.cause is not Cause.REMOVED and not (failure and failure.refused)
         common = self._common(ref, place, keep, counts)
         row_keys = [self._keys.task(ref.task_id), self._keys.event(event.id)]
+        outcome = _outcome(ending)
+        if failure is None:
+            events = (
+                len(orjson.dumps(_named(ending.follow_ups))) + len(',"events":') if ending.follow_ups else 0
+            )
+            check_result(outcome, events, self._settings.max_result_bytes)
         args: list[lua.Arg] = [
-            *(token, ending.state, _outcome(ending), place.entry),
+            *(token, ending.state, outcome, place.entry),
             *(event.source, event.id, event.type, event.subject or "", ref.task_id),
             *(ref.fragment, orjson.dumps(ref.task_id)),
         ]
@@ -184,7 +191,7 @@ class Settlement:
     ) -> Steps:
         """The steps that end a task; `said` is logged with what became of it, `how` as in `call`.
 
-        Raises TypeError at once for a result that is not JSON.
+        Raises TypeError at once for a result that is not JSON, and ResultTooLarge.
         """
         return _settle(ref, ending, self.call(ref, place, token, ending, **how), said)
 
@@ -294,8 +301,12 @@ def _outcome(ending: Ending) -> bytes:
         {"error": ending.failure.to_dict()} if ending.failure else {"result": ending.result}
     )
     if ending.follow_ups:
-        outcome["events"] = [{"id": e.id, "source": e.source, "type": e.type} for e in ending.follow_ups]
+        outcome["events"] = _named(ending.follow_ups)
     return plain_json.dumps(outcome)
+
+
+def _named(events: Sequence[Event]) -> list[dict[str, str]]:
+    return [{"id": event.id, "source": event.source, "type": event.type} for event in events]
 
 
 def _parse(raw: bytes) -> Settled:

@@ -18,6 +18,7 @@ from celery import Celery, chain, current_task
 from celery.exceptions import Ignore
 
 from streammesh import lua, names
+from streammesh.errors import ResultTooLarge
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import most_bytes
@@ -102,7 +103,10 @@ class WorkflowTasks:
         if found is None:
             return AttemptOutcome.SKIPPED
         follow_ups = [envelope.from_dict(event) for event in carried]
-        return self._end(*found, Ending.success(result, follow_ups, Cause.WORKFLOW))
+        try:
+            return self._end(*found, Ending.success(result, follow_ups, Cause.WORKFLOW))
+        except (TypeError, ResultTooLarge) as error:  # it cannot be told, and never will be
+            return self._end(*found, Ending.failed(describe(error), Cause.WORKFLOW))
 
     def fail(self, request: Any, error: BaseException, trace: Any, delivery: str) -> AttemptOutcome:
         """A part gave up: end the delivery with that part's reason, unless it has ended meanwhile."""

@@ -1,4 +1,115 @@
-import { PageHead } from "../parts/basic";
+// What operators did.
+import { useEffect, useState } from "preact/hooks";
+import { get, key, told } from "../api";
+import { count, date } from "../format";
+import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
+import { link } from "../router";
+
+interface Action {
+  id: string;
+  at: string;
+  actor: string;
+  action: string;
+  about: string;
+  request_id: string;
+  said: unknown;
+  status: number | null;
+  answer: unknown;
+}
+
+const KEPT = 2_000;
+
 export function Audit() {
-  return <PageHead title="Audit" />;
+  const [actions, setActions] = useState<Action[]>([]);
+  const [next, setNext] = useState<string | null>(null);
+  const [actor, setActor] = useState("");
+  const [error, setError] = useState("");
+  const [loading, setLoading] = useState(true);
+  const load = async (cursor: string | null, kept: Action[], signal?: AbortSignal) => {
+    setLoading(true);
+    try {
+      const page = await get<{ actions: Action[]; next: string | null }>("v1/audit", { actor, limit: 100, cursor }, signal);
+      setActions([...kept, ...page.actions]);
+      setNext(page.next);
+      setError("");
+    } catch (problem) {
+      if (!signal?.aborted) setError(told(problem));
+    }
+    setLoading(false);
+  };
+  useEffect(() => {
+    const request = new AbortController();
+    const timer = setTimeout(() => void load(null, [], request.signal), 120);
+    return () => {
+      clearTimeout(timer);
+      request.abort();
+    };
+  }, [actor]);
+  if (!key.value?.admin) return <Empty title="This key is no operator's">Only an admin key may see what operators did.</Empty>;
+  return (
+    <>
+      <PageHead title="Audit" note={`${count(actions.length)}${next ? "+" : ""}, newest first`}>
+        <label class="field compact">
+          <span>By the key</span>
+          <input type="search" value={actor} spellcheck={false} onInput={(event) => setActor(event.currentTarget.value)} />
+        </label>
+      </PageHead>
+      <Trouble text={error} />
+      {!actions.length && !loading && <Empty title="Nobody has done anything">Replays, pauses, changed schedules and removed services stand here.</Empty>}
+      {actions.length > 0 && (
+        <div class="panel scrolls" tabIndex={0} role="region" aria-label="What operators did">
+          <table class="plain spaced">
+            <thead>
+              <tr>
+                <th scope="col">When</th>
+                <th scope="col">Who</th>
+                <th scope="col">What</th>
+                <th scope="col">To what</th>
+                <th scope="col">Asked for</th>
+                <th scope="col">Came of it</th>
+              </tr>
+            </thead>
+            <tbody>
+              {actions.map((one) => (
+                <tr key={one.id}>
+                  <td class="mono nowrap">{date(one.at)}</td>
+                  <td class="strong">{one.actor}</td>
+                  <td class="nowrap">{one.action.replaceAll("_", " ")}</td>
+                  <td>{one.about || "–"}</td>
+                  <td class="mono clip">{shown(one.said)}</td>
+                  <td>
+                    <Badge
+                      state={one.status === null ? "warning" : one.status < 400 ? "ok" : "failed"}
+                      label={one.status === null ? "not known" : String(one.status)}
+                    />{" "}
+                    <span class="muted clip">{summary(one)}</span>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {next && actions.length < KEPT && (
+        <button class="button" disabled={loading} onClick={() => void load(next, actions)}>
+          Older ones
+        </button>
+      )}
+    </>
+  );
+}
+
+function shown(said: unknown): string {
+  if (said === null || said === undefined) return "–";
+  const text = typeof said === "string" ? said : JSON.stringify(said);
+  return text.length > 160 ? `${text.slice(0, 160)}…` : text;
+}
+
+function summary(one: Action) {
+  const answer = one.answer as Record<string, unknown> | string | null;
+  if (typeof answer === "string") return answer.slice(0, 160);
+  if (!answer) return "";
+  if (one.action === "trigger_schedule" && typeof answer.id === "string") return <a href={link("event", answer.id)}>its event</a>;
+  const parts = (["replayed", "dropped", "matched"] as const).flatMap((name) => (typeof answer[name] === "number" ? [`${answer[name]} ${name}`] : []));
+  return parts.join(", ");
 }

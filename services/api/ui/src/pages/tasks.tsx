@@ -1,4 +1,131 @@
-import { PageHead } from "../parts/basic";
+// Tasks: what is open, who holds it, what ended how.
+import { useEffect, useState } from "preact/hooks";
+import { get, told } from "../api";
+import { ago, count, span, when } from "../format";
+import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
+import { List } from "../parts/list";
+import { link, place, refine } from "../router";
+import type { Task } from "../types";
+
+const STATES = ["open", "ended", "queued", "started", "retrying", "held", "succeeded", "failed", "cancelled", "expired"];
+const FIELDS = [
+  ["service", "Service"],
+  ["name", "Task"],
+  ["type", "Event type"],
+  ["worker", "Worker"],
+] as const;
+const KEPT = 5_000;
+
 export function Tasks() {
-  return <PageHead title="Tasks" />;
+  const asked = place.value.query;
+  const state = asked.get("state") ?? "open";
+  const filter = Object.fromEntries(FIELDS.flatMap(([name]) => (asked.get(name) ? [[name, asked.get(name)!]] : [])));
+  const which = JSON.stringify([state, filter]);
+  const [tasks, setTasks] = useState<Task[]>([]);
+  const [next, setNext] = useState<string | null>(null);
+  const [error, setError] = useState("");
+  const [loading, setLoading] = useState(true);
+  const [turn, setTurn] = useState(0);
+
+  const load = async (cursor: string | null, kept: Task[], signal?: AbortSignal) => {
+    setLoading(true);
+    try {
+      const page = await get<{ tasks: Task[]; next: string | null }>("v1/tasks", { ...filter, state, limit: 100, cursor }, signal);
+      setTasks([...kept, ...page.tasks]);
+      setNext(page.next);
+      setError("");
+    } catch (problem) {
+      if (!signal?.aborted) setError(told(problem));
+    }
+    if (!signal?.aborted) setLoading(false);
+  };
+  useEffect(() => {
+    const request = new AbortController();
+    const timer = setTimeout(() => void load(null, [], request.signal), 120);
+    return () => {
+      clearTimeout(timer);
+      request.abort();
+    };
+  }, [which, turn]);
+  // What is open changes by itself: asked again while only the first page is shown.
+  useEffect(() => {
+    if (tasks.length > 100) return;
+    const timer = setInterval(() => document.visibilityState === "visible" && setTurn((n) => n + 1), 3_000);
+    return () => clearInterval(timer);
+  }, [which, tasks.length > 100]);
+
+  const ended = ["ended", "succeeded", "failed", "cancelled", "expired"].includes(state);
+  return (
+    <>
+      <PageHead title="Tasks" note={`${count(tasks.length)}${next ? "+" : ""} ${ended ? "that ended" : "open"}, newest first`} />
+      <form class="filters" role="search" aria-label="Filter tasks" onSubmit={(event) => event.preventDefault()}>
+        <label class="field compact">
+          <span>State</span>
+          <select value={state} onChange={(event) => refine({ ...filter, state: event.currentTarget.value })}>
+            {STATES.map((one) => (
+              <option key={one} value={one}>
+                {one}
+              </option>
+            ))}
+          </select>
+        </label>
+        {FIELDS.map(([name, label]) => (
+          <label class="field compact" key={name}>
+            <span>{label}</span>
+            <input type="search" value={filter[name] ?? ""} spellcheck={false} onInput={(event) => refine({ ...filter, state, [name]: event.currentTarget.value })} />
+          </label>
+        ))}
+      </form>
+      <Trouble text={error} again={() => setTurn(turn + 1)} />
+      <div class="panel">
+        <List<Task>
+          label="Tasks, newest first"
+          rows={tasks}
+          id={(one) => one.id}
+          href={(one) => link("event", one.event.id, { source: one.event.source })}
+          height="calc(100vh - 300px)"
+          atEnd={() => {
+            if (next && tasks.length < KEPT && !loading) void load(next, tasks);
+          }}
+          empty={
+            loading ? (
+              <Empty title="Asking …" />
+            ) : (
+              <Empty title={ended ? "None has ended" : "Nothing is open"}>
+                {next ? "Nothing among those looked at so far." : Object.keys(filter).length ? "No task fits these filters." : "Every task has ended."}
+                {next && (
+                  <button class="button" onClick={() => void load(next, tasks)}>
+                    Look further back
+                  </button>
+                )}
+              </Empty>
+            )
+          }
+          columns={[
+            { name: "Task", width: "minmax(150px, 1.3fr)", cell: (one) => <span class="strong">{one.name}</span> },
+            { name: "State", width: "112px", cell: (one) => <Badge state={one.state} /> },
+            { name: "Attempt", width: "68px", class: "number", cell: (one) => one.attempt, phone: false },
+            { name: "Worker", width: "minmax(110px, 1.2fr)", class: "mono muted", cell: (one) => one.worker ?? "–", phone: false },
+            { name: "Event", width: "minmax(110px, 1fr)", cell: (one) => one.event.type, phone: false },
+            { name: "", width: "minmax(100px, 1.3fr)", class: "muted", cell: about, phone: false },
+            { name: ended ? "Took" : "For", width: "78px", class: "number", cell: lasted },
+            { name: ended ? "Ended" : "Queued", width: "112px", class: "number", cell: (one) => when(ended ? one.ended_at : one.queued_at), phone: false },
+          ]}
+        />
+      </div>
+    </>
+  );
+}
+
+function about(one: Task): string {
+  if (one.state === "retrying" && one.next_attempt_at) return `again ${ago(one.next_attempt_at)}: ${one.error?.reason ?? ""}`;
+  if (one.error?.reason) return one.error.reason;
+  if (one.progress) return `${Math.round((one.progress.progress ?? 0) * 100)} % ${one.progress.text ?? ""}`;
+  return one.result === null || one.result === undefined ? "" : JSON.stringify(one.result).slice(0, 200);
+}
+
+function lasted(one: Task): string {
+  const from = Date.parse(one.queued_at ?? "");
+  if (Number.isNaN(from)) return "–";
+  return span((one.ended_at ? Date.parse(one.ended_at) : Date.now()) - from);
 }

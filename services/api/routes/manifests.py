@@ -1,0 +1,101 @@
+"""`/v1/manifests`: what each service told the mesh about itself, with the schemas of what it takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+from streammesh.subscriptions.registry import read_registered
+
+from services.api.caller import Caller
+from services.api.openapi import READ, answers, json_answer
+from services.api.routes.answer import as_json
+from services.api.schemas import Answer
+from services.api.state import wiring_of
+
+router = APIRouter(tags=["status"])
+_EXAMPLE: dict[str, Any] = {
+    "service": "email_worker",
+    "version": "1",
+    "queues": ["email_worker"],
+    "subscriptions": [
+        {
+            "task": "email_worker.send_welcome",
+            "type": "user.registered",
+            "where": {},
+            "timeout": 30.0,
+            "retries": 5,
+            "expires": None,
+            "priority": None,
+            "keep": None,
+            "queue": "email_worker",
+            "schema": {"type": "object", "required": ["email"]},
+        }
+    ],
+}
+
+
+class DeclaredSubscription(Answer):
+    """One subscription as its service declares it. Times are seconds; `schema` is of the event's data, or null."""
+
+    task: str
+    type: str
+    where: dict[str, Any]
+    timeout: float | None
+    retries: int
+    expires: float | None
+    priority: int | None
+    keep: float | None
+    queue: str
+
+
+class ServiceManifest(Answer):
+    """What one service declares, as far as your key may read the types that it wants."""
+
+    service: str
+    version: str
+    queues: list[str]
+    subscriptions: list[DeclaredSubscription]
+
+
+class ManifestList(Answer):
+    """Manifests, by service. `broken`: services whose manifests cannot be read."""
+
+    manifests: list[ServiceManifest]
+    broken: list[str]
+
+
+@router.get(
+    "/v1/manifests",
+    summary="What each service declares",
+    response_class=Response,
+    responses=answers(*READ, _200=json_answer(ManifestList, "All.", {"manifests": [_EXAMPLE], "broken": []})),
+)
+async def manifests(request: Request, key: Caller) -> Response:
+    """Subscriptions to types that your key may read, with the JSON Schema of what each handler takes."""
+    wiring = wiring_of(request)
+    async with wiring.reading():
+        registered = await read_registered(wiring.redis, wiring.keys)
+    shown = []
+    for manifest in registered.manifests:
+        subscriptions = []
+        for one in manifest.subscriptions:
+            if key.may_subscribe(one.type):
+                about = asdict(one)
+                del about["service"]
+                about["queue"] = one.queue_name
+                about["schema"] = manifest.schemas.get(one.task)
+                subscriptions.append(about)
+        if subscriptions or key.may_subscribe_to_all:
+            shown.append(
+                {
+                    "service": manifest.service,
+                    "version": manifest.version,
+                    "queues": manifest.queue_names,
+                    "subscriptions": subscriptions,
+                }
+            )
+    broken = sorted(registered.broken) if key.may_subscribe_to_all else []
+    return as_json({"manifests": shown, "broken": broken})

@@ -1,0 +1,91 @@
+"""`GET /v1/tasks`: which tasks there are, by service, state, worker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+from streammesh import names
+from streammesh.names import TYPE_LENGTH
+from streammesh.subscriptions.registry import read_manifests
+from streammesh.tasks.records import TaskRow
+
+from services.api.caller import Caller
+from services.api.cursors import LONGEST_CURSOR, wrong_cursor
+from services.api.documents import task_document
+from services.api.openapi import READ, answers, json_answer
+from services.api.routes.answer import as_json
+from services.api.schemas import TASK_DOCUMENT, Answer, Task
+from services.api.state import wiring_of
+from services.api.task_pages import MOST, TaskPages
+
+router = APIRouter(tags=["tasks"])
+AskedState = Literal[
+    "open", "ended", "queued", "started", "retrying", "held", "succeeded", "failed", "cancelled", "expired"
+]
+_Word = Query(min_length=1, max_length=256)
+
+
+class TaskList(Answer):
+    """Tasks, newest first; `next` is the cursor of the next page, null at the end."""
+
+    tasks: list[Task]
+    next: str | None
+
+
+@router.get(
+    "/v1/tasks",
+    summary="Tasks, newest first",
+    response_class=Response,
+    responses=answers(*READ, _200=json_answer(TaskList, "A page.", {"tasks": [TASK_DOCUMENT], "next": None})),
+)
+async def task_list(
+    request: Request,
+    key: Caller,
+    state: Annotated[AskedState, Query(description="`open`: it has not ended. `ended`: it has.")] = "open",
+    service: Annotated[str | None, _Word] = None,
+    name: Annotated[str | None, Query(max_length=256, description="Glob over the task's name.")] = None,
+    type: Annotated[
+        str | None, Query(max_length=TYPE_LENGTH, description="Glob over the event's type.")
+    ] = None,
+    worker: Annotated[str | None, Query(max_length=256, description="Exactly this worker.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
+    ] = None,
+) -> Response:
+    """Those of events that your key may read: open ones by when they were handed over, ended ones by when they did.
+
+    A page may be short, or empty, and still have a `next`, where few of many fit.
+    """
+    wiring = wiring_of(request)
+    ended = state == "ended" or state in names.ENDED
+    kind = "ended tasks" if ended else "open tasks"
+
+    def wanted(row: TaskRow) -> bool:
+        event_type = str(row.event.get("type", ""))
+        return (
+            key.may_subscribe(event_type)
+            and (state in ("open", "ended") or row.state == state)
+            and (service is None or row.service == service)
+            and (name is None or names.matches(name, row.name))
+            and (type is None or names.matches(type, event_type))
+            and (worker is None or row.worker == worker)
+        )
+
+    if not key.may_subscribe_to_any:
+        return as_json({"tasks": [], "next": None})
+    async with wiring.reading():
+        place = await wiring.cursors.open(kind, cursor)
+        pages = TaskPages(wiring.redis, wiring.keys, wiring.rows)
+        try:
+            if ended:
+                page = await pages.ended(wanted, limit, place)
+            else:
+                known = [manifest.service for manifest in await read_manifests(wiring.redis, wiring.keys)]
+                page = await pages.open([service] if service else known, wanted, limit, place)
+        except ValueError:
+            raise wrong_cursor() from None
+        following = await wiring.cursors.seal(kind, page.next)
+    return as_json({"tasks": [task_document(row) for row in page.tasks], "next": following})

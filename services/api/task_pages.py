@@ -1,0 +1,119 @@
+"""Tasks page by page, newest first: those that have not ended, or those that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import redis.asyncio
+from streammesh.keys import Keys
+from streammesh.notifications import position_key
+from streammesh.redisio.answers import only, there
+from streammesh.tasks.records import Rows, TaskRow
+
+MOST = 200  # tasks on one page
+LOOKED_AT = 200  # in one round trip
+ROUNDS = 10  # after that the page ends, with a cursor to go on from, however few fitted
+Wanted = Callable[[TaskRow], bool]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class OpenPlace:
+    """The last open task that was looked at: when it was handed over, in ms, and its id."""
+
+    at_ms: int
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.at_ms}:{self.id}"
+
+    @classmethod
+    def parse(cls, text: str) -> OpenPlace:
+        """Raises ValueError for what is no place."""
+        at, colon, task_id = text.partition(":")
+        if not (colon and at.isascii() and at.isdigit() and len(at) <= 14):
+            raise ValueError("should be the `next` of an earlier page")
+        return cls(int(at), task_id)
+
+
+LAST = OpenPlace(10**14, "")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPage:
+    """Tasks, and where the next page begins; None at the end."""
+
+    tasks: list[TaskRow]
+    next: str | None
+
+
+class TaskPages:
+    """Finds tasks of one mesh. A page may be short, or empty, and still have a `next`."""
+
+    def __init__(self, client: redis.asyncio.Redis, keys: Keys, rows: Rows) -> None:
+        self._client, self._keys, self._rows = client, keys, rows
+
+    async def open(self, services: Sequence[str], wanted: Wanted, limit: int, place: str | None) -> TaskPage:
+        """Those of these services that have not ended, by when they were handed over."""
+        after = OpenPlace.parse(place) if place else None
+        found: list[TaskRow] = []
+        for _ in range(ROUNDS if services else 0):
+            entries = await self._open_ids(services, after)
+            rows = {row.id: row for row in await self._rows.tasks([one.id for one in entries])}
+            for one in entries:
+                after, row = one, rows.get(one.id)
+                if row is not None and not row.ended and wanted(row):
+                    found.append(row)
+                    if len(found) == limit:
+                        return TaskPage(found, str(after))
+            if len(entries) < LOOKED_AT:
+                return TaskPage(found, None)
+        return TaskPage(found, str(after) if after else None)
+
+    async def _open_ids(self, services: Sequence[str], after: OpenPlace | None) -> list[OpenPlace]:
+        """The next ids over all services, newest first; of one moment in the order of their ids, downwards."""
+        top = "+inf" if after is None else str(after.at_ms)
+        merged: list[OpenPlace] = []
+        offset, asked = 0, list(services)
+        while asked:
+            pipeline = self._client.pipeline(transaction=False)
+            for service in asked:
+                pipeline.zrevrangebyscore(
+                    self._keys.open_tasks(service), top, "-inf", offset, LOOKED_AT, withscores=True
+                )
+            answers, again = await pipeline.execute(raise_on_error=False), []
+            for service, answer in zip(asked, answers, strict=True):
+                page = there(answer, ())
+                fresh = [
+                    one
+                    for member, score in page
+                    if 0 <= score < 10**14
+                    and (one := OpenPlace(int(score), member.decode("utf-8", "replace"))) < (after or LAST)
+                ]
+                merged += fresh
+                if not fresh and len(page) == LOOKED_AT:  # all of one moment, and given out already
+                    again.append(service)
+            asked, offset = again, offset + LOOKED_AT
+        return sorted(merged, reverse=True)[:LOOKED_AT]
+
+    async def ended(self, wanted: Wanted, limit: int, place: str | None) -> TaskPage:
+        """Those that ended, of all services, by when they did; as far as their records are kept."""
+        if place:
+            position_key(place)
+        found: list[TaskRow] = []
+        for _ in range(ROUNDS):
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.xrevrange(self._keys.tasks_recent(), f"({place}" if place else "+", "-", count=LOOKED_AT)
+            entries = there(await only(pipeline), [])
+            ids = [(fields or {}).get(b"k", b"").decode("utf-8", "replace") for _, fields in entries]
+            rows = {row.id: row for row in await self._rows.tasks([one for one in ids if one])}
+            for (position, _), task_id in zip(entries, ids, strict=True):
+                place = position.decode()
+                row = rows.pop(task_id, None)  # one that was replayed ended more than once
+                if row is not None and row.ended and wanted(row):
+                    found.append(row)
+                    if len(found) == limit:
+                        return TaskPage(found, place)
+            if len(entries) < LOOKED_AT:
+                return TaskPage(found, None)
+        return TaskPage(found, place)
