@@ -56,8 +56,9 @@ class Chart:
 CHARTS = (
     Chart("async-2p", "No-op async handler, 2 processes: tasks/s", ["drain.noop.async.2p"]),
     Chart("async-1p", "No-op async handler, 1 process: tasks/s", ["drain.noop.async.1p"]),
-    Chart("sync-2p", "No-op plain function, 2 processes: tasks/s", ["drain.noop.sync.2p"]),
-    Chart("sync-1p", "No-op plain function, 1 process: tasks/s", ["drain.noop.sync.1p"]),
+    Chart("sync-2p", "No-op plain function in threads of 2 processes: tasks/s", ["drain.noop.sync.2p"]),
+    Chart("sync-1p", "No-op plain function in threads of 1 process: tasks/s", ["drain.noop.sync.1p"]),
+    Chart("prefork-2p", "No-op plain function, 2 worker processes: tasks/s", ["drain.noop.prefork.2p"]),
     Chart("io-1p", "10 ms of waiting, 1 process: tasks/s", ["drain.io10ms.1p"]),
     Chart("handoff", "Stream to queue, 1 process: events/s", ["handoff.1p"]),
     Chart("publish", "POST, 32 connections, 1 process: events/s", ["publish.http.single"]),

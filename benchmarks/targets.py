@@ -50,7 +50,8 @@ class Target:
 TARGETS = (
     Target("drain.noop.async.2p", least=8_000, times_best_peer=1.5),
     Target("drain.noop.async.1p", least=4_000),
-    Target("drain.noop.sync.2p", least=2_500),
+    Target("drain.noop.sync.2p", least=2_500, times_best_peer=1.2),
+    Target("drain.noop.prefork.2p", least=2_500, times_best_peer=1.5),
     Target("drain.io10ms.1p", least=4_000),
     Target("handoff.1p", least=15_000),
     Target("publish.http.single", least=4_000),

@@ -10,7 +10,7 @@ from streammesh import Service
 from benchmarks.arena import Arena, arena, cost_until, rate_until
 from benchmarks.machine import resident_mb
 from benchmarks.measuring import Results
-from benchmarks.workers import async_worker, sync_worker
+from benchmarks.workers import async_worker, prefork_worker, sync_worker
 
 DISPATCHER = "services.dispatcher"
 
@@ -43,8 +43,9 @@ class Drain:
     name: str
     service: Service
     event_type: str
-    processes: int
+    processes: int  # each a worker of its own
     children: int | None = None  # of one prefork worker
+    together: bool = False  # under one parent, as `MESH_PROCESSES` has them
 
     async def __call__(self, results: Results, size: int) -> None:
         async with arena() as mesh:
@@ -54,8 +55,11 @@ class Drain:
             await rate_until(lambda: handed_over(mesh), size)
             dispatcher.kill()
             env = {"MESH_CONCURRENCY": str(self.children)} if self.children else {}
+            count = self.processes
+            if self.together:
+                env["MESH_PROCESSES"], count = str(count), 1
             module = f"benchmarks.workers.{self.service.name.removeprefix('bench_')}_worker"
-            workers = await mesh.start(module, count=self.processes, **env)
+            workers = await mesh.start(module, count=count, **env)
             pids = {"worker": [worker.pid for worker in workers], "server": [mesh.server.pid]}
             cost = await cost_until(lambda: ended(mesh), size, pids)
             cost.add_to(results, self.name, "task")
@@ -69,7 +73,9 @@ DRAINS: dict[str, Callable[[Results, int], Awaitable[None]]] = {
         Drain("drain.noop.async.1p", async_worker.service, "bench.noop", 1),
         Drain("drain.noop.async.2p", async_worker.service, "bench.noop", 2),
         Drain("drain.io10ms.1p", async_worker.service, "wait.io", 1),
-        Drain("drain.noop.sync.1p", sync_worker.service, "plain.noop", 1, children=1),
-        Drain("drain.noop.sync.2p", sync_worker.service, "plain.noop", 1, children=2),
+        Drain("drain.noop.sync.1p", sync_worker.service, "plain.noop", 1),
+        Drain("drain.noop.sync.2p", sync_worker.service, "plain.noop", 2, together=True),
+        Drain("drain.noop.prefork.1p", prefork_worker.service, "forked.noop", 1, children=1),
+        Drain("drain.noop.prefork.2p", prefork_worker.service, "forked.noop", 1, children=2),
     )
 }

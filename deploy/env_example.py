@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
+from streammesh.cli.settings import MEANINGS, PREFIX, ClientSettings
 
 ROOT = Path(__file__).parents[1]
 HEAD = """\
@@ -124,8 +125,14 @@ def section(title: str) -> str:
 
 def render() -> str:
     """The whole text of `.env.example`."""
+    client = ClientSettings()
+    commands = [
+        (f"{PREFIX}{name}".upper(), as_text(getattr(client, name)), meaning)
+        for name, meaning in MEANINGS.items()
+    ]
     out = [HEAD, section("docker compose"), "\n".join(entry(*item) for item in COMPOSE)]
-    written = {name: default or "" for name, default, _ in COMPOSE}
+    out += [section("the `streammesh` command"), "\n".join(entry(*item) for item in commands)]
+    written = {name: default or "" for name, default, _ in (*COMPOSE, *commands)}
     for settings in settings_classes():
         room = settings.__module__.removesuffix(".settings").replace(".", "/")
         new = [item for item in variables(settings) if item[0] not in written]

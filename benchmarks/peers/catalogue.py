@@ -10,8 +10,8 @@ from dataclasses import dataclass
 class Peer:
     """One peer: the program that speaks for it, and the size of a full run of each measure it takes part in.
 
-    Tasks with an async handler count as `drain.noop.async`, those of peers that run plain functions as
-    `drain.noop.sync`.
+    Tasks with an async handler count as `drain.noop.async`, those of peers that run plain functions in threads as
+    `drain.noop.sync`, in processes as `drain.noop.prefork`.
     """
 
     name: str
@@ -33,10 +33,10 @@ def _async(rate: int, latency: int = 300) -> dict[str, int]:
     }
 
 
-def _sync(rate: int, waiting: int) -> dict[str, int]:
+def _sync(pool: str, rate: int, waiting: int) -> dict[str, int]:
     return {
-        "drain.noop.sync.1p": 3 * rate // 2,
-        "drain.noop.sync.2p": 3 * rate,
+        f"drain.noop.{pool}.1p": 3 * rate // 2,
+        f"drain.noop.{pool}.2p": 3 * rate,
         "drain.io10ms.1p": 3 * waiting,
         "latency.low": 300,
     }
@@ -45,15 +45,15 @@ def _sync(rate: int, waiting: int) -> dict[str, int]:
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("celery", "celery", {**_sync(800, 450), "handoff.1p": 4_000}),
+        Peer("celery", "celery", {**_sync("prefork", 800, 450), "handoff.1p": 4_000}),
         Peer("faststream", "faststream", _async(3_000)),
         Peer("taskiq", "taskiq", _async(1_400)),
         Peer("saq", "saq", _async(1_600)),
         Peer("arq", "arq", _async(1_000)),
         Peer("docket", "docket", _async(1_200)),
-        Peer("dramatiq", "dramatiq", _sync(2_700, 1_500)),
-        Peer("huey", "huey", _sync(3_500, 1_000)),
-        Peer("rq", "rq", _sync(370, 70)),
+        Peer("dramatiq", "dramatiq", _sync("sync", 2_700, 1_500)),
+        Peer("huey", "huey", _sync("sync", 3_500, 1_000)),
+        Peer("rq", "rq", _sync("prefork", 370, 70)),
         Peer("fastapi+xadd", "fastapi", {"publish": 8_000}),
     )
 }

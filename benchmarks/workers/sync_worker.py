@@ -1,10 +1,10 @@
-"""A sync handler in worker processes: `python -m benchmarks.workers.sync_worker`."""
+"""A sync handler in threads: `python -m benchmarks.workers.sync_worker`."""
 
 from __future__ import annotations
 
 from streammesh import Service
 
-service = Service("bench_sync", prefetch=16)
+service = Service("bench_sync", pool="threads", prefetch=16)
 
 
 @service.on("plain.noop")

@@ -53,10 +53,14 @@ from services.api.routes import (
     ui,
     users,
 )
+from services.api.routes import (
+    tokens as token_routes,
+)
 from services.api.settings import ApiSettings, StoreSettings
 from services.api.source_rules import SourceRules
 from services.api.state import Wiring
 from services.api.status_cache import StatusCache
+from services.api.tokens import Tokens
 
 DESCRIPTION = """
 Services say what happened; the right workers run; whoever waits is told.
@@ -105,6 +109,7 @@ def create_app(
         schedules,
         manifests,
         own_key,
+        token_routes,
         audit,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
@@ -131,7 +136,9 @@ async def _wired(
         CallBatcher(publisher, timeout),
     )
     api_keys = ApiKeys(client, keys)
-    auth, sources = Authenticator(api_keys, api, reading), SourceRules(client, keys, reading)
+    cursors = Cursors(client, keys)
+    tokens = Tokens(cursors, api_keys)
+    auth, sources = Authenticator(api_keys, tokens, api, reading), SourceRules(client, keys, reading)
     hub = Hub(notification_log, reader, keys, api, reading, timeout)
     watch = asyncio.create_task(RevocationWatch(api_keys, hub, reading, api).run())
     presence = Presence(client, keys, timeout)
@@ -143,7 +150,7 @@ async def _wired(
     looks = StatusCache(client, keys, mesh, reading)
     health.measured_by(MeshGauges(looks, hub, mesh).measure)
     try:
-        yield Wiring(
+        wiring = Wiring(
             mesh=mesh,
             api=api,
             health=health,
@@ -154,11 +161,16 @@ async def _wired(
             rows=Rows(client, keys),
             log=notification_log,
             auth=auth,
+            tokens=tokens,
             hub=hub,
-            cursors=Cursors(client, keys),
+            cursors=cursors,
             publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
         )
+        wiring.publishing.when_done = lambda key, one, seconds: events.state_of(
+            wiring, key, one.id, one.source, seconds
+        )
+        yield wiring
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)

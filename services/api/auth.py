@@ -20,6 +20,9 @@ from services.api.log_context import without_request
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
+from services.api.tokens import LONGEST as LONGEST_TOKEN
+from services.api.tokens import PREFIX as TOKEN
+from services.api.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
@@ -47,11 +50,12 @@ class Authenticator:
     def __init__(
         self,
         api_keys: ApiKeys,
+        tokens: Tokens,
         settings: ApiSettings,
         reading: ReadLimit,
         now: Callable[[], float] = monotonic,
     ) -> None:
-        self._api_keys, self._reading, self._now = api_keys, reading, now
+        self._api_keys, self._tokens, self._reading, self._now = api_keys, tokens, reading, now
         self._refresh = settings.key_refresh.total_seconds()
         self._lifetime = settings.key_lifetime.total_seconds()
         self._operators = settings.admin_key
@@ -78,14 +82,17 @@ class Authenticator:
         header = _canonical(header)
         found = self.at_once(header) or await self._look_up(header)
         if found is None:
-            raise unauthenticated("This API key is not known, has expired, or was revoked.")
+            raise unauthenticated("This API key or token is not known, has expired, or was revoked.")
         return found
 
     async def _look_up(self, header: bytes) -> ApiKey | None:
         secret = _secret_of(header)
         async with self._reading():
             try:
-                key = await self._api_keys.verify(secret) or await self._brought_back(secret)
+                if secret.startswith(TOKEN):
+                    key: ApiKey | None = await self._tokens.verify(secret, _now_ms())
+                else:
+                    key = await self._api_keys.verify(secret) or await self._brought_back(secret)
             except InvalidApiKey as error:
                 log.error("api_key.broken", reason=str(error))
                 key = None
@@ -153,7 +160,8 @@ def _canonical(header: bytes) -> bytes:
 def _secret_of(header: bytes) -> str:
     scheme, _, secret = header.decode("latin-1").partition(" ")
     secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret or len(secret) > LONGEST:
+    longest = LONGEST_TOKEN if secret.startswith(TOKEN) else LONGEST
+    if scheme.lower() != "bearer" or not secret or len(secret) > longest:
         raise unauthenticated("Send `Authorization: Bearer <key>`.")
     return secret
 

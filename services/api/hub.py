@@ -32,6 +32,7 @@ from services.api.log_context import without_request
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
+from services.api.tokens import narrowing_of
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Follower:
     def __init__(self, key: ApiKey, wants: Wants, event: str | None = None) -> None:
         self.key = key
         self.event = event  # the one event that it follows, if it is one
-        self._wants = wants
+        self._wants, self._within = wants, narrowing_of(key).fits
         self._waiting: deque[Told | Missed] = deque()
         self._woken = asyncio.Event()
         self.position = "0-0"  # all up to here was taken, or was not wanted
@@ -86,7 +87,7 @@ class Follower:
 
     def wants(self, note: Notification) -> bool:
         """Whether this notification is for it."""
-        return self.key.may_subscribe(note.event_type) and self._wants(note)
+        return self.key.may_subscribe(note.event_type) and self._within(note) and self._wants(note)
 
     def offer(self, told: Told | Missed) -> None:
         """Keep it for the client, or cut the client off when its buffer is full."""
@@ -238,6 +239,13 @@ class Hub:
         follower.attached_at = position_key(follower.position)
         self._attached.setdefault(follower.event, set()).add(follower)
         return True
+
+    async def attach_now(self, follower: Follower) -> None:
+        """Attach it where the reader is: it hears what comes from here on. Raises MeshUnavailable."""
+        while True:
+            follower.position = await self.ensure_reading()
+            if self.attach_at_end(follower):
+                return
 
     def resume_position(self, follower: Follower) -> str:
         """From where a caught-up follower can resume if it were cut now: the reader's own position."""

@@ -14,6 +14,7 @@ from services.api.documents import type_of
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_ID
 from services.api.state import Wiring
+from services.api.tokens import EVERYTHING, narrowing_of
 
 LOOKED_AT = 20  # events of one id whose types are looked at for a key that may not read everything
 SourceParameter = Annotated[
@@ -78,6 +79,12 @@ def must_read(key: ApiKey, event_id: str, event: Event | None, tasks: list[TaskR
     """Raises Problem (404) unless the key may read events of this type."""
     event_type = type_of(event, tasks)
     allowed = key.may_subscribe_to_all if event_type is None else key.may_subscribe(event_type)
+    narrowing = narrowing_of(key)
+    if allowed and narrowing is not EVERYTHING:
+        about = {"source": event.source, "subject": event.subject} if event else tasks[0].event
+        allowed = narrowing.task is None and narrowing.covers(
+            event_id, str(about["source"]), about.get("subject")
+        )
     if not allowed:
         raise no_event(event_id)
 

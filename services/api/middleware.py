@@ -12,9 +12,10 @@ from time import perf_counter
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streammesh.telemetry import catalogue
 
 from services.api import problems
@@ -26,6 +27,17 @@ from services.api.sse import ABORT
 log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
+# What pages of the origins that API_CORS_ORIGINS names may send and see; a key or token is sent by the page itself.
+CORS_SENT = [
+    "authorization",
+    "content-type",
+    "idempotency-key",
+    "last-event-id",
+    "x-request-id",
+    "traceparent",
+]
+CORS_SHOWN = ["x-request-id", "retry-after", "location"]
+CORS_SECONDS = 600  # that a browser remembers it
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LIVENESS = ("/livez", "/healthz")  # answered also when the replica is full: that is no reason to restart it
 HEADER_BYTES = 32_768
@@ -50,9 +62,22 @@ class Door:
     def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
         self.app, self._settings = app, settings
         self._inside = 0
+        self._serve: ASGIApp = self._serve_request
+        if settings.cors_origins:
+            self._serve = CORSMiddleware(
+                self._serve_request,
+                allow_origins=settings.cors_origins,
+                allow_methods=sorted(METHODS),
+                allow_headers=CORS_SENT,
+                expose_headers=CORS_SHOWN,
+                max_age=CORS_SECONDS,
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (or the lifespan)."""
+        await self._serve(scope, receive, send)
+
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

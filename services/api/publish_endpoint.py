@@ -7,13 +7,14 @@ describes it through the route in `routes/events.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
 from uuid import uuid5
 
 import orjson
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from streammesh import names
 from streammesh.api_keys import ApiKey
@@ -34,11 +35,15 @@ from services.api.problems import Problem, unavailable
 from services.api.request_body import Headers
 from services.api.settings import ApiSettings
 from services.api.source_rules import SourceRules
+from services.api.wait_parameter import seconds_in
 
 ACCEPTED_TYPES = f"{STRUCTURED}, {BATCH}, or application/json"
 IDEMPOTENCY_LENGTH = 255
 UUID_LENGTH = 36
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._~-]+").fullmatch  # the same in a path and in JSON
+
+
+WhenDone = Callable[[ApiKey, Published, float], Awaitable[Response]]
 
 
 class PublishEndpoint:
@@ -55,6 +60,7 @@ class PublishEndpoint:
     ) -> None:
         self._mesh, self._api, self._keys, self._auth, self._calls = mesh, api, keys, auth, calls
         self._sources, self._rate = sources, RateLimit(api.rate)
+        self.when_done: WhenDone | None = None  # answers who waits for an event's end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /v1/events` as an ASGI application. Raises what the door makes problems of."""
@@ -71,7 +77,14 @@ class PublishEndpoint:
         else:
             body = await request_body.read(receive, headers, limit, "an event")
             events = [self._single(media, scope, headers, body, key)]
+        wait = seconds_in(scope)
+        if wait:
+            _may_wait(key, media, events)
         published = await self.publish(key, events, len(body)) if events else []
+        if wait and self.when_done:
+            response = await self.when_done(key, published[0], wait)
+            await response(scope, receive, send)
+            return
         answer = ",".join(map(accepted_text, published))
         content = (f'{{"events":[{answer}]}}' if media == BATCH else answer).encode()
         head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
@@ -126,6 +139,15 @@ class PublishEndpoint:
             "unsupported-media-type",
             f"Send {ACCEPTED_TYPES}; anything else may be the data of an event whose attributes are in ce-* headers.",
             headers={"accept-post": f"{STRUCTURED}, {BATCH}, application/json"},
+        )
+
+
+def _may_wait(key: ApiKey, media: str, events: Sequence[Sealed]) -> None:
+    if media == BATCH:
+        raise Problem("malformed-request", "wait: one event can be waited for, not a batch.")
+    if not key.may_subscribe(events[0].type):
+        raise Problem(
+            "forbidden", f"The key {key.name!r} may not read {events[0].type!r}, and so not wait for its end."
         )
 
 

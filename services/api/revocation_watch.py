@@ -42,8 +42,9 @@ class RevocationWatch:
         digests = list({follower.key.digest for follower in followers})
         if not digests:
             return
+        now_ms = to_ms(datetime.now(UTC))
         async with self._reading():
-            valid = await self._api_keys.valid_of(digests, to_ms(datetime.now(UTC)))
+            valid = await self._api_keys.valid_of(digests, now_ms)
         for follower in followers:
-            if follower.key.digest not in valid:
+            if follower.key.digest not in valid or follower.key.has_expired(now_ms):
                 follower.revoke()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.api_keys import LONGEST, SHORTEST, is_secret
 from streammesh.settings import Duration, StoreUrl
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
 class ApiSettings(BaseSettings):
@@ -64,6 +67,11 @@ class ApiSettings(BaseSettings):
         validation_alias="EMAIL_RECIPIENTS",
         description='Who reports may be mailed to, as a JSON list of patterns such as ["*@example.com"]; empty: anybody.',
     )
+    cors_origins: list[str] = Field(
+        [],
+        description="Origins whose pages may call the API from a browser, as a JSON list such as "
+        '["https://shop.example"]; "*" for all of them.',
+    )
     heartbeat: Duration = Field(
         timedelta(seconds=15), description="How often a quiet notification stream shows that it is alive."
     )
@@ -89,6 +97,16 @@ class ApiSettings(BaseSettings):
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=50):
             raise ValueError("should be at least 50ms")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin[:80]!r} is no origin, such as https://shop.example, without a path"
+                )
         return value
 
     @field_validator("admin_key")

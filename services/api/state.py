@@ -21,6 +21,7 @@ from services.api.read_limit import ReadLimit
 from services.api.report_store import ReportStore
 from services.api.settings import ApiSettings
 from services.api.status_cache import StatusCache
+from services.api.tokens import Tokens
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Wiring:
     rows: Rows
     log: NotificationLog
     auth: Authenticator
+    tokens: Tokens
     cursors: Cursors
     hub: Hub
     publishing: PublishEndpoint

@@ -1,5 +1,6 @@
-"""The file by which a mesh that `streammesh up` runs here is found: `var/up/up.json`, there while it runs.
+"""What a process finds out about where it runs, without being told: the mesh beside it, and the folder of its secrets.
 
+The first is the file by which a mesh that `streammesh up` runs here is found: `var/up/up.json`, there while it runs.
 Commands and services started in the same folder join that mesh without being told where it is.
 """
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 PLACE = Path("var/up/up.json")
+SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
 _PARTS = {"api_url": str, "key_file": str, "environment": dict, "pid": int}
 
 
@@ -29,3 +31,14 @@ def running_here(place: Path = PLACE) -> dict[str, Any] | None:
     except (OSError, OverflowError):
         return None
     return found
+
+
+def secrets_folder(named: str | None) -> Path | None:
+    """Return the folder with a file for each secret, as Docker and Kubernetes mount them, or None where there is none.
+
+    Raises NotADirectoryError where the one that is named is none.
+    """
+    folder = Path(named) if named else SECRETS
+    if named and not folder.is_dir():
+        raise NotADirectoryError("MESH_SECRETS_DIR: should be a folder")
+    return folder if folder.is_dir() else None

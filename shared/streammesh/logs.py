@@ -20,6 +20,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from streammesh.group_place import group_place
 from streammesh.settings import MeshSettings
 
 # Loggers that come with their own handlers; they are told to hand everything to the root instead.
@@ -65,6 +66,14 @@ def _say_what_for(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
     return entry
 
 
+def _say_which_process(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
+    """Of several processes of a service on this machine."""
+    place = group_place()
+    if place is not None:
+        entry.setdefault("process", place.number)
+    return entry
+
+
 def _hide_passwords(_: WrappedLogger, __: str, entry: EventDict) -> EventDict:
     for name, value in entry.items():
         if isinstance(value, str) and "://" in value:
@@ -77,6 +86,7 @@ def configure(settings: MeshSettings, service: str) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         _say_what_for,
+        _say_which_process,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

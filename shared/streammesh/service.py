@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
+from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
@@ -210,9 +211,10 @@ class Service:
             return self._pool
         return "async" if any(b.is_async for b in self._bindings.values()) else "prefork"
 
-    def run(self, queues: Sequence[str] | None = None) -> None:
+    def run(self, queues: Sequence[str] | None = None, *, processes: int | None = None) -> None:
         """Run the worker until it is told to stop; ends the process with the worker's exit code.
 
+        `processes` (else `MESH_PROCESSES`): so many workers under one parent. Raises InvalidManifest for a prefork pool.
         It reads `queues`, else those after `-Q` on the command line (`python -m services.mail -Q urgent`), else all
         of the service's. Ends with exit code 2 for one that the service does not have.
         """
@@ -223,6 +225,7 @@ class Service:
                 f"{self.name} has no queue {unknown!r}; it has {', '.join((names.DEFAULT_QUEUE, *self._queues))}\n"
             )
             raise SystemExit(2)
+        become_group(self.name, self.pool, processes, self.settings)  # where it should be one
         sys.exit(run_worker(self.celery_app, chosen))
 
 

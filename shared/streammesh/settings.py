@@ -19,36 +19,14 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from streammesh.local_mesh import PLACE, running_here
+from streammesh.durations import parse_duration
+from streammesh.local_mesh import PLACE, running_here, secrets_folder
 from streammesh.redis_url import ESCAPES, parse_redis_url
 
-SECRETS = Path("/run/secrets")  # where Docker and Compose mount them; MESH_SECRETS_DIR names another folder
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)?\s*$")
 _FIELD = re.compile(r'field "(\w+)"')
 STORE_SCHEMES = ("file", "s3", "gs", "az")
 RESULT_SCHEMES = ("postgresql",)
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
-
-
-def parse_duration(value: object) -> object:
-    """`"15s"`, `"24h"`, `"7d"`, `"500ms"` or a number of seconds as a timedelta; anything else unchanged.
-
-    Raises ValueError for text that is none of these.
-    """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = float(value)
-    elif isinstance(value, str):
-        found = _DURATION.match(value)
-        if not found:
-            raise ValueError("should be a duration such as 15s, 30m, 24h or 7d")
-        seconds = float(found[1]) * _UNITS[found[2] or "s"]
-    else:
-        return value
-    try:
-        return timedelta(seconds=seconds)
-    except OverflowError:
-        raise ValueError("is longer than any duration that can be counted") from None
 
 
 def _percent(value: object) -> object:
@@ -149,10 +127,23 @@ class MeshSettings(BaseSettings):
     concurrency: int = Field(
         0, ge=0, description="Tasks one worker process group runs at once; 0 lets the kind of pool decide."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processes of a service that its command starts, under one parent; each runs MESH_CONCURRENCY tasks "
+        "at once. A prefork pool has processes of its own, and goes by MESH_CONCURRENCY alone.",
+    )
     max_memory_per_child: int = Field(
         1024,
         ge=0,
         description="MiB that a process of a prefork pool may hold after a task; a larger one is replaced. 0: no bound.",
+    )
+    max_memory: int = Field(
+        1024,
+        ge=0,
+        description="MiB that a worker of any other pool (async, threads, solo) may hold, or 85% of its container's "
+        "limit; one that is larger drains and ends with exit code 75, to be started again. 0: no bound.",
     )
     drain: Duration = Field(
         timedelta(seconds=20), description="How long a stopping worker may finish what it runs."
@@ -299,13 +290,11 @@ def load_settings(settings: type[S], *, join: bool = True) -> S:
 
 
 def _secrets_folder() -> Path | None:
-    """Return the folder with a file for each secret, as Docker and Kubernetes mount them, or None."""
-    named = os.environ.get("MESH_SECRETS_DIR")
-    folder = Path(named) if named else SECRETS
-    if named and not folder.is_dir():
-        sys.stderr.write("MESH_SECRETS_DIR: should be a folder\n")
-        raise SystemExit(2)
-    return folder if folder.is_dir() else None
+    try:
+        return secrets_folder(os.environ.get("MESH_SECRETS_DIR"))
+    except NotADirectoryError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
 
 
 def _join_mesh_here() -> None:

@@ -14,7 +14,9 @@ OURS = [*sources(KIT), *sources(SERVICES)]
 KEY = re.compile(r"\{[a-z_-]*\}:[a-z]")
 # Settings rooms read the environment; the command line hands it on to the programs that it starts.
 ALWAYS_HAS_ROOM = "#!lua flags=allow-oom"  # the first line of a script that a full Redis takes
-READS_ENVIRONMENT = re.compile(r"/settings\.py$|/cli/|/testing/")
+READS_ENVIRONMENT = re.compile(
+    r"/settings\.py$|/cli/|/testing/|/group_place\.py$"
+)  # the last one is told a child's place
 STARTS_AT_IMPORT = {
     "Redis",
     "from_url",

@@ -38,6 +38,7 @@ SCENARIOS: dict[str, Scenario] = {
     "mixed": mixed.run,
     "dispatcher": dispatcher_kills.run,
     "worker": worker_kills.run,
+    "threads": worker_kills.in_threads,
     "worker-lease": worker_kills.with_the_lease_of_production,
     "api": api_kills.run,
     "rolling": rolling.run,

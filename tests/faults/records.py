@@ -14,6 +14,7 @@ from pathlib import Path
 from streammesh import Context
 
 FILE = "FAULTS_RECORD"  # names the file, in the environment of workers
+POOL = "FAULTS_POOL"  # names the pool of sync handlers, in the same place
 KILL_ONCE = (
     "FAULTS_KILL_ONCE"  # names a file, in the same place: who dies because of it, see `sync_worker.py`
 )

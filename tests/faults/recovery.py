@@ -54,7 +54,7 @@ def slowest_takeover(runs: Mapping[str, Sequence[Run]], facts: Facts, kills: Ite
                 began = [
                     run.began
                     for run in mine
-                    if run.session == _process(holder) and run.began >= holder.at / 1000
+                    if _process(holder) in (run.session, run.pid) and run.began >= holder.at / 1000
                 ]
                 if killed and began and former.at / 1000 <= killed <= began[0]:
                     waits.append(began[0] - killed)

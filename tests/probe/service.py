@@ -52,6 +52,15 @@ async def large(data: dict[str, Any], ctx: Context) -> Any:
     return "x" * int(data.get("bytes", 0)) or [[]] * int(data.get("lists", 0))
 
 
+HOARD: list[bytes] = []
+
+
+@service.on("probe.hoarding", retries=0)
+async def hoarding(data: dict[str, Any]) -> None:
+    """Keep memory for good."""
+    HOARD.append(b"x" * (int(data["mib"]) << 20))
+
+
 @service.on("probe.slow", backoff=0.1)
 async def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Take a while, and say so."""

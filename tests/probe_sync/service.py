@@ -76,6 +76,15 @@ def flaky(data: dict[str, Any], ctx: Context) -> int:
     return ctx.attempt
 
 
+HOARD: list[bytes] = []
+
+
+@service.on("sync.hoarding", retries=0)
+def hoarding(data: dict[str, Any]) -> None:
+    """Keep memory for good."""
+    HOARD.append(b"x" * (int(data["mib"]) << 20))
+
+
 @service.on("sync.slow", backoff=0.1)
 def slow(data: dict[str, Any], ctx: Context) -> None:
     """Take a while, and say so."""

@@ -15,7 +15,7 @@ HERE, ELSEWHERE = "http://127.0.0.1:8000", "https://mesh.example"
 
 
 def settings(**given: str) -> ClientSettings:
-    return ClientSettings(_env_file=None, **given)
+    return ClientSettings(**given)
 
 
 @pytest.fixture(autouse=True)

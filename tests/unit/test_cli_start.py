@@ -52,6 +52,15 @@ def processor_seconds(*command: str) -> float:
     return least
 
 
+def test_a_command_that_asks_the_api_loads_what_it_needs_alone():
+    code = "import sys\nsys.argv = ['streammesh', 'status', '--json', '--url', 'http://127.0.0.1:9', '--key', 'k']\n"
+    code += "from streammesh.cli import main\n"
+    code += "try:\n    main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
+    loaded = set(run("-c", code, STREAMMESH_RETRY_FOR="0s").stderr.decode().split())
+    assert "aiohttp" in loaded
+    assert loaded & (HEAVY | {"rich"}) == {"aiohttp"}
+
+
 def test_help_needs_no_heavy_part():
     code = "import sys\nsys.argv = ['streammesh', '--help']\nfrom streammesh.cli import main\n"
     code += "try:\n    main()\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from streammesh.settings import MeshSettings, load_settings, parse_duration
+from streammesh.durations import parse_duration
+from streammesh.settings import MeshSettings, load_settings
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ WELL = Snapshot(
             stalled_ms=NOW - 1_000,
             oldest_ms=NOW - 2_500,
             last_seen_ms=NOW - 1_000,
+            processes=("vm/1:4711", "vm/2:4712"),
         )
     ],
 )
@@ -59,6 +60,7 @@ def test_a_mesh_that_is_well_has_no_problems():
             "registered": True,
             "subscriptions": [{"task": "email_worker.send", "type": "user.registered"}],
             "workers": 2,
+            "processes": ["vm/1:4711", "vm/2:4712"],
             "last_seen": "2025-11-22T05:39:59.000Z",
             "queued": 10,
             "waiting": 0,

@@ -15,7 +15,7 @@ def as_json(value: object, status: int = 200) -> Response:
     return _answer(plain_json.dumps_plain(value, finite=True), status)
 
 
-async def as_json_in_turns(value: Mapping[str, Any]) -> Response:
+async def as_json_in_turns(value: Mapping[str, Any], status: int = 200) -> Response:
     """The same of an object some of whose members are long lists: others get their turn while it is written."""
     turns, members = Turns(), []
     for name, member in value.items():
@@ -30,7 +30,7 @@ async def as_json_in_turns(value: Mapping[str, Any]) -> Response:
             text += plain_json.dumps_plain(member, finite=True)
             await turns.give()
         members.append(text)
-    return _answer(b"{%b}" % b",".join(members), 200)
+    return _answer(b"{%b}" % b",".join(members), status)
 
 
 def _answer(text: bytes, status: int) -> Response:

@@ -8,13 +8,15 @@ from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
 from streammesh.status.not_run import Waiting
 from streammesh.subscriptions.registry import read_registered
 
-from services.api.caller import Caller
+from services.api import completion
+from services.api.caller import Caller, Listener
 from services.api.cursors import LONGEST_CURSOR
 from services.api.documents import event_document
 from services.api.event_pages import MOST, Cursor, list_recent
@@ -35,13 +37,26 @@ from services.api.schemas import (
     EventPage,
     EventState,
 )
-from services.api.state import wiring_of
+from services.api.state import Wiring, wiring_of
+from services.api.wait_parameter import seconds_of
 
 router = APIRouter(tags=["events"])
+Wait = Annotated[
+    str | None,
+    Query(
+        description="Answer as soon as all of it has ended, after this long at the latest; at most 60s.",
+        max_length=32,
+        examples=["10s"],
+    ),
+]
 
 _ACCEPTED = json_answer(Accepted, "Stored.")
 _ACCEPTED["content"]["application/json"] = {
-    "schema": {"anyOf": [{"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch)]},
+    "schema": {
+        "anyOf": [
+            {"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch, EventState)
+        ]
+    },
     "examples": {
         "one": {"value": EXAMPLE_ACCEPTED},
         "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
@@ -74,10 +89,14 @@ class _Published(Response):
     description=DESCRIPTION,
     status_code=202,
     response_class=_Published,
-    responses=answers(*WRITTEN, _202=_ACCEPTED),
+    responses=answers(
+        *WRITTEN,
+        _200=json_answer(EventState, "With `wait`: all of it has ended.", _EXAMPLE),
+        _202=_ACCEPTED,
+    ),
     openapi_extra=OPENAPI,
 )
-async def publish() -> Response:
+async def publish(wait: Wait = None) -> Response:
     """The door calls `PublishEndpoint` before the framework; this stands here for the document."""
     return _Published()
 
@@ -150,18 +169,35 @@ async def recent(
     "/v1/events/{event_id:path}",
     summary="An event and everything that came of it",
     response_class=Response,
-    responses=answers("ambiguous-event", *READ, _200=json_answer(EventState, "The event.", _EXAMPLE)),
+    responses=answers(
+        *("ambiguous-event", "too-many-requests", *READ),
+        _200=json_answer(EventState, "The event.", _EXAMPLE),
+        _202=json_answer(EventState, "It has not come to its end within `wait`.", _EXAMPLE),
+    ),
 )
 async def event_state(
-    request: Request, key: Caller, event_id: EventId, source: SourceParameter = None
+    request: Request, key: Listener, event_id: EventId, source: SourceParameter = None, wait: Wait = None
 ) -> Response:
-    """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why."""
-    wiring = wiring_of(request)
+    """Each delivery with its task, state, attempts, result and follow-up events; and where nothing ran, why.
+
+    With `wait` the answer comes as soon as all of it has ended: 200. After that time it is 202.
+    """
+    return await state_of(wiring_of(request), key, event_id, source, seconds_of(wait))
+
+
+async def state_of(
+    wiring: Wiring, key: ApiKey, event_id: str, source: str | None, seconds: float = 0.0
+) -> Response:
+    """Answer with an event, waiting for its end for so long. Raises Problem."""
     row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
+    if seconds and not row.completed:
+        row = await completion.until_completed(wiring, key, row, seconds)
+        event, tasks = await read_event(wiring, row)
     async with wiring.reading():
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    return await as_json_in_turns(event_document(row, event, tasks, registered.manifests, not_run))
+    document = event_document(row, event, tasks, registered.manifests, not_run)
+    return await as_json_in_turns(document, 202 if seconds and not row.completed else 200)

@@ -17,8 +17,8 @@ from streammesh.notifications import LAST_OF_EVENT, Filter, Notification, positi
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
-from services.api.caller import Caller
-from services.api.hub import WRITTEN_AT_ONCE, Follower, Hub, Missed, Told
+from services.api.caller import Listener
+from services.api.hub import WRITTEN_AT_ONCE, Follower, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import READ, answers
 from services.api.problems import Problem
@@ -79,7 +79,7 @@ Begin = Annotated[str | None, Depends(_position)]
 )
 async def notifications(
     request: Request,
-    key: Caller,
+    key: Listener,
     event: Annotated[str | None, Word] = None,
     task: Annotated[str | None, Word] = None,
     type: Annotated[
@@ -119,7 +119,7 @@ async def notifications(
 )
 async def of_event(
     request: Request,
-    key: Caller,
+    key: Listener,
     event_id: EventId,
     source: SourceParameter = None,
     begin: Begin = None,
@@ -133,7 +133,7 @@ async def of_event(
     must_read(key, event_id, event, tasks)
     follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
     try:
-        await _attach(wiring.hub, follower)
+        await wiring.hub.attach_now(follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
         row = await find_row(wiring, key, row.id, row.source)
         async with wiring.reading():
@@ -153,13 +153,6 @@ async def of_event(
 async def _tasks(wiring: Wiring, row: EventRow) -> list[TaskRow]:
     async with wiring.reading():
         return await wiring.rows.tasks(row.task_ids)
-
-
-async def _attach(hub: Hub, follower: Follower) -> None:
-    while True:
-        follower.position = await hub.ensure_reading()
-        if hub.attach_at_end(follower):
-            return
 
 
 @dataclass(slots=True)

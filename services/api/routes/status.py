@@ -29,6 +29,7 @@ _SERVICE: dict[str, Any] = {
     "registered": True,
     "subscriptions": [{"task": "email_worker.send_welcome", "type": "user.registered"}],
     "workers": 2,
+    "processes": ["vm/1:4711", "vm/2:4712"],
     "last_seen": "2026-11-22T06:00:00.000Z",
     "queued": 14,
     "waiting": 12,
@@ -57,6 +58,7 @@ class ServiceStanding(BaseModel):
     registered: bool
     subscriptions: list[dict[str, str]]
     workers: int
+    processes: list[str]
     last_seen: str | None
     queued: int
     waiting: int

@@ -6,17 +6,29 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
+from streammesh.api_keys import ApiKey
+from streammesh.tasks.records import TaskRow
 
-from services.api.caller import Caller
+from services.api.caller import Listener
 from services.api.documents import task_document
 from services.api.openapi import READ, answers, json_answer
 from services.api.problems import Problem
 from services.api.routes.answer import as_json
 from services.api.schemas import EXAMPLE_TASK, TASK_DOCUMENT, Task
 from services.api.state import wiring_of
+from services.api.tokens import narrowing_of
 
 router = APIRouter(tags=["tasks"])
 LONGEST_ID = 64
+
+
+def _may_read(key: ApiKey, task: TaskRow) -> bool:
+    event, narrowing = task.event, narrowing_of(key)
+    return (
+        key.may_subscribe(str(event.get("type", "")))
+        and narrowing.task in (None, task.id)
+        and narrowing.covers(str(event.get("id")), str(event.get("source")), event.get("subject"))
+    )
 
 
 @router.get(
@@ -26,7 +38,7 @@ LONGEST_ID = 64
     responses=answers(*READ, _200=json_answer(Task, "The task.", TASK_DOCUMENT)),
 )
 async def task_state(
-    request: Request, key: Caller, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
+    request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
 ) -> Response:
     """200 for every known task, whatever its state; 404 when it is not known (any more)."""
     wiring = wiring_of(request)
@@ -34,7 +46,7 @@ async def task_state(
     if len(task_id) <= LONGEST_ID:
         async with wiring.reading():
             found = await wiring.rows.task(task_id)
-    if found is None or not key.may_subscribe(str(found.event.get("type", ""))):
+    if found is None or not _may_read(key, found):
         raise Problem(
             "not-found",
             f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",

@@ -11,14 +11,20 @@ import pytest
 from streammesh.api_keys import ApiKey, ApiKeys
 
 from services.api.auth import Authenticator
+from services.api.cursors import Cursors
 from services.api.limits import RateLimit
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
 from services.api.source_rules import SourceRules
 from services.api.tests.expectations import assert_problem
+from services.api.tokens import Tokens
 
 EVENT = {"type": "order.placed"}
+
+
+def tokens(client, keys):
+    return Tokens(Cursors(client, keys), ApiKeys(client, keys))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +187,9 @@ class TestRemembering:
         settings = ApiSettings(
             _env_file=None, key_refresh=timedelta(seconds=2), key_lifetime=timedelta(seconds=5)
         )
-        return Authenticator(ApiKeys(mesh_redis, mesh_keys), settings, ReadLimit(3), clock)
+        return Authenticator(
+            ApiKeys(mesh_redis, mesh_keys), tokens(mesh_redis, mesh_keys), settings, ReadLimit(3), clock
+        )
 
     async def test_a_key_in_use_is_looked_up_beside_the_requests(
         self, auth, clock, admin, mesh_redis, mesh_keys
@@ -292,7 +300,7 @@ def test_a_bucket_fills_at_its_rate():
 async def test_the_operators_own_key_works_again_after_redis_lost_its_data(mesh_redis, mesh_keys):
     settings = ApiSettings(_env_file=None, port=0, admin_key="the-operators-own-key-1234")
     api_keys = ApiKeys(mesh_redis, mesh_keys)
-    auth = Authenticator(api_keys, settings, ReadLimit(3))
+    auth = Authenticator(api_keys, tokens(mesh_redis, mesh_keys), settings, ReadLimit(3))
     other = await api_keys.create("shop", admin=True)
 
     with pytest.raises(Problem):  # it may have been revoked: there are others

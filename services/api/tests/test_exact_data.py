@@ -169,5 +169,5 @@ async def test_a_follow_up_whose_identity_another_event_has_is_reported(api, mes
     with capture_logs() as told:
         await mesh.succeed(task, follow_ups=[envelope.make("x.y", 2, source="shop", id="taken")])
 
-    assert [one["event"] for one in told] == ["event.conflict"]
+    assert [one["event"] for one in told] == ["event.conflict", "task.succeeded"]
     assert (await api.get("/v1/events/taken")).json()["event"]["data"] == 1

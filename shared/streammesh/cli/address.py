@@ -33,7 +33,7 @@ def find_address(
     The key of a mesh that runs here is sent to that mesh only, never to another URL.
     """
     url = url or settings.url
-    key = key or (settings.key.get_secret_value() if settings.key else None)
+    key = key or settings.key
     if url is None:
         here = running_here(place)
         if here is None:

@@ -31,11 +31,10 @@ Source = Annotated[str | None, typer.Option(help="The event's source, where seve
 def ask(url: str | None, key: str | None, work: Callable[[MeshClient], Awaitable[T]]) -> T:
     """Do `work` with a client of the mesh that is meant. Ends the command where that cannot be done."""
     from streammesh.cli.address import NoAddress, find_address
-    from streammesh.cli.settings import ClientSettings
+    from streammesh.cli.settings import load_client_settings
     from streammesh.client import MeshClient
-    from streammesh.settings import load_settings
 
-    settings = load_settings(ClientSettings, join=False)
+    settings = load_client_settings()
 
     async def run() -> T:
         address = find_address(url, key, settings)

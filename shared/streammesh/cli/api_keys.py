@@ -159,7 +159,7 @@ def _show_secret(name: str, secret: str, json: bool) -> None:
 
 
 def _span(option: str, text: str) -> timedelta:
-    from streammesh.settings import parse_duration
+    from streammesh.durations import parse_duration
 
     try:
         span = parse_duration(text)

@@ -235,7 +235,7 @@ def _choice(ids: list[str] | None, everything: bool, *values: str | None) -> dic
 
 
 def _moment(text: str) -> str:
-    from streammesh.settings import parse_duration
+    from streammesh.durations import parse_duration
 
     try:
         span = parse_duration(text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from streammesh.cli.api_call import Json, Key, Source, Url, ask, print_json
 from streammesh.cli.terminal import console, facts, plain, task_lines
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 EventId = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
 
@@ -21,6 +24,8 @@ def event(
     if json:
         print_json(found)
         return
+    from rich.text import Text
+
     envelope = found["event"] or {}
     _print(
         facts(
@@ -51,7 +56,7 @@ def tasks(
     if json:
         print_json(found)
     else:
-        _print(task_lines(found) if found else [Text("no tasks; `streammesh event` says why")])
+        _print(task_lines(found) if found else ["no tasks; `streammesh event` says why"])
 
 
 def task(
@@ -81,7 +86,7 @@ def task(
     )
 
 
-def _print(lines: list[Text]) -> None:
+def _print(lines: Sequence[Text | str]) -> None:
     out = console()
     for line in lines:
         out.print(line)

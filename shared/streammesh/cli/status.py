@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from streammesh.cli.api_call import Json, Key, Url, ask, print_json
 from streammesh.cli.terminal import console, plain
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 DEGRADED, FAILING = 4, 5  # exit codes
+MOST_SHOWN = 8  # workers of a service
 STYLES = {"ok": "bold green", "degraded": "bold yellow", "failing": "bold red"}
 services = typer.Typer(
     help="Services: list them, take one away.", no_args_is_help=True, rich_markup_mode=None
@@ -32,6 +34,8 @@ def status(json: Json = False, url: Url = None, key: Key = None) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
+    from rich.text import Text
+
     out = console()
     line = Text(plain(found["status"]), style=STYLES.get(found["status"], ""))
     redis = found["redis"]
@@ -49,6 +53,7 @@ def _show(found: dict[str, Any]) -> None:
         out.print(said)
     if found["services"]:
         out.print(_table(found["services"]))
+        _show_processes(found["services"])
 
 
 @services.callback()
@@ -64,6 +69,7 @@ def show_list(json: Json = False, url: Url = None, key: Key = None) -> None:
         print_json(found)
     else:
         console().print(_table(found))
+        _show_processes(found)
 
 
 @services.command()
@@ -84,16 +90,21 @@ def remove(
         found = ask(url, key, lambda mesh: mesh.delete(path, query))
         sums = {what: count + found[what] for what, count in sums.items()}
         if not json and not found["removed"]:
-            console().print(Text(f"{plain(name)}: {sums['events']} events, {sums['tasks']} tasks so far"))
+            console().print(
+                f"{plain(name)}: {sums['events']} events, {sums['tasks']} tasks so far", markup=False
+            )
     if json:
         print_json({**found, **sums})
         return
     did = "dropped" if drop else "made dead letters"
     told = f"{sums['events']} events, {sums['tasks']} tasks and {sums['calls']} calls that waited were {did}"
-    console().print(Text(f"{plain(name)} is removed; {told}"))
+    console().print(f"{plain(name)} is removed; {told}", markup=False)
 
 
 def _table(found: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("service", overflow="fold")
     for name in ("workers", "queued", "not handed over", "oldest waits", "set aside", "dead letters"):
@@ -107,3 +118,16 @@ def _table(found: list[dict[str, Any]]) -> Table:
         more = (str(one["held"] or ""), str(one["dead_letters"] or ""))
         table.add_row(Text(plain(one["service"])), Text(workers, style=style), *cells, *more)
     return table
+
+
+def _show_processes(found: list[dict[str, Any]]) -> None:
+    """Say which processes the workers are: the machine, the number within their group, the process id."""
+    from rich.text import Text
+
+    for one in found:
+        named = one.get("processes", [])[:MOST_SHOWN]
+        if not named:
+            continue
+        more = one["workers"] - len(named)
+        told = ", ".join(map(plain, named)) + (f" and {more} more" if more > 0 else "")
+        console().print(Text(f"{plain(one['service'])}: {told}", style="dim"))

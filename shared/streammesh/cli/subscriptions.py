@@ -6,8 +6,6 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from streammesh.cli.api_call import Json, Key, Url, ask, print_json
 from streammesh.cli.terminal import console, plain
@@ -29,6 +27,9 @@ def show_list(
     if json:
         print_json(found)
         return
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("task", "type", "state", "waiting", "reason"):
         table.add_column(name, overflow="fold")
@@ -65,4 +66,4 @@ def _tell(state: dict[str, Any], json: bool) -> None:
         return
     now = f"paused: {state['paused']['reason']}" if state["paused"] else "on"
     waiting = f", {state['held']} tasks wait" if state["held"] else ""
-    console().print(Text(f"{plain(state['task'])} is {plain(now)}{waiting}"))
+    console().print(f"{plain(state['task'])} is {plain(now)}{waiting}", markup=False)

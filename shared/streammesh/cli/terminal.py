@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from streammesh import plain_json
+
+if TYPE_CHECKING:  # what draws is loaded when something is drawn, and never for --json
+    from rich.console import Console
+    from rich.text import Text
 
 COLOURS = {
     "succeeded": "green",
@@ -26,6 +27,8 @@ LONGEST = 300  # characters of a result in a table
 
 def console() -> Console:
     """A console for standard output, made now, so that tests can take its place."""
+    from rich.console import Console
+
     return Console(file=sys.stdout, highlight=False, soft_wrap=True)
 
 
@@ -36,6 +39,8 @@ def plain(value: Any) -> str:
 
 def note_line(note: Any) -> Text:
     """One notification: time, type, who, what is said about it."""
+    from rich.text import Text
+
     kind = plain(note.type)
     line = Text(f"{note.time[11:23]:<12}  {kind:<16}  ", style=COLOURS.get(kind.rpartition(".")[2], ""))
     event = note.event.get("type", "")
@@ -67,6 +72,8 @@ def short(value: Any) -> str:
 
 def task_lines(tasks: list[dict[str, Any]]) -> list[Text]:
     """Tasks, a line each below a heading; lines are never broken, so that ids can be copied."""
+    from rich.text import Text
+
     rows = [("task", "state", "attempt", "took", "id", "outcome")]
     rows += [
         (
@@ -107,6 +114,8 @@ def _took(task: dict[str, Any]) -> str:
 
 def facts(rows: list[tuple[str, Any]]) -> list[Text]:
     """Names and values below each other; what is not there is left out."""
+    from rich.text import Text
+
     there = [(name, value) for name, value in rows if value not in (None, "", [], {})]
     width = max(len(name) for name, _ in there)
     return [

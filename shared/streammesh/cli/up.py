@@ -16,10 +16,11 @@ from typing import Annotated
 import aiohttp
 import orjson
 import typer
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.exceptions import RedisError
 
 from streammesh.cli.api_call import REFUSED, fail
-from streammesh.cli.settings import UpSettings
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
@@ -33,6 +34,21 @@ from streammesh.settings import MeshSettings, load_settings
 GRACE_AFTER_DRAIN = 10.0  # seconds a service has beyond its drain before it is killed
 READY_SECONDS = 60.0
 REDIS_PORT, SMTP_PORT = 6390, 1025  # taken when they are free, any free one otherwise
+
+
+class UpSettings(BaseSettings):
+    """What `streammesh up` itself is told. `API_PORT` is the API's own setting."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="API_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
 
 
 @dataclass(frozen=True, slots=True)

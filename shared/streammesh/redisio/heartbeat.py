@@ -10,6 +10,7 @@ from contextlib import suppress
 import redis.asyncio
 
 from streammesh import lua
+from streammesh.group_place import group_place
 from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.lua.services import ShowLifeScript
@@ -21,8 +22,9 @@ GOODBYE_SECONDS = 1.0
 
 
 def process_name(role: str) -> str:
-    """`role@host:pid`, what this process is called in consumer groups, leases and logs."""
-    return f"{role}@{socket.gethostname()}:{os.getpid()}"
+    """`role@host:pid`, what this process is called in consumer groups, leases and logs; `role@host/2:pid` in a group."""
+    place = group_place()
+    return f"{role}@{socket.gethostname()}{f'/{place.number}' if place else ''}:{os.getpid()}"
 
 
 def life_call(keys: Keys, role: str, name: str) -> lua.Call[int]:

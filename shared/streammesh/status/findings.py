@@ -177,6 +177,7 @@ def service_document(state: ServiceState, now_ms: int) -> dict[str, Any]:
         "registered": state.registered,
         "subscriptions": [{"task": one.task, "type": one.type} for one in state.subscriptions],
         "workers": state.workers,
+        "processes": list(state.processes),
         "last_seen": rfc3339_ms(seen) if seen else None,
         "queued": state.queued,
         "waiting": state.waiting,

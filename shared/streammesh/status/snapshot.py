@@ -23,6 +23,8 @@ from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, read_paused
 
+MOST_NAMED = 64  # workers of a service whose names are told
+
 
 @dataclass(frozen=True, slots=True)
 class RedisState:
@@ -54,6 +56,9 @@ class ServiceState:
     last_seen_ms: int | None = None  # when a worker last showed life; None where it is not known
     registered: bool = True  # False: it left, and something of it is left
     subscriptions: tuple[Subscription, ...] = ()
+    processes: tuple[
+        str, ...
+    ] = ()  # its workers by name, `host:pid` or `host/2:pid`; MOST_NAMED of them at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
     alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
+    processes = await _processes(client, keys, names, now)
     held = await HeldTasks(client, keys, settings).waiting()
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
     services = []
@@ -107,6 +113,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
                 last_seen_ms=_whole(seen.get(name)),
                 registered=registered is not None,
                 subscriptions=registered.subscriptions if registered else (),
+                processes=processes[name],
             )
         )
     return Snapshot(
@@ -191,6 +198,20 @@ async def _alive(client: redis.asyncio.Redis, keys: Keys, roles: list[str], now_
         pipeline.zcount(keys.alive(role), now_ms - FRESH_MS, "+inf")
     answers = await pipeline.execute(raise_on_error=False)
     return {role: n if isinstance(n, int) else 0 for role, n in zip(roles, answers, strict=True)}
+
+
+async def _processes(
+    client: redis.asyncio.Redis, keys: Keys, services: list[str], now_ms: int
+) -> Mapping[str, tuple[str, ...]]:
+    pipeline = client.pipeline(transaction=False)
+    for name in services:
+        pipeline.zrangebyscore(keys.alive(name), now_ms - FRESH_MS, "+inf", 0, MOST_NAMED)
+    answers = await pipeline.execute(raise_on_error=False)
+    told = [answer if isinstance(answer, list) else [] for answer in answers]
+    return {
+        name: tuple(sorted(one.decode("utf-8", "replace").removeprefix(f"{name}@") for one in found))
+        for name, found in zip(services, told, strict=True)
+    }
 
 
 def _whole(raw: bytes | None) -> int | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from streammesh import names
+from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
-from streammesh.settings import parse_duration
 
 ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
 _EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"

@@ -21,6 +21,7 @@ from celery.concurrency.base import BasePool, apply_target
 from streammesh.health import Echo
 from streammesh.worker.fast_request import current_task_id
 from streammesh.worker.flights import Flights
+from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.process_end import end_process
 from streammesh.worker.request import MeshRequest, PlainRequest
 from streammesh.worker.running_handlers import EndOfWorker, cancel
@@ -29,6 +30,8 @@ from streammesh.worker.task_threads import TaskThreads, ThreadJob
 log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 5
+STRAY_SECONDS = 30.0  # for which every place may be taken by a handler that was stopped and goes on
+LOOK_SECONDS = 5.0
 
 
 class TaskPool(BasePool):
@@ -46,12 +49,29 @@ class TaskPool(BasePool):
         self.loop.set_task_factory(self._new_task)
         self._running: set[asyncio.Task[Any]] = set()
         self._started_by: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
-        self.flights = Flights(self.loop, self._running)
-        self.threads = TaskThreads()
+        self.handlers: HandlerThreads = self.app.plumbing.threads if self.app.plumbing else HandlerThreads()
+        self.flights = Flights(self.loop, self._running, int(self.limit), self.handlers)
+        self.threads = TaskThreads(int(self.limit))
         self._ending = False
         self._echo = Echo(self.loop)
+        self._full_since = 0.0
         self._thread = threading.Thread(target=self._run_loop, name="async-pool", daemon=True)
         self._thread.start()
+        self.loop.call_soon_threadsafe(self._look_at_strays)
+
+    def _look_at_strays(self) -> None:
+        """End the process when nothing but handlers that were to end has been running in it for a while.
+
+        Threads cannot be killed, as the children of a prefork pool are; whoever watches over the process starts it anew.
+        """
+        strays = self.handlers.strays
+        if strays < int(self.limit):
+            self._full_since = 0.0
+        elif not self._full_since:
+            self._full_since = self.loop.time()
+        elif self.loop.time() - self._full_since > STRAY_SECONDS:
+            end_process(f"each of its {strays} places is taken by a handler that was stopped and goes on")
+        self.loop.call_later(LOOK_SECONDS, self._look_at_strays)
 
     def _new_task(self, loop: Any, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
         """A task that a handler starts, which is remembered with it."""
@@ -130,8 +150,10 @@ class TaskPool(BasePool):
 
     def on_stop(self) -> None:
         self.flights.hand_over()
+        self.threads.drop_waiting()
 
         async def drained() -> None:
+            self.flights.close()
             while self._running:
                 await asyncio.wait(set(self._running))
 

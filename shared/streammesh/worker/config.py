@@ -19,8 +19,9 @@ PoolKind = Literal["async", "prefork", "threads", "solo"]
 POOLS = {
     "async": "streammesh.worker.async_pool:TaskPool",
     "prefork": "streammesh.worker.prefork_pool:TaskPool",
+    "threads": "streammesh.worker.threads_pool:TaskPool",
 }
-ASYNC_CONCURRENCY = 200
+CONCURRENCY = {"async": 200, "threads": 32}  # of other pools Celery decides
 SCHEDULER = "streammesh.worker.beat:MeshScheduler"
 BACKENDS = "streammesh.worker.result_backend"
 
@@ -77,7 +78,7 @@ def pool_config(pool: PoolKind, settings: MeshSettings) -> dict[str, Any]:
     """What a service's worker runs its tasks with, also where `celery worker` starts it."""
     return {
         "worker_pool": POOLS.get(pool, pool),
-        "worker_concurrency": settings.concurrency or (ASYNC_CONCURRENCY if pool == "async" else None),
+        "worker_concurrency": settings.concurrency or CONCURRENCY.get(pool),
         # KiB; a pool's child that is larger after a task is replaced by a new one
         "worker_max_memory_per_child": settings.max_memory_per_child * 1024 or None,
     }

@@ -7,15 +7,18 @@ ends in one turn of the loop is finished in one call and let go of together.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+import time
+from collections import defaultdict, deque
 from typing import Any
 
 import structlog
+from celery.worker import state as worker_state
 
 from streammesh import logs
 from streammesh.tasks.task import AttemptOutcome
 from streammesh.worker.delivery_task import PAUSE_SECONDS
 from streammesh.worker.fast_request import ShortRequest, becomes_current
+from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.running_handlers import was_cancelled
 
@@ -23,12 +26,29 @@ log = structlog.get_logger(__name__)
 
 
 class Flights:
-    """Runs requests on one loop. `running` has the pool's asyncio tasks."""
+    """Runs requests on one loop, at most `limit` at once. `running` has the pool's asyncio tasks.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, running: set[asyncio.Task[Any]]) -> None:
-        self._loop, self._running = loop, running
+    A request that waits for its turn has not begun: it is claimed when it does. A handler whose attempt has ended and
+    whose thread goes on all the same keeps its place; see `handler_threads.py`.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        running: set[asyncio.Task[Any]],
+        limit: int,
+        threads: HandlerThreads,
+    ) -> None:
+        self._loop, self._running, self._limit, self._threads = loop, running, limit, threads
+        threads.freed = self._fill_soon
         self._coming: list[ShortRequest] = []
+        self._waiting: deque[ShortRequest] = deque()
+        self._filling = self._closed = False
         self._gone: list[ShortRequest] = []
+
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting)
 
     def accept(self, request: ShortRequest) -> bool:
         """Take a request in, from Celery's thread; answers whether it is the first since the last hand-over."""
@@ -39,16 +59,48 @@ class Flights:
         """Begin what was accepted."""
         coming, self._coming = self._coming, []
         if coming:
-            self._loop.call_soon_threadsafe(self._begin, coming)
+            self._loop.call_soon_threadsafe(self._take, coming)
 
-    def _begin(self, requests: list[ShortRequest]) -> None:
-        for request in requests:
-            job = request.job
-            if not job.terminated:
-                job.run(self._loop, self._fly(request), self._running)
-                hard = request.time_limits[0] or request.task.time_limit
-                if hard:
-                    job.limit(hard, request.on_timeout)
+    def _take(self, requests: list[ShortRequest]) -> None:
+        self._waiting += requests
+        if self._closed:
+            self.close()
+        self._fill()
+
+    def _fill(self) -> None:
+        """Begin what waits, as far as there is room."""
+        self._filling = False
+        waiting, running = self._waiting, self._running
+        while waiting and len(running) + self._threads.strays < self._limit:
+            self._begin(waiting.popleft())
+
+    def _fill_soon(self, *_: Any) -> None:
+        if self._waiting and not self._filling:
+            self._filling = True
+            self._loop.call_soon(self._fill)
+
+    def _begin(self, request: ShortRequest) -> None:
+        job = request.job
+        if not job.terminated:
+            request.time_start = time.time()
+            worker_state.task_accepted(request)
+            job.run(self._loop, self._fly(request), self._running)
+            assert job.task is not None
+            job.task.add_done_callback(self._fill_soon)
+            hard = request.time_limits[0] or request.task.time_limit
+            if hard:
+                job.limit(hard, request.on_timeout)
+
+    def close(self) -> None:
+        """Begin no more, on the loop: the worker stops, and what waits here is for others to take at once."""
+        self._closed = True
+        waiting, self._waiting = self._waiting, deque()
+        by_channel: dict[Any, list[str]] = defaultdict(list)
+        for request in waiting:
+            worker_state.task_ready(request)
+            by_channel[request.message.channel].append(request.message.delivery_tag)
+        for channel, tags in by_channel.items():
+            channel.keeper.give_back(tags)
 
     async def _fly(self, request: ShortRequest) -> None:
         try:
@@ -64,7 +116,7 @@ class Flights:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and was_cancelled(request.job.task):
                 raise  # revoked, over its hard limit, or the worker ends: whoever did that ends the request
-            await request.task.plumbing.threads.run(request.broke_off, error)
+            await self._threads.run(request.broke_off, error)
             return
         if request.ended(outcome):
             if not self._gone:

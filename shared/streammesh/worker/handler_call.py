@@ -15,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTermi
 from streammesh.events.envelope import Event
 from streammesh.tasks.context import Context
 from streammesh.tasks.handler import Binding
+from streammesh.worker.handler_threads import HandlerCall
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.running_handlers import CancelledItself, EndOfWorker, was_cancelled
 
@@ -30,7 +31,7 @@ class WaitedInVain(Exception):
 async def call_async(
     binding: Binding, plumbing: Plumbing, timeout: float | None, context: Context, event: Event
 ) -> Any:
-    """Call the handler on this loop, a `def` handler in a thread; it may take `timeout` seconds.
+    """Call the handler on this loop, a `def` handler in a thread; after `timeout` seconds it is told to end.
 
     Raises what the handler raises; EndOfWorker, CancelledItself, WaitedInVain or TookTooLong for what is no ordinary
     error; asyncio.CancelledError only where the worker itself cancelled it.
@@ -40,16 +41,15 @@ async def call_async(
     assert me is not None
     with plumbing.running.handler(context.task_id):
         try:
-            if timeout is None and binding.is_async:
+            if not binding.is_async:
+                result = await _in_thread(plumbing.threads.start(binding.handler, args, kwargs), timeout)
+            elif timeout is None:
                 result = await binding.handler(*args, **kwargs)
             else:
                 async with asyncio.timeout(timeout) as limit:
-                    if binding.is_async:
-                        result = await binding.handler(*args, **kwargs)
-                    else:
-                        result = await plumbing.threads.run(binding.handler, *args, **kwargs)
+                    result = await binding.handler(*args, **kwargs)
         except TimeoutError as error:
-            if timeout is None or not limit.expired():
+            if timeout is None or not binding.is_async or not limit.expired():
                 raise  # the handler's own
             raise TookTooLong(f"the handler did not end within {timeout} s") from error
         except asyncio.CancelledError as error:
@@ -71,6 +71,21 @@ async def call_async(
         if me.cancelling() and await _take_back_cancel(me):
             raise CancelledItself("the handler cancelled its own task")
         return result
+
+
+async def _in_thread(call: HandlerCall, timeout: float | None) -> Any:
+    """Wait for a handler in a thread, where the soft limit is raised after `timeout` seconds; the hard one is the pool's."""
+    if timeout is None:
+        return await call.ended()
+    alarm = asyncio.get_running_loop().call_later(timeout, call.interrupt, SoftTimeLimitExceeded)
+    try:
+        return await call.ended()
+    except SoftTimeLimitExceeded as error:
+        if not call.interrupted:
+            raise  # the handler's own
+        raise TookTooLong(f"the handler did not end within {timeout} s") from error
+    finally:
+        alarm.cancel()
 
 
 def call_sync(binding: Binding, timeout: float | None, context: Context, event: Event) -> Any:

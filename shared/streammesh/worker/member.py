@@ -22,6 +22,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state
 
 from streammesh import logs, lua
+from streammesh.group_place import group_place
 from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
@@ -35,8 +36,10 @@ from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
 from streammesh.worker.broker_leases import EntryLeases
 from streammesh.worker.cancellation import Control, Stopper, note_drained
+from streammesh.worker.config import CONCURRENCY, POOLS
 from streammesh.worker.connections import Connections
 from streammesh.worker.internals import check
+from streammesh.worker.memory_watch import MemoryWatch
 from streammesh.worker.process_end import end_process
 
 COLD_SECONDS = (
@@ -62,14 +65,25 @@ class MeshWorker(Worker):
             hostname = worker_name(service, hostname)
             options["queues"] = options.get("queues") or app.manifest().queue_names
             options.update(without_gossip=True, without_mingle=True)  # they would ask every team's workers
+            _use_our_threads(app, options)
         super().__init__(app=app, hostname=hostname, **options)
+
+
+def _use_our_threads(app: Any, options: dict[str, Any]) -> None:
+    """`celery worker -P threads` means the mesh's own, in which deliveries travel in batches."""
+    pool = options.get("pool_cls") or options.get("pool")
+    if pool == "threads" or getattr(pool, "__module__", "") == "celery.concurrency.thread":
+        options["pool_cls"] = POOLS["threads"]
+        if not options.get("concurrency") and not app.conf.worker_concurrency:
+            options["concurrency"] = CONCURRENCY["threads"]
 
 
 def worker_name(service: str, given: str | None) -> str:
     """The node name of a service's worker: it begins with the service, by which remote control finds it."""
     name, _, host = (given or "").partition("@")
     if not name or name == "celery":
-        name = f"{service}-{os.getpid()}"
+        place = group_place()
+        name = f"{service}-{f'{place.number}-' if place else ''}{os.getpid()}"
     elif not name.startswith(f"{service}-"):
         name = f"{service}-{name}"
     return f"{name}@{host or socket.gethostname()}"
@@ -90,6 +104,7 @@ class Member(bootsteps.StartStopStep):
         self._keys = keys
         self._redis_answers, self._is_stopping = Pulse(), threading.Event()
         self._heart = Heartbeat(self._connections, keys, self._manifest, self._redis_answers)
+        self._memory = MemoryWatch(self._settings.max_memory)
         self._control = Control(
             self._connections, keys, self._service, Stopper(lambda: worker.pool, plumbing.running)
         )
@@ -129,6 +144,8 @@ class Member(bootsteps.StartStopStep):
     def _ready(self, sender: Any = None, **_: Any) -> None:
         self._heart.start()
         self._control.start()
+        if not isinstance(sender.pool, prefork_pool.TaskPool):
+            self._memory.start()
         pool = type(sender.pool).__module__.rpartition(".")[2].removesuffix("_pool")
         log.info(
             "worker.ready", queue=self._service, pool=pool, subscriptions=len(self._manifest.subscriptions)
@@ -137,6 +154,7 @@ class Member(bootsteps.StartStopStep):
     def _stopping(self, **_: Any) -> None:
         self._is_stopping.set()
         self._heart.stop()
+        self._memory.stop()
 
     def stop(self, worker: Any) -> None:
         """Leave."""

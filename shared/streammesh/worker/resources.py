@@ -6,12 +6,14 @@ from collections.abc import Callable
 from functools import cached_property
 
 from streammesh.clock import Clock, SystemClock
+from streammesh.group_place import group_place
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
+from streammesh.worker.group_link import GroupLink
 from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.running_handlers import Running
 
@@ -27,11 +29,14 @@ class Plumbing:
         self.health, self._serves_health = Health(), False
 
     def serve_health(self) -> None:
-        """Answer `/livez` and `/readyz` in this process from now on; harmless when called again."""
-        if not self._serves_health:
-            self._serves_health = True
-            settings = self.settings
+        """Answer `/livez` and `/readyz` from now on, in a group by way of its parent; harmless when called again."""
+        if self._serves_health:
+            return
+        self._serves_health, place, settings = True, group_place(), self.settings
+        if place is None:
             serve_health(self.health, settings.health_host, settings.health_port, measured=settings.metrics)
+        else:
+            GroupLink(place, self.health, settings.drain.total_seconds(), measured=settings.metrics)
 
     @cached_property
     def settings(self) -> MeshSettings:

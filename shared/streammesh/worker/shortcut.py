@@ -56,7 +56,7 @@ def shortcut(consumer: Any, usual: Taker) -> Taker:
         if task is None or not isinstance(message, StreamMessage) or asks_for_more(headers, task.name):
             return usual(message)
         request = ShortRequest(message, task, consumer)
-        state.task_accepted(request)
+        state.task_reserved(request)
         if flights.accept(request):
             hub.call_soon(flights.hand_over)  # when all that a read brought is in
         return None

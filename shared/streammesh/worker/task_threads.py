@@ -8,9 +8,9 @@ meets them as it comes back. Its task has ended for its caller by then; what it 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
@@ -23,14 +23,10 @@ from celery.utils.threads import get_ident
 
 from streammesh.tasks.task import AttemptOutcome
 from streammesh.worker.running_handlers import cancel
+from streammesh.worker.thread_exception import AGAIN_SECONDS, TaskStopped, raise_in_thread
 
-AGAIN_SECONDS = 1.0  # between exceptions in a thread that goes on after it was to end
 log = structlog.get_logger(__name__)
 _current: ContextVar[ThreadJob | None] = ContextVar("thread_job", default=None)
-
-
-class TaskStopped(BaseException):
-    """Raised in the thread of a plain task that is over its hard limit or was revoked. To be let through."""
 
 
 def current_job() -> ThreadJob | None:
@@ -146,7 +142,7 @@ class ThreadJob:
             if self._thread is None:
                 return not self._over and not self._waits_for_loop
             self._disturbed = True
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(error))
+            raise_in_thread(self._thread, error)
             return True
 
     def get(self, *_: Any) -> None:
@@ -154,18 +150,34 @@ class ThreadJob:
 
 
 class TaskThreads:
-    """Makes threads as they are needed and keeps them for what comes. Daemons: the process does not wait for them."""
+    """Makes threads as they are needed, at most `limit` at work at once, and keeps them for what comes.
 
-    def __init__(self) -> None:
+    Daemons: the process does not wait for them. One whose task was stopped and goes on is still at work.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._line: deque[tuple[ThreadJob, Callable[[], Any]]] = deque()
         self._idle: list[SimpleQueue[tuple[ThreadJob, Callable[[], Any]]]] = []
         self._jobs: set[ThreadJob] = set()
         self._changed = threading.Condition()
 
     def start(self, job: ThreadJob, work: Callable[[], Any]) -> None:
-        """Begin a job at once."""
+        """Begin a job, as soon as fewer than `limit` are at work."""
         with self._changed:
+            if len(self._jobs) >= self._limit:
+                self._line.append((job, work))
+                return
             self._jobs.add(job)
             inbox = self._idle.pop() if self._idle else None
+        self._begin(job, work, inbox)
+
+    def _begin(
+        self,
+        job: ThreadJob,
+        work: Callable[[], Any],
+        inbox: SimpleQueue[tuple[ThreadJob, Callable[[], Any]]] | None,
+    ) -> None:
         if inbox is None:
             inbox = SimpleQueue()
             threading.Thread(target=self._work, args=(inbox,), name="task", daemon=True).start()
@@ -180,13 +192,29 @@ class TaskThreads:
             except (TaskStopped, SoftTimeLimitExceeded):  # it came too late to find the task
                 job._end()
             finally:
-                with self._changed:
-                    self._jobs.discard(job)
-                    if usable:
-                        self._idle.append(inbox)
-                    self._changed.notify_all()
+                following = self._over(job, inbox if usable else None)
+            if following:
+                self._begin(*following)
             if not usable:
                 return  # an exception may still be on its way to it
+
+    def _over(self, job: ThreadJob, inbox: Any) -> Any:
+        """Take a job off; answers the one that begins in its place, if one waits, and the thread for it."""
+        with self._changed:
+            self._jobs.discard(job)
+            self._changed.notify_all()
+            if self._line:
+                following, work = self._line.popleft()
+                self._jobs.add(following)
+                return following, work, inbox
+            if inbox is not None:
+                self._idle.append(inbox)
+            return None
+
+    def drop_waiting(self) -> None:
+        """Begin none of those that wait: the worker stops, and others take them."""
+        with self._changed:
+            self._line.clear()
 
     def count(self) -> int:
         """How many jobs are at work that have not ended for their callers."""

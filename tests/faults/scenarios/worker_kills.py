@@ -14,11 +14,12 @@ from tests.faults import recovery
 from tests.faults.arena import LEASE, Arena
 from tests.faults.mix import Kind, kind_of, seconds
 from tests.faults.processes import Killed, Part
-from tests.faults.records import Run
+from tests.faults.records import POOL, Run
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
 
 NAME = "workers and pool children killed in mid-task"
+THREADS_NAME = "workers whose handlers run in threads, their parents and processes, killed in mid-task"
 LEASE_NAME = "workers killed, with the lease of production"
 PRODUCTION_LEASE = 15.0
 GRACE = 2.0  # seconds after a lease within which a dead worker's task runs again
@@ -36,6 +37,8 @@ WAYS = (
     "parent",
     "child",
 )  # a whole worker of either kind, a parent alone, one of its children
+THREADS = {POOL: "threads", "MESH_PROCESSES": "2"}
+WITH = "with "  # begins the name of who was killed together with its parent
 LOOKS, LOOK = 40, 0.025  # for somebody in the middle of a task, before an idle one is killed instead
 
 
@@ -45,18 +48,27 @@ async def run(stage: Stage) -> Row:
     return await _under_kills(stage, NAME, LEASE, *size)
 
 
+async def in_threads(stage: Stage) -> Row:
+    """The same where `def` handlers run in threads, in two processes under a parent each."""
+    size = stage.pick(short=(10, 80, 6), quick=(16, 160, 10), normal=(60, 600, 40))
+    return await _under_kills(stage, THREADS_NAME, LEASE, *size, **THREADS)
+
+
 async def with_the_lease_of_production(stage: Stage) -> Row:
     """Few kills, since what a killed worker had waits for so long each time."""
     size = stage.pick(quick=(3, 60, 4), normal=(10, 300, 30))
     return await _under_kills(stage, LEASE_NAME, PRODUCTION_LEASE, *size)
 
 
-async def _under_kills(stage: Stage, name: str, lease: float, kills: int, events: int, length: float) -> Row:
+async def _under_kills(
+    stage: Stage, name: str, lease: float, kills: int, events: int, length: float, **sync: str
+) -> Row:
+    """Kill so often; `sync` is added to the environment of the workers of sync handlers."""
     async with stage.arena(MESH_LEASE=f"{lease}s") as arena:
         await arena.add("dispatcher")
         workers = [
             *await arena.add("fault_async", 2),
-            *await arena.add("fault_sync", 2, MESH_CONCURRENCY="3"),
+            *await arena.add("fault_sync", 2, **{"MESH_CONCURRENCY": "3", **sync}),
         ]
         await arena.add_api(1)
         await arena.ready()
@@ -64,22 +76,26 @@ async def _under_kills(stage: Stage, name: str, lease: float, kills: int, events
         async def trouble(published: asyncio.Event) -> None:
             for _ in range(kills):
                 await asyncio.sleep(arena.rng.uniform(0.0, 1.5 * length / kills))  # and some looking
-                await _kill_one(arena, workers)
+                await _kill_one(arena, workers, in_groups=bool(sync))
 
         played = await play(arena, events, length, trouble, kinds=LONGER, patience=90)
-        kills, children = arena.kills, len(arena.children_killed)
-        hits, handlers = recovery.interrupted(arena.runs(), kills)
+        hits, handlers = recovery.interrupted(arena.runs(), arena.kills)
+        kills = [kill for kill in arena.kills if not kill.name.startswith(WITH)]
+        children = sum(kill.alone for kill in arena.children_killed)
         whole = sum(not kill.alone for kill in kills)
         played.remarks.append(
             f"{whole} whole workers, {len(kills) - whole - children} parents alone, {children} pool children;"
             f" {hits} of them in the middle of {handlers} handlers"
         )
-        slowest = recovery.slowest_takeover(arena.runs(), played.facts, kills)
+        slowest = recovery.slowest_takeover(arena.runs(), played.facts, arena.kills)
         return played.row(name, len(kills), slowest, within=lease + GRACE)
 
 
-async def _kill_one(arena: Arena, workers: list[Part]) -> None:
-    """Kill in one of four ways, each as often, and start again; a child's parent does that by itself."""
+async def _kill_one(arena: Arena, workers: list[Part], *, in_groups: bool) -> None:
+    """Kill in one of four ways, each as often, and start again; a child's parent does that by itself.
+
+    `in_groups`: the children of sync workers are workers themselves, known to Redis by their own process ids.
+    """
     way = arena.rng.choice(WAYS)
     fitting = [w for w in workers if w.role == ("fault_async" if way == "async" else "fault_sync")]
     arena.rng.shuffle(fitting)
@@ -99,7 +115,9 @@ async def _kill_one(arena: Arena, workers: list[Part]) -> None:
         os.kill(child, signal.SIGKILL)
         arena.children_killed.append(Killed(f"a child of {worker.name}", child, time.time(), alone=True))
         return
-    await worker.kill(alone=way == "parent" and bool(pool))
+    killed = await worker.kill(alone=way == "parent" and bool(pool))
+    if in_groups and not killed.alone and worker.role == "fault_sync":
+        arena.children_killed += [Killed(f"{WITH}{worker.name}", pid, killed.at, alone=False) for pid in pool]
     await worker.start()
 
 

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.workers.sync_worker`: sync handlers in worker processes, and a workflow."""
+"""`python -m tests.faults.workers.sync_worker`: sync handlers in worker processes or threads, and a workflow."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from typing import Any
 from celery import chain, chord, signals
 from streammesh import Context, Service
 
-from tests.faults.records import KILL_ONCE, record
+from tests.faults.records import KILL_ONCE, POOL, record
 
-service = Service("fault_sync")
+service = Service("fault_sync", pool=os.environ.get(POOL))  # type: ignore[arg-type]
 
 
-@signals.before_task_publish.connect
 def kill_before_the_body(sender: str | None = None, **_: Any) -> None:
     """Die as a chord's last part is about to send the chord's body."""
     if sender == "fault_sync.total":
         _die_once("body")
 
 
-@signals.task_prerun.connect
 def kill_before_the_claim(sender: Any = None, **_: Any) -> None:
     """Die as a delivery is about to ask whether it may start."""
     if sender.name == "fault_sync.work":
@@ -36,6 +34,11 @@ def _die_once(moment: str) -> None:
     if marker.is_file() and marker.read_text() == moment:
         marker.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+if KILL_ONCE in os.environ:  # who listens to these has deliveries go Celery's own way
+    signals.before_task_publish.connect(kill_before_the_body)
+    signals.task_prerun.connect(kill_before_the_claim)
 
 
 @service.on("fault.noted", backoff=0.1)

@@ -1,0 +1,44 @@
+"""The parameter `wait`: how long a caller will wait for an event's end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from urllib.parse import parse_qs
+
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import Scope
+from streammesh.settings import Duration
+
+from services.api.problems import Problem
+
+MOST_SECONDS = 60.0
+_DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
+
+
+def seconds_of(text: str | None) -> float:
+    """Return what it says; 0 for nothing. Raises Problem (400)."""
+    if text is None:
+        return 0.0
+    try:
+        seconds = _DURATION.validate_python(text).total_seconds()
+    except ValidationError:
+        seconds = -1.0
+    if not 0 <= seconds <= MOST_SECONDS:
+        raise _wrong(f"should be a duration from 0s to {MOST_SECONDS:.0f}s, such as 10s")
+    return seconds
+
+
+def seconds_in(scope: Scope) -> float:
+    """Return what it says in a request that the framework does not parse; 0 for nothing. Raises Problem (400)."""
+    if not scope["query_string"]:
+        return 0.0
+    asked = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("wait", [])
+    if len(asked) > 1:
+        raise _wrong(f"is given {len(asked)} times")
+    return seconds_of(asked[0]) if asked else 0.0
+
+
+def _wrong(detail: str) -> Problem:
+    return Problem(
+        "malformed-request", f"wait: {detail}.", [{"parameter": "wait", "in": "query", "detail": detail}]
+    )
