@@ -28,7 +28,7 @@ from streammesh.subscriptions.declaration import (
 )
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
-from streammesh.tasks.retry_policy import RetryPolicy
+from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask

@@ -41,7 +41,7 @@ PURE = {
     *("mail_address", "mail_text", "durations"),
     *("events.validation", "events.envelope", "events.encoded"),
     *("subscriptions.manifest", "subscriptions.filters"),
-    *("tasks.handler", "tasks.context", "tasks.retry_policy", "tasks.verdict"),
+    *("tasks.handler", "tasks.context", "tasks.task", "tasks.verdict"),
     "services.dispatcher.delivery_plan",
     "services.report_worker.aggregation",
 }

@@ -32,6 +32,7 @@ PYTHONS = {
     "_getframe",
     "_make",
     "_replace",
+    "_xoptions",
 }  # documented, whatever they look like
 UNSEEN = {  # what is set on objects from outside of their classes, where nothing can be looked at before
     "_payload",

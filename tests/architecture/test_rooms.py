@@ -23,7 +23,10 @@ PURE = (
         "events.envelope",
         "events.encoded",
         "subscriptions.filters",
-        "tasks.retry_policy",
+        "tasks.task",
+        "tasks.verdict",
+        "tasks.context",
+        "tasks.handler",
     ),
 )
 HEAVY = ("redis", "celery", "kombu", "asyncio", "aiohttp", "fastapi", "obstore")

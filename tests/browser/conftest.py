@@ -109,6 +109,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "API_PORT": "0",
             "API_ADMIN_KEY": ADMIN,
             "API_HEARTBEAT": "1s",
+            "API_CORS_ORIGINS": '["*"]',  # pages of other origins are tried too
             "REPORT_STORE_URL": str(folder / "store"),
         }
         processes = {name: MeshProcess(name, module, env, folder) for name, module in MODULES.items()}

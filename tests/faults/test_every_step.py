@@ -19,9 +19,9 @@ from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows
-from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.settlement import Ask, Settlement, Terms
 from streammesh.tasks.task import QueuePlace, TaskRef
+from streammesh.tasks.verdict import RetryPolicy
 
 pytestmark = pytest.mark.faults
 WANTS = Subscription("mail", "mail.welcome", "user.registered")

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 from streammesh.errors import Fail, Reject, Retry
-from streammesh.tasks.retry_policy import RetryPolicy
-from streammesh.tasks.verdict import MAX_LOST, GiveUp, TryAgain, after_error, lost_too_often
+from streammesh.tasks.verdict import MAX_LOST, GiveUp, RetryPolicy, TryAgain, after_error, lost_too_often
 
 POLICY = RetryPolicy(retries=3, base=timedelta(seconds=2), cap=timedelta(seconds=60))
 

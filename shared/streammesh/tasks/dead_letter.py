@@ -13,6 +13,7 @@ from streammesh.keys import PRIORITY, WORKERS, Keys
 from streammesh.tasks.task import Failure, QueuePlace, TaskRef
 
 Fields = dict[bytes, bytes]
+Letter = Mapping[str, Any]
 
 
 def letter_of_task(
@@ -72,13 +73,7 @@ def park_carried_call(
 
 
 def park_entry_call(
-    keys: Keys,
-    kept: int,
-    queue: str,
-    stream: str,
-    entry: str,
-    letter: Mapping[str, Any],
-    fields: Fields | None = None,
+    keys: Keys, kept: int, queue: str, stream: str, entry: str, letter: Letter, fields: Fields | None = None
 ) -> lua.Call[bool]:
     """Park the entry `entry` of `stream` with `letter`; `fields` stand for an entry that no stream holds."""
     service = names.owner_of(queue)

@@ -104,14 +104,13 @@ class Ledger:
         """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`."""
         keys = self.keys
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
-        fragment = ref.fragment
         return lua.Call(
             lua.script("retry_later"),
             [*self._rows(ref), keys.queue(place.queue, place.priority), keys.due(), keys.due_entries()],
             [
                 *(attempt, ms(wait), orjson.dumps({"error": failure.to_dict()}), place.entry, WORKERS),
                 self.settings.notifications_kept,
-                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, data),
+                notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, data),
                 *self._told(ref),
                 *(keys.queue(place.queue, place.priority), keys.manifests_changed()),
             ],
@@ -120,13 +119,14 @@ class Ledger:
 
     def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[LedgerAnswer]:
         """`progress.lua`: say how far a delivery is, which never goes back. Answers `done` or `lost`."""
-        fragment = ref.fragment
         return lua.Call(
             lua.script("progress"),
             self._rows(ref),
             [
                 *(attempt, orjson.dumps(round(fraction, 4)), self.settings.notifications_kept),
-                notifications.body(fragment, ref.task_id, ref.name, ref.service, attempt, {})[: -len("{}")],
+                notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, {})[
+                    : -len("{}")
+                ],
                 *self._told(ref),
                 orjson.dumps(text),
             ],

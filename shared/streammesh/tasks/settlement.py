@@ -27,9 +27,8 @@ from streammesh.tasks.dead_letter import letter_of_task
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import TaskRow
 from streammesh.tasks.result_limit import check_result
-from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.task import AttemptOutcome, Failure, Holder, LedgerAnswer, QueuePlace, TaskRef, Token
-from streammesh.tasks.verdict import GiveUp, after_error, handlers_traceback
+from streammesh.tasks.verdict import GiveUp, RetryPolicy, after_error, handlers_traceback
 
 WAS_CANCELLED = Failure("it was cancelled", "Cancelled")
 log: FilteringBoundLogger = structlog.get_logger(__name__)
@@ -265,23 +264,21 @@ def _settle(ref: TaskRef, ending: Ending, call: lua.Call[Settled], said: Mapping
 def carry_out(steps: Steps, ask: Callable[[lua.Call[Any]], Any]) -> AttemptOutcome:
     """Make the calls of some steps one after the other; returns what became of the task."""
     answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as stop:
-            return AttemptOutcome(stop.value)
-        answer = ask(step.call)
+    try:
+        while True:
+            answer = ask(steps.send(answer).call)
+    except StopIteration as stop:
+        return AttemptOutcome(stop.value)
 
 
 async def carry_out_async(steps: Steps, ask: Callable[[lua.Call[Any]], Awaitable[Any]]) -> AttemptOutcome:
     """As `carry_out`, on an event loop."""
     answer: Any = None
-    while True:
-        try:
-            step = steps.send(answer)
-        except StopIteration as stop:
-            return AttemptOutcome(stop.value)
-        answer = await ask(step.call)
+    try:
+        while True:
+            answer = await ask(steps.send(answer).call)
+    except StopIteration as stop:
+        return AttemptOutcome(stop.value)
 
 
 def cancel_call(keys: Keys, settings: MeshSettings, row: TaskRow) -> lua.Call[Settled]:

@@ -1,4 +1,8 @@
-"""Decides what becomes of an attempt. Pure."""
+"""Decides what becomes of an attempt: again after a while, or given up. Pure.
+
+Full jitter as in the AWS Architecture Blog, "Exponential Backoff and Jitter" (2015): it spreads a
+crowd of failures best for the least total work.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,6 @@ from pathlib import PurePath
 from pydantic import ValidationError
 
 from streammesh.errors import Fail, Reject, Retry
-from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.task import Failure
 
 MAX_LOST = 5  # a task that took this many workers down with it is not given to another one
@@ -19,6 +22,27 @@ TRACEBACK_LENGTH = 8_000  # characters; the end of a traceback says most
 LOGGED_LENGTH = 4_000
 REASON_LENGTH = 1_000
 _KIT = str(PurePath(__file__).parents[1])  # frames of these files say nothing about a handler
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a delivery is retried and how long it waits in between."""
+
+    retries: int = 5
+    base: timedelta = timedelta(seconds=1)
+    cap: timedelta = timedelta(minutes=10)
+
+    def delay(self, attempt: int, random: float) -> timedelta:
+        """The wait after attempt number `attempt` (from 1) failed; `random` is in [0, 1).
+
+        A tenth of the ceiling is kept as the least wait, so that no retry comes at once.
+        """
+        ceiling = min(self.cap.total_seconds(), self.base.total_seconds() * 2.0 ** min(attempt - 1, 32))
+        return timedelta(seconds=ceiling * (0.1 + 0.9 * random))
+
+    def gives_up(self, attempt: int) -> bool:
+        """Whether attempt number `attempt` (from 1) was the last one allowed."""
+        return attempt > self.retries
 
 
 @dataclass(frozen=True, slots=True)

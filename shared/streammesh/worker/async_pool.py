@@ -37,7 +37,7 @@ LOOK_SECONDS = 5.0
 class TaskPool(BasePool):
     """The pool. Its loop runs in a thread of its own beside Celery's consumer.
 
-    Deliveries come as `flights`, where nothing asks for more; see `shortcut.py`.
+    Deliveries are its `flights`, however they were accepted; see `fast_request.py`.
     """
 
     body_can_be_buffer = True
@@ -130,8 +130,7 @@ class TaskPool(BasePool):
         timeout: float | None = None,
         **_: Any,
     ) -> ThreadJob:
-        name, task_id, *_ = args  # of Celery's tracer
-        job = ThreadJob(name, task_id, self.loop)
+        job = ThreadJob(args[0])  # of Celery's tracer: the task's name
 
         def told(answer: Any) -> None:
             if job.terminated:

@@ -24,7 +24,7 @@ from streammesh.worker import async_pool, prefork_pool
 from streammesh.worker.connections import Connections
 from streammesh.worker.internals import job_of
 from streammesh.worker.request import MeshRequest
-from streammesh.worker.running_handlers import Running
+from streammesh.worker.running_handlers import RunningHandlers
 
 LOOK_SECONDS = 3.0  # between looks at the rows of what runs
 KILL_AFTER = 5.0  # seconds that a worker process has to end after SIGTERM
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 class Stopper:
     """Stops what runs in this worker, whatever its pool can do."""
 
-    def __init__(self, pool: Callable[[], Any], running: Running) -> None:
+    def __init__(self, pool: Callable[[], Any], running: RunningHandlers) -> None:
         self._pool, self._running = pool, running
         self._dying: list[tuple[float, Any]] = []  # when to kill, what Celery's pool knows of the job
 

@@ -23,9 +23,9 @@ from streammesh.transport.internals import keep_decoded
 from streammesh.transport.poison import MALFORMED, park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.fast_request import fast_path
 from streammesh.worker.postponement import postpone_call, unknown
 from streammesh.worker.refs import queue_place, untyped_payload
-from streammesh.worker.shortcut import shortcut
 
 log = structlog.get_logger(__name__)
 TURN_SECONDS = 1.0  # between two signs that the loop turns
@@ -73,7 +73,7 @@ class MeshConsumer(Consumer):
 
     def create_task_handler(self, **options: Any) -> Any:
         """As Celery's, with a short way for deliveries, and with their events read as what their JSON says."""
-        return shortcut(self, _reading_events(self.app, super().create_task_handler(**options)))
+        return fast_path(self, _reading_events(self.app, super().create_task_handler(**options)))
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
         """While a service is deployed step by step, other workers of it may know the task."""

@@ -14,7 +14,6 @@ import structlog
 from celery import Task
 from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
-from celery.exceptions import Retry as CeleryRetry
 
 from streammesh import logs
 from streammesh.events.envelope import Event
@@ -25,23 +24,19 @@ from streammesh.tasks.attempt import NOT_HANDED_OVER, Handle, Step, Steps, attem
 from streammesh.tasks.context import Context
 from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.handler import Binding
-from streammesh.tasks.retry_policy import RetryPolicy
 from streammesh.tasks.settlement import Ask, Terms
 from streammesh.tasks.task import AttemptOutcome, LedgerAnswer, QueuePlace, TaskRef
+from streammesh.tasks.verdict import RetryPolicy
 from streammesh.telemetry import catalogue
 from streammesh.transport.codec import encode
 from streammesh.worker import measures, message_capture, workflow
+from streammesh.worker.celery_listeners import DeliveryFailed, begins_again
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
-from streammesh.worker.task_threads import current_job
 
 log = structlog.get_logger(__name__)
 PAUSE_SECONDS = 1.0  # before a queue entry goes back that could not be dealt with
-
-
-class DeliveryFailed(Exception):
-    """Tells Celery (its log, Flower) that a delivery gave up; the reason is in the ledger."""
 
 
 class DeliveryTask(Task):
@@ -76,7 +71,10 @@ class DeliveryTask(Task):
         )
 
     def run(self, raw: Any = None, *_: Any, **__: Any) -> AttemptOutcome:
-        """Run one attempt; `raw` is the envelope in the JSON event format. What nobody handed over is parked."""
+        """Run one attempt, called by Celery's tracer (prefork, solo); `raw` is the envelope in the JSON event format.
+
+        What nobody handed over is parked.
+        """
         request = self.request
         ref = task_ref(request.id, self.subscription, raw)
         place = queue_place(request.get("mesh_tag"), self.subscription.service)
@@ -87,7 +85,7 @@ class DeliveryTask(Task):
             try:
                 outcome = self._attempt(ref, place, worker)
                 if outcome is AttemptOutcome.NOT_HANDED_OVER:
-                    outcome = self._park_carried(ref, raw)
+                    outcome = self.park_carried(ref, raw)
             except Exception as error:
                 # A ledger call broke in a way that waiting does not mend. Acknowledging would lose the task.
                 log.exception("ledger.broke")
@@ -96,18 +94,15 @@ class DeliveryTask(Task):
         if outcome is AttemptOutcome.FAILED:
             raise DeliveryFailed(ref.task_id)
         if outcome is AttemptOutcome.RETRYING:
-            raise CeleryRetry("the ledger holds the next attempt")
+            raise begins_again(outcome)
         return outcome
 
     def _attempt(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
-        job = current_job()
-        if job is not None:  # a thread of the async pool: the attempt itself belongs on its loop
-            return job.on_loop(self.deliver(ref, place, worker))
         if self.binding.is_async:
             return self.plumbing.connections.run(self.deliver(ref, place, worker))
         return self._run_sync(ref, place, worker)
 
-    def _park_carried(self, ref: TaskRef, raw: Any) -> AttemptOutcome:
+    def park_carried(self, ref: TaskRef, raw: Any) -> AttemptOutcome:
         """A delivery that somebody sent past the mesh, over another broker: no queue entry stands for it."""
         with message_capture.capturing() as producer:
             self.apply_async(() if raw is None else (raw,), task_id=ref.task_id)

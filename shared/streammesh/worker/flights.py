@@ -17,9 +17,10 @@ from celery.worker import state as worker_state
 from streammesh import logs
 from streammesh.tasks.task import AttemptOutcome
 from streammesh.worker.delivery_task import PAUSE_SECONDS
-from streammesh.worker.fast_request import ShortRequest, becomes_current
+from streammesh.worker.fast_request import becomes_current
 from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.refs import queue_place, task_ref
+from streammesh.worker.request import MeshRequest
 from streammesh.worker.running_handlers import was_cancelled
 
 log = structlog.get_logger(__name__)
@@ -41,16 +42,16 @@ class Flights:
     ) -> None:
         self._loop, self._running, self._limit, self._threads = loop, running, limit, threads
         threads.freed = self._fill_soon
-        self._coming: list[ShortRequest] = []
-        self._waiting: deque[ShortRequest] = deque()
+        self._coming: list[MeshRequest] = []
+        self._waiting: deque[MeshRequest] = deque()
         self._filling = self._closed = False
-        self._gone: list[ShortRequest] = []
+        self._gone: list[MeshRequest] = []
 
     def waiting(self) -> int:
         """How many wait for their turn."""
         return len(self._waiting)
 
-    def accept(self, request: ShortRequest) -> bool:
+    def accept(self, request: MeshRequest) -> bool:
         """Take a request in, from Celery's thread; answers whether it is the first since the last hand-over."""
         self._coming.append(request)
         return len(self._coming) == 1
@@ -61,7 +62,7 @@ class Flights:
         if coming:
             self._loop.call_soon_threadsafe(self._take, coming)
 
-    def _take(self, requests: list[ShortRequest]) -> None:
+    def _take(self, requests: list[MeshRequest]) -> None:
         self._waiting += requests
         if self._closed:
             self.close()
@@ -79,9 +80,11 @@ class Flights:
             self._filling = True
             self._loop.call_soon(self._fill)
 
-    def _begin(self, request: ShortRequest) -> None:
+    def _begin(self, request: MeshRequest) -> None:
         job = request.job
-        if not job.terminated:
+        if request.id in worker_state.revoked and not job.terminated:
+            self._loop.create_task(self._threads.run(request.revoked))
+        elif not job.terminated:
             request.time_start = time.time()
             worker_state.task_accepted(request)
             job.run(self._loop, self._fly(request), self._running)
@@ -102,7 +105,7 @@ class Flights:
         for channel, tags in by_channel.items():
             channel.keeper.give_back(tags)
 
-    async def _fly(self, request: ShortRequest) -> None:
+    async def _fly(self, request: MeshRequest) -> None:
         try:
             outcome = await self._deliver(request)
         except Exception:
@@ -123,14 +126,17 @@ class Flights:
                 self._loop.call_soon(self._let_go)
             self._gone.append(request)
 
-    async def _deliver(self, request: ShortRequest) -> AttemptOutcome:
+    async def _deliver(self, request: MeshRequest) -> AttemptOutcome:
         becomes_current(request)
-        delivery = request.task
-        ref = task_ref(request.id, delivery.subscription, request.envelope)
-        place = queue_place(request.message.delivery_tag, ref.service)
+        delivery, raw = request.task, request.envelope
+        ref = task_ref(request.id, delivery.subscription, raw)
+        place = queue_place(request.tag, ref.service)
         event = ref.event
         logs.work_on(task_id=ref.task_id, task=ref.name, event_id=event.id, event_type=event.type)
+        request.tell_begin()
         outcome: AttemptOutcome = await delivery.deliver(ref, place, request.worker)
+        if outcome is AttemptOutcome.NOT_HANDED_OVER:
+            outcome = await self._threads.run(delivery.park_carried, ref, raw)
         return outcome
 
     def _let_go(self) -> None:

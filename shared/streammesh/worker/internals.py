@@ -141,6 +141,15 @@ class CeleryRequest(Request):
         return self.success_was_stored()
 
 
+class KnownByJob:
+    """Over a request that has a `job`, which is what its pool knows of it."""
+
+    job: Any
+
+    def _apply_result(self) -> Any:
+        return self.job
+
+
 def job_of(request: Any) -> Any:
     """What the pool knows of a request's task; None where it does not run."""
     return request._apply_result and request._apply_result()

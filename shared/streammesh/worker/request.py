@@ -1,16 +1,21 @@
 """Celery's view of one queue entry in the worker, with what the mesh adds.
 
 It tells the task where its queue entry lies, and it tells the ledger of ends that no handler sees: a
-hard time limit, a worker child that died, a task that was revoked.
+hard time limit, a worker child that died, a task that was revoked. In the async pool and the threads pool a delivery
+is run on the pool's loop (`flights.py`), in others by Celery's tracer.
 """
 
 from __future__ import annotations
 
+import os
+import time
+from functools import cached_property
 from typing import Any
 
 import structlog
 from billiard.einfo import ExceptionInfo
 from billiard.exceptions import WorkerLostError
+from celery.exceptions import TaskRevokedError
 from celery.worker.request import Request
 from celery.worker.state import task_ready
 
@@ -24,9 +29,11 @@ from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
 from streammesh.transport.internals import decoded, is_acknowledged
 from streammesh.worker import measures
+from streammesh.worker.celery_listeners import tell_begin, tell_end
 from streammesh.worker.internals import CeleryRequest
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
+from streammesh.worker.running_handlers import Job
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +48,11 @@ class _OwnRequest(CeleryRequest):
     shares_memory = False
 
     def __init_subclass__(cls) -> None:
-        """Celery makes a class of this one for each task; `on_success` stays what it is here."""
-        made = cls.__dict__.get("on_success")
-        if made is not None and made.__module__ == Request.__module__:
-            del cls.on_success
+        """Celery makes a class of this one for each task; its methods stay what they are here."""
+        for name in ("on_success", "execute_using_pool"):
+            made = cls.__dict__.get(name)
+            if made is not None and made.__module__ == Request.__module__:
+                delattr(cls, name)
 
     def on_success(self, failed__retval__runtime: Any, **options: Any) -> Any:
         """Pools that run tasks in this process bring SystemExit and the like here, as no result but what happened."""
@@ -97,6 +105,67 @@ class MeshRequest(_OwnRequest):
         self.request_dict["mesh_tag"] = tag_of(message)
         if not self.shares_memory:  # the pool's child reads it from the bytes
             self.read_from_bytes(message.body, wire_json.EVENT_TYPE, "utf-8")
+
+    def execute_using_pool(self, pool: Any, **options: Any) -> Any:
+        """Run it: on the loop of a pool that has one, as all its deliveries; else as Celery does.
+
+        Raises TaskRevokedError.
+        """
+        flights = getattr(pool, "flights", None)
+        if flights is None:
+            return super().execute_using_pool(pool, **options)
+        if self.revoked():
+            raise TaskRevokedError(self.id)
+        self.time_start, self.worker_pid = time.time(), os.getpid()
+        self.runs_as(self.job)
+        flights.accept(self)
+        flights.hand_over()
+        return self.job
+
+    @cached_property
+    def job(self) -> Job:
+        """What a pool with a loop knows of it."""
+        return Job()
+
+    @property
+    def worker(self) -> str:
+        """Who runs it, as the ledger notes it."""
+        return str(self.hostname)
+
+    @property
+    def tag(self) -> str | None:
+        """The delivery tag, which says where its queue entry lies; None where no stream does."""
+        tag: str | None = self.request_dict["mesh_tag"]
+        return tag
+
+    @property
+    def envelope(self) -> Any:
+        """The event, in the JSON event format; None where there is none."""
+        return self.args[0] if self.args else None
+
+    def tell_begin(self) -> None:
+        """Tell whoever listens to Celery that an attempt begins."""
+        tell_begin(self)
+
+    def ended(self, outcome: AttemptOutcome) -> bool:
+        """The attempt is over. Answers whether its queue entry is gone and its tag is still to be let go of."""
+        task_ready(self)
+        if not self.acknowledged:
+            self._removed = outcome.took_entry and hasattr(self.message.channel, "keeper")
+            self.acknowledge()
+        tell_end(self, outcome)
+        return False
+
+    def give_up(self) -> None:
+        """Its queue entry goes back to the end of its queue."""
+        task_ready(self)
+        self.reject(requeue=True)
+
+    def broke_off(self, error: BaseException) -> None:
+        """The handler raised what would end the worker, which it may not: the attempt failed, and counts."""
+        self._fail(HardLimit(f"its handler raised what would end the worker: {error!r}"), Cause.CHILD_DIED)
+        task_ready(self)
+        self.acknowledge()
 
     def acknowledge(self) -> None:
         """What a ledger script has removed from its queue is only let go of; anything else as Celery does it."""

@@ -15,7 +15,7 @@ from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
 from streammesh.worker.group_link import GroupLink
 from streammesh.worker.handler_threads import HandlerThreads
-from streammesh.worker.running_handlers import Running
+from streammesh.worker.running_handlers import RunningHandlers
 
 
 class Plumbing:
@@ -25,7 +25,7 @@ class Plumbing:
         self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None
     ) -> None:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
-        self.running, self.threads = Running(), HandlerThreads()
+        self.running, self.threads = RunningHandlers(), HandlerThreads()
         self.health, self._serves_health = Health(), False
 
     def serve_health(self) -> None:

@@ -1,4 +1,4 @@
-"""Stops async handlers that run in this process, at their next `await`.
+"""Deliveries in flight on a pool's loop, and how they are stopped: at their next `await`.
 
 A handler may cancel its own asyncio task, and what it started may do so too. Such a wish ends the attempt with a
 reason; only what `cancel` was asked for ends it without one.
@@ -7,12 +7,17 @@ reason; only what `cancel` was asked for ends it without one.
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
+import structlog
+
 from streammesh.errors import Stopped
 
+log = structlog.get_logger(__name__)
 _cancelled: WeakSet[asyncio.Task[Any]] = WeakSet()  # those that the worker itself has cancelled
 
 
@@ -35,7 +40,7 @@ def was_cancelled(task: asyncio.Task[Any] | None) -> bool:
     return task in _cancelled
 
 
-class Running:
+class RunningHandlers:
     """The async handlers that run now, by task id. `stop` and `fail` may be called from any thread."""
 
     def __init__(self) -> None:
@@ -88,3 +93,58 @@ class _Handler:
         if kind is asyncio.CancelledError:
             task.uncancel()
             raise reason from (None if isinstance(reason, Stopped) else reason.__cause__)
+
+
+class Job:
+    """One delivery in flight, as Celery's request holds on to it: made in Celery's thread, run on the loop."""
+
+    __slots__ = ("__weakref__", "task", "terminated")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Any] | None = None
+        self.terminated = False  # Celery's request has ended already, and awaits no answer
+
+    def run(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, None],
+        running: set[asyncio.Task[Any]],
+    ) -> None:
+        """Begin, on the loop; `running` has it until it ends."""
+        task = self.task = asyncio.Task(
+            coroutine, loop=loop
+        )  # past the loop's task factory, which it needs not
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    def terminate(self, signal: Any = None) -> None:
+        """Cancel it, from any thread."""
+        task, self.terminated = self.task, True
+        if task is not None:
+            task.get_loop().call_soon_threadsafe(cancel, task)
+
+    def limit(self, seconds: float, tell: Callable[[bool, float], Any] | None) -> None:
+        """Cancel it when it is still at work after so long, and then tell Celery; to be called on the loop."""
+        task = self.task
+        assert task is not None
+        alarm = task.get_loop().call_later(seconds, self._too_long, task, seconds, tell)
+        task.add_done_callback(lambda _: alarm.cancel())
+
+    def _too_long(self, task: asyncio.Task[Any], seconds: float, tell: Any) -> None:
+        """Cancel first, so that the handler can do nothing more, then tell Celery (which blocks for a moment)."""
+        if task.done():
+            return
+        self.terminated = True
+        cancel(task)
+        if tell:
+            threading.Thread(target=_tell, args=(tell, seconds), name="hard-limit", daemon=True).start()
+
+    def get(self, *_: Any) -> None:
+        """Celery's pools answer results here; ours go to the ledger."""
+
+
+def _tell(tell: Callable[[bool, float], Any], seconds: float) -> None:
+    try:
+        tell(False, seconds)
+    except Exception:
+        log.exception("pool.callback_broke")

@@ -1,4 +1,4 @@
-"""Threads for what Celery itself traces in the async pool: plain tasks, parts of workflows, deliveries with an ETA.
+"""Threads for what Celery itself traces in the async pool: plain tasks, parts of workflows.
 
 There they block no handler. A thread cannot be killed: its soft limit, its hard limit and its end by `revoke` are
 exceptions that Python raises in it at its next line of Python, so one that sits in native code or in `time.sleep`
@@ -7,51 +7,35 @@ meets them as it comes back. Its task has ended for its caller by then; what it 
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError
-from contextvars import ContextVar
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
-from celery.utils.threads import get_ident
 
-from streammesh.tasks.task import AttemptOutcome
-from streammesh.worker.running_handlers import cancel
 from streammesh.worker.thread_exception import AGAIN_SECONDS, TaskStopped, raise_in_thread
 
 log = structlog.get_logger(__name__)
-_current: ContextVar[ThreadJob | None] = ContextVar("thread_job", default=None)
-
-
-def current_job() -> ThreadJob | None:
-    """The job whose thread this is; None outside of such threads."""
-    return _current.get()
 
 
 class ThreadJob:
     """One task in a thread, as Celery's request holds on to it. May be used from any thread."""
 
-    def __init__(self, name: str, task_id: str, loop: asyncio.AbstractEventLoop) -> None:
-        self.name, self.task_id, self.terminated = name, task_id, False
-        self.ident: Any = None  # by which Celery knows the thread
-        self._loop, self._lock = loop, threading.Lock()
+    def __init__(self, name: str) -> None:
+        self.name, self.terminated, self._lock = name, False, threading.Lock()
         self._thread: int | None = None  # while the task is at work
-        self._on_loop: asyncio.Task[AttemptOutcome] | None = None
-        self._waits_for_loop = self._over = self._disturbed = False
+        self._over = self._disturbed = False
         self._alarms: list[threading.Timer] = []
 
     def run(self, work: Callable[[], Any]) -> bool:
         """Do the work in this thread; answers whether the thread can be used for another."""
-        token = _current.set(self)
         try:
             with self._lock:
-                self._thread, self.ident = threading.get_ident(), get_ident()
+                self._thread = threading.get_ident()
                 begins = not self.terminated
             if begins:
                 work()
@@ -61,7 +45,6 @@ class ThreadJob:
             log.exception("pool.task_broke", task=self.name)
         finally:
             self._end()
-            _current.reset(token)
         return not self._disturbed
 
     def _end(self) -> None:
@@ -69,24 +52,6 @@ class ThreadJob:
             self._thread, self._over = None, True
         for alarm in self._alarms:
             alarm.cancel()
-
-    def on_loop(self, coroutine: Coroutine[Any, Any, AttemptOutcome]) -> AttemptOutcome:
-        """Run a coroutine on the pool's loop and wait for it in this thread, which is not disturbed meanwhile."""
-
-        async def noted() -> AttemptOutcome:
-            self._on_loop = asyncio.current_task()
-            if self.terminated:
-                coroutine.close()
-                raise asyncio.CancelledError
-            return await coroutine
-
-        self._waits_for_loop = True
-        try:
-            return asyncio.run_coroutine_threadsafe(noted(), self._loop).result()
-        except (asyncio.CancelledError, CancelledError):
-            raise TaskStopped from None
-        finally:
-            self._waits_for_loop, self._on_loop = False, None
 
     def limit(
         self, soft: float | None, hard: float | None, tell: Callable[[bool, float], Any] | None
@@ -104,7 +69,7 @@ class ThreadJob:
         alarm.start()
 
     def _too_long_soft(self, seconds: float, tell: Any) -> None:
-        if self._over or self._waits_for_loop:  # a delivery on the loop keeps its own time
+        if self._over:
             return
         if tell:
             _tell(tell, True, seconds)
@@ -120,12 +85,7 @@ class ThreadJob:
     def terminate(self, signal: Any = None) -> None:
         """End it, as far as a thread can be ended; Celery's request has ended or ends without its answer."""
         self.terminated = True
-        if self._waits_for_loop:
-            task = self._on_loop
-            if task is not None:
-                self._loop.call_soon_threadsafe(cancel, task)
-        else:
-            threading.Thread(target=self._drive_out, name="end-of-task", daemon=True).start()
+        threading.Thread(target=self._drive_out, name="end-of-task", daemon=True).start()
 
     def _drive_out(self) -> None:
         told = False
@@ -140,7 +100,7 @@ class ThreadJob:
         """Raise an error in the thread; answers whether the task was still at work."""
         with self._lock:
             if self._thread is None:
-                return not self._over and not self._waits_for_loop
+                return not self._over
             self._disturbed = True
             raise_in_thread(self._thread, error)
             return True
