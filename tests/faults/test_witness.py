@@ -8,6 +8,7 @@ import redis
 from streammesh import lua
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
+from streammesh.redisio.heartbeat import life_call
 
 from tests.faults.append_log import Rewritten, transactions
 from tests.faults.witness import read_facts
@@ -55,8 +56,7 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server, client):
 
 
 def test_what_one_script_wrote_is_one_transaction(server, client):
-    call = lua.Call(lua.script("show_life"), [KEYS.alive("x"), KEYS.last_seen()], ["a@b:1", 0, "x"], int)
-    lua.run_sync(client, call)
+    lua.run_sync(client, life_call(KEYS, "x", "a@b:1"))
 
     found = [[command[0] for command in commands] for commands in transactions(server.folder)]
 

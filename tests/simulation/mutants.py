@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from streammesh import lua
+from streammesh.lua import signature
 
 from services.api.hub import Follower, Hub
 from tests.faults.controls.hasty import HastyLane
@@ -31,9 +32,11 @@ class Mutant:
     def alive(self) -> Iterator[None]:
         """Within: the product is broken like this. Raises ValueError when a script has changed since."""
         broken = {name: _with_holes(lua.script(name), holes) for name, holes in self.holes.items()}
-        whole = lua.script
+        whole = signature.script
         with ExitStack() as stack:
-            stack.enter_context(patch.object(lua, "script", lambda name: broken.get(name) or whole(name)))
+            stack.enter_context(
+                patch.object(signature, "script", lambda name: broken.get(name) or whole(name))
+            )
             for target, attribute, value in self.patches:
                 stack.enter_context(patch.object(target, attribute, value))
             yield
@@ -97,8 +100,8 @@ MUTANTS = (
         small.two_beats(budget=4, kinds=FREEZES),
         {
             "tick": {
-                b"if math.floor(stands_at) ~= tonumber(ARGV[3]) then return { 'moved' } end": b"",
-                b"answers[i] = is_stored(row, ARGV[a + 1], ARGV[a + 3]) or 'stored'": b"answers[i] = 'stored'",
+                b"if math.floor(stands_at) ~= stood_at then return { 'moved' } end": b"",
+                b"answers[i] = is_stored(event.row, event.source, event.digest) or 'stored'": b"answers[i] = 'stored'",
             }
         },
     ),
@@ -110,11 +113,11 @@ MUTANTS = (
     Mutant(
         "the waking of a retry",
         small.two_workers(budget=0),
-        {"retry_later": {b"write('ZADD', KEYS[5], due, member)": b""}},
+        {"retry_later": {b"write('ZADD', due, due_at, member)": b""}},
     ),
     Mutant(
         "follow-up events within the outcome",
         small.two_workers(budget=4, kinds=FREEZES),
-        {"settle": {b"local conflict = store_follow_ups(k + 2, f, count)": b"local conflict = false"}},
+        {"settle": {b"local conflict = store_all(one.follow_ups)": b"local conflict = false"}},
     ),
 )
