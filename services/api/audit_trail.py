@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 class AuditedRoute(APIRoute):
     """A route of which each call by an admin key that changes something is noted, before and after it is made.
 
-    Where it cannot be noted it is not made. What only says what would be done (`dry_run`) is no action.
+    Its answer is noted too, so a route that answers with a secret is none of these. Where it cannot be noted it is
+    not made. What only says what would be done (`dry_run`) is no action.
     """
 
     def get_route_handler(self) -> Handler:
@@ -127,7 +128,7 @@ def _status_of(error: Exception) -> int:
     if isinstance(error, HTTPException):
         return error.status_code
     problem = problems.of(error)
-    return problem.document("", "")["status"] if problem else 500
+    return problem.document("", "").status if problem else 500
 
 
 def _as_kept(raw: bytes) -> Any:

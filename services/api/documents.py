@@ -1,76 +1,268 @@
-"""What became of an event and of a task, as documents. Pure."""
+"""What became of an event and of a task: the documents, and how records become them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 from urllib.parse import quote
 
+from pydantic import ConfigDict, Field
 from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
-from streammesh.status.not_run import NotRun
+from streammesh.redisio.turns import Turns
+from streammesh.status.not_run import NotRun, Why
 from streammesh.subscriptions.manifest import Manifest, wants
 from streammesh.tasks.records import EventRow, TaskRow
 
+from services.api.cloudevents import CloudEvent
+from services.api.schemas import (
+    EXAMPLE_LINKS,
+    EXAMPLE_REF,
+    EXAMPLE_TASK,
+    Answer,
+    EventLinks,
+    EventRef,
+    readable,
+)
 
-def task_document(task: TaskRow) -> dict[str, Any]:
+EXAMPLE_TASK_DOCUMENT: dict[str, Any] = {
+    "id": EXAMPLE_TASK,
+    "name": "email_worker.send_welcome",
+    "service": "email_worker",
+    "state": "succeeded",
+    "attempt": 1,
+    "event": EXAMPLE_REF,
+    "queued_at": "2026-11-22T06:00:00.004Z",
+    "started_at": "2026-11-22T06:00:00.006Z",
+    "ended_at": "2026-11-22T06:00:00.091Z",
+    "next_attempt_at": None,
+    "worker": "email_worker@host:4711",
+    "progress": None,
+    "result": {"status": "sent"},
+    "left_out": False,
+    "error": None,
+    "events": [],
+    "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}", "event": EXAMPLE_LINKS["self"]},
+}
+
+
+class Progress(Answer):
+    """How far a task is, by its handler's own words."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    progress: float = Field(description="0 to 1; never goes back.")
+    text: str | None = None
+
+
+class TaskError(Answer):
+    """Why a task ended without success."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reason: str
+    kind: str = Field(description="Class of the error.")
+
+
+class FollowUp(EventRef):
+    """An event that left with a task's outcome."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    links: EventLinks
+
+
+class TaskLinks(Answer):
+    """Where to look at the task, and at its event."""
+
+    self: str
+    event: str
+
+
+class TaskDocument(Answer):
+    """One delivery of an event to one subscription, and how its work goes."""
+
+    id: str
+    name: str
+    service: str
+    state: Literal["held", "queued", "started", "retrying", "succeeded", "failed", "cancelled", "expired"]
+    attempt: int = Field(description="How often it was started.")
+    event: EventRef
+    queued_at: str | None
+    started_at: str | None
+    ended_at: str | None
+    next_attempt_at: str | None
+    worker: str | None
+    progress: Progress | None
+    result: Any = Field(description="What the handler returned.")
+    left_out: bool = Field(
+        description="There is a result, and it is too large to stand among the others: ask for the task itself."
+    )
+    error: TaskError | None
+    events: list[FollowUp] = Field(description="Follow-up events that left with the outcome.")
+    links: TaskLinks
+
+
+class DeliveryDocument(Answer):
+    """A subscription that got the event. `task` is null once its record is dropped."""
+
+    task_id: str
+    task: TaskDocument | None
+
+
+class NotDelivered(Answer):
+    """A subscription of this type that did not get the event, and why."""
+
+    subscription: str
+    reason: str
+
+
+class NotRunDocument(Answer):
+    """A subscription that wants the event and has not run: `why` for programs, `detail` for people."""
+
+    subscription: str
+    task_id: str
+    why: Why
+    detail: str
+    ahead: int | None = Field(description="How many are before it in the line that it waits in.")
+
+
+State = Literal["held", "waiting", "unrouted", "running", "completed"]
+
+
+class EventState(Answer):
+    """An event and everything that came of it."""
+
+    id: str
+    source: str
+    type: str | None = Field(description="Null once the event itself was trimmed and nothing else tells.")
+    state: State
+    detail: str = Field(description="The state in words; for an event that nothing ran for, why.")
+    published_at: str
+    held_until: str | None
+    event: CloudEvent | None = Field(description="The envelope; null once its retention is over.")
+    deliveries: list[DeliveryDocument]
+    not_delivered: list[NotDelivered]
+    not_run: list[NotRunDocument]
+    links: EventLinks
+
+
+StandingState = Literal["waiting", "running", "completed", "failed", "unrouted"]
+
+
+class EventStanding(Answer):
+    """Where an event stands, in short. `tasks` is null while no dispatcher has seen it."""
+
+    state: StandingState
+    published_at: str | None
+    tasks: int | None
+    done: int
+    failed: int
+
+
+class EventPage(Answer):
+    """Recent events, newest first; `next` is the cursor of the next page, null at the end.
+
+    `standings`, where they were asked for, are those of `events`, in the same order.
+    """
+
+    events: list[CloudEvent]
+    next: str | None
+    standings: list[EventStanding]
+
+
+def event_ref(about: Mapping[str, Any]) -> EventRef:
+    """Which event a record is about; its id, source and type were read as texts before."""
+    subject = about.get("subject")
+    return EventRef(
+        id=about["id"],
+        source=about["source"],
+        type=about["type"],
+        subject=subject if isinstance(subject, str) else None,
+    )
+
+
+def task_document(task: TaskRow) -> TaskDocument:
     """One task: always the same members; what is not so yet is null."""
-    event = {name: task.event.get(name) for name in ("id", "source", "type", "subject")}
-    return {
-        "id": task.id,
-        "name": task.name,
-        "service": task.service,
-        "state": task.state,
-        "attempt": task.attempt,
-        "event": event,
-        "queued_at": task.times.get("queued_at"),
-        "started_at": task.times.get("started_at"),
-        "ended_at": task.times.get("ended_at"),
-        "next_attempt_at": task.next_attempt_at if task.state == "retrying" else None,
-        "worker": task.worker,
-        "progress": task.progress,
-        "result": task.result,
-        "left_out": task.left_out,
-        "error": task.error,
-        "events": [{**follow_up, "links": event_links(follow_up)} for follow_up in task.events],
-        "links": {"self": f"/v1/tasks/{quote(task.id, safe='')}", "event": event_links(event)["self"]},
-    }
+    event = event_ref(task.event)
+    return TaskDocument(
+        id=task.id,
+        name=task.name,
+        service=task.service,
+        state=task.state,  # one of names.STATES, as the row was read
+        attempt=task.attempt,
+        event=event,
+        queued_at=task.times.get("queued_at"),
+        started_at=task.times.get("started_at"),
+        ended_at=task.times.get("ended_at"),
+        next_attempt_at=task.next_attempt_at if task.state == "retrying" else None,
+        worker=task.worker,
+        progress=readable(Progress, task.progress),
+        result=task.result,
+        left_out=task.left_out,
+        error=readable(TaskError, task.error),
+        events=follow_ups(task),
+        links=TaskLinks(
+            self=f"/v1/tasks/{quote(task.id, safe='')}", event=event_links(event.id, event.source).self
+        ),
+    )
 
 
-def event_links(event: dict[str, Any]) -> dict[str, str]:
+def follow_ups(task: TaskRow) -> list[FollowUp]:
+    """The events that left with a task's outcome."""
+    found = []
+    for about in task.events:
+        id, source = about.get("id"), about.get("source")
+        if isinstance(id, str) and isinstance(source, str):
+            found.append(readable(FollowUp, {**about, "links": event_links(id, source)}))
+    return [one for one in found if one is not None]
+
+
+def event_links(event_id: str, source: str) -> EventLinks:
     """Where an event is found, whoever else uses its id."""
-    path = f"/v1/events/{quote(event['id'], safe='')}"
-    source = f"?source={quote(event['source'], safe='')}"
-    return {"self": path + source, "notifications": f"{path}/notifications{source}"}
+    path, query = f"/v1/events/{quote(event_id, safe='')}", f"?source={quote(source, safe='')}"
+    return EventLinks(self=path + query, notifications=f"{path}/notifications{query}")
 
 
-def event_document(
+async def event_document(
     row: EventRow,
     event: Event | None,
     tasks: list[TaskRow],
     manifests: list[Manifest],
     not_run: list[NotRun],
-) -> dict[str, Any]:
+) -> EventState:
     """One event: where it stands, why nothing ran where nothing did, and each delivery."""
     known = {task.id: task for task in tasks}
     state, detail, missed = _standing(row, event, tasks, manifests)
-    return {
-        "id": row.id,
-        "source": row.source,
-        "type": type_of(event, tasks),
-        "state": state,
-        "detail": detail,
-        "published_at": rfc3339_ms(row.published_ms),
-        "held_until": _held_until(row, event),
-        "event": event.to_dict() if event else None,
-        "deliveries": [
-            {"task_id": task_id, "task": task_document(known[task_id]) if task_id in known else None}
-            for task_id in row.task_ids
+    turns, deliveries = Turns(), []
+    for task_id in row.task_ids:
+        task = task_document(known[task_id]) if task_id in known else None
+        deliveries.append(DeliveryDocument(task_id=task_id, task=task))
+        await turns.give()
+    return EventState(
+        id=row.id,
+        source=row.source,
+        type=type_of(event, tasks),
+        state=state,
+        detail=detail,
+        published_at=rfc3339_ms(row.published_ms),
+        held_until=_held_until(row, event),
+        event=readable(CloudEvent, event.to_dict()) if event else None,
+        deliveries=deliveries,
+        not_delivered=[NotDelivered(**one) for one in missed],
+        not_run=[
+            NotRunDocument(
+                subscription=one.subscription,
+                task_id=one.task_id,
+                why=one.why,
+                detail=one.detail,
+                ahead=one.ahead,
+            )
+            for one in not_run
         ],
-        "not_delivered": missed,
-        "not_run": [one.document() for one in not_run],
-        "links": event_links({"id": row.id, "source": row.source}),
-    }
+        links=event_links(row.id, row.source),
+    )
 
 
 def type_of(event: Event | None, tasks: list[TaskRow]) -> str | None:
@@ -82,7 +274,7 @@ def type_of(event: Event | None, tasks: list[TaskRow]) -> str | None:
 
 def _standing(
     row: EventRow, event: Event | None, tasks: list[TaskRow], manifests: list[Manifest]
-) -> tuple[str, str, list[dict[str, str]]]:
+) -> tuple[State, str, list[dict[str, str]]]:
     missed = _why_not(event, manifests) if event else []
     if row.entry == "held":
         until = _held_until(row, event)

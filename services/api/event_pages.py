@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import redis.asyncio
 from streammesh import names, plain_json
@@ -15,6 +14,9 @@ from streammesh.notifications import position_key
 from streammesh.redisio.page_size import PageSize
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.registry import read_domains
+
+from services.api.cloudevents import CloudEvent
+from services.api.schemas import readable
 
 MOST = 200  # events on one page
 SCANNED_AT_ONCE = 400  # entries of all domains together in one round trip
@@ -54,18 +56,18 @@ async def list_recent(
     client: redis.asyncio.Redis,
     keys: Keys,
     pattern: str,
-    wanted: Callable[[dict[str, Any], bytes], bool],
+    wanted: Callable[[CloudEvent, bytes], bool],
     *,
     since_ms: int,
     limit: int,
     cursor: Cursor | None,
-) -> tuple[list[dict[str, Any]], Cursor | None]:
+) -> tuple[list[CloudEvent], Cursor | None]:
     """Events whose type fits the pattern and that are wanted, and where the next page begins (None at the end).
 
     `wanted` is asked with the event and its JSON as it is stored.
     """
     domains = await _domains(client, keys, pattern)
-    found: list[dict[str, Any]] = []
+    found: list[CloudEvent] = []
     if not domains:
         return [], None
     most = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
@@ -76,7 +78,7 @@ async def list_recent(
         for (_, domain), position, raw in entries:
             await turns.give()
             event = _event(raw)
-            if event and names.matches(pattern, event["type"]) and wanted(event, raw):
+            if event and names.matches(pattern, event.type) and wanted(event, raw):
                 found.append(event)
                 size += len(raw)
                 if len(found) == limit or size >= MOST_BYTES:
@@ -124,11 +126,10 @@ async def _scan(
     return certain, Cursor(frontier[1], frontier[0][1])
 
 
-def _event(raw: bytes) -> dict[str, Any] | None:
+def _event(raw: bytes) -> CloudEvent | None:
     try:
         if len(raw) > LARGEST or plain_json.is_crowded(raw, MAX_VALUES):
             return None
-        event = plain_json.loads(raw)
+        return readable(CloudEvent, plain_json.loads(raw))
     except ValueError:
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("type"), str) else None

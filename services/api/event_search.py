@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import orjson
 from streammesh.clock import rfc3339_ms
 from streammesh.tasks.records import EventRow
 
-StandingState = Literal["waiting", "running", "completed", "failed", "unrouted"]
-STATES: tuple[StandingState, ...] = get_args(StandingState)
+from services.api.cloudevents import CloudEvent
+from services.api.documents import EventStanding, StandingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,11 @@ class Search:
     subject: str | None = None
     text: str | None = None
 
-    def fits(self, event: dict[str, Any], raw: bytes) -> bool:
+    def fits(self, event: CloudEvent, raw: bytes) -> bool:
         """Whether an event is meant; `raw` is its JSON as it is stored."""
-        if self.source is not None and event.get("source") != self.source:
+        if self.source is not None and event.source != self.source:
             return False
-        if self.subject is not None and event.get("subject") != self.subject:
+        if self.subject is not None and event.subject != self.subject:
             return False
         return self.text is None or _as_in_json(self.text) in raw.decode("utf-8", "replace").casefold()
 
@@ -35,19 +34,13 @@ def _as_in_json(text: str) -> str:
     return orjson.dumps(text)[1:-1].decode().casefold()
 
 
-def standing(row: EventRow | None, event: dict[str, Any]) -> dict[str, Any]:
+def standing(row: EventRow | None, event: CloudEvent) -> EventStanding:
     """Where an event stands, in short: its state, and how many tasks it has, ended, ended without success.
 
     `failed` is an event of which every task ended and one at least without success.
     """
     if row is None:  # its row was dropped before its envelope
-        return {
-            "state": "completed",
-            "published_at": event.get("time"),
-            "tasks": None,
-            "done": 0,
-            "failed": 0,
-        }
+        return EventStanding(state="completed", published_at=event.time, tasks=None, done=0, failed=0)
     state: StandingState = "running"
     if row.wanted is None:
         state = "waiting"
@@ -55,10 +48,10 @@ def standing(row: EventRow | None, event: dict[str, Any]) -> dict[str, Any]:
         state = "unrouted"
     elif row.completed:
         state = "failed" if row.failed else "completed"
-    return {
-        "state": state,
-        "published_at": rfc3339_ms(row.published_ms),
-        "tasks": row.wanted,
-        "done": row.done,
-        "failed": row.failed,
-    }
+    return EventStanding(
+        state=state,
+        published_at=rfc3339_ms(row.published_ms),
+        tasks=row.wanted,
+        done=row.done,
+        failed=row.failed,
+    )

@@ -1,23 +1,27 @@
-"""Puts together the OpenAPI document: problem answers, bodies that the framework does not parse, schemas."""
+"""Puts together the OpenAPI document: the framework describes answers; this adds problems and bodies read here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from services.api.problems import CATALOGUE, MEDIA_TYPE
-from services.api.schemas import ProblemDocument
 
+JSON = "application/json"
 REF = "#/components/schemas/{model}"
 REQUEST_ID = {"description": "The request's id, also in logs.", "schema": {"type": "string"}}
-_BODIES: dict[str, type[BaseModel]] = {}
+RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer"}}
+_BODIES: dict[str, type[BaseModel]] = {}  # what `schema_of` named
 
-ALWAYS = ("malformed-request", "headers-too-large", "internal", "unavailable", "overloaded")
-KEYED = ("unauthenticated", *ALWAYS)
+ALWAYS = ("malformed-request", "headers-too-large", "internal", "unavailable", "full", "overloaded")
+KEYED = ("unauthenticated", "forbidden", *ALWAYS)
 READ = ("not-found", "invalid-request", *KEYED)
 WRITTEN = (
     *(
@@ -35,23 +39,18 @@ WRITTEN = (
 def answers(*kinds: str, **others: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route: problem documents by status, and others such as `_206={...}`."""
     by_status: dict[int, list[str]] = {}
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):
         by_status.setdefault(CATALOGUE[kind].status, []).append(kind)
     found: dict[int | str, dict[str, Any]] = {}
     for status, names in sorted(by_status.items()):
+        documents = dict.fromkeys(CATALOGUE[name].document for name in names)
         found[status] = {
+            "model": reduce(or_, documents),
             "description": "; ".join(dict.fromkeys(CATALOGUE[name].title for name in names)),
-            "content": {
-                MEDIA_TYPE: {
-                    "schema": {"$ref": REF.format(model="ProblemDocument")},
-                    "examples": {name: {"value": _example(name)} for name in dict.fromkeys(names)},
-                }
-            },
+            "content": {JSON: {"examples": {name: {"value": _example(name)} for name in names}}},
         }
         if status in (429, 503):
-            found[status]["headers"] = {
-                "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}}
-            }
+            found[status]["headers"] = {"Retry-After": RETRY_AFTER}
     return {**found, **{int(name.removeprefix("_")): value for name, value in others.items()}}
 
 
@@ -67,13 +66,10 @@ def _example(name: str) -> dict[str, Any]:
     }
 
 
-def json_answer(model: type[BaseModel], description: str, example: object = None) -> dict[str, Any]:
-    """A JSON answer of that shape, for `responses`."""
-    _BODIES[model.__name__] = model
-    media: dict[str, Any] = {"schema": {"$ref": REF.format(model=model.__name__)}}
-    if example is not None:
-        media["example"] = example
-    return {"description": description, "content": {"application/json": media}}
+def told(description: str, example: object = None, **more: Any) -> dict[str, Any]:
+    """A JSON answer for `responses`: what it is, and an example; `model=` where it is not the route's own."""
+    media = {} if example is None else {"content": {JSON: {"example": example}}}
+    return {"description": description, **media, **more}
 
 
 def body(description: str, media_types: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +78,7 @@ def body(description: str, media_types: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(model: type[BaseModel]) -> dict[str, str]:
-    """A reference to a model's schema, which becomes part of the document."""
+    """A reference to the schema of a body, which becomes part of the document."""
     _BODIES[model.__name__] = model
     return {"$ref": REF.format(model=model.__name__)}
 
@@ -102,33 +98,32 @@ def describe(app: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    models: list[type[BaseModel]] = [ProblemDocument, *_BODIES.values()]
-    for model in models:
-        schema = model.model_json_schema(ref_template=REF)
-        schemas.update(schema.pop("$defs", {}))
-        schemas[model.__name__] = schema
+    _, bodies = models_json_schema([(model, "validation") for model in _BODIES.values()], ref_template=REF)
+    schemas.update(bodies.get("$defs", {}))
     for path, operation in _operations(document):
-        _only_problem_documents(operation["responses"])
-        for response in operation["responses"].values():
-            for example in response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}).values():
-                example["value"]["instance"] = path
-            response.setdefault("headers", {})["x-request-id"] = REQUEST_ID
+        for status, answer in list(operation["responses"].items()):
+            if status >= "400":
+                _describe_problem(operation["responses"], status, path)
+            answer.setdefault("headers", {})["x-request-id"] = REQUEST_ID
     app.openapi_schema = document
     return document
 
 
-def _only_problem_documents(responses: dict[str, Any]) -> None:
-    """The framework describes its own form of 422, also where a route has nothing that could be wrong."""
-    content = responses.get("422", {}).get("content", {})
-    content.pop("application/json", None)
-    if not content:
-        responses.pop("422", None)
+def _describe_problem(responses: dict[str, Any], status: str, path: str) -> None:
+    """Problems have a media type of their own; the framework's own form of 422 is never sent."""
+    content = responses[status].get("content", {})
+    examples = content.get(JSON, {}).get("examples")
+    if examples is None:
+        del responses[status]
+        return
+    for example in examples.values():
+        example["value"]["instance"] = path
+    content[MEDIA_TYPE] = content.pop(JSON)
+    content[MEDIA_TYPE]["schema"].pop("title", None)
 
 
-def _operations(document: dict[str, Any]) -> Sequence[tuple[str, dict[str, Any]]]:
-    return [
-        (path, operation)
-        for path, operations in document["paths"].items()
-        for name, operation in operations.items()
-        if name in ("get", "post", "put", "delete", "head")
-    ]
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, operations in document["paths"].items():
+        for name, operation in operations.items():
+            if name in ("get", "post", "put", "delete", "head"):
+                yield path, operation

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from services.api.problems import Problem
 
 SHOWN = 64  # characters of a name
 
 
-def only_known_parameters(request: Request) -> None:
+def only_known_parameters(request: HTTPConnection) -> None:
     """Raise Problem (400) for a query parameter that the request's route has no use for, or has twice."""
     if not request.scope["query_string"]:
         return

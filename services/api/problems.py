@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -19,6 +18,16 @@ from streammesh.errors import (
     InvalidEvent,
     MeshFull,
     MeshUnavailable,
+)
+
+from services.api.problem_documents import (
+    AmbiguousEventProblem,
+    EventConflictProblem,
+    NotReadyProblem,
+    ProblemDocument,
+    ReportProblem,
+    TaskEndedProblem,
+    UnavailableProblem,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -34,6 +43,7 @@ class Kind:
     status: int
     title: str
     advice: str
+    document: type[ProblemDocument] = ProblemDocument
 
 
 _KINDS = (
@@ -53,9 +63,27 @@ _KINDS = (
     ),
     Kind("method-not-allowed", 405, "The method is not for this resource", "Use a method named in `Allow`."),
     Kind("too-slow", 408, "The request took too long to arrive", "Send it in one go."),
-    Kind("event-conflict", 409, "Another event has this identity", "Publish new facts under a new id."),
-    Kind("ambiguous-event", 409, "Several events have this id", "Name the one you mean with `?source=`."),
-    Kind("task-ended", 409, "The task has ended", "Look at the task: what it came to stands."),
+    Kind(
+        "event-conflict",
+        409,
+        "Another event has this identity",
+        "Publish new facts under a new id.",
+        EventConflictProblem,
+    ),
+    Kind(
+        "ambiguous-event",
+        409,
+        "Several events have this id",
+        "Name the one you mean with `?source=`.",
+        AmbiguousEventProblem,
+    ),
+    Kind(
+        "task-ended",
+        409,
+        "The task has ended",
+        "Look at the task: what it came to stands.",
+        TaskEndedProblem,
+    ),
     Kind("service-alive", 409, "The service is at work", "Stop its workers, then remove it."),
     Kind(
         "schedule-of-file",
@@ -66,11 +94,21 @@ _KINDS = (
     Kind("schedule-changed", 409, "The schedule is being changed", "Look at it, then send the change again."),
     Kind("schedule-broken", 409, "What is stored is no schedule", "Store it anew, or delete it."),
     Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),
-    Kind("report-not-ready", 409, "The report is not ready", "Ask again, or follow its notifications."),
     Kind(
-        "report-failed", 409, "The report could not be made", "Correct the request and ask for a new report."
+        "report-not-ready",
+        409,
+        "The report is not ready",
+        "Ask again, or follow its notifications.",
+        ReportProblem,
     ),
-    Kind("report-removed", 410, "The report is not kept any more", "Ask for a new one."),
+    Kind(
+        "report-failed",
+        409,
+        "The report could not be made",
+        "Correct the request and ask for a new report.",
+        ReportProblem,
+    ),
+    Kind("report-removed", 410, "The report is not kept any more", "Ask for a new one.", ReportProblem),
     Kind("body-too-large", 413, "The body is too large", "Send less at once, or upload the data as a file."),
     Kind(
         "unsupported-media-type",
@@ -86,11 +124,15 @@ _KINDS = (
     Kind("headers-too-large", 431, "The request's head is too large", "Send fewer or shorter headers."),
     Kind("internal", 500, "Something broke here", "Report it with the request id."),
     Kind(
-        "unavailable", 503, "The mesh cannot be reached", "Send the same request again as `Retry-After` says."
+        "unavailable",
+        503,
+        "The mesh cannot be reached",
+        "Send the same request again as `Retry-After` says.",
+        UnavailableProblem,
     ),
     Kind("full", 503, "The mesh is full", "Send the same request again as `Retry-After` says."),
     Kind("overloaded", 503, "This replica is full", "Try again, or another replica, as `Retry-After` says."),
-    Kind("not-ready", 503, "Not ready", "See `parts` for what is missing."),
+    Kind("not-ready", 503, "Not ready", "See `parts` for what is missing.", NotReadyProblem),
 )
 CATALOGUE: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
 _BY_STATUS = {
@@ -112,27 +154,28 @@ class Problem(Exception):
     members: Mapping[str, Any] = field(default_factory=dict)
     status: int | None = None  # only where the kind's own is not exact
 
-    def document(self, instance: str, request_id: str) -> dict[str, Any]:
-        """The JSON document: `type`, `title`, `status`, `detail`, `instance`, `request_id`, `errors`."""
+    def document(self, instance: str, request_id: str) -> ProblemDocument:
+        """The document as its kind's model has it."""
         kind = CATALOGUE[self.kind]
-        document: dict[str, Any] = {
-            "type": f"/problems/{kind.name}",
-            "title": kind.title,
-            "status": self.status or kind.status,
-            "detail": self.detail,
-            "instance": instance,
-            "request_id": request_id,
-        }
-        if self.errors:
-            document["errors"] = list(self.errors)
-        return {**document, **self.members}
+        errors = {"errors": list(self.errors)} if self.errors else {}
+        return kind.document.model_validate(
+            {
+                "type": f"/problems/{kind.name}",
+                "title": kind.title,
+                "status": self.status or kind.status,
+                "detail": self.detail,
+                "instance": instance,
+                "request_id": request_id,
+                **errors,
+                **self.members,
+            }
+        )
 
     def response(self, instance: str, request_id: str) -> Response:
         """The whole answer."""
         document = self.document(instance, request_id)
-        return Response(
-            orjson.dumps(document), document["status"], headers=dict(self.headers), media_type=MEDIA_TYPE
-        )
+        content = document.model_dump_json(exclude_unset=True)
+        return Response(content, document.status, headers=dict(self.headers), media_type=MEDIA_TYPE)
 
 
 def pointers(errors: Sequence[FieldError]) -> list[dict[str, str]]:

@@ -33,6 +33,7 @@ from services.api.call_batcher import CallBatcher, OutcomeUnknown
 from services.api.limits import RateLimit
 from services.api.problems import Problem, unavailable
 from services.api.request_body import Headers
+from services.api.schemas import Accepted, EventLinks
 from services.api.settings import ApiSettings
 from services.api.source_rules import SourceRules
 from services.api.wait_parameter import seconds_in
@@ -151,25 +152,20 @@ def _may_wait(key: ApiKey, media: str, events: Sequence[Sealed]) -> None:
         )
 
 
-def accepted(event: Published) -> dict[str, object]:
+def accepted(event: Published) -> Accepted:
     """The 202 body. Ids are unique per source only, so links name the source unless the id is a UUID."""
     path = f"/v1/events/{quote(event.id, safe='')}"
     unique = len(event.id) == UUID_LENGTH and event.id.count("-") == 4
     source = "" if unique else f"?source={quote(event.source, safe='')}"
-    return {
-        "id": event.id,
-        "source": event.source,
-        "type": event.type,
-        "duplicate": event.duplicate,
-        "links": {"self": path + source, "notifications": f"{path}/notifications{source}"},
-    }
+    links = EventLinks(self=path + source, notifications=f"{path}/notifications{source}")
+    return Accepted(id=event.id, source=event.source, type=event.type, duplicate=event.duplicate, links=links)
 
 
 def accepted_text(event: Published) -> str:
     """`accepted` as JSON; put together from its parts where the id needs no escaping."""
     id = event.id
     if not _PLAIN_ID(id):
-        return orjson.dumps(accepted(event)).decode()
+        return accepted(event).model_dump_json()
     source, query = _source_texts(event.source)
     if len(id) == UUID_LENGTH and id.count("-") == 4:
         query = ""

@@ -16,6 +16,7 @@ from streammesh.tasks.records import EventRow, TaskRow
 from services.api import problems, request_body
 from services.api.addresses import MailAddress, rules_of
 from services.api.problems import Problem
+from services.api.report_documents import State
 from services.api.settings import ApiSettings
 
 REPORT_REQUESTED = "report.requested"
@@ -175,7 +176,7 @@ def _shown(filename: str | None) -> str:
     return "".join(character for character in name if character.isprintable())[:120]
 
 
-def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[str, str, TaskRow | None]:
+def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[State, str, TaskRow | None]:
     """How far a report is that is not in the store: (state, in words, its task). Pure."""
     task = next((t for t in tasks if t.event.get("type") in (REPORT_REQUESTED, OPERATIONS_REQUESTED)), None)
     if row.entry == "held":
@@ -196,12 +197,6 @@ def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[str, str, TaskRow | N
         case "succeeded":
             return "removed", "It was made, and has been removed from the store since.", task
     return "failed", str((task.error or {}).get("reason") or f"Its task {task.state}."), task
-
-
-def own_words(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What a finished report tells about itself; who it was sent to is not everybody's business."""
-    shown = ("title", "kind", "pages", "rows", "size_bytes", "sha256", "made", "task_id")
-    return {name: metadata[name] for name in shown if name in metadata}
 
 
 def owner_of(metadata: dict[str, Any]) -> str | None:

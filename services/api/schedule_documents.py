@@ -86,28 +86,29 @@ class ScheduleRequest(BaseModel):
     enabled: bool = True
 
 
-def document(name: str, stored: Stored) -> dict[str, Any]:
+def document(name: str, stored: Stored) -> ScheduleState:
     """One schedule, as far as it can be read."""
     try:
         entry = from_json(stored.raw)
     except InvalidSchedule as error:
-        nothing = dict.fromkeys(EXAMPLE)
-        return {**nothing, "name": name, "next": [], "broken": str(error)[:500]}
+        nothing = dict.fromkeys(ScheduleState.model_fields)
+        broken = {"name": name, "next": [], "broken": str(error)[:500]}
+        return ScheduleState.model_validate({**nothing, **broken})
     lateness = entry.lateness
-    return {
-        "name": name,
-        "cron": entry.cron,
-        "every_seconds": entry.every.total_seconds() if entry.every else None,
-        "timezone": entry.timezone,
-        "event": entry.event.model_dump(),
-        "period": entry.period,
-        "misfire": entry.misfire,
-        "window_seconds": lateness.total_seconds() if lateness else None,
-        "enabled": entry.enabled,
-        "origin": entry.origin,
-        "next": [rfc3339_ms(due) for due in _ticks(entry, stored.stands_at)],
-        "broken": None,
-    }
+    return ScheduleState(
+        name=name,
+        cron=entry.cron,
+        every_seconds=entry.every.total_seconds() if entry.every else None,
+        timezone=entry.timezone,
+        event=TickedEvent.model_validate(entry.event.model_dump()),
+        period=entry.period,
+        misfire=entry.misfire,
+        window_seconds=lateness.total_seconds() if lateness else None,
+        enabled=entry.enabled,
+        origin=entry.origin,
+        next=[rfc3339_ms(due) for due in _ticks(entry, stored.stands_at)],
+        broken=None,
+    )
 
 
 def type_of(stored: Stored) -> str | None:

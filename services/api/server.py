@@ -15,7 +15,6 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -24,6 +23,7 @@ from services.api.middleware import UNREAD, Door
 from services.api.problems import MEDIA_TYPE, Problem
 from services.api.settings import ApiSettings
 from services.api.sse import ABORT
+from services.api.web_socket import MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
 
@@ -189,9 +189,9 @@ class Protocol(HttpToolsProtocol):
             return
         request_id = os.urandom(8).hex()
         document = problem.document("", request_id)
-        body = orjson.dumps(document)
+        body = document.model_dump_json(exclude_unset=True).encode()
         self.transport.write(
-            STATUS_LINE[document["status"]]
+            STATUS_LINE[document.status]
             + f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n".encode()
             + f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n".encode()
             + body
@@ -259,7 +259,9 @@ def make_server(door: Door, settings: ApiSettings) -> Server:
         port=settings.port,
         loop="none",
         http=Protocol,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,
         log_config=None,
         log_level="warning",  # its start and stop are told by our own words
         access_log=False,

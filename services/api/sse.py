@@ -38,9 +38,14 @@ def named(event: str, data: object) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.encode(), orjson.dumps(data))
 
 
+def reason_of(why: str) -> str:
+    """Why a stream was cut from this side, in words."""
+    return _REASONS.get(why, why)
+
+
 def closed(why: str) -> bytes:
     """The last event of a stream that is cut from this side."""
-    return named("closed", {"reason": why, "detail": _REASONS.get(why, why)})
+    return named("closed", {"reason": why, "detail": reason_of(why)})
 
 
 def resync(after: str) -> bytes:

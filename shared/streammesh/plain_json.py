@@ -57,12 +57,18 @@ def dumps(value: Any) -> bytes:
     return text
 
 
-def dumps_plain(value: Any, *, sort_keys: bool = False, finite: bool = False) -> bytes:
+def dumps_plain(
+    value: Any,
+    *,
+    sort_keys: bool = False,
+    finite: bool = False,
+    default: Callable[[Any], Any] | None = None,
+) -> bytes:
     """A value that is JSON already, as JSON: what reads it gets the same value. Raises TypeError.
 
     `finite`: it was read from JSON, so there is no NaN to look for.
     """
-    return _dumps(value, None, orjson.OPT_SORT_KEYS if sort_keys else 0, finite)
+    return _dumps(value, default, orjson.OPT_SORT_KEYS if sort_keys else 0, finite)
 
 
 def has_long_integer(raw: bytes) -> bool:

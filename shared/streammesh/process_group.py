@@ -17,7 +17,7 @@ import socket
 import sys
 from asyncio.subprocess import Process
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +59,12 @@ class Child:
         self._report: dict[str, Any] | None = None
         self._heard_at = 0.0
         self._was_ready = False
+        self.is_beginning = False
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs."""
+        return self._process.pid if self._process else None
 
     async def keep(self, stop: asyncio.Event) -> int:
         """Run it until the group is to stop, again whenever it ends; answers its last exit code."""
@@ -80,6 +86,7 @@ class Child:
 
     async def _run(self, stop: asyncio.Event) -> int:
         """Run it once; answers its exit code."""
+        self.is_beginning = True
         ours, theirs = socket.socketpair()
         with theirs:
             env = environment_of(replace(self._place, fd=theirs.fileno()))
@@ -88,6 +95,7 @@ class Child:
             )
         reader, writer = await asyncio.open_connection(sock=ours, limit=REPORT_BYTES)
         self._report, self._heard_at, self._process = None, monotonic(), process
+        self.is_beginning = False
         log.info("process.started", process=self.number, pid=process.pid)
         listening = asyncio.create_task(self._listen(reader))
         ended = asyncio.create_task(process.wait())
@@ -96,12 +104,12 @@ class Child:
             await asyncio.wait((ended, to_end), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
                 await self._end(process, writer, ended)
+            return ended.result()
         finally:
             self._process = None
             to_end.cancel()
             writer.close()  # the child, should this be cancelled, is told to drain by it
             listening.cancel()
-        return ended.result()
 
     async def _end(self, process: Process, writer: asyncio.StreamWriter, ended: asyncio.Task[int]) -> None:
         with suppress(OSError):  # it is ending by itself
@@ -235,12 +243,22 @@ class ProcessGroup:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._told, number)
+        reaping = asyncio.create_task(self._reap()) if os.getpid() == 1 else None
         codes: list[int] = []
         for ended in asyncio.as_completed([child.keep(self._stop) for child in self._children]):
             codes.append(await ended)
             self._stop.set()  # none ends for good before it is to, unless it refuses to start
+        if reaping:
+            reaping.cancel()
         log.info("group.stopped", codes=codes)
         return max((code if code >= 0 else 128 - code for code in codes), default=0)
+
+    async def _reap(self) -> None:
+        """As process 1 of a container it inherits what killed children have left, and has to bury it."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if not any(child.is_beginning for child in self._children):
+                reap_strangers({child.pid for child in self._children})
 
     def _told(self, number: signal.Signals) -> None:
         again = self._stop.is_set()
@@ -249,6 +267,15 @@ class ProcessGroup:
         if again or number is signal.SIGQUIT:
             for child in self._children:
                 child.signal(signal.SIGQUIT)
+
+
+def reap_strangers(ours: Collection[int | None]) -> None:
+    """Take the exit codes of children that are not `ours`, as far as none of those has ended before them."""
+    with suppress(ChildProcessError):
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in ours:
+                return  # asyncio takes it in a moment
+            os.waitpid(ended.si_pid, 0)
 
 
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,8 @@ class Shop:
     processes: dict[str, MeshProcess]
     keys: Keys
     redis_url: str
+    env: dict[str, str]
+    folder: Path
     numbers: Iterator[int] = field(default_factory=lambda: iter(range(1, 10**6)))
 
     def publish(self, event_type: str, data: Any = None, **attributes: Any) -> str:
@@ -80,6 +83,17 @@ class Shop:
 
         with ThreadPoolExecutor(1) as threads:  # Playwright has a loop of its own in this one
             return threads.submit(lambda: asyncio.run(made())).result()
+
+    @contextmanager
+    def started(self, name: str, module: str) -> Iterator[None]:
+        """Another service of the mesh, for a while."""
+        with MeshProcess(name, module, self.env, self.folder):
+            wait_until_sync(f"{name} is there", lambda: self._workers().get(name), seconds=60)
+            yield
+
+    def _workers(self) -> dict[str, int]:
+        status = self.http.get("/v1/status").json()
+        return {one["service"]: one["workers"] for one in status.get("services", ())}
 
     def event(self, event_id: str) -> dict[str, Any]:
         """What the API knows of an event."""
@@ -122,7 +136,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             )
             headers = {"authorization": f"Bearer {ADMIN}"}
             with httpx.Client(base_url=found[1], headers=headers, timeout=20) as http:
-                running = Shop(found[1], http, processes, Keys("shop"), server.url)
+                running = Shop(found[1], http, processes, Keys("shop"), server.url, env, folder)
                 wait_until_sync("every service is there", lambda: _all_there(http), seconds=60)
                 yield running
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
+from datetime import datetime
 from types import TracebackType
 
 import trustme
@@ -13,10 +14,17 @@ import trustme
 class TlsProxy:
     """Listens on 127.0.0.1 with a certificate for `localhost` and passes everything on to a plain port."""
 
-    def __init__(self, target_port: int, authority: trustme.CA, *, client_certificates: bool = False) -> None:
+    def __init__(
+        self,
+        target_port: int,
+        authority: trustme.CA,
+        *,
+        client_certificates: bool = False,
+        not_after: datetime | None = None,
+    ) -> None:
         self._target = target_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("localhost").configure_cert(self._context)
+        authority.issue_cert("localhost", not_after=not_after).configure_cert(self._context)
         if client_certificates:
             authority.configure_trust(self._context)
             self._context.verify_mode = ssl.CERT_REQUIRED

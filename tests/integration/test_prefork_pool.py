@@ -125,3 +125,12 @@ async def test_a_child_that_holds_too_much_after_a_task_is_replaced(ask, start):
     pids = [(await ask.run("sync.recorded", {})).result["pid"] for _ in range(3)]
 
     assert len(set(pids)) == 3
+
+
+async def test_deliveries_that_fail_end_one_after_the_other_and_the_next_ones_run(ask, start):
+    worker = await start(MESH_CONCURRENCY="1", PROBE_PREFETCH="1")
+    failed = [await ask.run("sync.flaky", {"succeeds_at": "no number"}) for _ in range(2)]
+    good = await ask.run("sync.recorded", {})
+
+    assert [task.state for task in (*failed, good)] == ["failed", "failed", "succeeded"]
+    assert "Pool callback raised" not in worker.log.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from streammesh.tasks.pause import read_failures
 from streammesh.testing.conditions import wait_until
 
 from tests.probe.record import runs
@@ -97,3 +98,15 @@ async def test_a_workflow_that_cannot_be_written_down_fails_the_delivery(ask):
 
     assert task.state == "failed"
     assert "JSON" in task.error["reason"]
+
+
+@pytest.mark.parametrize("chord", [False, True])
+async def test_a_part_that_refuses_the_event_does_not_count_towards_the_pause(ask, chord):
+    failures = []
+    for refuse in (False, True, True, False):
+        task = await ask.run("sync.refused_part", {"refuse": refuse, "chord": chord})
+        assert task.state == "failed"
+        counted = await read_failures(ask.redis, ask.mesh.keys)
+        failures.append(counted["probe_sync.refused_in_part"])
+
+    assert [n - failures[0] for n in failures] == [0, 0, 0, 1], task.error

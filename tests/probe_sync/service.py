@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from celery import chain, chord, group
-from streammesh import Context, Service
+from streammesh import Context, Fail, Reject, Service
 
 from tests.probe.record import is_on, record
 
@@ -60,6 +60,19 @@ def untold(what: str) -> Any:
     for _ in range(200):
         deep = [deep]
     return {"nan": float("nan"), "deep": deep, "large": "x" * 2_000_000}[what]
+
+
+@service.on("sync.refused_part", retries=0)
+def refused_in_part(data: dict[str, Any]) -> Any:
+    """Have a part of a workflow say that the event is at fault, or the service."""
+    part = refusing.si(data["refuse"])
+    return chord([part, echoed.s(1)], total.s()) if data["chord"] else chain(echoed.s(1), part, echoed.s())
+
+
+@service.part
+def refusing(refuse: bool) -> None:
+    """A part that gives up."""
+    raise Reject("a bad event") if refuse else Fail("the service is broken")
 
 
 @service.part

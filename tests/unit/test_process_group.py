@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,10 +15,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from streammesh import process_group
 from streammesh.errors import InvalidManifest
-from streammesh.process_group import ProcessGroup, merged, own_command
+from streammesh.process_group import ProcessGroup, merged, own_command, reap_strangers
 from streammesh.service import Service
 from streammesh.settings import MeshSettings
-from streammesh.testing.conditions import wait_until
+from streammesh.testing.conditions import wait_until, wait_until_sync
 
 CHILD = """
 import json, os, pathlib, signal, socket, sys, time
@@ -171,6 +172,17 @@ async def test_a_group_whose_child_refuses_its_settings_ends_with_its_code(tmp_p
     for number in (1, 2):
         stage.tell(number, "exit", "2")
     assert await asyncio.wait_for(stage.group.run(), 15) == 2
+
+
+def test_what_a_killed_child_has_left_is_buried_and_a_child_is_left_to_be_waited_for():
+    stranger = subprocess.Popen([sys.executable, "-c", ""])
+    wait_until_sync("it has ended", lambda: os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT))
+    reap_strangers({stranger.pid})
+    assert os.waitid(os.P_PID, stranger.pid, os.WEXITED | os.WNOWAIT)
+    reap_strangers(set())
+    with pytest.raises(ChildProcessError):
+        os.waitpid(stranger.pid, 0)
+    stranger.returncode = 0  # it cannot be waited for any more
 
 
 def test_metrics_of_all_processes_are_told_together_with_their_numbers():

@@ -5,14 +5,23 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path
+from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
-from services.api.openapi import ALWAYS, answers, json_answer
+from services.api.openapi import ALWAYS, answers, told
 from services.api.problems import CATALOGUE, Problem
-from services.api.routes.answer import as_json
-from services.api.schemas import ProblemKind
+from services.api.schemas import Answer
 
 router = APIRouter(tags=["about"])
+
+
+class ProblemKind(Answer):
+    """One entry of the catalogue of problems."""
+
+    type: str
+    title: str
+    status: int
+    advice: str = Field(description="What to do.")
 
 
 @router.get("/", include_in_schema=False)
@@ -24,12 +33,11 @@ async def root() -> Response:
 @router.get(
     "/problems/{name}",
     summary="What a problem means",
-    response_class=Response,
     responses=answers(
         "not-found",
+        "invalid-request",
         *ALWAYS,
-        _200=json_answer(
-            ProblemKind,
+        _200=told(
             "The kind of problem.",
             {
                 "type": "/problems/event-conflict",
@@ -40,11 +48,11 @@ async def root() -> Response:
         ),
     ),
 )
-async def problem(name: Annotated[str, Path(examples=["event-conflict"])]) -> Response:
+async def problem(name: Annotated[str, Path(examples=["event-conflict"])]) -> ProblemKind:
     """The `type` of a problem document leads here."""
     kind = CATALOGUE.get(name)
     if kind is None:
         raise Problem("not-found", f"There is no kind of problem {name[:64]!r}.")
-    return as_json(
-        {"type": f"/problems/{kind.name}", "title": kind.title, "status": kind.status, "advice": kind.advice}
+    return ProblemKind(
+        type=f"/problems/{kind.name}", title=kind.title, status=kind.status, advice=kind.advice
     )

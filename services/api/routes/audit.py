@@ -6,17 +6,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, Field
-from starlette.responses import Response
 from streammesh.audit import read_actions
 from streammesh.clock import to_ms
 from streammesh.notifications import position_key
 
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
-from services.api.openapi import READ, answers, json_answer
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
-from services.api.schemas import Answer
+from services.api.schemas import Answer, readable
 from services.api.state import wiring_of
 
 router = APIRouter(tags=["audit"])
@@ -58,10 +56,7 @@ class ActionList(Answer):
 @router.get(
     "/v1/audit",
     summary="What operators did, newest first",
-    response_class=Response,
-    responses=answers(
-        "forbidden", *READ, _200=json_answer(ActionList, "A page.", {"actions": [_EXAMPLE], "next": None})
-    ),
+    responses=answers("forbidden", *READ, _200=told("A page.", {"actions": [_EXAMPLE], "next": None})),
 )
 async def audit(
     request: Request,
@@ -73,7 +68,7 @@ async def audit(
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
-) -> Response:
+) -> ActionList:
     """Needs an admin key. The last 10,000 or so are kept. A page may be short, and still have a `next`."""
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
@@ -85,9 +80,9 @@ async def audit(
         since_ms = max(0, to_ms(since)) if since else 0
         page = await read_actions(wiring.redis, wiring.keys, before=before, since_ms=since_ms, limit=limit)
         following = await wiring.cursors.seal("audit", page.next)
-    shown = [
-        one.document()
+    fitting = [
+        readable(OperatorAction, one.document())
         for one in page.actions
         if (actor is None or one.action.actor == actor) and (action is None or one.action.action == action)
     ]
-    return as_json({"actions": shown, "next": following})
+    return ActionList(actions=[one for one in fitting if one is not None], next=following)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict
-from starlette.responses import Response
 from streammesh import lua
 from streammesh.tasks.settlement import cancel_call
 from streammesh.tasks.task import LedgerAnswer
 
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, json_answer
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
-from services.api.schemas import EXAMPLE_TASK
+from services.api.schemas import EXAMPLE_TASK, Answer, SelfLink
 from services.api.state import wiring_of
 
 router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
@@ -29,29 +26,24 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class CancelledTask(BaseModel):
+class CancelledTask(Answer):
     """`cancelled`: it has ended. `cancelling`: its worker was told, and it will end, most often within a second."""
 
-    model_config = ConfigDict(extra="allow")
-
     id: str
-    state: str
+    state: Literal["cancelled", "cancelling"]
     detail: str
-    links: dict[str, str]
+    links: SelfLink
 
 
 @router.post(
     "/v1/tasks/{task_id}/cancel",
     summary="Cancel a task",
     status_code=202,
-    response_class=Response,
-    responses=answers(
-        *("task-ended", "forbidden", *READ), _202=json_answer(CancelledTask, "Accepted.", _EXAMPLE)
-    ),
+    responses=answers(*("task-ended", "forbidden", *READ), _202=told("Accepted.", _EXAMPLE)),
 )
 async def cancel_task(
     request: Request, key: Caller, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
-) -> Response:
+) -> CancelledTask:
     """Whoever may publish an event's type may cancel its tasks.
 
     A queued task, one that waits for its next attempt and one of a paused subscription end at once and never
@@ -74,9 +66,10 @@ async def cancel_task(
     if done.answer in (LedgerAnswer.ENDED, LedgerAnswer.GONE):
         how = f"ended before: {done.state}" if done.state else "ended, and its record was dropped"
         raise Problem("task-ended", f"The task has {how}.", members={"state": done.state or None})
-    has_ended = done.answer is LedgerAnswer.DONE
-    detail = "It has ended." if has_ended else str(_EXAMPLE["detail"])
-    state = "cancelled" if has_ended else "cancelling"
-    return as_json(
-        {"id": row.id, "state": state, "detail": detail, "links": {"self": f"/v1/tasks/{row.id}"}}, 202
+    ended = done.answer is LedgerAnswer.DONE
+    return CancelledTask(
+        id=row.id,
+        state="cancelled" if ended else "cancelling",
+        detail="It has ended." if ended else str(_EXAMPLE["detail"]),
+        links=SelfLink(self=f"/v1/tasks/{row.id}"),
     )

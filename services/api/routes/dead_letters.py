@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Annotated, Any, TypeVar
-from urllib.parse import quote
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 from starlette.responses import Response
 from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
@@ -15,30 +13,32 @@ from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, R
 from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
-from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
-from services.api.openapi import READ, answers, body, json_answer, schema_of
-from services.api.openapi_dead_letters import (
+from services.api.dead_letter_documents import (
     CHOICES,
     EXAMPLE_DROPPED,
     EXAMPLE_LETTER,
     EXAMPLE_REPLAYED,
     EXAMPLE_WHOLE,
     Choice,
-    DeadLetterDocument,
     DeadLetterPage,
     Dropped,
     Replay,
     ReplayDone,
+    WholeDeadLetter,
+    letter_document,
+    summary,
+    whole_letter,
 )
+from services.api.json_answer import in_turns
+from services.api.json_body import JsonBody
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
-from services.api.routes.answer import as_json, as_json_in_turns
 from services.api.state import Wiring, wiring_of
 
-C = TypeVar("C", bound=Choice)
 router = APIRouter(tags=["dead letters"], route_class=AuditedRoute)
 MOST = 500
 BODY_LIMIT = 1 << 20
@@ -46,16 +46,15 @@ ACTING_SECONDS = 60.0  # how long a request may replay or drop; what is left the
 _WRITE = ("malformed-body", "too-slow", "forbidden", "body-too-large", "unsupported-media-type", *READ)
 LONGEST_ID = 512
 _Word = Query(max_length=256)
+_REPLAYED = JsonBody(Replay, "Which, and how fast.", CHOICES, BODY_LIMIT)
+_DROPPED = JsonBody(Choice, "Which.", CHOICES, BODY_LIMIT)
 
 
 @router.get(
     "/v1/dead-letters",
     summary="Dead letters, newest first",
-    response_class=Response,
-    responses=answers(
-        *READ,
-        _200=json_answer(DeadLetterPage, "A page.", {"dead_letters": [EXAMPLE_LETTER], "next": None}),
-    ),
+    response_model=DeadLetterPage,
+    responses=answers(*READ, _200=told("A page.", {"dead_letters": [EXAMPLE_LETTER], "next": None})),
 )
 async def dead_letters(
     request: Request,
@@ -86,94 +85,75 @@ async def dead_letters(
         until_ms=to_ms(until) if until else None,
     )
     if not key.may_subscribe_to_any:
-        return as_json({"dead_letters": [], "next": None})
+        return await in_turns(DeadLetterPage(dead_letters=[], next=None))
     async with wiring.reading():
         opened = await wiring.cursors.open("dead letters", cursor)
         before = None if opened is None else parse_place(opened)
-        page = await _letters(wiring).page(
+        found = await _letters(wiring).page(
             wanted, limit=limit, before=before, may_see=lambda letter: _may_see(key, letter)
         )
-        following = await wiring.cursors.seal("dead letters", place_text(page.next) if page.next else None)
-    return await as_json_in_turns(
-        {
-            "dead_letters": [_document(letter) for letter in page.letters],
-            "next": following,
-        }
-    )
+        following = await wiring.cursors.seal("dead letters", place_text(found.next) if found.next else None)
+    page = DeadLetterPage(dead_letters=[letter_document(letter) for letter in found.letters], next=following)
+    return await in_turns(page)
 
 
 @router.post(
     "/v1/dead-letters/replay",
     summary="Replay dead letters",
     status_code=202,
-    response_class=Response,
-    responses=answers(*_WRITE, _202=json_answer(ReplayDone, "Done, or what would be.", EXAMPLE_REPLAYED)),
-    openapi_extra=body(
-        "Which, and how fast.",
-        {"application/json": {"schema": schema_of(Replay), "examples": CHOICES}},
-    ),
+    responses=answers(*_WRITE, _202=told("Done, or what would be.", EXAMPLE_REPLAYED)),
+    openapi_extra=_REPLAYED.openapi,
 )
-async def replay(request: Request, key: Caller) -> Response:
+async def replay(request: Request, key: Caller) -> ReplayDone:
     """Needs an admin key. Each letter is replayed once, however often this is sent.
 
     A task begins anew with its first attempt. With a `rate` the tasks start one after the other; they wait in
     Redis, not in this request. `more` says that others fit too: send the same request again.
     """
-    wiring, chosen, wanted = await _chosen(request, key, Replay)
+    _must_be_admin(key)
+    wiring, chosen = wiring_of(request), await _REPLAYED(request)
     letters = _letters(wiring)
     async with ReadLimit(ACTING_SECONDS, 1)():
-        found, more = await letters.matching(wanted, chosen.limit)
+        found, more = await letters.matching(chosen.wanted(), chosen.limit)
         done = None
         if not chosen.dry_run:
             replaying = Replaying(wiring.redis, wiring.keys, wiring.mesh)
             done = await replaying.replay(found, rate=chosen.rate)
     tasks = sum(letter.form == "task" for letter in found)
-    return as_json(
-        {
-            "dry_run": chosen.dry_run,
-            "matched": len(found),
-            "replayed": done.replayed if done else 0,
-            "left": dict(done.left) if done else {},
-            "more": more,
-            "seconds": round(max(0, tasks - 1) / chosen.rate, 3) if chosen.rate else 0,
-            "by": _summary(found),
-        },
-        202,
+    return ReplayDone(
+        dry_run=chosen.dry_run,
+        matched=len(found),
+        replayed=done.replayed if done else 0,
+        left=dict(done.left) if done else {},
+        more=more,
+        seconds=round(max(0, tasks - 1) / chosen.rate, 3) if chosen.rate else 0,
+        by=summary(found),
     )
 
 
 @router.post(
     "/v1/dead-letters/drop",
     summary="Drop dead letters for good",
-    response_class=Response,
-    responses=answers(*_WRITE, _200=json_answer(Dropped, "Done, or what would be.", EXAMPLE_DROPPED)),
-    openapi_extra=body("Which.", {"application/json": {"schema": schema_of(Choice), "examples": CHOICES}}),
+    responses=answers(*_WRITE, _200=told("Done, or what would be.", EXAMPLE_DROPPED)),
+    openapi_extra=_DROPPED.openapi,
 )
-async def drop(request: Request, key: Caller) -> Response:
+async def drop(request: Request, key: Caller) -> Dropped:
     """Needs an admin key. What is dropped cannot be replayed any more; the tasks stay failed."""
-    wiring, chosen, wanted = await _chosen(request, key, Choice)
+    _must_be_admin(key)
+    wiring, chosen = wiring_of(request), await _DROPPED(request)
     letters = _letters(wiring)
     async with ReadLimit(ACTING_SECONDS, 1)():
-        found, more = await letters.matching(wanted, chosen.limit)
+        found, more = await letters.matching(chosen.wanted(), chosen.limit)
         dropped = 0 if chosen.dry_run else await letters.drop(found)
-    return as_json(
-        {
-            "dry_run": chosen.dry_run,
-            "matched": len(found),
-            "dropped": dropped,
-            "more": more,
-            "by": _summary(found),
-        }
-    )
+    return Dropped(dry_run=chosen.dry_run, matched=len(found), dropped=dropped, more=more, by=summary(found))
 
 
 @router.get(
     "/v1/dead-letters/{letter_id:path}",
     summary="One dead letter, with its traceback and the whole event",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(DeadLetterDocument, "The letter.", EXAMPLE_WHOLE)),
+    responses=answers(*READ, _200=told("The letter.", EXAMPLE_WHOLE)),
 )
-async def dead_letter(request: Request, key: Caller, letter_id: str) -> Response:
+async def dead_letter(request: Request, key: Caller, letter_id: str) -> WholeDeadLetter:
     """What never became an event or a task is shown as text in `raw`."""
     wiring = wiring_of(request)
     letters = _letters(wiring)
@@ -185,20 +165,12 @@ async def dead_letter(request: Request, key: Caller, letter_id: str) -> Response
                 f"There is no dead letter {letter_id[:100]!r}; it never was, was replayed, or was dropped.",
             )
         content = await letters.content(letter)
-    return as_json({**_document(letter), "detail": letter.detail, **content})
+    return whole_letter(letter, content)
 
 
-async def _chosen(request: Request, key: ApiKey, shape: type[C]) -> tuple[Wiring, C, DeadLetterFilter]:
-    """What the body says. Raises Problem."""
+def _must_be_admin(key: ApiKey) -> None:
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
-    wiring = wiring_of(request)
-    raw = await request_body.read_json(request.scope, request.receive, BODY_LIMIT)
-    try:
-        chosen = shape.model_validate(raw)
-    except ValidationError as error:
-        raise problems.of_validation(error) from None
-    return wiring, chosen, chosen.wanted()
 
 
 def _letters(wiring: Wiring) -> DeadLetters:
@@ -208,19 +180,3 @@ def _letters(wiring: Wiring) -> DeadLetters:
 def _may_see(key: ApiKey, letter: DeadLetter) -> bool:
     event_type = letter.event_type
     return key.may_subscribe_to_all if event_type is None else key.may_subscribe(event_type)
-
-
-def _document(letter: DeadLetter) -> dict[str, Any]:
-    links = {"self": f"/v1/dead-letters/{quote(letter.id, safe='')}"}
-    if letter.form == "task":
-        links["task"] = f"/v1/tasks/{quote(letter.id, safe='')}"
-    return {**letter.to_dict(), "links": links}
-
-
-def _summary(letters: list[DeadLetter]) -> list[dict[str, Any]]:
-    """How many of each handler and kind of error, the most first."""
-    counted = Counter((letter.service, letter.task, letter.kind) for letter in letters)
-    return [
-        {"service": service, "task": task, "kind": kind, "count": count}
-        for (service, task, kind), count in counted.most_common(20)
-    ]

@@ -18,24 +18,27 @@ from streammesh.subscriptions.registry import read_registered
 from services.api import completion
 from services.api.caller import Caller, Listener
 from services.api.cursors import LONGEST_CURSOR
-from services.api.documents import event_document
+from services.api.documents import (
+    EXAMPLE_TASK_DOCUMENT,
+    EventPage,
+    EventState,
+    StandingState,
+    event_document,
+)
 from services.api.event_pages import MOST, Cursor, list_recent
-from services.api.event_search import Search, StandingState
+from services.api.event_search import Search
 from services.api.event_search import standing as standing_of
+from services.api.json_answer import in_turns
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
-from services.api.openapi import READ, WRITTEN, answers, json_answer
-from services.api.openapi_events import DESCRIPTION, OPENAPI
-from services.api.routes.answer import as_json, as_json_in_turns
+from services.api.openapi import JSON, READ, WRITTEN, answers, told
+from services.api.publish_openapi import DESCRIPTION, OPENAPI
 from services.api.schemas import (
     EXAMPLE_ACCEPTED,
     EXAMPLE_EVENT,
     EXAMPLE_ID,
     EXAMPLE_LINKS,
-    TASK_DOCUMENT,
     Accepted,
     AcceptedBatch,
-    EventPage,
-    EventState,
 )
 from services.api.state import Wiring, wiring_of
 from services.api.wait_parameter import seconds_of
@@ -50,19 +53,18 @@ Wait = Annotated[
     ),
 ]
 
-_ACCEPTED = json_answer(Accepted, "Stored.")
-_ACCEPTED["content"]["application/json"] = {
-    "schema": {
-        "anyOf": [
-            {"$ref": f"#/components/schemas/{m.__name__}"} for m in (Accepted, AcceptedBatch, EventState)
-        ]
-    },
-    "examples": {
-        "one": {"value": EXAMPLE_ACCEPTED},
-        "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
+_ACCEPTED = {
+    "model": Accepted | AcceptedBatch | EventState,
+    "description": "Stored.",
+    "content": {
+        JSON: {
+            "examples": {
+                "one": {"value": EXAMPLE_ACCEPTED},
+                "batch": {"value": {"events": [EXAMPLE_ACCEPTED]}},
+            }
+        }
     },
 }
-json_answer(AcceptedBatch, "")
 _EXAMPLE = {
     "id": EXAMPLE_ID,
     "source": "shop",
@@ -70,8 +72,9 @@ _EXAMPLE = {
     "state": "completed",
     "detail": "Its one task ended.",
     "published_at": "2026-11-22T06:00:00.002Z",
+    "held_until": None,
     "event": EXAMPLE_EVENT,
-    "deliveries": [{"task_id": TASK_DOCUMENT["id"], "task": TASK_DOCUMENT}],
+    "deliveries": [{"task_id": EXAMPLE_TASK_DOCUMENT["id"], "task": EXAMPLE_TASK_DOCUMENT}],
     "not_delivered": [],
     "not_run": [],
     "links": EXAMPLE_LINKS,
@@ -91,7 +94,7 @@ class _Published(Response):
     response_class=_Published,
     responses=answers(
         *WRITTEN,
-        _200=json_answer(EventState, "With `wait`: all of it has ended.", _EXAMPLE),
+        _200=told("With `wait`: all of it has ended.", _EXAMPLE, model=EventState),
         _202=_ACCEPTED,
     ),
     openapi_extra=OPENAPI,
@@ -104,11 +107,9 @@ async def publish(wait: Wait = None) -> Response:
 @router.get(
     "/v1/events",
     summary="Recent events, newest first",
-    response_class=Response,
+    response_model=EventPage,
     responses=answers(
-        "invalid-request",
-        *READ,
-        _200=json_answer(EventPage, "A page.", {"events": [EXAMPLE_EVENT], "next": None}),
+        *READ, _200=told("A page.", {"events": [EXAMPLE_EVENT], "next": None, "standings": []})
     ),
 )
 async def recent(
@@ -140,7 +141,7 @@ async def recent(
     """
     wiring = wiring_of(request)
     if not key.may_subscribe_to_any:
-        return as_json({"events": [], "next": None})
+        return await in_turns(EventPage(events=[], next=None, standings=[]))
     search = Search(source, subject, text)
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
@@ -149,30 +150,30 @@ async def recent(
             wiring.redis,
             wiring.keys,
             type,
-            lambda event, raw: key.may_subscribe(event["type"]) and search.fits(event, raw),
+            lambda event, raw: key.may_subscribe(event.type) and search.fits(event, raw),
             since_ms=max(0, to_ms(since)) if since else 0,
             limit=limit,
             cursor=place,
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
         if not standing and state is None:
-            return await as_json_in_turns({"events": events, "next": following})
-        rows = await wiring.rows.standings([(str(one.get("id")), str(one.get("source"))) for one in events])
+            return await in_turns(EventPage(events=events, next=following, standings=[]))
+        rows = await wiring.rows.standings([(one.id, one.source) for one in events])
     known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
-    shown = [(one, found) for one, found in known if state is None or found["state"] == state]
-    return await as_json_in_turns(
-        {"events": [one for one, _ in shown], "standings": [found for _, found in shown], "next": following}
+    shown = [(one, found) for one, found in known if state is None or found.state == state]
+    return await in_turns(
+        EventPage(events=[one for one, _ in shown], standings=[found for _, found in shown], next=following)
     )
 
 
 @router.get(
     "/v1/events/{event_id:path}",
     summary="An event and everything that came of it",
-    response_class=Response,
+    response_model=EventState,
     responses=answers(
         *("ambiguous-event", "too-many-requests", *READ),
-        _200=json_answer(EventState, "The event.", _EXAMPLE),
-        _202=json_answer(EventState, "It has not come to its end within `wait`.", _EXAMPLE),
+        _200=told("The event.", _EXAMPLE),
+        _202=told("It has not come to its end within `wait`.", _EXAMPLE, model=EventState),
     ),
 )
 async def event_state(
@@ -199,5 +200,5 @@ async def state_of(
         registered = await read_registered(wiring.redis, wiring.keys)
         waiting = Waiting(wiring.redis, wiring.keys, wiring.mesh)
         not_run = await waiting.of_event(row, event, tasks, registered)
-    document = event_document(row, event, tasks, registered.manifests, not_run)
-    return await as_json_in_turns(document, 202 if seconds and not row.completed else 200)
+    document = await event_document(row, event, tasks, registered.manifests, not_run)
+    return await in_turns(document, 202 if seconds and not row.completed else 200)

@@ -6,13 +6,13 @@ to take publishing away.
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from starlette.responses import Response
+from typing import Literal
 
-from services.api.openapi import ALWAYS, answers, json_answer
+from fastapi import APIRouter, Request
+
+from services.api.openapi import ALWAYS, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
-from services.api.schemas import Alive, Ready
+from services.api.schemas import Answer, Part
 from services.api.state import wiring_of
 
 router = APIRouter(tags=["health"])
@@ -21,32 +21,44 @@ _READY = {
     "status": "ready",
     "parts": {"redis": {"ok": True, "detail": "works"}, "server": {"ok": True, "detail": "works"}},
 }
-_LIVE = answers(*ALWAYS, _200=json_answer(Alive, "The process answers.", {"status": "ok"}))
+_LIVE = answers(*ALWAYS, _200=told("The process answers.", {"status": "ok"}))
 
 
-@router.get("/livez", summary="Liveness", response_class=Response, responses=_LIVE)
-async def livez() -> Response:
+class Alive(Answer):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Answer):
+    """Everything works that a request needs."""
+
+    status: Literal["ready"]
+    parts: dict[str, Part]
+
+
+@router.get("/livez", summary="Liveness", responses=_LIVE)
+async def livez() -> Alive:
     """That it answers says that its loop turns. It asks nobody, so that a Redis that is away restarts no process."""
-    return as_json({"status": "ok"})
+    return Alive()
 
 
-@router.get("/healthz", summary="Liveness, by its older name", response_class=Response, responses=_LIVE)
-async def healthz() -> Response:
+@router.get("/healthz", summary="Liveness, by its older name", responses=_LIVE)
+async def healthz() -> Alive:
     """As `/livez`."""
-    return as_json({"status": "ok"})
+    return Alive()
 
 
 @router.get(
     "/readyz",
     summary="Readiness: Redis answers, and the process is not stopping",
-    response_class=Response,
-    responses=answers("not-ready", *ALWAYS, _200=json_answer(Ready, "Ready.", _READY)),
+    responses=answers("not-ready", *ALWAYS, _200=told("Ready.", _READY)),
 )
-async def readyz(request: Request) -> Response:
+async def readyz(request: Request) -> Ready:
     """503 with the part that is missing; no key is needed, and nobody is asked."""
     found = wiring_of(request).health.ready()
     if found["status"] == "ready":
-        return as_json(found)
+        return Ready.model_validate(found)
     missing = [f"{name}: {part['detail']}" for name, part in found["parts"].items() if not part["ok"]]
     raise Problem(
         "not-ready", "; ".join(missing), headers={"retry-after": "1"}, members={"parts": found["parts"]}

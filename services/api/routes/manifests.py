@@ -6,12 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from pydantic import Field
 from streammesh.subscriptions.registry import read_registered
 
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, json_answer
-from services.api.routes.answer import as_json
+from services.api.openapi import READ, answers, told
 from services.api.schemas import Answer
 from services.api.state import wiring_of
 
@@ -49,6 +48,7 @@ class DeclaredSubscription(Answer):
     priority: int | None
     keep: float | None
     queue: str
+    schema_: dict[str, Any] | None = Field(alias="schema")
 
 
 class ServiceManifest(Answer):
@@ -70,10 +70,9 @@ class ManifestList(Answer):
 @router.get(
     "/v1/manifests",
     summary="What each service declares",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(ManifestList, "All.", {"manifests": [_EXAMPLE], "broken": []})),
+    responses=answers(*READ, _200=told("All.", {"manifests": [_EXAMPLE], "broken": []})),
 )
-async def manifests(request: Request, key: Caller) -> Response:
+async def manifests(request: Request, key: Caller) -> ManifestList:
     """Subscriptions to types that your key may read, with the JSON Schema of what each handler takes."""
     wiring = wiring_of(request)
     async with wiring.reading():
@@ -87,15 +86,15 @@ async def manifests(request: Request, key: Caller) -> Response:
                 del about["service"]
                 about["queue"] = one.queue_name
                 about["schema"] = manifest.schemas.get(one.task)
-                subscriptions.append(about)
+                subscriptions.append(DeclaredSubscription.model_validate(about))
         if subscriptions or key.may_subscribe_to_all:
             shown.append(
-                {
-                    "service": manifest.service,
-                    "version": manifest.version,
-                    "queues": manifest.queue_names,
-                    "subscriptions": subscriptions,
-                }
+                ServiceManifest(
+                    service=manifest.service,
+                    version=manifest.version,
+                    queues=manifest.queue_names,
+                    subscriptions=subscriptions,
+                )
             )
     broken = sorted(registered.broken) if key.may_subscribe_to_all else []
-    return as_json({"manifests": shown, "broken": broken})
+    return ManifestList(manifests=shown, broken=broken)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
@@ -18,14 +19,17 @@ from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api import outcome
 from services.api.caller import Listener
+from services.api.documents import EventState
 from services.api.hub import WRITTEN_AT_ONCE, Follower, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
-from services.api.openapi import READ, answers
+from services.api.openapi import JSON, READ, answers
 from services.api.problems import Problem
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
 from services.api.sse import EventStream, follow, frames, hello, listen, resync
 from services.api.state import Wiring, wiring_of
+from services.api.tokens import LONGEST
+from services.api.web_socket import SocketSession
 
 router = APIRouter(tags=["notifications"])
 
@@ -37,7 +41,7 @@ _EXAMPLE = (
     f'"task":{{"id":"{EXAMPLE_TASK}","name":"email_worker.send_welcome","service":"email_worker","attempt":1}},'
     '"data":{"result":{"status":"sent"}}}\nid: 1763790000123-0\n\n'
 )
-_STREAM = {
+_STREAM: dict[str, Any] = {
     "description": "A stream of server-sent events: `event` is the type, `data` the notification, `id` the position.",
     "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
 }
@@ -113,7 +117,11 @@ async def notifications(
     response_class=Response,
     responses=answers(
         *("ambiguous-event", "too-many-requests", *READ),
-        _200=_STREAM,
+        _200={
+            **_STREAM,
+            "model": EventState,
+            "content": {**_STREAM["content"], JSON: {}},
+        },
         _204={"description": "All of it was told already: do not come back."},
     ),
 )
@@ -226,3 +234,11 @@ def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
 
 def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:
     return EventStream(blocks, follower, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())
+
+
+@router.websocket("/v1/notifications/ws")
+async def socket(
+    connection: WebSocket, token: Annotated[str | None, Query(max_length=LONGEST)] = None
+) -> None:
+    """Several filters on one connection; docs/notifications.md has the messages."""
+    await SocketSession(connection, wiring_of(connection), token).run()

@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response
+from pydantic import Field
 from streammesh.clock import rfc3339_ms
 
 from services.api.caller import Caller
-from services.api.openapi import KEYED, answers, json_answer
-from services.api.routes.answer import as_json
+from services.api.openapi import KEYED, answers, told
+from services.api.schemas import Answer
 
 router = APIRouter(tags=["keys"])
 
 
-class OwnKey(BaseModel):
+class OwnKey(Answer):
     """`operator`: an admin key. `viewer`: it may read every event. `limited`: it may read some types, or none."""
-
-    model_config = ConfigDict(extra="allow")
 
     name: str
     role: Literal["operator", "viewer", "limited"]
@@ -46,23 +43,20 @@ _EXAMPLE = {
 @router.get(
     "/v1/key",
     summary="What the key that you send allows",
-    response_class=Response,
-    responses=answers(
-        "invalid-request", *KEYED, _200=json_answer(OwnKey, "The key, without its secret.", _EXAMPLE)
-    ),
+    responses=answers("invalid-request", *KEYED, _200=told("The key, without its secret.", _EXAMPLE)),
 )
-async def own_key(key: Caller) -> Response:
+async def own_key(key: Caller) -> OwnKey:
     """For programs that show only what their user may do, such as the dashboard."""
-    role = "operator" if key.admin else "viewer" if key.may_subscribe_to_all else "limited"
-    return as_json(
-        {
-            "name": key.name,
-            "role": role,
-            "admin": key.admin,
-            "publish": list(key.publish),
-            "subscribe": list(key.subscribe),
-            "sources": list(key.sources),
-            "rate": key.rate,
-            "expires_at": None if key.expires_ms is None else rfc3339_ms(key.expires_ms),
-        }
+    role: Literal["operator", "viewer", "limited"] = (
+        "operator" if key.admin else "viewer" if key.may_subscribe_to_all else "limited"
+    )
+    return OwnKey(
+        name=key.name,
+        role=role,
+        admin=key.admin,
+        publish=list(key.publish),
+        subscribe=list(key.subscribe),
+        sources=list(key.sources),
+        rate=key.rate,
+        expires_at=None if key.expires_ms is None else rfc3339_ms(key.expires_ms),
     )

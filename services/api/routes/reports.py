@@ -16,11 +16,19 @@ from streammesh.tasks.records import EventRow, TaskRow
 from services.api import ranges, request_body
 from services.api.auth import must_publish
 from services.api.caller import Caller
-from services.api.documents import event_links
+from services.api.documents import Progress, TaskError, event_links
 from services.api.lookup import LOOKED_AT
-from services.api.openapi import READ, WRITTEN, answers, body, json_answer, schema_of
+from services.api.openapi import READ, WRITTEN, answers, body, schema_of, told
+from services.api.problem_documents import ReportLinks
 from services.api.problems import Problem
-from services.api.publish_endpoint import accepted, plain_id
+from services.api.publish_endpoint import plain_id
+from services.api.report_documents import (
+    FinishedReport,
+    ReportAccepted,
+    ReportEventLinks,
+    ReportState,
+    ReportStateLinks,
+)
 from services.api.report_store import upload_path
 from services.api.reports import (
     OPERATIONS_REQUESTED,
@@ -29,14 +37,12 @@ from services.api.reports import (
     ReportUpload,
     checked,
     is_report_id,
-    own_words,
     owner_of,
     read_form,
     size_of,
     state_of,
 )
-from services.api.routes.answer import as_json
-from services.api.schemas import EXAMPLE_ACCEPTED, EXAMPLE_ID, ReportAccepted, ReportState
+from services.api.schemas import EXAMPLE_ACCEPTED, EXAMPLE_ID, readable
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["reports"])
@@ -49,8 +55,13 @@ _EXAMPLE = {
     "progress": {"progress": 0.45, "text": "part 3 of 5 measured"},
     "error": None,
     "report": None,
-    "links": {"self": f"/v1/reports/{EXAMPLE_ID}", "pdf": f"/v1/reports/{EXAMPLE_ID}.pdf"},
+    "links": {
+        "report": f"/v1/reports/{EXAMPLE_ID}",
+        "pdf": f"/v1/reports/{EXAMPLE_ID}.pdf",
+        "event": f"/v1/events/{EXAMPLE_ID}?source=shop",
+    },
 }
+_EXAMPLE_LINKS = {"report": f"/v1/reports/{EXAMPLE_ID}", "pdf": f"/v1/reports/{EXAMPLE_ID}.pdf"}
 _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -58,13 +69,15 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
     "/v1/reports",
     summary="Ask for a report",
     status_code=202,
-    response_class=Response,
     responses=answers(
         *("upload-conflict", "quota-exceeded", *WRITTEN),
-        _202=json_answer(
-            ReportAccepted,
+        _202=told(
             "Asked for; follow `links`.",
-            {**EXAMPLE_ACCEPTED, "type": REPORT_REQUESTED, "report_id": EXAMPLE_ID},
+            {
+                **EXAMPLE_ACCEPTED,
+                **{"type": REPORT_REQUESTED, "report_id": EXAMPLE_ID},
+                "links": {**EXAMPLE_ACCEPTED["links"], **_EXAMPLE_LINKS},
+            },
         ),
     ),
     openapi_extra=body(
@@ -88,7 +101,7 @@ _BINARY = {"application/pdf": {"schema": {"type": "string", "format": "binary"}}
         },
     ),
 )
-async def ask(request: Request, key: Caller) -> Response:
+async def ask(request: Request, key: Caller) -> ReportAccepted:
     """Publishes `report.requested`, or `operations.report_requested` for kind operations, which is a scope of its own.
 
     The report's id is the event's id.
@@ -124,8 +137,20 @@ async def ask(request: Request, key: Caller) -> Response:
         must_publish(key, event_type)
     event = build(key.name, event_type, data, id=report_id, subject=f"report/{report_id}")
     published = (await wiring.publishing.store([seal(event)], size_of(data)))[0]
-    links = {**event_links({"id": report_id, "source": key.name}), **_links(report_id)}
-    return as_json({**accepted(published), "report_id": report_id, "links": links}, 202)
+    event_at, report_at = event_links(report_id, key.name), _links(report_id)
+    return ReportAccepted(
+        id=published.id,
+        source=published.source,
+        type=published.type,
+        duplicate=published.duplicate,
+        report_id=report_id,
+        links=ReportEventLinks(
+            self=event_at.self,
+            notifications=event_at.notifications,
+            report=report_at.report,
+            pdf=report_at.pdf,
+        ),
+    )
 
 
 @router.get(
@@ -188,15 +213,13 @@ async def pdf(request: Request, key: Caller, report_id: ReportId) -> Response:
 @router.get(
     "/v1/reports/{report_id}",
     summary="How far a report is",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(ReportState, "The state.", _EXAMPLE)),
+    responses=answers(*READ, _200=told("The state.", _EXAMPLE)),
 )
-async def state(request: Request, key: Caller, report_id: ReportId) -> Response:
+async def state(request: Request, key: Caller, report_id: ReportId) -> ReportState:
     """`ready` once the PDF can be fetched."""
     wiring = wiring_of(request)
     _must_read(key, report_id)
     metadata = await wiring.reports.metadata(report_id)
-    document = {"report_id": report_id, "progress": None, "error": None, "report": None}
     if metadata is None:
         row, tasks = await _asked_for(wiring, report_id, key)
         name, detail, task = state_of(row, tasks)
@@ -205,11 +228,24 @@ async def state(request: Request, key: Caller, report_id: ReportId) -> Response:
     if metadata is not None:
         if not _may_read(key, owner_of(metadata)):
             raise _no_report(report_id)
-        ready = {"state": "ready", "detail": "The PDF can be fetched.", "report": own_words(metadata)}
-        return as_json({**document, **ready, "links": _links(report_id)})
-    links = {**_links(report_id), "event": event_links({"id": row.id, "source": row.source})["self"]}
-    told = {"progress": task.progress, "error": task.error} if task else {}
-    return as_json({**document, "state": name, "detail": detail, **told, "links": links})
+        return ReportState(
+            report_id=report_id,
+            state="ready",
+            detail="The PDF can be fetched.",
+            progress=None,
+            error=None,
+            report=readable(FinishedReport, metadata),
+            links=_state_links(report_id, None),
+        )
+    return ReportState(
+        report_id=report_id,
+        state=name,
+        detail=detail,
+        progress=readable(Progress, task.progress) if task else None,
+        error=readable(TaskError, task.error) if task else None,
+        report=None,
+        links=_state_links(report_id, event_links(row.id, row.source).self),
+    )
 
 
 def _report_id(data: dict[str, object], request: Request, key: ApiKey) -> str:
@@ -217,9 +253,14 @@ def _report_id(data: dict[str, object], request: Request, key: ApiKey) -> str:
     return str(given) if given else plain_id(request.scope, key) or names.new_id()
 
 
-def _links(report_id: str) -> dict[str, str]:
+def _links(report_id: str) -> ReportLinks:
     path = f"/v1/reports/{quote(report_id, safe='')}"
-    return {"report": path, "pdf": f"{path}.pdf"}
+    return ReportLinks(report=path, pdf=f"{path}.pdf")
+
+
+def _state_links(report_id: str, event: str | None) -> ReportStateLinks:
+    links = _links(report_id)
+    return ReportStateLinks(report=links.report, pdf=links.pdf, event=event)
 
 
 def _must_read(key: ApiKey, report_id: str) -> None:

@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import Response
 from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms, to_ms
@@ -27,10 +26,9 @@ from streammesh.schedules.store import read_call, store_call
 from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, body, json_answer, schema_of
+from services.api.openapi import READ, answers, body, schema_of, told
 from services.api.problems import Problem
 from services.api.publish_endpoint import accepted
-from services.api.routes.answer import as_json
 from services.api.schedule_documents import (
     EXAMPLE,
     NAME,
@@ -49,7 +47,7 @@ BODY_LIMIT = 131_072
 TRIES = 5  # of a change, while somebody else changes the same schedule
 SOURCE = "scheduler"
 _BODIES = ("malformed-body", "too-slow", "body-too-large", "unsupported-media-type")
-_STATE = json_answer(ScheduleState, "The schedule now.", EXAMPLE)
+_STATE = told("The schedule now.", EXAMPLE)
 _REQUEST = {
     "cron": "0 9 * * MON",
     "timezone": "Europe/Berlin",
@@ -71,10 +69,9 @@ class TriggerRequest(BaseModel):
 @router.get(
     "/v1/schedules",
     summary="Schedules, with their next ticks",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(ScheduleList, "All.", {"schedules": [EXAMPLE]})),
+    responses=answers(*READ, _200=told("All.", {"schedules": [EXAMPLE]})),
 )
-async def schedules(request: Request, key: Caller) -> Response:
+async def schedules(request: Request, key: Caller) -> ScheduleList:
     """Those whose events your key may read; broken ones are shown to a key that may read everything."""
     _, stored = await _read(wiring_of(request))
     turns, shown = Turns(), []
@@ -82,35 +79,33 @@ async def schedules(request: Request, key: Caller) -> Response:
         if _may_see(key, stored[name]):
             shown.append(document(name, stored[name]))
             await turns.give()
-    return as_json({"schedules": shown})
+    return ScheduleList(schedules=shown)
 
 
 @router.get(
     "/v1/schedules/{name}",
     summary="One schedule",
-    response_class=Response,
     responses=answers(*READ, _200=_STATE),
 )
-async def schedule(request: Request, key: Caller, name: Name) -> Response:
+async def schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """When it is due, what it publishes, and its next ticks."""
     _, stored = await _read(wiring_of(request))
     found = stored.get(name)
     if found is None or not _may_see(key, found):
         raise _unknown(name)
-    return as_json(document(name, found))
+    return document(name, found)
 
 
 @router.put(
     "/v1/schedules/{name}",
     summary="Store a schedule",
-    response_class=Response,
     responses=answers("forbidden", "schedule-changed", *_BODIES, *READ, _200=_STATE),
     openapi_extra=body(
         "The whole schedule.",
         {"application/json": {"schema": schema_of(ScheduleRequest), "example": _REQUEST}},
     ),
 )
-async def put_schedule(request: Request, key: Caller, name: Name) -> Response:
+async def put_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. One that is new, or due at other times, begins with its next due time.
 
     One that came from the scheduler's file does not follow the file any more, until it is deleted here.
@@ -124,10 +119,9 @@ async def put_schedule(request: Request, key: Caller, name: Name) -> Response:
 @router.delete(
     "/v1/schedules/{name}",
     summary="Delete a schedule",
-    response_class=Response,
     responses=answers("forbidden", "schedule-of-file", "schedule-changed", *READ, _200=_STATE),
 )
-async def delete_schedule(request: Request, key: Caller, name: Name) -> Response:
+async def delete_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. One that the scheduler's file has too comes back as the file has it."""
     _must_be_admin(key)
     wiring = wiring_of(request)
@@ -139,17 +133,16 @@ async def delete_schedule(request: Request, key: Caller, name: Name) -> Response
         if _origin(found) == "file":
             raise Problem("schedule-of-file", f"{name} comes from the scheduler's file, and would come back.")
         if await _store(wiring, Change(name, found.raw, b"", "none")):
-            return as_json({**document(name, found), "next": []})
+            return document(name, found).model_copy(update={"next": []})
     raise _changed(name)
 
 
 @router.post(
     "/v1/schedules/{name}/enable",
     summary="Switch a schedule on",
-    response_class=Response,
     responses=answers("forbidden", "schedule-changed", *READ, _200=_STATE),
 )
-async def enable_schedule(request: Request, key: Caller, name: Name) -> Response:
+async def enable_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. It begins with its next due time; what it missed is not made up for."""
     _must_be_admin(key)
     return await _change(wiring_of(request), name, lambda entry: _switched(name, entry, True))
@@ -158,10 +151,9 @@ async def enable_schedule(request: Request, key: Caller, name: Name) -> Response
 @router.post(
     "/v1/schedules/{name}/disable",
     summary="Switch a schedule off",
-    response_class=Response,
     responses=answers("forbidden", "schedule-changed", *READ, _200=_STATE),
 )
-async def disable_schedule(request: Request, key: Caller, name: Name) -> Response:
+async def disable_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. One from the scheduler's file stays off, whatever the file says, until it is deleted here."""
     _must_be_admin(key)
     return await _change(wiring_of(request), name, lambda entry: _switched(name, entry, False))
@@ -171,10 +163,9 @@ async def disable_schedule(request: Request, key: Caller, name: Name) -> Respons
     "/v1/schedules/{name}/trigger",
     summary="Publish a schedule's tick now",
     status_code=202,
-    response_class=Response,
     responses=answers(
         *("forbidden", "event-conflict", "schedule-broken", *_BODIES, *READ),
-        _202=json_answer(Accepted, "Stored; follow `links`.", EXAMPLE_ACCEPTED),
+        _202=told("Stored; follow `links`.", EXAMPLE_ACCEPTED),
     ),
     openapi_extra={
         "requestBody": {
@@ -188,7 +179,7 @@ async def disable_schedule(request: Request, key: Caller, name: Name) -> Respons
         }
     },
 )
-async def trigger_schedule(request: Request, key: Caller, name: Name) -> Response:
+async def trigger_schedule(request: Request, key: Caller, name: Name) -> Accepted:
     """Needs an admin key. The schedule itself stays where it stands, and may be switched off."""
     _must_be_admin(key)
     wiring = wiring_of(request)
@@ -208,7 +199,7 @@ async def trigger_schedule(request: Request, key: Caller, name: Name) -> Respons
         raise Problem("schedule-broken", f"{name}: {error}") from None
     async with wiring.reading():
         [published] = await publisher.publish_events([tick])
-    return as_json(accepted(published), 202)
+    return accepted(published)
 
 
 async def _triggered(request: Request) -> TriggerRequest:
@@ -223,7 +214,7 @@ async def _triggered(request: Request) -> TriggerRequest:
 
 async def _change(
     wiring: Wiring, name: str, changed: Callable[[ScheduleEntry | None], ScheduleEntry]
-) -> Response:
+) -> ScheduleState:
     """Store what a schedule becomes. Raises Problem (404, 409)."""
     for _ in range(TRIES):
         now, stored = await _read(wiring)
@@ -232,7 +223,7 @@ async def _change(
         if change is None or await _store(wiring, change):
             _, stored = await _read(wiring)
             if name in stored:
-                return as_json(document(name, stored[name]))
+                return document(name, stored[name])
     raise _changed(name)
 
 

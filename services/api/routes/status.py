@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict
-from starlette.responses import Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.redisio.client import is_unavailable
@@ -16,9 +14,10 @@ from streammesh.status.findings import Finding, report, service_document, span
 
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, json_answer
+from services.api.json_answer import in_turns
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json, as_json_in_turns
+from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], route_class=AuditedRoute)
@@ -48,15 +47,20 @@ _FINDING = {
 }
 
 
-class ServiceStanding(BaseModel):
+class Subscribed(Answer):
+    """What a service subscribes to, and the task that it becomes."""
+
+    task: str
+    type: str
+
+
+class ServiceStanding(Answer):
     """One service. `lag`: events that were not handed over to it (at least so many where not `lag_exact`); `queued`:
     tasks in its queue, `waiting` those of them that no worker was given; `held`: set aside while paused."""
 
-    model_config = ConfigDict(extra="allow")
-
     service: str
     registered: bool
-    subscriptions: list[dict[str, str]]
+    subscriptions: list[Subscribed]
     workers: int
     processes: list[str]
     last_seen: str | None
@@ -69,7 +73,7 @@ class ServiceStanding(BaseModel):
     dead_letters: int
 
 
-class FindingShape(BaseModel):
+class FindingDocument(Answer):
     """One thing that is wrong: `code` for programs, `text` for people, `do` what helps."""
 
     code: str
@@ -79,7 +83,7 @@ class FindingShape(BaseModel):
     do: str
 
 
-class StreamStanding(BaseModel):
+class StreamStanding(Answer):
     """The events of one domain: `kept` in its stream, `published` ever, and when the last one came."""
 
     domain: str
@@ -88,16 +92,29 @@ class StreamStanding(BaseModel):
     last_at: str | None
 
 
-class Status(BaseModel):
-    """How the mesh is. `problems` are the findings' texts; `totals` count since the mesh began."""
+class RedisStanding(Answer):
+    """What Redis says about itself. Sizes in bytes; `memory_limit` 0 is none.
 
-    model_config = ConfigDict(extra="allow")
+    `persistent`: an append-only file is written; `last_write_ok`: whether its last write went well.
+    """
+
+    version: str
+    ping_ms: float
+    memory: int
+    memory_limit: int
+    persistent: bool
+    last_write_ok: bool
+    clients: int
+
+
+class Status(Answer):
+    """How the mesh is. `problems` are the findings' texts; `totals` count since the mesh began."""
 
     status: Literal["ok", "degraded", "failing"]
     problems: list[str]
-    findings: list[FindingShape]
+    findings: list[FindingDocument]
     time: str
-    redis: dict[str, Any]
+    redis: RedisStanding
     dispatchers: int
     beats: int
     apis: int
@@ -106,13 +123,13 @@ class Status(BaseModel):
     totals: dict[str, int]
 
 
-class ServiceList(BaseModel):
+class ServiceList(Answer):
     """Every service, by name."""
 
     services: list[ServiceStanding]
 
 
-class Removal(BaseModel):
+class Removal(Answer):
     """How far it is. `events` were not handed over, `tasks` had not ended, `calls` are plain Celery calls."""
 
     service: str
@@ -136,7 +153,10 @@ _STATUS = {
     "problems": [_FINDING["text"]],
     "findings": [_FINDING],
     "time": "2026-11-22T06:00:00.000Z",
-    "redis": {"version": "8.2.1", "ping_ms": 0.1, "memory": 61_000_000, "memory_limit": 0},
+    "redis": {
+        **{"version": "8.2.1", "ping_ms": 0.1, "memory": 61_000_000, "memory_limit": 0},
+        **{"persistent": True, "last_write_ok": True, "clients": 14},
+    },
     "dispatchers": 0,
     "beats": 2,
     "apis": 2,
@@ -149,22 +169,22 @@ _STATUS = {
 @router.get(
     "/v1/status",
     summary="How the mesh is, and what is wrong with it",
-    response_class=Response,
-    responses=answers("forbidden", *READ, _200=json_answer(Status, "The mesh.", _STATUS)),
+    response_model=Status,
+    responses=answers(*("malformed-request", "forbidden", *READ), _200=told("The mesh.", _STATUS)),
 )
 async def status(request: Request, key: Caller) -> Response:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
     must_read_all(key)
     wiring = wiring_of(request)
     found = await wiring.status.look()
-    return await as_json_in_turns(report(found, wiring.mesh, _own(wiring)))
+    return await in_turns(Status.model_validate(report(found, wiring.mesh, _own(wiring))))
 
 
 @router.get(
     "/v1/services",
     summary="The services, their workers, and what waits for them",
-    response_class=Response,
-    responses=answers("forbidden", *READ, _200=json_answer(ServiceList, "All.", {"services": [_SERVICE]})),
+    response_model=ServiceList,
+    responses=answers(*("forbidden", *READ), _200=told("All.", {"services": [_SERVICE]})),
 )
 async def services(request: Request, key: Caller) -> Response:
     """Also those that left while something of them is left. Needs a key that may read every event."""
@@ -172,27 +192,27 @@ async def services(request: Request, key: Caller) -> Response:
     wiring = wiring_of(request)
     found = await wiring.status.look()
     shown = [service_document(state, found.now_ms) for state in found.services]
-    return await as_json_in_turns({"services": shown})
+    return await in_turns(ServiceList.model_validate({"services": shown}))
 
 
 @router.delete(
     "/v1/services/{service}",
     summary="Remove a service",
-    response_class=Response,
     responses=answers(
         *("forbidden", "service-alive", *READ),
-        _200=json_answer(Removal, "Nothing of it is left.", _REMOVAL),
-        _202=json_answer(Removal, "Much waits for it: ask again to go on.", {**_REMOVAL, "removed": False}),
+        _200=told("Nothing of it is left.", _REMOVAL),
+        _202=told("Much waits for it: ask again to go on.", {**_REMOVAL, "removed": False}, model=Removal),
     ),
 )
 async def remove(
     request: Request,
+    response: Response,
     key: Caller,
     service: Annotated[str, Path(max_length=64, examples=["email_worker"])],
     backlog: Annotated[
         Literal["dead-letter", "drop"], Query(description="What becomes of what waits for it.")
     ] = "dead-letter",
-) -> Response:
+) -> Removal:
     """Needs an admin key; refused while a worker of it lives. Its dead letters stay, and nothing else of it."""
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
@@ -208,9 +228,15 @@ async def remove(
         if is_unavailable(error):
             raise MeshUnavailable(str(error)) from error
         raise
-    counts = {"events": done.events, "tasks": done.tasks, "calls": done.calls}
-    answer = {"service": service, "removed": done.done, "backlog": backlog, **counts}
-    return as_json(answer, 200 if done.done else 202)
+    response.status_code = 200 if done.done else 202
+    return Removal(
+        service=service,
+        removed=done.done,
+        backlog=backlog,
+        events=done.events,
+        tasks=done.tasks,
+        calls=done.calls,
+    )
 
 
 def _own(wiring: Wiring) -> list[Finding]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
+from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
 
-from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
-from services.api.openapi import READ, answers, body, json_answer, schema_of
+from services.api.json_answer import in_turns
+from services.api.json_body import JsonBody
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json, as_json_in_turns
+from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["subscriptions"], route_class=AuditedRoute)
@@ -37,7 +39,7 @@ _EXAMPLE: dict[str, Any] = {
 Task = Annotated[str, Path(max_length=256, examples=[_NAME], description="The subscription's task.")]
 
 
-class Paused(BaseModel):
+class Paused(Answer):
     """Since when, and why; `failures` dead letters in a row did it, 0 where a person did."""
 
     since: str
@@ -45,13 +47,11 @@ class Paused(BaseModel):
     failures: int
 
 
-class SubscriptionState(BaseModel):
+class SubscriptionState(Answer):
     """One subscription. `held`: its tasks that wait until it is resumed; `failures`: dead letters in a row.
 
     `type` is empty where its service does not subscribe any more, and something of it is still paused.
     """
-
-    model_config = ConfigDict(extra="allow")
 
     task: str
     service: str
@@ -62,7 +62,7 @@ class SubscriptionState(BaseModel):
     failures: int
 
 
-class SubscriptionList(BaseModel):
+class SubscriptionList(Answer):
     """Every subscription, by service."""
 
     subscriptions: list[SubscriptionState]
@@ -76,14 +76,17 @@ class PauseRequest(BaseModel):
     reason: str = Field("paused by hand", min_length=1, max_length=500)
 
 
-_STATE = json_answer(SubscriptionState, "The subscription now.", _EXAMPLE)
+_STATE = told("The subscription now.", _EXAMPLE)
+_WHY = JsonBody(
+    PauseRequest, "Why.", {"moving": {"value": {"reason": "the mail server moves house"}}}, BODY_LIMIT
+)
 
 
 @router.get(
     "/v1/subscriptions",
     summary="What each service wants, and what is paused",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(SubscriptionList, "All.", {"subscriptions": [_EXAMPLE]})),
+    response_model=SubscriptionList,
+    responses=answers(*READ, _200=told("All.", {"subscriptions": [_EXAMPLE]})),
 )
 async def subscriptions(
     request: Request,
@@ -97,64 +100,53 @@ async def subscriptions(
     shown = [
         state
         for state in found
-        if key.may_subscribe(str(state["type"])) and (paused is None or bool(state["paused"]) == paused)
+        if key.may_subscribe(state.type) and (paused is None or bool(state.paused) == paused)
     ]
-    return await as_json_in_turns({"subscriptions": shown})
+    return await in_turns(SubscriptionList(subscriptions=shown))
 
 
 @router.post(
     "/v1/subscriptions/{task}/pause",
     summary="Pause a subscription",
-    response_class=Response,
-    responses=answers("malformed-body", "forbidden", "unsupported-media-type", *READ, _200=_STATE),
-    openapi_extra=body(
-        "Why.",
-        {
-            "application/json": {
-                "schema": schema_of(PauseRequest),
-                "example": {"reason": "the mail server moves house"},
-            }
-        },
+    responses=answers(
+        *("malformed-body", "too-slow", "forbidden", "body-too-large", "unsupported-media-type", *READ),
+        _200=_STATE,
     ),
+    openapi_extra=_WHY.openapi,
 )
-async def pause(request: Request, key: Caller, task: Task) -> Response:
+async def pause(request: Request, key: Caller, task: Task) -> SubscriptionState:
     """Needs an admin key. What runs runs on; what has not begun is set aside until it is resumed."""
     _must_be_admin(key)
-    raw = await request_body.read_json(request.scope, request.receive, BODY_LIMIT)
-    try:
-        reason = PauseRequest.model_validate(raw).reason
-    except ValidationError as error:
-        raise problems.of_validation(error) from None
-    return await _change(wiring_of(request), task, reason)
+    wanted = await _WHY(request)
+    return await _change(wiring_of(request), task, wanted.reason)
 
 
 @router.post(
     "/v1/subscriptions/{task}/resume",
     summary="Resume a subscription",
-    response_class=Response,
     responses=answers("forbidden", *READ, _200=_STATE),
 )
-async def resume(request: Request, key: Caller, task: Task) -> Response:
+async def resume(request: Request, key: Caller, task: Task) -> SubscriptionState:
     """Needs an admin key. Its failures are counted anew, and what was set aside is queued as there is room."""
     _must_be_admin(key)
     return await _change(wiring_of(request), task, None)
 
 
-async def _change(wiring: Wiring, task: str, reason: str | None) -> Response:
+async def _change(wiring: Wiring, task: str, reason: str | None) -> SubscriptionState:
     async with wiring.reading():
-        known = {state["task"]: state for state in await _states(wiring)}
+        known = {state.task: state for state in await _states(wiring)}
         if task not in known:
             raise Problem(
                 "not-found", f"There is no subscription {task!r}; GET /v1/subscriptions lists them."
             )
-        call = pause_call(wiring.keys, wiring.mesh, task, str(known[task]["type"]), reason)
+        call = pause_call(wiring.keys, wiring.mesh, task, known[task].type, reason)
         await lua.run(wiring.redis, call)
-        now = {state["task"]: state for state in await _states(wiring)}
+        now = {state.task: state for state in await _states(wiring)}
     # One that left its manifest is on the list only while something of it is paused or waits.
-    return as_json(now.get(task) or {**known[task], "paused": None})
+    return now.get(task) or known[task].model_copy(update={"paused": None})
 
 
-async def _states(wiring: Wiring) -> list[dict[str, Any]]:
+async def _states(wiring: Wiring) -> list[SubscriptionState]:
     manifests = await read_manifests(wiring.redis, wiring.keys)
     paused = await read_paused(wiring.redis, wiring.keys)
     held = await HeldTasks(wiring.redis, wiring.keys, wiring.mesh).waiting()
@@ -164,22 +156,24 @@ async def _states(wiring: Wiring) -> list[dict[str, Any]]:
         {*paused, *held} - {one.task for one in known}
     )  # their services want nothing of it any more
     known += [Subscription(name.partition(".")[0], name, "") for name in gone]
-    return [
-        _state(one, paused.get(one.task), held.get(one.task, 0), failures.get(one.task, 0)) for one in known
-    ]
+    turns, states = Turns(), []
+    for one in known:
+        states.append(_state(one, paused.get(one.task), held.get(one.task, 0), failures.get(one.task, 0)))
+        await turns.give()
+    return states
 
 
-def _state(subscription: Subscription, pause: Pause | None, held: int, failures: int) -> dict[str, Any]:
-    return {
-        "task": subscription.task,
-        "service": subscription.service,
-        "type": subscription.type,
-        "where": dict(subscription.where),
-        "paused": pause
-        and {"since": rfc3339_ms(pause.since_ms), "reason": pause.reason, "failures": pause.failures},
-        "held": held,
-        "failures": failures,
-    }
+def _state(subscription: Subscription, pause: Pause | None, held: int, failures: int) -> SubscriptionState:
+    return SubscriptionState(
+        task=subscription.task,
+        service=subscription.service,
+        type=subscription.type,
+        where=dict(subscription.where),
+        paused=pause
+        and Paused(since=rfc3339_ms(pause.since_ms), reason=pause.reason, failures=pause.failures),
+        held=held,
+        failures=failures,
+    )
 
 
 def _must_be_admin(key: ApiKey) -> None:

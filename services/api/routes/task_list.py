@@ -13,10 +13,10 @@ from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR, wrong_cursor
-from services.api.documents import task_document
-from services.api.openapi import READ, answers, json_answer
-from services.api.routes.answer import as_json
-from services.api.schemas import TASK_DOCUMENT, Answer, Task
+from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
+from services.api.json_answer import in_turns
+from services.api.openapi import READ, answers, told
+from services.api.schemas import Answer
 from services.api.state import wiring_of
 from services.api.task_pages import MOST, TaskPages
 
@@ -30,15 +30,15 @@ _Word = Query(min_length=1, max_length=256)
 class TaskList(Answer):
     """Tasks, newest first; `next` is the cursor of the next page, null at the end."""
 
-    tasks: list[Task]
+    tasks: list[TaskDocument]
     next: str | None
 
 
 @router.get(
     "/v1/tasks",
     summary="Tasks, newest first",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(TaskList, "A page.", {"tasks": [TASK_DOCUMENT], "next": None})),
+    response_model=TaskList,
+    responses=answers(*READ, _200=told("A page.", {"tasks": [EXAMPLE_TASK_DOCUMENT], "next": None})),
 )
 async def task_list(
     request: Request,
@@ -75,7 +75,7 @@ async def task_list(
         )
 
     if not key.may_subscribe_to_any:
-        return as_json({"tasks": [], "next": None})
+        return await in_turns(TaskList(tasks=[], next=None))
     async with wiring.reading():
         place = await wiring.cursors.open(kind, cursor)
         pages = TaskPages(wiring.redis, wiring.keys, wiring.rows)
@@ -88,4 +88,4 @@ async def task_list(
         except ValueError:
             raise wrong_cursor() from None
         following = await wiring.cursors.seal(kind, page.next)
-    return as_json({"tasks": [task_document(row) for row in page.tasks], "next": following})
+    return await in_turns(TaskList(tasks=[task_document(row) for row in page.tasks], next=following))

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
-from starlette.responses import Response
 from streammesh.api_keys import ApiKey
 from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Listener
-from services.api.documents import task_document
-from services.api.openapi import READ, answers, json_answer
+from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
+from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
-from services.api.schemas import EXAMPLE_TASK, TASK_DOCUMENT, Task
+from services.api.schemas import EXAMPLE_TASK
 from services.api.state import wiring_of
 from services.api.tokens import narrowing_of
 
@@ -34,12 +32,11 @@ def _may_read(key: ApiKey, task: TaskRow) -> bool:
 @router.get(
     "/v1/tasks/{task_id}",
     summary="A task: state, attempt, result or error, times, worker",
-    response_class=Response,
-    responses=answers(*READ, _200=json_answer(Task, "The task.", TASK_DOCUMENT)),
+    responses=answers(*READ, _200=told("The task.", EXAMPLE_TASK_DOCUMENT)),
 )
 async def task_state(
     request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
-) -> Response:
+) -> TaskDocument:
     """200 for every known task, whatever its state; 404 when it is not known (any more)."""
     wiring = wiring_of(request)
     found = None
@@ -51,4 +48,4 @@ async def task_state(
             "not-found",
             f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",
         )
-    return as_json(task_document(found))
+    return task_document(found)

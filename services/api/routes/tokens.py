@@ -6,19 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from starlette.responses import Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from streammesh import names
 from streammesh.clock import rfc3339_ms, to_ms
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
 from streammesh.settings import Duration
 
-from services.api import problems, request_body
 from services.api.caller import Caller
-from services.api.openapi import KEYED, answers, body, json_answer, schema_of
+from services.api.json_body import JsonBody
+from services.api.openapi import KEYED, answers, told
 from services.api.problems import Problem
-from services.api.routes.answer import as_json
+from services.api.schemas import Answer
 from services.api.state import wiring_of
 from services.api.tokens import Narrowing
 
@@ -64,13 +63,19 @@ class TokenWanted(BaseModel):
         return value
 
 
-class TokenMade(BaseModel):
+class TokenMade(Answer):
     """The token, which is shown once and stored nowhere."""
 
     token: str
     expires_at: str
 
 
+_WANTED = JsonBody(
+    TokenWanted,
+    "What it is narrowed to.",
+    {"orders": {"value": {"types": ["order.*"], "lifetime": "10m"}}},
+    BODY_BYTES,
+)
 _EXAMPLE = {"token": "smt_gAAAAABnQE...", "expires_at": "2026-11-22T06:10:00.000Z"}
 
 
@@ -78,23 +83,18 @@ _EXAMPLE = {"token": "smt_gAAAAABnQE...", "expires_at": "2026-11-22T06:10:00.000
     "/v1/tokens",
     summary="Make a token that may be told of a part of what your key may",
     status_code=201,
-    response_class=Response,
     responses=answers(
         *("malformed-body", "too-slow", "forbidden", "body-too-large", "unsupported-media-type"),
         *("invalid-request", *KEYED),
-        _201=json_answer(TokenMade, "The token.", _EXAMPLE),
+        _201=told("The token.", _EXAMPLE),
     ),
-    openapi_extra=body("What it is narrowed to.", {"application/json": {"schema": schema_of(TokenWanted)}}),
+    openapi_extra=_WANTED.openapi,
 )
-async def make_token(request: Request, key: Caller) -> Response:
+async def make_token(request: Request, key: Caller) -> TokenMade:
     """For browsers: as `?token=` or as a bearer of its own. It reads events and tasks and is told of them, no more."""
     if not key.may_subscribe_to_any:
         raise Problem("forbidden", f"The key {key.name!r} may read nothing, and so may a token of it.")
-    raw = await request_body.read_json(request.scope, request.receive, BODY_BYTES)
-    try:
-        wanted = TokenWanted.model_validate(raw)
-    except ValidationError as error:
-        raise problems.of_validation(error) from None
+    wanted = await _WANTED(request)
     wiring = wiring_of(request)
     ends_ms = to_ms(datetime.now(UTC) + wanted.lifetime)
     if key.expires_ms is not None:
@@ -102,4 +102,4 @@ async def make_token(request: Request, key: Caller) -> Response:
     narrowing = Narrowing(tuple(wanted.types), wanted.event, wanted.source, wanted.subject, wanted.task)
     async with wiring.reading():
         token = await wiring.tokens.issue(key, narrowing, ends_ms)
-    return as_json({"token": token, "expires_at": rfc3339_ms(ends_ms)}, 201)
+    return TokenMade(token=token, expires_at=rfc3339_ms(ends_ms))

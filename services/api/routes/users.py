@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
 from streammesh.events.encoded import seal
 from streammesh.events.envelope import build
 
-from services.api import problems, request_body
 from services.api.addresses import MailAddress, rules_of
 from services.api.caller import Caller
-from services.api.openapi import WRITTEN, answers, body, json_answer, schema_of
+from services.api.json_body import JsonBody
+from services.api.openapi import WRITTEN, answers, told
 from services.api.publish_endpoint import accepted, plain_id
-from services.api.routes.answer import as_json
 from services.api.schemas import EXAMPLE_ACCEPTED, Accepted
 from services.api.state import wiring_of
 
@@ -37,39 +35,35 @@ class WelcomeEmail(BaseModel):
     locale: str | None = Field(None, max_length=35, pattern=r"^[A-Za-z0-9-]+$")
 
 
+_WELCOMED = JsonBody(
+    WelcomeEmail,
+    "Who is welcomed.",
+    {"ann": {"value": {"email": "ann@example.com", "name": "Ann"}}},
+    limit=lambda wiring: wiring.mesh.max_event_bytes,
+    context=lambda wiring: rules_of(wiring.api),
+)
+
+
 @router.post(
     "/v1/users/{user_id}/welcome-email",
     summary="Send a welcome e-mail",
     status_code=202,
-    response_class=Response,
-    responses=answers(*WRITTEN, _202=json_answer(Accepted, "Stored; follow `links`.", EXAMPLE_ACCEPTED)),
-    openapi_extra=body(
-        "Who is welcomed.",
-        {
-            "application/json": {
-                "schema": schema_of(WelcomeEmail),
-                "examples": {"ann": {"value": {"email": "ann@example.com", "name": "Ann"}}},
-            }
-        },
-    ),
+    responses=answers(*WRITTEN, _202=told("Stored; follow `links`.", EXAMPLE_ACCEPTED)),
+    openapi_extra=_WELCOMED.openapi,
 )
 async def welcome_email(
     request: Request,
     key: Caller,
     user_id: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}$", examples=["42"])],
-) -> Response:
+) -> Accepted:
     """Publishes `user.registered` with subject `user/<user_id>`; the e-mail worker sends it."""
     wiring = wiring_of(request)
-    raw = await request_body.read_json(request.scope, request.receive, wiring.mesh.max_event_bytes)
-    try:
-        wanted = WelcomeEmail.model_validate(raw, context=rules_of(wiring.api))
-    except ValidationError as error:
-        raise problems.of_validation(error) from None
+    wanted = await _WELCOMED(request)
     data: dict[str, Any] = {**wanted.model_dump(exclude_none=True), "user_id": _number_or_text(user_id)}
     event = build(key.name, USER_REGISTERED, data, id=plain_id(request.scope, key), subject=f"user/{user_id}")
     sealed = seal(event)
     published = (await wiring.publishing.publish(key, [sealed], len(sealed.json)))[0]
-    return as_json(accepted(published), 202)
+    return accepted(published)
 
 
 def _number_or_text(user_id: str) -> int | str:

@@ -15,6 +15,7 @@ from streammesh.api_keys import ApiKeys
 from services.api.app import create_app
 from services.api.server import make_server
 from services.api.settings import ApiSettings, StoreSettings
+from services.api.tests.conformance import Conformance
 from services.api.tests.mesh import Mesh
 
 
@@ -45,6 +46,12 @@ def door(mesh_settings, api_settings, store_settings):
     return create_app(mesh_settings, api_settings, store_settings)
 
 
+@pytest.fixture
+def conformance(door) -> Conformance:
+    """Every answer that `api` and `live` get is compared with `/openapi.json`."""
+    return Conformance(door.app)
+
+
 @asynccontextmanager
 async def running(door):
     async with door.app.router.lifespan_context(door.app):
@@ -52,7 +59,7 @@ async def running(door):
 
 
 @pytest.fixture
-async def api(door, admin) -> AsyncIterator[httpx.AsyncClient]:
+async def api(door, admin, conformance) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application in this process, with an admin key."""
     async with (
         running(door),
@@ -60,13 +67,14 @@ async def api(door, admin) -> AsyncIterator[httpx.AsyncClient]:
             transport=httpx.ASGITransport(door, raise_app_exceptions=True),
             base_url="http://api.test",
             headers={"authorization": f"Bearer {admin}"},
+            event_hooks={"response": [conformance.check]},
         ) as client,
     ):
         yield client
 
 
 @pytest.fixture
-async def live(door, api_settings, admin) -> AsyncIterator[httpx.AsyncClient]:
+async def live(door, api_settings, admin, conformance) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the real server on a port of its own."""
     server = make_server(door, api_settings)
     serving = asyncio.create_task(server.serve())
@@ -75,7 +83,10 @@ async def live(door, api_settings, admin) -> AsyncIterator[httpx.AsyncClient]:
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     async with httpx.AsyncClient(
-        base_url=f"http://127.0.0.1:{port}", headers={"authorization": f"Bearer {admin}"}, timeout=10
+        base_url=f"http://127.0.0.1:{port}",
+        headers={"authorization": f"Bearer {admin}"},
+        timeout=10,
+        event_hooks={"response": [conformance.check]},
     ) as client:
         yield client
     server.should_exit = True

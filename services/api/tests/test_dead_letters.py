@@ -6,11 +6,11 @@ import pytest
 from streammesh.tasks.settlement import Cause, Ending
 from streammesh.tasks.task import Failure, Holder, QueuePlace
 
-from services.api.openapi_dead_letters import (
-    DeadLetterDocument,
+from services.api.dead_letter_documents import (
     DeadLetterPage,
     Dropped,
     ReplayDone,
+    WholeDeadLetter,
 )
 from services.api.tests.expectations import assert_problem
 
@@ -62,14 +62,13 @@ async def test_letters_are_listed_newest_first_and_page_by_page(api, give_up):
 async def test_a_letter_is_shown_with_its_traceback_and_the_whole_event(api, give_up):
     letter_id = await give_up("e1")
     [listed] = (await found(api)).dead_letters
-    answer = await api.get(listed.links["self"])
-    whole = DeadLetterDocument.model_validate(answer.json())
+    answer = await api.get(listed.links.self)
+    whole = WholeDeadLetter.model_validate(answer.json())
 
-    assert (listed.envelope, listed.detail) == (None, None)
     assert (whole.id, whole.form, whole.task, whole.attempts) == (letter_id, "task", "worker.handle", 3)
     assert (whole.reason, whole.kind, whole.detail) == ("no luck", "RuntimeError", "Traceback: here")
     assert whole.envelope["data"] == {"n": "e1"}
-    assert (await api.get(whole.links["task"])).json()["state"] == "failed"
+    assert (await api.get(whole.links.task)).json()["state"] == "failed"
     assert_problem(await api.get("/v1/dead-letters/nothing"), 404, "not-found")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.api.schemas import EventPage
+from services.api.documents import EventPage
 from services.api.tests.expectations import assert_problem
 
 

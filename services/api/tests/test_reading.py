@@ -11,7 +11,7 @@ from streammesh.events import envelope
 from streammesh.events.envelope import BATCH
 
 from services.api.cursors import Cursors
-from services.api.schemas import EventPage, EventState, Task
+from services.api.documents import EventPage, EventState, TaskDocument
 from services.api.tests.expectations import assert_problem
 
 
@@ -56,7 +56,7 @@ async def test_each_delivery_is_shown_with_its_task_and_follow_up_events(api, me
     assert [event["id"] for event in shown["events"]] == ["next"]
     assert (await api.get(shown["events"][0]["links"]["self"])).json()["type"] == "invoice.made"
     answer = await api.get(shown["links"]["self"])
-    Task.model_validate(answer.json())
+    TaskDocument.model_validate(answer.json())
     assert answer.json() == shown
 
 
@@ -232,7 +232,7 @@ class TestRecent:
         assert document["errors"][0]["parameter"] == next(iter(wrong))
 
     async def test_no_events_are_an_empty_page(self, api):
-        assert (await api.get("/v1/events")).json() == {"events": [], "next": None}
+        assert (await api.get("/v1/events")).json() == {"events": [], "next": None, "standings": []}
 
 
 async def test_a_cursor_tells_nothing_and_is_good_for_its_own_list_at_every_replica(
@@ -272,6 +272,7 @@ async def test_a_key_that_may_read_nothing_finds_nothing(api, make_key, mesh):
     headers = {"authorization": f"Bearer {await make_key('writer', publish=['*'])}"}
 
     for path, name in (("/v1/events", "events"), ("/v1/dead-letters", "dead_letters")):
-        assert (await api.get(path, headers=headers)).json() == {name: [], "next": None}
+        page = (await api.get(path, headers=headers)).json()
+        assert (page[name], page["next"], page.get("standings", [])) == ([], None, [])
     for path in ("/v1/events/one", "/v1/events/none", "/v1/tasks/none"):
         assert_problem(await api.get(path, headers=headers), 404, "not-found")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from streammesh.events import envelope
 
+from services.api.report_documents import ReportState
 from services.api.report_store import ReportStore
-from services.api.schemas import ReportState
 from services.api.tests.expectations import assert_problem
 
 FORM = {"title": "Sales", "group_by": "country", "measure": "total"}

@@ -41,6 +41,11 @@ COMMANDS = {
         "status",
         "Say what is wrong in the mesh. Exit code 0: nothing, 4: warnings, 5: errors, 3: the API or Redis is away.",
     ),
+    "doctor": CommandPlace(
+        "doctor",
+        "doctor",
+        "Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`.",
+    ),
     "services": CommandPlace("status", "services", "Services: list them, take one away."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),

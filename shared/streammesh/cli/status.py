@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from streammesh.cli.terminal import console, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 DEGRADED, FAILING = 4, 5  # exit codes
 MOST_SHOWN = 8  # workers of a service
@@ -33,6 +35,17 @@ def status(json: Json = False, url: Url = None, key: Key = None) -> None:
         raise typer.Exit(code)
 
 
+def finding_text(one: Mapping[str, Any]) -> Text:
+    """Return a finding as two lines: what is wrong, and what to do."""
+    from rich.text import Text
+
+    said = Text(f"{plain(one['severity']):<8} ", style="red" if one["severity"] == "error" else "yellow")
+    said.append(plain(one["text"]), style="default")
+    if one["do"]:
+        said.append(f"\n         {plain(one['do'])}", style="dim")
+    return said
+
+
 def _show(found: dict[str, Any]) -> None:
     from rich.text import Text
 
@@ -46,11 +59,7 @@ def _show(found: dict[str, Any]) -> None:
     )
     out.print(line)
     for one in found["findings"]:
-        said = Text(f"{plain(one['severity']):<8} ", style="red" if one["severity"] == "error" else "yellow")
-        said.append(plain(one["text"]), style="default")
-        if one["do"]:
-            said.append(f"\n         {plain(one['do'])}", style="dim")
-        out.print(said)
+        out.print(finding_text(one))
     if found["services"]:
         out.print(_table(found["services"]))
         _show_processes(found["services"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -51,10 +51,6 @@ class NotRun:
     why: Why
     detail: str
     ahead: int | None = None
-
-    def document(self) -> dict[str, Any]:
-        """As the API tells it."""
-        return {**asdict(self), "why": str(self.why)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,4 +183,10 @@ class TaskPool(BasePool):
     def info(self) -> dict[str, Any]:
         """What `celery inspect stats` shows of the pool."""
         info: dict[str, Any] = super().info
-        return {**info, "max-concurrency": self.limit, "in-flight": len(self._running) + self.threads.count()}
+        in_flight = len(self._running) + self.threads.count()
+        return {
+            **info,
+            "max-concurrency": self.limit,
+            "in-flight": in_flight,
+            "waiting": self.flights.waiting(),
+        }

@@ -75,7 +75,11 @@ class Flights:
         while waiting and len(running) + self._threads.strays < self._limit:
             self._begin(waiting.popleft())
 
-    def _fill_soon(self, *_: Any) -> None:
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        self._fill_soon()
+
+    def _fill_soon(self) -> None:
         if self._waiting and not self._filling:
             self._filling = True
             self._loop.call_soon(self._fill)
@@ -87,9 +91,7 @@ class Flights:
         elif not job.terminated:
             request.time_start = time.time()
             worker_state.task_accepted(request)
-            job.run(self._loop, self._fly(request), self._running)
-            assert job.task is not None
-            job.task.add_done_callback(self._fill_soon)
+            self._running.add(job.run(self._loop, self._fly(request), self._over))
             hard = request.time_limits[0] or request.task.time_limit
             if hard:
                 job.limit(hard, request.on_timeout)
@@ -98,12 +100,15 @@ class Flights:
         """Begin no more, on the loop: the worker stops, and what waits here is for others to take at once."""
         self._closed = True
         waiting, self._waiting = self._waiting, deque()
-        by_channel: dict[Any, list[str]] = defaultdict(list)
+        by_keeper: dict[Any, list[str]] = defaultdict(list)
         for request in waiting:
             worker_state.task_ready(request)
-            by_channel[request.message.channel].append(request.message.delivery_tag)
-        for channel, tags in by_channel.items():
-            channel.keeper.give_back(tags)
+            if keeper := getattr(
+                request.message.channel, "keeper", None
+            ):  # other brokers see the connection close
+                by_keeper[keeper].append(request.message.delivery_tag)
+        for keeper, tags in by_keeper.items():
+            keeper.give_back(tags)
 
     async def _fly(self, request: MeshRequest) -> None:
         try:

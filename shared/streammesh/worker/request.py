@@ -183,6 +183,8 @@ class MeshRequest(_OwnRequest):
         failed, shown, seconds = failed__retval__runtime
         outcome = None if failed else _outcome(shown)
         if not self.shares_memory:
+            if seconds is None:  # Celery's tracer does not say how long one took that failed
+                seconds = time.time() - self.time_start if self.time_start else 0.0
             measures.told(self.task.subscription.task, outcome, shown, seconds)
         taken = outcome is not None and outcome.took_entry
         self._removed = taken and hasattr(self.message.channel, "keeper")

@@ -108,14 +108,14 @@ class Job:
         self,
         loop: asyncio.AbstractEventLoop,
         coroutine: Coroutine[Any, Any, None],
-        running: set[asyncio.Task[Any]],
-    ) -> None:
-        """Begin, on the loop; `running` has it until it ends."""
+        over: Callable[[asyncio.Task[Any]], None],
+    ) -> asyncio.Task[Any]:
+        """Begin, on the loop; `over` is called when it has ended."""
         task = self.task = asyncio.Task(
             coroutine, loop=loop
         )  # past the loop's task factory, which it needs not
-        running.add(task)
-        task.add_done_callback(running.discard)
+        task.add_done_callback(over)
+        return task
 
     def terminate(self, signal: Any = None) -> None:
         """Cancel it, from any thread."""

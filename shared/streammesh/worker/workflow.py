@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, chain, current_task
-from celery.exceptions import Ignore
+from celery.exceptions import ChordError, Ignore
 
 from streammesh import lua, names
 from streammesh.errors import ResultTooLarge
@@ -113,9 +113,12 @@ class WorkflowTasks:
         found = self._of(delivery)
         if found is None:
             return AttemptOutcome.SKIPPED
+        if isinstance(error, ChordError) and error.__cause__ is not None:  # what a part of it raised
+            error = error.__cause__
         described = describe(error)
         part = getattr(request, "task", None) or "a part"
-        failure = Failure(f"{part}: {described.reason}", described.kind, str(trace or "")[-8000:])
+        trace = str(trace or "")[-8000:]
+        failure = Failure(f"{part}: {described.reason}", described.kind, trace, described.refused)
         return self._end(*found, Ending.failed(failure, Cause.WORKFLOW))
 
     def _end(self, ref: TaskRef, row: TaskRow, ending: Ending) -> AttemptOutcome:

@@ -37,7 +37,7 @@ WAYS = (
     "parent",
     "child",
 )  # a whole worker of either kind, a parent alone, one of its children
-THREADS = {POOL: "threads", "MESH_PROCESSES": "2"}
+THREADS = {POOL: "threads"}
 WITH = "with "  # begins the name of who was killed together with its parent
 LOOKS, LOOK = 40, 0.025  # for somebody in the middle of a task, before an idle one is killed instead
 
@@ -49,9 +49,9 @@ async def run(stage: Stage) -> Row:
 
 
 async def in_threads(stage: Stage) -> Row:
-    """The same where `def` handlers run in threads, in two processes under a parent each."""
+    """The same where `def` handlers run in threads: of two workers, and of two more under one parent."""
     size = stage.pick(short=(10, 80, 6), quick=(16, 160, 10), normal=(60, 600, 40))
-    return await _under_kills(stage, THREADS_NAME, LEASE, *size, **THREADS)
+    return await _under_kills(stage, THREADS_NAME, LEASE, *size, in_threads=True)
 
 
 async def with_the_lease_of_production(stage: Stage) -> Row:
@@ -61,22 +61,22 @@ async def with_the_lease_of_production(stage: Stage) -> Row:
 
 
 async def _under_kills(
-    stage: Stage, name: str, lease: float, kills: int, events: int, length: float, **sync: str
+    stage: Stage, name: str, lease: float, kills: int, events: int, length: float, *, in_threads: bool = False
 ) -> Row:
-    """Kill so often; `sync` is added to the environment of the workers of sync handlers."""
     async with stage.arena(MESH_LEASE=f"{lease}s") as arena:
         await arena.add("dispatcher")
         workers = [
             *await arena.add("fault_async", 2),
-            *await arena.add("fault_sync", 2, **{"MESH_CONCURRENCY": "3", **sync}),
+            *await arena.add("fault_sync", 2, **{"MESH_CONCURRENCY": "3", **(THREADS if in_threads else {})}),
         ]
+        groups = await arena.add("fault_sync", **THREADS, MESH_PROCESSES="2") if in_threads else []
         await arena.add_api(1)
         await arena.ready()
 
         async def trouble(published: asyncio.Event) -> None:
             for _ in range(kills):
                 await asyncio.sleep(arena.rng.uniform(0.0, 1.5 * length / kills))  # and some looking
-                await _kill_one(arena, workers, in_groups=bool(sync))
+                await _kill_one(arena, workers, groups)
 
         played = await play(arena, events, length, trouble, kinds=LONGER, patience=90)
         hits, handlers = recovery.interrupted(arena.runs(), arena.kills)
@@ -91,13 +91,17 @@ async def _under_kills(
         return played.row(name, len(kills), slowest, within=lease + GRACE)
 
 
-async def _kill_one(arena: Arena, workers: list[Part], *, in_groups: bool) -> None:
+async def _kill_one(arena: Arena, workers: list[Part], groups: list[Part]) -> None:
     """Kill in one of four ways, each as often, and start again; a child's parent does that by itself.
 
-    `in_groups`: the children of sync workers are workers themselves, known to Redis by their own process ids.
+    The children of `groups` are workers themselves, known to Redis by their own process ids.
     """
     way = arena.rng.choice(WAYS)
-    fitting = [w for w in workers if w.role == ("fault_async" if way == "async" else "fault_sync")]
+    if way in ("parent", "child") and groups:
+        fitting = list(groups)
+    else:
+        role = "fault_async" if way == "async" else "fault_sync"
+        fitting = [worker for worker in (*workers, *groups) if worker.role == role]
     arena.rng.shuffle(fitting)
     for _ in range(LOOKS):
         begun = {w: at_work(arena, w) for w in fitting}
@@ -116,7 +120,7 @@ async def _kill_one(arena: Arena, workers: list[Part], *, in_groups: bool) -> No
         arena.children_killed.append(Killed(f"a child of {worker.name}", child, time.time(), alone=True))
         return
     killed = await worker.kill(alone=way == "parent" and bool(pool))
-    if in_groups and not killed.alone and worker.role == "fault_sync":
+    if worker in groups and not killed.alone:
         arena.children_killed += [Killed(f"{WITH}{worker.name}", pid, killed.at, alone=False) for pid in pool]
     await worker.start()
 

@@ -45,7 +45,14 @@ export function Audit() {
       request.abort();
     };
   }, [actor]);
-  if (!key.value?.admin) return <Empty title="This key is no operator's">Only an admin key may see what operators did.</Empty>;
+  if (!key.value?.admin) {
+    return (
+      <>
+        <PageHead title="Audit" />
+        <Empty title="This key is no operator's">Only an admin key may see what operators did.</Empty>
+      </>
+    );
+  }
   return (
     <>
       <PageHead title="Audit" note={`${count(actions.length)}${next ? "+" : ""}, newest first`}>

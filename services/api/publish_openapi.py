@@ -5,58 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from streammesh.events.envelope import BATCH, MAX_BATCH, STRUCTURED
-from streammesh.names import TYPE_LENGTH
 
+from services.api.cloudevents import CloudEvent, CloudEventBatch, PlainEvent
+from services.api.openapi import body, schema_of
 from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_ID
 
-_ATTRIBUTES: dict[str, Any] = {
-    "id": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Unique per source."},
-    "source": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": 1024,
-        "description": "URI reference; who says it.",
-    },
-    "type": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": TYPE_LENGTH,
-        "description": "A past-tense fact; lower-case words joined by dots are the advice. The first word is the domain.",
-    },
-    "subject": {"type": "string", "maxLength": 1024},
-    "time": {"type": "string", "format": "date-time"},
-    "datacontenttype": {"type": "string", "maxLength": 1024},
-    "dataschema": {"type": "string", "maxLength": 1024},
-    "data": {"description": "Any JSON."},
-    "data_base64": {"type": "string", "contentEncoding": "base64"},
-    "deliverat": {"type": "string", "format": "date-time", "description": "Hold it until then."},
-    "expirytime": {
-        "type": "string",
-        "format": "date-time",
-        "description": "Start nothing for it after this.",
-    },
-    "priority": {"type": "integer", "minimum": 0, "maximum": 9, "default": 5},
-    "partitionkey": {"type": "string", "maxLength": 1024},
-    "correlationid": {"type": "string", "maxLength": 1024},
-    "causationid": {"type": "string", "maxLength": 1024},
-    "traceparent": {"type": "string", "maxLength": 1024},
-    "tracestate": {"type": "string", "maxLength": 1024},
-}
-_EXTENSION = {"type": ["string", "integer", "boolean"], "description": "An extension attribute."}
-_PLAIN = {
-    "type": "object",
-    "required": ["type"],
-    "properties": _ATTRIBUTES,
-    "additionalProperties": _EXTENSION,
-    "description": "An event whose `id`, `source` (your key's name) and `time` are filled in where they are missing.",
-}
-_ENVELOPE = {
-    "type": "object",
-    "required": ["specversion", "id", "source", "type"],
-    "properties": {"specversion": {"const": "1.0"}, **_ATTRIBUTES},
-    "additionalProperties": _EXTENSION,
-    "description": "CloudEvents 1.0, JSON event format.",
-}
 _SECOND = {**EXAMPLE_EVENT, "id": EXAMPLE_ID.replace("0198f2f1", "0198f2f2"), "subject": "user/43"}
 _HEADERS = {
     "Idempotency-Key": "Stands for the `id` of a plain JSON body that has none: sent again, it is stored once.",
@@ -91,11 +44,11 @@ OPENAPI: dict[str, Any] = {
         }
         for name, text in _HEADERS.items()
     ],
-    "requestBody": {
-        "required": True,
-        "content": {
+    **body(
+        "One event, or a batch.",
+        {
             "application/json": {
-                "schema": _PLAIN,
+                "schema": schema_of(PlainEvent),
                 "examples": {
                     "plain": {
                         "summary": "Type and data",
@@ -112,11 +65,14 @@ OPENAPI: dict[str, Any] = {
                     },
                 },
             },
-            STRUCTURED: {"schema": _ENVELOPE, "examples": {"structured": {"value": EXAMPLE_EVENT}}},
+            STRUCTURED: {
+                "schema": schema_of(CloudEvent),
+                "examples": {"structured": {"value": EXAMPLE_EVENT}},
+            },
             BATCH: {
-                "schema": {"type": "array", "minItems": 1, "maxItems": MAX_BATCH, "items": _ENVELOPE},
+                "schema": schema_of(CloudEventBatch),
                 "examples": {"batch": {"value": [EXAMPLE_EVENT, _SECOND]}},
             },
         },
-    },
+    ),
 }

@@ -1,14 +1,17 @@
-"""The shapes of `/v1/dead-letters`, with examples, for the OpenAPI document."""
+"""What `/v1/dead-letters` takes and answers."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from streammesh.clock import to_ms
-from streammesh.dead_letters import DeadLetterFilter
+from streammesh.dead_letters import DeadLetter, DeadLetterFilter
 
-from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_ID, EXAMPLE_TASK, Answer, EventRef
+from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_REF, EXAMPLE_TASK, Answer, EventRef, readable
 
 MOST_AT_ONCE = 10_000
 
@@ -18,7 +21,7 @@ EXAMPLE_LETTER: dict[str, Any] = {
     "service": "email_worker",
     "form": "task",
     "task": "email_worker.send_welcome",
-    "event": {"id": EXAMPLE_ID, "source": "shop", "type": "user.registered", "subject": "user/42"},
+    "event": EXAMPLE_REF,
     "reason": "mail.example.com refused ann@example.com at RCPT TO: 550 5.1.1 no such user here",
     "kind": "Reject",
     "attempts": 1,
@@ -29,6 +32,7 @@ EXAMPLE_WHOLE: dict[str, Any] = {
     **EXAMPLE_LETTER,
     "detail": "Traceback (most recent call last):\n  …",
     "envelope": EXAMPLE_EVENT,
+    "raw": None,
 }
 EXAMPLE_REPLAYED: dict[str, Any] = {
     "dry_run": False,
@@ -54,11 +58,18 @@ CHOICES: dict[str, Any] = {
 }
 
 
+class LetterLinks(Answer):
+    """Where to look at the letter, and at the task that it is of; null where it is of none."""
+
+    self: str
+    task: str | None
+
+
 class DeadLetterDocument(Answer):
     """One piece of work that was given up.
 
     `form`: a `task` that ended without success; a queue `entry` that could not be read; a stream entry that is no
-    `event`. One letter by itself also has `detail` (a traceback), and `envelope` (the whole event) or `raw`.
+    `event`.
     """
 
     id: str
@@ -70,10 +81,15 @@ class DeadLetterDocument(Answer):
     kind: str
     attempts: int
     at: str
-    links: dict[str, str]
-    detail: str | None = None
-    envelope: dict[str, Any] | None = None
-    raw: dict[str, str] | None = None
+    links: LetterLinks
+
+
+class WholeDeadLetter(DeadLetterDocument):
+    """One letter with all that lies in it: `raw` is what could not be read as an event or a task."""
+
+    detail: str = Field(description="A traceback, or where it lay.")
+    envelope: dict[str, Any] | None = Field(description="The whole event, where it is there and can be read.")
+    raw: dict[str, str] | None
 
 
 class DeadLetterPage(Answer):
@@ -167,3 +183,36 @@ class Dropped(Answer):
     dropped: int
     more: bool
     by: list[Group]
+
+
+def letter_document(letter: DeadLetter) -> DeadLetterDocument:
+    """One letter as it is listed."""
+    return DeadLetterDocument(**_told(letter))
+
+
+def whole_letter(letter: DeadLetter, content: Mapping[str, Any]) -> WholeDeadLetter:
+    """One letter with what lies in it."""
+    envelope = content.get("envelope")
+    return WholeDeadLetter(
+        **_told(letter),
+        detail=letter.detail,
+        envelope=envelope if isinstance(envelope, dict) else None,
+        raw=content.get("raw"),
+    )
+
+
+def _told(letter: DeadLetter) -> dict[str, Any]:
+    path = quote(letter.id, safe="")
+    links = LetterLinks(
+        self=f"/v1/dead-letters/{path}", task=f"/v1/tasks/{path}" if letter.form == "task" else None
+    )
+    return {**letter.to_dict(), "event": readable(EventRef, letter.event), "links": links}
+
+
+def summary(letters: list[DeadLetter]) -> list[Group]:
+    """How many of each handler and kind of error, the most first."""
+    counted = Counter((letter.service, letter.task, letter.kind) for letter in letters)
+    return [
+        Group(service=service, task=task, kind=kind, count=count)
+        for (service, task, kind), count in counted.most_common(20)
+    ]

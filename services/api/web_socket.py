@@ -1,0 +1,276 @@
+"""Several followers over one WebSocket (RFC 6455): subscribe and unsubscribe, resume, heartbeats.
+
+Every message is a JSON object with a `type`. Positions are those of the server-sent events, so a client may change
+from one to the other. What is sent waits for the client, `stall` seconds at most, and a follower that falls behind is
+cut off, as there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from streammesh.api_keys import ApiKey
+from streammesh.errors import MeshUnavailable
+from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.names import TYPE_LENGTH
+from streammesh.notifications import Filter, position_key
+
+from services.api import problems
+from services.api.hub import REVOKED, SLOW, STOPPING, Follower, Missed, Told
+from services.api.problems import Problem
+from services.api.sse import reason_of
+from services.api.state import Wiring
+from services.api.tokens import Token
+
+MESSAGE_BYTES = 16_384  # of a client's message; the server closes at a larger one
+MOST_SUBSCRIPTIONS = 50
+MOST_ERRORS = 20
+FIRST_SECONDS = 10.0  # in which a client that sends no header says who it is
+UNAUTHORIZED, FORBIDDEN, TIMEOUT = 3000, 3003, 3008  # IANA's registry of close codes
+POLICY, GOING_AWAY, TRY_AGAIN = 1008, 1001, 1013
+Word = Annotated[str, Field(min_length=1, max_length=MAX_ATTRIBUTE)]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Authorize(BaseModel):
+    """The first message of a client that cannot send a header: a token, or a key."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["authorize"]
+    token: Annotated[str, Field(min_length=1, max_length=MAX_ATTRIBUTE * 4)]
+
+
+class Subscribe(BaseModel):
+    """Be told from now on, or from after a position, of what fits; `id` is the client's name for it."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["subscribe"]
+    id: Name
+    event: Word | None = None
+    task: Word | None = None
+    glob: Annotated[str, Field(min_length=1, max_length=TYPE_LENGTH)] | None = Field(
+        None,
+        description="Glob over the notification's type or the event's, as `type` of GET /v1/notifications.",
+    )
+    service: Word | None = None
+    subject: Word | None = None
+    after: Annotated[str, Field(max_length=64)] | None = None
+
+
+class Unsubscribe(BaseModel):
+    """Be told no more."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["unsubscribe"]
+    id: Name
+
+
+_MESSAGE: TypeAdapter[Authorize | Subscribe | Unsubscribe] = TypeAdapter(
+    Annotated[Authorize | Subscribe | Unsubscribe, Field(discriminator="type")]
+)
+
+
+class Leave(Exception):
+    """The connection is to be closed."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class SocketSession:
+    """One connection, from its opening to its end."""
+
+    def __init__(self, socket: WebSocket, wiring: Wiring, token: str | None = None) -> None:
+        self._socket, self._wiring, self._token = socket, wiring, token
+        self._open: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
+        self._sending, self._stall = asyncio.Lock(), wiring.api.stall.total_seconds()
+        self._errors = 0
+        self._leave: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve it until either side ends it. Nothing of it is left then."""
+        await self._socket.accept()
+        listening = asyncio.create_task(self._listen())
+        ends: set[asyncio.Future[Any]] = {listening, self._leave}
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            if self._leave.done():
+                leave = self._leave.result()
+            else:
+                await listening
+                return
+        except Leave as said:
+            leave = said
+        except (WebSocketDisconnect, TimeoutError):
+            return
+        finally:
+            listening.cancel()
+            tasks = [listening, *(task for _, task in self._open.values())]
+            for name in list(self._open):
+                self._end(name)
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._socket.client_state is WebSocketState.CONNECTED:
+            await self._socket.close(leave.code, leave.reason[:120])
+
+    async def _listen(self) -> None:
+        key = await self._authenticate()
+        await self._send({"type": "welcome", "key": key.name})
+        while True:
+            message = await self._receive()
+            if message is None:
+                continue
+            try:
+                if isinstance(message, Subscribe):
+                    await self._subscribe(key, message)
+                elif isinstance(message, Unsubscribe):
+                    if message.id not in self._open:
+                        await self._wrong(f"there is no subscription {message.id!r}", message.id)
+                    else:
+                        self._end(message.id)
+                        await self._send({"type": "unsubscribed", "id": message.id})
+                else:
+                    await self._wrong("this connection is authorized already")
+            except Problem as problem:
+                await self._wrong(problem.detail, message.id if not isinstance(message, Authorize) else None)
+            except MeshUnavailable:
+                raise Leave(TRY_AGAIN, reason_of("unavailable")) from None
+
+    async def _authenticate(self) -> ApiKey:
+        header = self._socket.headers.get("authorization")
+        try:
+            if header is not None:
+                return await self._wiring.auth.authenticate(header.encode("latin-1"))
+            token = self._token
+            if token is None:
+                async with asyncio.timeout(FIRST_SECONDS):
+                    first = await self._receive()
+                if not isinstance(first, Authorize):
+                    raise Leave(UNAUTHORIZED, 'the first message is {"type": "authorize", "token": ...}')
+                token = first.token
+            key = await self._wiring.auth.authenticate(b"Bearer " + token.encode("utf-8", "replace"))
+            if self._token is not None and not isinstance(key, Token):
+                raise Leave(
+                    FORBIDDEN, "`token` takes a token of POST /v1/tokens; a key is sent in the first message"
+                )
+            return key
+        except TimeoutError:
+            raise Leave(TIMEOUT, f"nothing said within {FIRST_SECONDS:.0f} s who it is") from None
+        except Problem as problem:
+            raise Leave(UNAUTHORIZED, problem.detail) from None
+        except MeshUnavailable:
+            raise Leave(TRY_AGAIN, reason_of("unavailable")) from None
+
+    async def _receive(self) -> Authorize | Subscribe | Unsubscribe | None:
+        raw = await self._socket.receive()
+        if raw["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(raw.get("code", 1005))
+        text = raw.get("text")
+        if text is None:
+            await self._wrong("send JSON as text, not as bytes")
+            return None
+        try:
+            return _MESSAGE.validate_json(text)
+        except ValidationError as error:
+            first = problems.of_validation(error).detail
+            await self._wrong(first)
+        return None
+
+    async def _wrong(self, detail: str, name: str | None = None) -> None:
+        self._errors += 1
+        said: dict[str, Any] = {"type": "error", "detail": detail}
+        await self._send(said if name is None else {**said, "id": name})
+        if self._errors >= MOST_ERRORS:
+            raise Leave(POLICY, f"{MOST_ERRORS} messages were wrong")
+
+    async def _subscribe(self, key: ApiKey, wanted: Subscribe) -> None:
+        if wanted.id in self._open:
+            raise Problem(
+                "malformed-request", f"there is a subscription {wanted.id!r} already; unsubscribe it first"
+            )
+        if len(self._open) >= MOST_SUBSCRIPTIONS:
+            raise Problem(
+                "too-many-requests", f"there are {MOST_SUBSCRIPTIONS} subscriptions on this connection"
+            )
+        after = _position(wanted.after)
+        fits = Filter(
+            event=wanted.event,
+            task=wanted.task,
+            type=wanted.glob,
+            service=wanted.service,
+            subject=wanted.subject,
+        ).fits
+        follower = self._wiring.hub.open(key, fits, wanted.event)
+        try:
+            after = after or await self._wiring.hub.ensure_reading()
+            await self._send({"type": "subscribed", "id": wanted.id, "position": after})
+        except BaseException:
+            self._wiring.hub.close(follower)
+            raise
+        task = asyncio.create_task(self._tell(wanted.id, follower, after))
+        self._open[wanted.id] = follower, task
+
+    def _end(self, name: str) -> None:
+        follower, task = self._open.pop(name)
+        self._wiring.hub.close(follower)
+        task.cancel()
+
+    async def _tell(self, name: str, follower: Follower, after: str) -> None:
+        hub, quiet = self._wiring.hub, self._wiring.api.heartbeat.total_seconds()
+        try:
+            async for told in hub.attach(follower, after):
+                await self._send_all(name, told)
+            while True:
+                told = await follower.take(quiet)
+                if told:
+                    await self._send_all(name, told)
+                elif follower.ended:
+                    self._go(follower.ended)
+                    return
+                else:
+                    place = hub.resume_position(follower)
+                    await self._send({"type": "heartbeat", "id": name, "position": place})
+        except MeshUnavailable:
+            self._go("unavailable")
+        except TimeoutError:
+            self._go(SLOW)
+        except WebSocketDisconnect:
+            pass  # whoever listens hears of it, too
+
+    def _go(self, why: str) -> None:
+        code = {REVOKED: UNAUTHORIZED, STOPPING: GOING_AWAY}.get(why, TRY_AGAIN)
+        if not self._leave.done():
+            self._leave.set_result(Leave(code, reason_of(why)))
+
+    async def _send_all(self, name: str, told: Iterable[Told | Missed]) -> None:
+        subscription = orjson.dumps(name)
+        for one in told:
+            if isinstance(one, Missed):
+                await self._send({"type": "resync", "id": name, "after": one.after})
+                continue
+            await self._send_bytes(
+                b'{"type":"notification","id":%b,"position":"%b","notification":%b}'
+                % (subscription, one.note.id.encode(), one.note.to_json())
+            )
+
+    async def _send(self, value: dict[str, Any]) -> None:
+        await self._send_bytes(orjson.dumps(value))
+
+    async def _send_bytes(self, text: bytes) -> None:
+        async with self._sending, asyncio.timeout(self._stall):
+            await self._socket.send({"type": "websocket.send", "text": text.decode()})
+
+
+def _position(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        ms, number = position_key(text)
+    except ValueError as error:
+        raise Problem("malformed-request", f"after: {error}") from None
+    return f"{ms}-{number}"

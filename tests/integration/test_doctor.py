@@ -1,0 +1,112 @@
+"""What `streammesh doctor` finds, each with a mesh that really is so."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+
+import pytest
+import trustme
+from streammesh import lua
+from streammesh.api_keys import ApiKeys
+from streammesh.embedded import free_port
+from streammesh.keys import set_aside
+from streammesh.redisio.client import open_async
+from streammesh.status.diagnosis import diagnose
+from streammesh.subscriptions.manifest import Manifest, Subscription
+from streammesh.subscriptions.registry import register_call
+from streammesh.tasks.pause import pause_call
+
+from tests.harness.tls_proxy import TlsProxy
+
+
+@pytest.fixture
+def found(mesh_redis, mesh_settings):
+    async def found(settings=mesh_settings, client=mesh_redis, **options) -> dict[str, str]:
+        said = await diagnose(client, settings, **options)
+        assert all(one.text and one.do for one in said)
+        return {one.code: one.text for one in said}
+
+    return found
+
+
+@pytest.fixture
+async def joined(mesh_redis, mesh_keys):
+    subscription = Subscription("mail", "mail.send", "user.registered")
+    await lua.run(mesh_redis, register_call(mesh_keys, Manifest("mail", (subscription,))))
+
+
+@pytest.fixture
+async def alive(mesh_redis, mesh_keys, joined):
+    for role in ("api", "dispatcher", "beat", "mail"):
+        await mesh_redis.zadd(mesh_keys.alive(role), {f"{role}@test:1": time.time() * 1000})
+    await ApiKeys(mesh_redis, mesh_keys).create("ops", admin=True)
+
+
+async def test_an_empty_redis_has_nobody_in_it(found):
+    assert {"no-api", "no-dispatcher", "no-beat", "no-service", "no-keys"} <= (await found()).keys()
+
+
+async def test_a_mesh_that_is_well_has_none_of_these(found, alive):
+    assert not {code for code in await found() if not code.startswith("redis-")}
+
+
+async def test_a_redis_that_is_away_is_the_one_thing_said(found, mesh_settings):
+    settings = mesh_settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}/0"})
+    client = open_async(settings, "test")
+    assert list(await found(settings, client)) == ["redis-away"]
+    await client.aclose()
+
+
+async def test_what_is_wrong_with_the_server_is_told(found, alive, mesh_redis):
+    before = await mesh_redis.config_get("maxmemory*")
+    await mesh_redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "redis-evicts" in await found()
+    finally:
+        await mesh_redis.config_set("maxmemory-policy", before["maxmemory-policy"])
+
+
+async def test_a_service_without_workers_and_a_pause_are_told(
+    found, joined, mesh_redis, mesh_keys, mesh_settings
+):
+    await lua.run(mesh_redis, pause_call(mesh_keys, mesh_settings, "mail.send", "user.registered", "wished"))
+    said = await found()
+    assert "mail" in said["no-worker"] and "mail.send" in said["paused"]
+
+
+async def test_a_clock_that_is_wrong_is_told(found, alive):
+    said = await found(now=lambda: time.time() + 90)
+    assert "90." in said["clock-skew"] or "89." in said["clock-skew"]
+    assert "ahead" in said["clock-skew"]
+
+
+async def test_a_key_of_another_type_that_was_set_aside_is_told(found, alive, mesh_redis, mesh_keys):
+    await mesh_redis.set(set_aside(mesh_keys.domains()), "garbage")
+    assert "1 keys" in (await found())["keys-set-aside"]
+
+
+async def test_keys_that_end_are_told(found, alive, mesh_redis, mesh_keys):
+    keys = ApiKeys(mesh_redis, mesh_keys)
+    await keys.create("soon", subscribe=["*"], expires=timedelta(days=3))
+    await keys.create("later", subscribe=["*"], expires=timedelta(days=90))
+    said = await found()
+    assert "'soon' expires in 3 days" in said["key-ends"]
+    assert "expired" in (await found(now=lambda: time.time() + 4 * 86_400))["key-ends"]
+
+
+@pytest.mark.parametrize(("knows_ca", "code"), [(True, "tls-ends"), (False, "tls-refused")])
+async def test_certificates_are_looked_at(found, alive, mesh_server, mesh_settings, tmp_path, knows_ca, code):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    ends = datetime.now() + timedelta(days=5)
+    with TlsProxy(mesh_server.port, authority, not_after=ends) as proxy:
+        settings = mesh_settings.model_copy(
+            update={
+                "redis_url": f"rediss://localhost:{proxy.port}/0",
+                "redis_tls_ca": tmp_path / "ca.pem" if knows_ca else None,
+            }
+        )
+        said = await found(settings)
+    assert code in said
+    assert not knows_ca or "days" in said[code]
