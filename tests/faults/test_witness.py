@@ -8,7 +8,7 @@ import redis
 from streammesh import lua
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
-from streammesh.redisio.heartbeat import life_call
+from streammesh.lua.services import ShowLifeScript
 
 from tests.faults.append_log import Rewritten, transactions
 from tests.faults.witness import read_facts
@@ -56,7 +56,10 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server, client):
 
 
 def test_what_one_script_wrote_is_one_transaction(server, client):
-    lua.run_sync(client, life_call(KEYS, "x", "a@b:1"))
+    call = ShowLifeScript(
+        alive=KEYS.alive("x"), last_seen=KEYS.last_seen(), name="a@b:1", forget_after=0, role="x"
+    ).call(int)
+    lua.run_sync(client, call)
 
     found = [[command[0] for command in commands] for commands in transactions(server.folder)]
 

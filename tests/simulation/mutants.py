@@ -93,7 +93,11 @@ MUTANTS = (
     Mutant(
         "publishing once",
         small.publishing_again(budget=4, kinds=FREEZES),
-        {"publish_once": {b"local at = known and redis.call('HGET', row, kind.field)": b"local at = false"}},
+        {
+            "publish_once": {
+                b"local at = known and redis.call('HGET', e.row, kind.field)": b"local at = false"
+            }
+        },
     ),
     Mutant(
         "the gate of a tick",
