@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import orjson
 from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
-from streammesh.notifications import COMPLETED, LAST_OF_EVENT, TASK_TYPES, UNROUTED, Notification
+from streammesh.notifications import (
+    COMPLETED,
+    LAST_OF_EVENT,
+    TASK_TYPES,
+    UNROUTED,
+    Notification,
+    body,
+    event_body,
+    fragment,
+    whole,
+)
 from streammesh.tasks.records import EventRow, TaskRow
 
 from services.api.documents import type_of
@@ -25,12 +34,14 @@ def endings(
     `place` is the position of the event's newest notification.
     """
     told = {note.task for note in known if note.type in _ENDS}
-    about = _about(row, event, tasks)
-    return b"".join(
-        _frame(TASK_TYPES[task.state], _task(task, about, place))
-        for task in tasks
-        if task.ended and task.id not in told
-    )
+    about, published = _about(row, event, tasks), rfc3339_ms(row.published_ms)
+    frames = []
+    for task in tasks:
+        if task.ended and task.id not in told:
+            kind, time = TASK_TYPES[task.state], task.times.get("ended_at") or published
+            members = body(about, task.id, task.name, task.service, task.attempt, _data(task))
+            frames.append(_frame(kind, whole(place, kind, time, members.encode())))
+    return b"".join(frames)
 
 
 def end(
@@ -47,31 +58,24 @@ def end(
     if row.wanted == 0:
         kind, data = UNROUTED, {"reason": "no subscription wants it"}
     time = rfc3339_ms(int(place.partition("-")[0]) or row.published_ms)
-    value = {"id": place, "type": kind, "time": time, "event": _about(row, event, tasks), "data": data}
-    return _frame(kind, value, place)
+    members = event_body(_about(row, event, tasks), data).encode()
+    return _frame(kind, whole(place, kind, time, members), place)
 
 
-def _about(row: EventRow, event: Event | None, tasks: Sequence[TaskRow]) -> dict[str, Any]:
+def _about(row: EventRow, event: Event | None, tasks: Sequence[TaskRow]) -> str:
     subject = event.subject if event else next((task.event.get("subject") for task in tasks), None)
-    return {"id": row.id, "type": type_of(event, list(tasks)), "source": row.source, "subject": subject}
+    about = {"id": row.id, "type": type_of(event, list(tasks)), "source": row.source, "subject": subject}
+    return fragment(about)
 
 
-def _task(task: TaskRow, about: dict[str, Any], place: str) -> dict[str, Any]:
-    data: dict[str, Any] = {"error": task.error} if task.error else {"result": task.result}
+def _data(task: TaskRow) -> dict[str, Any]:
     if task.left_out:
-        data["left_out"] = True
-    if task.events:
-        data["events"] = task.events
-    return {
-        "id": place,
-        "type": TASK_TYPES[task.state],
-        "time": task.times.get("ended_at"),
-        "event": about,
-        "task": {"id": task.id, "name": task.name, "service": task.service, "attempt": task.attempt},
-        "data": data,
-    }
+        return {"left_out": True}
+    if task.state != names.TaskState.SUCCEEDED:
+        return {"error": task.error}
+    return {"result": task.result} | ({"events": task.events} if task.events else {})
 
 
-def _frame(kind: str, value: dict[str, Any], place: str = "") -> bytes:
+def _frame(kind: str, note: bytes, place: str = "") -> bytes:
     at = b"id: %b\n" % place.encode() if place else b""
-    return b"event: %b\ndata: %b\n%b\n" % (kind.encode(), orjson.dumps(value), at)
+    return b"event: %b\ndata: %b\n%b\n" % (kind.encode(), note, at)

@@ -91,8 +91,14 @@ class Lane:
         while mine := await self._reader.mine(self.domains, self._own.batch):
             await self.hand_over(mine)
 
+    async def _join(self) -> None:
+        """Make the group where it is missing; that of a removed service stays away, until it registers again."""
+        while not await self._reader.join(self.domains):
+            await self._look_again()
+            await asyncio.sleep(GONE_WAIT.total_seconds())  # this lane is about to be stopped
+
     async def _read(self) -> None:
-        await self._reader.join(self.domains)
+        await self._join()
         # What this process was given before its last read was cut short is pending under its name.
         while mine := await self._reader.mine(self.domains, self._own.batch):
             await self.hand_over(mine)
@@ -124,7 +130,7 @@ class Lane:
                 await asyncio.sleep(GONE_WAIT.total_seconds())  # this lane is about to be stopped
                 return []
             log.warning("lane.group_lost", service=self.service)
-            await self._reader.join(self.domains)
+            await self._join()
             return []
 
     async def _reclaim(self) -> None:

@@ -73,6 +73,17 @@ def body(event: str, task_id: str, name: str, service: str, attempt: int, data: 
     return f'{event},"task":{task},"data":{plain_json.dumps(data).decode()}'
 
 
+def event_body(event: str, data: Mapping[str, Any]) -> str:
+    """The body of a notification about an event and none of its tasks."""
+    return f'{event},"data":{plain_json.dumps(data).decode()}'
+
+
+def whole(position: str, kind: str, time: str, members: bytes) -> bytes:
+    """A notification as clients get it; `members` is its body."""
+    head = position.encode(), kind.encode(), time.encode()
+    return b'{"id":"%b","type":"%b","time":"%b",%b}' % (*head, members)
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
     """One thing a client is told, with what filters need; `body` is JSON members, spliced as they are."""
@@ -107,13 +118,7 @@ class Notification:
 
     def to_json(self) -> bytes:
         """As clients get it: `{"id", "type", "time", "event", "task", "data"}`."""
-        time = rfc3339_ms(min(int(self.id.partition("-")[0]), LAST_MS))
-        return b'{"id":"%b","type":"%b","time":"%b",%b}' % (
-            self.id.encode(),
-            self.type.encode(),
-            time.encode(),
-            self.body,
-        )
+        return whole(self.id, self.type, rfc3339_ms(min(int(self.id.partition("-")[0]), LAST_MS)), self.body)
 
 
 @dataclass(frozen=True, slots=True)

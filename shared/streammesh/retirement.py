@@ -100,13 +100,13 @@ class Retirement:
         living, manifest = await lua.run(self._client, self._remove_call())
         if living:
             raise ServiceAlive(f"{living} of its workers live: stop them first")
-        self._domains = await self._read()
-        if not manifest and not self._domains and not await self._is_anything_left():
-            raise NoSuchService(f"there is no service {self._service!r}")
         try:
             wanted = Manifest.from_json(manifest) if manifest else Manifest(self._service)
         except InvalidManifest:
             wanted = Manifest(self._service)  # broken: what waits is known by its tasks
+        self._domains = await self._read(wanted.domains - {"*"})
+        if not manifest and not self._domains and not await self._is_anything_left():
+            raise NoSuchService(f"there is no service {self._service!r}")
         self._wanted = Routes([wanted])
         self._queues = wanted.queue_names
         self._tasks = {one.task for one in wanted.subscriptions}
@@ -127,9 +127,10 @@ class Retirement:
             changed=keys.manifests_changed(),
         ).call(lambda answer: (int(answer[0]), bytes(answer[1])))
 
-    async def _read(self) -> list[str]:
+    async def _read(self, wanted: frozenset[str]) -> list[str]:
+        """Return the domains where it has a group; of those that it wanted some may have had no event yet."""
         found = []
-        for domain in sorted(await read_domains(self._client, self._keys)):
+        for domain in sorted(await read_domains(self._client, self._keys) | wanted):
             try:
                 groups = await self._client.xinfo_groups(self._keys.events(domain))
             except ResponseError:

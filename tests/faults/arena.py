@@ -47,13 +47,22 @@ class Died(Exception):
 class Arena:
     """One run's mesh; an async context manager. Everything that it started has ended when it is left."""
 
-    def __init__(self, forks: Forks, folder: Path, seed: int, *, fsync: str = "everysec", **env: str) -> None:
+    def __init__(
+        self,
+        forks: Forks,
+        folder: Path,
+        seed: int,
+        *,
+        fsync: str = "everysec",
+        prefix: tuple[str, ...] = (),
+        **env: str,
+    ) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.folder, self.forks, self.rng = folder, forks, random.Random(seed)
         self.keys, self.record = Keys(NAMESPACE), folder / "runs.txt"
         options = ("--auto-aof-rewrite-percentage", "0")  # the file is the witness: see append_log.py
-        self.server = EmbeddedServer(folder / "redis", fsync=fsync, options=options)
+        self.server = EmbeddedServer(folder / "redis", fsync=fsync, options=options, prefix=prefix)
         self.env = {
             "MESH_REDIS_URL": self.server.url,
             "MESH_NAMESPACE": NAMESPACE,

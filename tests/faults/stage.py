@@ -34,9 +34,9 @@ class Stage:
         """The value for this size."""
         return sizes[self.size]
 
-    def arena(self, *, fsync: str = "everysec", **env: str) -> Arena:
-        """A mesh of this scenario's own."""
-        return Arena(self.forks, self.folder, self.seed, fsync=fsync, **{**self.env, **env})
+    def arena(self, *, fsync: str = "everysec", prefix: tuple[str, ...] = (), **env: str) -> Arena:
+        """A mesh of this scenario's own; `prefix` is put before the server's command."""
+        return Arena(self.forks, self.folder, self.seed, fsync=fsync, prefix=prefix, **{**self.env, **env})
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from tests.harness.processes import ROOT
 Target = Callable[[int, float, Path], Awaitable[Tally]]  # seed, seconds, an empty folder of its own
 TARGETS: dict[str, Target] = {
     "keys": keys.run,
+    "lists": keys.run_over_lists,
     "http": http_requests.run,
     "sockets": raw_sockets.run,
 }

@@ -45,7 +45,7 @@ UNTOUCHED = {
     "cursor-secret",
     "api-keys",
 }  # whoever holds them is known by what lies there; of other types only
-SERVICE, DOMAIN, TASK = "probe", "probe", "probe.recorded"
+SERVICES, DOMAIN = ("probe", "probe_sync", "scheduler"), "probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +58,28 @@ class Piece:
 
 def keys_of(keys: Keys, live: list[str]) -> list[str]:
     """Every key that `keys.py` makes, for the service, domain and names of the mesh under test; and `live` ones."""
+    made: list[str] = []
+    for service in SERVICES:
+        made += _keys_of(keys, service)
+    return sorted(dict.fromkeys(made)) + live
+
+
+def _keys_of(keys: Keys, service: str) -> Iterator[str]:
     arguments = {
         "domain": DOMAIN,
-        "service": SERVICE,
-        "name": SERVICE,
-        "role": SERVICE,
-        "task": TASK,
+        "service": service,
+        "name": service,
+        "role": service,
+        "task": f"{service}.recorded",
         "exchange": "x",
     }
-    made: list[str] = []
     for name, method in inspect.getmembers(keys, inspect.ismethod):
         parameters = inspect.signature(method).parameters
         if name.startswith("_") or not set(parameters) - {"step"} <= set(arguments):
             continue
         key = method(**{p: arguments[p] for p in parameters if p in arguments})
         if isinstance(key, str) and type_of(key):
-            made.append(key)
-    return sorted(dict.fromkeys(made)) + live
+            yield key
 
 
 def pieces(rng: Random, key: str, present: list[bytes]) -> Iterator[Piece]:

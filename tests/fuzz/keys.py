@@ -1,8 +1,10 @@
 """Garbage in every key of the mesh, while it works: what cannot be read is stepped over, and the rest goes on.
 
-Real processes: a dispatcher, an API, a service's worker. Each piece of garbage is written into one key, and then an event
-is published through the front door: it must be done, a retried one too, every list must be answered, a follower must be
-told, and no process may have ended. Garbage stays where it is, so that it adds up.
+Real processes: a dispatcher, an API, a scheduler, a worker of the async pool and one with pool processes; in the target
+`lists` they are handed their tasks by another broker, so that forwarders run too. Each piece of garbage is written into
+one key, and then events are published through the front door: they must be done, a retried one too, the next tick must
+come, every list must be answered, a follower must be told, and no process may have ended. Garbage stays where it is, so
+that it adds up.
 """
 
 from __future__ import annotations
@@ -32,11 +34,19 @@ from tests.harness.processes import MeshProcess
 NAMESPACE = "fuzz"
 KEY = "fuzz-admin-key-of-thirty-letters"
 DONE_SECONDS = 25.0  # a wrong type is met by a role within 2 s, a lease is 2 s, and the machine may be busy
-MENDED_SECONDS = 10.0  # in which a list may be answered 503: what lies there is set aside meanwhile
+MENDED_SECONDS = 35.0  # the dispatcher looks at every key each 30 s; a list may be answered 503 for so long
 LISTS = (
     "/v1/events", "/v1/dead-letters?limit=500", "/v1/subscriptions", "/v1/status", "/v1/services", "/readyz", "/livez",
 )  # fmt: skip
-ROLES = {"dispatcher": "services.dispatcher", "probe": "tests.probe", "api": "services.api"}
+ROLES = {
+    "dispatcher": "services.dispatcher", "probe": "tests.probe", "probe_sync": "tests.probe_sync",
+    "scheduler": "services.scheduler", "api": "services.api",
+}  # fmt: skip
+SCHEDULE = '[schedules.fuzz]\nevery = "1s"\nmisfire = "skip"\nevent.type = "probe.ticked"\n'
+PUBLISHED = (
+    ("probe.recorded", "probe.recorded", {"a": 1}), ("probe.flaky", "probe.flaky", {"succeeds_at": 2}),
+    ("sync.flaky", "probe_sync.flaky", {"succeeds_at": 2}),
+)  # fmt: skip
 WARM_UP = 20  # pieces before memory is measured
 
 
@@ -49,7 +59,7 @@ class Arena:
         self.redis, self.api, self.processes = client, api, processes
         self.keys = Keys(NAMESPACE)
         self.told: set[str] = set()
-        self.last_event = self.last_task = ""
+        self.last_event = self.last_task = self.last_tick = ""
 
     def ended(self) -> list[str]:
         """Processes that ended by themselves."""
@@ -75,7 +85,7 @@ class Arena:
 
 
 @asynccontextmanager
-async def mesh(folder: Path) -> AsyncIterator[Arena]:
+async def mesh(folder: Path, *, lists: bool) -> AsyncIterator[Arena]:
     """A mesh of its own, which works."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -85,8 +95,10 @@ async def mesh(folder: Path) -> AsyncIterator[Arena]:
             "MESH_REDIS_URL": server.url, "MESH_NAMESPACE": NAMESPACE, "MESH_LEASE": "2s", "MESH_LOG_FORMAT": "json",
             "MESH_CONCURRENCY": "4", "PROBE_RECORD": str(folder / "record.txt"), "API_PORT": "0",
             "API_ADMIN_KEY": KEY, "REPORT_STORE_URL": str(folder / "store"), "DISPATCHER_JANITOR_EVERY": "1s",
-            "DISPATCHER_JANITOR_AFTER": "2s", "MESH_MAX_DELIVERIES": "4",
+            "DISPATCHER_JANITOR_AFTER": "2s", "SCHEDULER_SCHEDULES_FILE": str(folder / "schedules.toml"),
+            "MESH_BROKER_URL": server.url.replace("/0", "/1") if lists else "",
         }  # fmt: skip
+        (folder / "schedules.toml").write_text(SCHEDULE)
         processes = [MeshProcess(name, module, env, folder).start() for name, module in ROLES.items()]
         client = open_async(settings, "fuzz")
         try:
@@ -113,14 +125,22 @@ async def _found(pattern: str, log: Path) -> str | None:
     return found[1] if found else None
 
 
-async def _alive(arena: Arena) -> int:
-    return int(await arena.redis.zcard(arena.keys.alive("probe")))
+async def _alive(arena: Arena) -> bool:
+    roles = ("probe", "probe_sync", "scheduler")
+    return all([await arena.redis.zcard(arena.keys.alive(role)) for role in roles])
 
 
-async def run(seed: int, seconds: float, folder: Path, most: int | None = None) -> Tally:
+async def run_over_lists(seed: int, seconds: float, folder: Path) -> Tally:
+    """As `run`, where Celery's own lists carry the tasks to the workers."""
+    return await run(seed, seconds, folder, lists=True)
+
+
+async def run(
+    seed: int, seconds: float, folder: Path, most: int | None = None, *, lists: bool = False
+) -> Tally:
     """Write garbage and look after each piece whether the rest goes on, for that long or so many pieces."""
-    tally, rng = Tally("keys"), Random(seed)
-    async with mesh(folder) as arena:
+    tally, rng = Tally("lists" if lists else "keys"), Random(seed)
+    async with mesh(folder, lists=lists) as arena:
         if problem := await _works(arena, tally):
             tally.failures.append(f"before any garbage: {problem}")
             return tally
@@ -152,12 +172,17 @@ async def run(seed: int, seconds: float, folder: Path, most: int | None = None) 
 
 async def _works(arena: Arena, tally: Tally) -> str | None:
     """What does not go on, in words; None when all does."""
-    for event_type, data in (("probe.recorded", {"a": 1}), ("probe.flaky", {"succeeds_at": 2})):
-        sent = await _answered(arena, tally, "POST", "/v1/events", {"type": event_type, "data": data})
-        if sent is None:
+    sent = []
+    for event_type, task, data in PUBLISHED:
+        accepted = await _answered(arena, tally, "POST", "/v1/events", {"type": event_type, "data": data})
+        if accepted is None:
             return f"{event_type} was not accepted"
-        if problem := await _done(arena, tally, sent["id"], event_type):
+        sent.append((accepted["id"], task))
+    for event_id, task in sent:
+        if problem := await _done(arena, tally, event_id, task):
             return problem
+    if problem := await _ticked(arena, tally):
+        return problem
     for path in LISTS:
         if await _answered(arena, tally, "GET", path) is None:
             return f"GET {path} was not answered"
@@ -171,6 +196,19 @@ async def _works(arena: Arena, tally: Tally) -> str | None:
     if ended := arena.ended():
         return f"ended: {', '.join(ended)}"
     return None
+
+
+async def _ticked(arena: Arena, tally: Tally) -> str | None:
+    deadline = time.monotonic() + DONE_SECONDS
+    while time.monotonic() < deadline:
+        found = await _answered(arena, tally, "GET", "/v1/events?type=probe.ticked&limit=1") or {"events": []}
+        newest = found["events"][0]["id"] if found["events"] else ""
+        if newest != arena.last_tick:
+            arena.last_tick = newest
+            return None
+        await asyncio.sleep(0.1)
+    tally.hangs += 1
+    return f"no tick came in {DONE_SECONDS:g} s"
 
 
 async def _done(arena: Arena, tally: Tally, event_id: str, event_type: str) -> str | None:

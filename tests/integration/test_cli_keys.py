@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 from streammesh.cli.commands import app
 from typer.testing import CliRunner
@@ -40,6 +41,26 @@ def test_a_revoked_key_is_gone(keys):
         1,
         True,
     )
+
+
+def test_what_is_made_rotated_and_revoked_is_in_the_audit_without_a_secret(keys, mesh_redis_sync, mesh_keys):
+    secrets = [keys("create", "shop", "--publish", "order.*").stdout.strip()]
+    keys("create", "shop")
+    secrets.append(keys("rotate", "shop").stdout.strip())
+    keys("revoke", "shop")
+    keys("revoke", "shop")
+    keys("list")
+    noted = [orjson.loads(fields[b"a"]) for _, fields in mesh_redis_sync.xrange(mesh_keys.audit())]
+
+    assert [(one["action"], one["about"], one["status"]) for one in noted] == [
+        ("create_key", "shop", 200),
+        ("create_key", "shop", 409),
+        ("rotate_key", "shop", 200),
+        ("revoke_key", "shop", 200),
+        ("revoke_key", "shop", 404),
+    ]
+    assert noted[0]["said"]["publish"] == ["order.*"] and noted[0]["actor"].startswith("cli:")
+    assert not any(secret in str(noted) for secret in secrets)
 
 
 @pytest.mark.parametrize(

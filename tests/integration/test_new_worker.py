@@ -81,6 +81,10 @@ def test_it_leaves_the_checks_of_the_repository_green(tmp_path):
     options = ["-q", "-p", "no:cacheprovider", "-k", f"({wanted}) and not (email or report or api)"]
     rules = run(tmp_path, "pytest", *options, "tests/architecture/test_deployment.py")
     assert rules.returncode == 0, rules.stdout[-3000:]
+    for other in ("shipping", "mesh_worker"):  # a gerund, and a class that is called as one of the kit's
+        assert streammesh(tmp_path, "new-worker", other).returncode == 0
+    rules = run(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", "tests/architecture/test_names.py")
+    assert rules.returncode == 0, rules.stdout[-3000:]
     types = run(tmp_path, "mypy", "--no-error-summary", "--follow-imports=silent", f"services/{NAME}")
     assert types.returncode == 0, types.stdout + types.stderr
 
@@ -119,6 +123,9 @@ async def test_it_joins_a_mesh_that_runs(tree, mesh, ask):
     ("name", "code", "words"),
     [
         ("Billing", 2, "use lower-case letters"),
+        ("class", 2, "class_worker"),
+        ("redis", 2, "redis_worker"),
+        ("tests", 2, "tests_worker"),
         ("../evil", 2, "use lower-case letters"),
         ("1st", 2, "use lower-case letters"),
         (NAME, 1, "is there already"),

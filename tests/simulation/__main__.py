@@ -6,73 +6,73 @@ import argparse
 import os
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count
+from multiprocessing import get_context
 
 # Sets of text have an order that comes from the process unless this is fixed; a token must replay anywhere.
 if os.environ.get("PYTHONHASHSEED") != "0":
     os.environ["PYTHONHASHSEED"] = "0"
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
 
-from tests.simulation import faults, sometimes
-from tests.simulation.explorer import Finding, explore, replay
-from tests.simulation.mutants import MUTANTS
-from tests.simulation.portfolio import PORTFOLIO
+from tests.simulation import faults, sometimes, table
+from tests.simulation.campaign import controls, try_all
+from tests.simulation.explorer import parse, replay
+from tests.simulation.portfolio import BY_NAME, PORTFOLIO
 
 
 def main() -> int:
-    """Run as asked; the exit code is 1 when something was found, or a control was not."""
+    """Run as asked; the exit code is 1 when something was found, a control was not, or the table has too many gaps."""
     parser = argparse.ArgumentParser(prog="make simulate", description=__doc__)
     parser.add_argument("--schedules", type=int, default=10_000, help="how many in all")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="everything follows from it")
-    parser.add_argument("--only", help="scenarios whose name has this in it")
-    parser.add_argument("--replay", help="a token: play this one schedule of --only again")
-    parser.add_argument("--no-controls", action="store_true", help="leave the controls out")
-    wanted = parser.parse_args()
-    chosen = [entry for entry in PORTFOLIO if not wanted.only or wanted.only in entry.name]
-    if wanted.replay:
-        print(replay(chosen[0].scenario(), wanted.replay))
-        return 1
-    began, found, done = time.monotonic(), 0, 0
-    share = sum(entry.weight for entry in chosen)
-    print(f"seed {wanted.seed}")
-    for entry in chosen:
-        runs = max(1, wanted.schedules * entry.weight // share)
-        finding = explore(entry.name, entry.scenario(), runs, wanted.seed)
-        done += finding.schedules if isinstance(finding, Finding) else runs
-        if isinstance(finding, Finding):
-            found += 1
-            print(
-                f"{entry.name}: FOUND after {finding.schedules} schedules\n  {finding.what}\n  {finding.again}"
-            )
-        else:
-            print(f"{entry.name}: {runs} schedules, nothing found")
-    missed = [] if wanted.no_controls or wanted.only else controls(wanted.seed)
-    struck, cells, of = faults.table()
-    never = sometimes.never_reached() if not wanted.only else []
-    print(
-        f"\nstruck: {struck} faults; {cells} of {of} pairs of script and fault ({100 * cells / max(of, 1):.0f} %)"
+    parser.add_argument(
+        "--hours", type=float, help="a soak: go on for so long, each 10,000 with the next seed"
     )
-    if never:
-        print(f"never reached: {', '.join(never)}")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="everything follows from it")
+    parser.add_argument(
+        "--only", help="scenarios whose name has this in it; nothing is asked of the table then"
+    )
+    parser.add_argument("--replay", metavar="TOKEN", help="play one schedule again, and show its trace")
+    parser.add_argument("--no-controls", action="store_true", help="leave the controls out")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many at once")
+    wanted = parser.parse_args()
+    if wanted.replay:
+        name, aim, token = parse(wanted.replay)
+        report = replay(BY_NAME[name].scenario(), aim, token)
+        print(report.render() if report else "nothing was found")
+        return int(report is not None)
+    until = time.monotonic() + (wanted.hours or 0) * 3600
+    for seed in count(wanted.seed):
+        if code := run(wanted, seed):
+            return code
+        if time.monotonic() >= until:
+            return 0
+    return 0
+
+
+def run(wanted: argparse.Namespace, seed: int) -> int:
+    """Run once with a seed; return the exit code."""
+    began = time.monotonic()
+    print(f"seed {seed}", flush=True)
+    chosen = [entry for entry in PORTFOLIO if not wanted.only or wanted.only in entry.name]
+    whole = not wanted.only
+    with ProcessPoolExecutor(wanted.processes, get_context("spawn")) as pool:
+        met = try_all(pool, chosen, wanted.schedules, seed)
+        missed = controls(pool, seed) if whole and not wanted.no_controls else []
+    never = sometimes.never_reached(met.reached) if whole else []
+    for line in table.lines(met):
+        print(line)
+    share = table.share(met)
+    print(f"never reached: {', '.join(never)}" if never else f"{len(met.reached)} states were reached")
     seconds = time.monotonic() - began
     print(
-        f"{done} schedules, {struck} faults, {found} findings, {len(missed)} controls missed, {seconds:.0f} s"
+        f"{met.schedules:,} schedules, {sum(met.struck.values()):,} faults, {100 * share:.1f} % of the table,"
+        f" {len(met.findings)} findings, {len(missed)} controls missed, {seconds:,.0f} s"
     )
-    return int(bool(found or missed or never))
-
-
-def controls(seed: int) -> list[str]:
-    """Try each mutant; return the names of those that 500 schedules did not find."""
-    missed = []
-    for mutant in MUTANTS:
-        with mutant.alive():
-            finding = explore(mutant.name, mutant.scenario, 500, seed, shrink=False)
-        if isinstance(finding, Finding):
-            print(f"without {mutant.name}: found after {finding.schedules} schedules")
-        else:
-            print(f"without {mutant.name}: NOT FOUND")
-            missed.append(mutant.name)
-    return missed
+    enough = share >= table.WANTED or not whole or wanted.schedules < 10_000
+    return int(bool(met.findings or missed or (never and wanted.schedules >= 1_000)) or not enough)
 
 
 if __name__ == "__main__":
+    faults.know_scripts()
     sys.exit(main())

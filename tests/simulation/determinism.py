@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from unittest.mock import patch
 
 import structlog
 from detangle._context import current_host
+
+from tests.simulation import blocking
 
 WITH_CLOCK = ("streammesh.clock", "streammesh.events.envelope", "streammesh.events.encoded")
 skew: dict[str, float] = {}  # host -> seconds by which its clock is wrong
@@ -59,10 +62,24 @@ class NumberedTask(asyncio.Task[Any]):
         return self._number
 
 
+broke: list[str] = []  # what the product logged as an error that it did not expect
+
+
+def _listen(_: Any, __: str, event: dict[str, Any]) -> Any:
+    """Keep what says that something broke; nothing is printed."""
+    if str(event.get("event", "")).endswith((".broke", ".failed")) and event.get("exc_info"):
+        error = sys.exc_info()[1]
+        at = traceback.extract_tb(error.__traceback__)[-1] if error else None
+        where = f"{at.filename.rpartition('/')[2]}:{at.lineno}" if at else ""
+        broke.append(f"{event['event']} {event.get('role', '')}: {type(error).__name__}: {error} ({where})")
+    raise structlog.DropEvent
+
+
 @contextmanager
 def seeded() -> Iterator[None]:
     """Within: every source of randomness or time that the product asks follows the schedule."""
     skew.clear()
+    broke.clear()
     NumberedTask._count = 0
     asyncio.get_running_loop().set_task_factory(
         lambda loop, coro, **options: NumberedTask(coro, loop=loop, **options)
@@ -71,13 +88,17 @@ def seeded() -> Iterator[None]:
         patch.object(os, "urandom", _urandom),
         patch.object(os, "getpid", _pid),
         patch.object(uuid, "uuid4", _uuid4),
+        patch.object(time, "sleep", blocking.sleep),
+        patch("services.dispatcher.__main__.serve_health"),  # it answers from a thread, over real sockets
     ]
     for name in WITH_CLOCK:
         module = sys.modules.get(name)
         if module is not None and hasattr(module, "datetime"):
             patches.append(patch.object(module, "datetime", SimulatedDatetime))
     configured = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    structlog.configure(
+        processors=[_listen], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )
     for one in patches:
         one.start()
     try:

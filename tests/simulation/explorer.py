@@ -1,79 +1,141 @@
-"""Tries schedules of a scenario; a finding has a token that plays it again exactly."""
+"""Tries schedules of a scenario; a finding has a token that plays it again exactly.
+
+Each schedule may have an aim, a script and a kind of fault that are wanted together: pairs that were not met yet come
+first, so that the table of scripts and faults fills. The aim is part of the token.
+"""
 
 from __future__ import annotations
 
 import gc
+import random
 import warnings
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import detangle
 
+from tests.simulation import faults, sometimes
+from tests.simulation.faults import KINDS, NOWHERE, Aim
 from tests.simulation.scenarios import Scenario
+from tests.simulation.world import World
 
-OPTIONS: dict[str, Any] = {
-    "patch_time": True,
-    "database": False,
-    "max_steps": 150_000,
-    "fail_on_unobserved": False,
-    "strategy": "random",
-}
+OPTIONS: dict[str, Any] = {"patch_time": True, "max_steps": 150_000, "fail_on_unobserved": False}
+SEPARATOR = "~"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something was found: after how many schedules, what, and how to see it again."""
+    """Something was found: after how many schedules, what, and the token to see it again."""
 
+    scenario: str
     schedules: int
     what: str
-    again: str
+    token: str
 
 
-@dataclass(frozen=True)
-class Nothing:
-    """Nothing was found."""
+@dataclass
+class Met:
+    """What a run of schedules met; runs are added up."""
 
-    schedules: int
+    schedules: int = 0
+    struck: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seen: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # scenario -> scripts that a fault could strike there
+    reached: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, other: Met) -> None:
+        """Add another run."""
+        self.schedules += other.schedules
+        self.struck += other.struck
+        for scenario, names in other.seen.items():
+            self.seen.setdefault(scenario, set()).update(names)
+        self.reached += other.reached
+        self.findings += other.findings
+
+    def wanted(self, scenario: str) -> list[Aim]:
+        """Return the pairs that can be met in a scenario and never were, in order."""
+        scripts = self.seen.get(scenario, set()) & set(faults.known_scripts())
+        return [
+            (script, kind)
+            for script in sorted(scripts)
+            for kind in KINDS
+            if (script, kind) not in self.struck
+        ]
 
 
-def explore(name: str, scenario: Scenario, runs: int, seed: int, *, shrink: bool = True) -> Finding | Nothing:
-    """Try `runs` schedules that follow from `seed`."""
-    gc.disable()  # a collection runs finalizers in the middle of a schedule, at a moment that no seed knows
+def explore(
+    name: str, scenario: Scenario, runs: int, seed: int, met: Met | None = None, *, shrink: bool = True
+) -> Met:
+    """Try `runs` schedules that follow from `seed`, until something is found. `met`: what is known already."""
+    met, done = met or Met(), Met()
+    known = Met()
+    known.add(met)
+    choose = random.Random(f"{name}:{seed}")
+    with _quietly():
+        for number in range(runs):
+            wanted = known.wanted(name)
+            World.aim = choose.choice(wanted) if wanted else NOWHERE
+            faults.coverage.clear()
+            faults.seen.clear()
+            sometimes.reached.clear()
+            finding = _try(name, scenario, f"{seed}:{number}", number + 1, shrink)
+            one = Met(1, Counter(faults.coverage), {name: set(faults.seen)}, Counter(sometimes.reached))
+            for total in (done, known):
+                total.add(one)
+            if finding is not None:
+                done.findings.append(finding)
+                break
+            if number % 20 == 19:
+                gc.collect()
+    return done
+
+
+def _try(name: str, scenario: Scenario, seed: str, number: int, shrink: bool) -> Finding | None:
+    try:
+        detangle.explore(
+            scenario, runs=1, seed=random.Random(seed).getrandbits(48), shrink=shrink, strategy="random",
+            database=False, **OPTIONS,
+        )  # fmt: skip
+    except detangle.BugFound as bug:
+        report = bug.report
+        token = SEPARATOR.join((name.replace(" ", "-"), *World.aim, report.token)).replace(" ", "-")
+        return Finding(name, number, str(report.failure.headline()), token)
+    return None
+
+
+def parse(token: str) -> tuple[str, Aim, str]:
+    """Return the scenario's name, the aim and detangle's own token."""
+    name, script, kind, rest = token.split(SEPARATOR)
+    kinds = {known.replace(" ", "-"): known for known in KINDS}
+    return name.replace("-", " "), (script, kinds.get(kind, "")), rest
+
+
+def replay(scenario: Scenario, aim: Aim, token: str) -> detangle.BugReport | None:
+    """Play one schedule again; return what was found, with its trace."""
+    World.aim = aim
+    with _quietly():
+        try:
+            detangle.replay(scenario, token, **OPTIONS)
+        except detangle.BugFound as bug:
+            return bug.report
+    return None
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Within: no garbage is collected but between schedules, where no seed would know of it; nobody complains of
+    connections of killed processes, which are nobody's to close."""
+    gc.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            return _explore(name, scenario, runs, seed, shrink)
+            yield
+            gc.collect()
     finally:
-        sweep()
-
-
-def _explore(name: str, scenario: Scenario, runs: int, seed: int, shrink: bool) -> Finding | Nothing:
-    try:
-        stats = detangle.explore(scenario, runs=runs, seed=seed, shrink=shrink, **OPTIONS)
-    except detangle.BugFound as bug:
-        report = bug.report
-        again = f"make simulate ARGS='--only \"{name}\" --replay {report.token}'"
-        return Finding(report.runs, str(report.failure.headline()), again)
-    return Nothing(stats.runs)
-
-
-def sweep() -> None:
-    """Collect what schedules left. Connections of killed processes are nobody's to close, and say so."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-    gc.enable()
-
-
-def replay(scenario: Scenario, token: str) -> str:
-    """Play one schedule again; return what came of it, with its trace."""
-    gc.disable()
-    try:
-        detangle.replay(
-            scenario, token, **{k: v for k, v in OPTIONS.items() if k not in {"database", "strategy"}}
-        )
-    except detangle.BugFound as bug:
-        return str(bug)
-    finally:
-        sweep()
-    return "nothing was found"
+        World.aim = NOWHERE
+        gc.enable()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import pkgutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib import resources
 from typing import Any
 
 import detangle
@@ -24,23 +27,29 @@ REFUSALS = {
     "READONLY": b"-READONLY You can't write against a read only replica.\r\n",
     "LOADING": b"-LOADING Redis is loading the dataset in memory\r\n",
 }
-READS = {
-    "XRANGE",
-    "XREVRANGE",
-    "XINFO",
-    "XLEN",
-    "ZRANGE",
-    "HGETALL",
-    "TIME",
-    "PING",
-    "XREAD",
-    "SMEMBERS",
-    "HLEN",
+# What a server without room, or a replica, refuses beside scripts.
+WRITES = {
+    *(
+        "XADD",
+        "XACK",
+        "XDEL",
+        "XTRIM",
+        "XGROUP",
+        "XCLAIM",
+        "XAUTOCLAIM",
+        "XREADGROUP",
+        "SET",
+        "DEL",
+        "EXPIRE",
+    ),
+    *("HSET", "HDEL", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "SADD", "SREM"),
 }
 SHAKES_HANDS = {"HELLO", "CLIENT", "SUBSCRIBE", "UNSUBSCRIBE", "SELECT", "AUTH"}
-coverage: Counter[tuple[str, str]] = Counter()
-seen: Counter[str] = Counter()
+coverage: Counter[tuple[str, str]] = Counter()  # (script or command, kind) -> how often it was struck
+seen: Counter[str] = Counter()  # scripts and commands that a fault could have struck
 scripts: dict[bytes, str] = {}
+Aim = tuple[str, str]  # a script, and the kind of fault that is wanted there
+NOWHERE: Aim = ("", "")
 declare(*(f"a process met: {kind}" for kind in KINDS))
 
 
@@ -54,8 +63,10 @@ def name_of(command: Command) -> str:
 
 def know_scripts() -> None:
     """Learn the names of the kit's scripts by their text and their SHA-1."""
-    from importlib import resources
-
+    for module in pkgutil.iter_modules(lua.__path__, f"{lua.__name__}."):
+        importlib.import_module(
+            module.name
+        )  # what scripts take is declared there, and is a part of their text
     for file in resources.files(lua).iterdir():
         if file.name.endswith(".lua") and not file.name.startswith("_"):
             script = lua.script(file.name.removesuffix(".lua"))
@@ -74,36 +85,52 @@ class Striker:
     spared: frozenset[str] = frozenset()
     short: float = 0.1
     long: float = 3.0
+    aim: Aim = NOWHERE
     struck: int = 0
     frozen: dict[str, float] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     background: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def __call__(
-        self, host: str, command: Command, act: Callable[[], Awaitable[bytes]]
+        self, host: str, command: Command, act: Callable[[], Awaitable[bytes]], queued: bool
     ) -> bytes | None:
-        """Let the command through, or let one fault happen at it. None: the connection breaks without an answer."""
+        """Let the command through, or let one fault happen at it. None: the connection breaks without an answer.
+
+        `queued`: it is a part of a transaction, which is refused as a whole or not at all.
+        """
         name = name_of(command)
-        seen[name] += 1
         until = self.frozen.get(host, 0.0)
         if until > detangle.now():
             await asyncio.sleep(until - detangle.now())
-        # The last choice is "nothing", first in order, so that shrinking takes faults away.
-        if self.struck >= self.budget or host in self.spared or name in SHAKES_HANDS:
+        if host in self.spared or name in SHAKES_HANDS:
             return await act()
-        if not detangle.flip(1 / self.one_in):
+        seen[name] += 1
+        # "Nothing" is the first choice, so that shrinking takes faults away.
+        if name == self.aim[0] and detangle.flip(0.5):
+            kind, self.aim = self.aim[1], NOWHERE
+        elif self.struck < self.budget and detangle.flip(1 / self.one_in):
+            kind = detangle.choice(self.kinds)
+        else:
             return await act()
-        kind = detangle.choice(self.kinds)
+        if kind == "NOSCRIPT" and command[0].upper() != b"EVALSHA":
+            return await act()  # it came with its text
+        if kind in REFUSALS and (queued or not self._refusable(name, kind)):
+            return await act()
         self.struck += 1
         coverage[name, kind] += 1
         sometimes(f"a process met: {kind}")
         self.history.append(f"{detangle.now():.3f} {host}: {kind} at {name}")
         return await self._strike(kind, host, command, act)
 
+    @staticmethod
+    def _refusable(name: str, kind: str) -> bool:
+        if name in {"MULTI", "EXEC", "DISCARD"}:
+            return False
+        return kind == "LOADING" or name in WRITES or name in scripts.values()
+
     async def _strike(
         self, kind: str, host: str, command: Command, act: Callable[[], Awaitable[bytes]]
     ) -> bytes | None:
-        name = name_of(command)
         if kind == "die before":
             self.crash(host)
             return None
@@ -121,17 +148,16 @@ class Striker:
             task.add_done_callback(self.background.discard)
             return None
         if kind == "NOSCRIPT":
-            return b"-NOSCRIPT No matching script.\r\n" if command[0].upper() == b"EVALSHA" else await act()
+            return b"-NOSCRIPT No matching script.\r\n"
         if kind in REFUSALS:
-            return REFUSALS[kind] if name not in READS or kind == "LOADING" else await act()
+            return REFUSALS[kind]
         await act()
         if kind == "die after":
             self.crash(host)
         return None  # and "reply lost"
 
 
-def table() -> tuple[int, int, int]:
-    """Return how many faults struck, how many pairs of a script that ran and a kind were met, and of how many."""
-    ran = {name for name in seen if name in set(scripts.values())}
-    met = {(name, kind) for name, kind in coverage if name in ran}
-    return sum(coverage.values()), len(met), len(ran) * len(KINDS)
+def known_scripts() -> list[str]:
+    """Return the names of the kit's scripts."""
+    know_scripts()
+    return sorted(set(scripts.values()))

@@ -21,11 +21,14 @@ from tests.simulation.world import World
 declare(
     "a follower resumed",
     "a follower met a Redis that was away",
+    "a follower was told that it had missed something",
 )
 
 
-def follower(world: World) -> Callable[[str], Any]:
+def follower(world: World, *, trims: bool = False) -> Callable[[str], Any]:
     """Return a role: an API process with one follower, whose connection breaks now and then.
+
+    `trims`: notifications may be gone before it could have them; then it has to be told so.
 
     What it got is kept by the client outside (`told.followed`), so it survives the process.
     """
@@ -43,9 +46,9 @@ def follower(world: World) -> Callable[[str], Any]:
                 after = got[-1] if got else "0-0"
                 sometimes("a follower resumed", bool(got))
                 async for told in hub.attach(listener, after):
-                    note_down(got, told)
+                    note_down(world, got, told, trims)
                 for _ in range(random.randint(1, 6)):
-                    note_down(got, await listener.take(0.5))
+                    note_down(world, got, await listener.take(0.5), trims)
                     if listener.ended:
                         break
             except MeshUnavailable:
@@ -57,10 +60,12 @@ def follower(world: World) -> Callable[[str], Any]:
     return role
 
 
-def note_down(got: list[str], told: list[Any]) -> None:
+def note_down(world: World, got: list[str], told: list[Any], trims: bool) -> None:
     """Keep what came, as a client keeps the last id it saw."""
     for one in told:
-        assert not isinstance(one, Missed), (
-            f"told that it missed something after {one.after}: nothing is trimmed here"
-        )
+        if isinstance(one, Missed):
+            assert trims, f"told that it missed something after {one.after}: nothing is trimmed here"
+            sometimes("a follower was told that it had missed something")
+            world.told.missed.append(len(got))
+            continue
         got.append(one.note.id)

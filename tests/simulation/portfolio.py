@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.simulation import small
+from tests.simulation import administration, departures, forwarding, operations, small, workflows
 from tests.simulation.scenarios import Scenario, whole_mesh
 
 
@@ -19,10 +19,26 @@ class Entry:
 
 
 PORTFOLIO = (
-    Entry("two dispatchers", small.two_dispatchers, 30),
-    Entry("publishing again", small.publishing_again, 20),
-    Entry("one client resuming", small.one_client_resuming, 20),
-    Entry("two beats", small.two_beats, 15),
-    Entry("two workers", small.two_workers, 12),
-    Entry("the whole mesh", whole_mesh, 3),
+    Entry("two dispatchers", small.two_dispatchers, 20),
+    Entry("publishing again", small.publishing_again, 12),
+    Entry("one client resuming", small.one_client_resuming, 10),
+    Entry("two beats", small.two_beats, 8),
+    Entry("two workers", small.two_workers, 8),
+    Entry("the whole mesh", whole_mesh, 2),
+    Entry("pausing", operations.pausing, 4),
+    Entry("cancelling", operations.cancelling, 4),
+    Entry("dead letters", operations.dead_letters, 4),
+    Entry("purging", operations.purging, 3),
+    Entry("leaving", departures.leaving, 5),
+    Entry("deployment", departures.deployment, 3),
+    Entry("removal", departures.removal, 4),
+    Entry("vanishing", departures.vanishing, 2),
+    Entry("trimming", departures.trimming, 3),
+    Entry("api keys", administration.api_keys, 8),
+    Entry("changing schedules", administration.changing_schedules, 6),
+    Entry("alerts", administration.alerts, 3),
+    Entry("wrong types", administration.wrong_types, 3),
+    Entry("other broker", forwarding.other_broker, 4),
+    Entry("workflows", workflows.workflows, 3),
 )
+BY_NAME = {entry.name: entry for entry in PORTFOLIO}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from streammesh import Context, Reject, Service
@@ -19,6 +20,19 @@ from tests.simulation.world import World
 
 declare("a delivery was retried", "a delivery was given up", "a follow-up event was delivered")
 Scenario = Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def a_world(
+    budget: int, *, spared: tuple[str, ...] = (), one_in: int = 8, **options: Any
+) -> AsyncIterator[World]:
+    """Within: a simulated mesh, everything seeded. In the end no process may have ended by an error of its own."""
+    with seeded():
+        know_scripts()
+        world = World(budget, spared=frozenset({"checker", *spared}), one_in=one_in, **options)
+        await world.open()
+        yield world
+        world.check_unbroken()
 
 
 def mail(world: World) -> Callable[[str], Service]:

@@ -7,8 +7,8 @@ is what fakeredis answers, as bytes, so clients of every kind (redis-py's, the k
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from copy import deepcopy
 from hashlib import sha1
 from typing import Any
 
@@ -21,7 +21,7 @@ from fakeredis.aioredis import AsyncFakeSocket
 
 HOST, PORT = "redis", 6379
 Command = list[bytes]
-Strike = Callable[[str, Command, Callable[[], Awaitable[bytes]]], Awaitable[bytes | None]]
+Strike = Callable[[str, Command, Callable[[], Awaitable[bytes]], bool], Awaitable[bytes | None]]
 
 
 def encoded(value: Any) -> bytes:
@@ -31,7 +31,7 @@ def encoded(value: Any) -> bytes:
     if isinstance(value, bool):
         return b"#t\r\n" if value else b"#f\r\n"
     if isinstance(value, SimpleError):
-        return b"-" + value.value.encode() + b"\r\n"
+        return b"-" + value.value.partition("\n")[0].encode() + b"\r\n"
     if isinstance(value, SimpleString):
         return b"+" + value.value + b"\r\n"
     if isinstance(value, int):
@@ -52,8 +52,23 @@ def encoded(value: Any) -> bytes:
 class _Socket(AsyncFakeSocket):  # type: ignore[misc]
     """fakeredis's end of one connection, with replies left as fakeredis makes them."""
 
+    tells = False  # a subscriber: what it is answered and told goes out as it comes
+
     def _decode_result(self, result: Any) -> Any:
         return result
+
+    def _lua_redis_pcall(self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any) -> Any:
+        """Answer a script; its errors are text there, where fakeredis has an object of Python."""
+        try:
+            return self._lua_redis_call(lua_runtime, expected_globals, op, *args)
+        except Exception as error:
+            return lua_runtime.table_from({b"err": str(error).encode()})
+
+    def _xreadgroup_reply(self, res: dict[bytes, Any] | None) -> Any:
+        """Answer a script as a server does, which speaks RESP2 to scripts whatever the client speaks."""
+        if self._script_resp == 2:
+            return [[key, entries] for key, entries in res.items()] if res else None
+        return super()._xreadgroup_reply(res)
 
 
 class _InOrder(dict[Any, None]):
@@ -72,10 +87,10 @@ class SimulatedServer:
     def __init__(self, strike: Strike) -> None:
         self.state = FakeServer(version=(7, 4))
         self.state.dbs[0]._change_callbacks = _InOrder()
-        self.log: list[Command] = []
+        self.restarts = 0
         self._strike = strike
         self._plain: dict[bytes, bytes] = {}  # SHA-1 with flags -> without
-        self._synced: Any = None
+        self._synced = pickle.dumps({})  # the data as they were on disk
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
 
@@ -92,19 +107,29 @@ class SimulatedServer:
 
     def fsync(self) -> None:
         """Remember the data as they are: what a restart `with_loss` comes back with."""
-        self._synced = deepcopy({number: dict(db.items()) for number, db in self.state.dbs.items()})
+        self._synced = pickle.dumps(self.state.dbs[0]._dict)
 
     async def restart(self, down: float, *, with_loss: bool = False) -> None:
         """Be away for `down` seconds; with loss, what was written since the last fsync is gone."""
         await self.stop()
+        self.restarts += 1
+        self.state.script_cache.clear()
+        if with_loss:
+            self.state.dbs[0]._dict = pickle.loads(self._synced)
         await asyncio.sleep(down)
         await self.start()
+
+    async def _tell(self, socket: _Socket, writer: asyncio.StreamWriter) -> None:
+        """Send a subscriber what is published, from its first SUBSCRIBE on."""
+        while True:
+            writer.write(encoded(await socket.responses.get()))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections[writer] = None
         peer = writer.get_extra_info("peername")[0]
         parser = hiredis.Reader()
         socket = _Socket(self.state, 0, client_class=redis.asyncio.Redis)
+        telling: asyncio.Task[None] | None = None
         try:
             while data := await reader.read(1 << 16):
                 parser.feed(data)
@@ -113,22 +138,29 @@ class SimulatedServer:
                     async def act(command: Command = command) -> bytes:
                         return await self._execute(socket, command)
 
-                    answer = await self._strike(peer, command, act)
+                    queued = socket._transaction is not None  # between MULTI and EXEC
+                    answer = await self._strike(peer, command, act, queued)
                     if answer is None:  # the connection breaks before its answer
                         writer.transport.abort()
                         return
                     writer.write(answer)
+                    if command[0].upper() == b"SUBSCRIBE" and telling is None:
+                        telling = asyncio.get_running_loop().create_task(self._tell(socket, writer))
+                        socket.tells = True
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
+            if telling is not None:
+                telling.cancel()
             self._connections.pop(writer, None)
             socket.close()
             writer.close()
 
     async def _execute(self, socket: _Socket, command: Command) -> bytes:
         detangle.note(f"{command[0].decode()} {command[1][:40] if len(command) > 1 else ''!r}")
-        self.log.append(command)
         socket.sendall(hiredis.pack_command(tuple(self._without_flags(command))))
+        if socket.tells:
+            return b""  # its answer goes the way of what is published
         return encoded(await socket.responses.get())
 
     def _without_flags(self, command: Command) -> Command:

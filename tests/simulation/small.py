@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 import redis.asyncio
+from detangle.lin import History
 from streammesh import Context, Service, lua
 from streammesh.clock import SystemClock
 from streammesh.errors import MeshError
@@ -19,16 +20,17 @@ from streammesh.events.publisher import Publisher
 from streammesh.redisio.client import open_async
 from streammesh.schedules import parse_entry, plan_sync
 from streammesh.schedules.store import store_call
-from streammesh.schedules.ticker import Ticker
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.tasks.handoff import Encoded
+from streammesh.tasks.records import Rows
 
 from services.dispatcher.lane import Lane
 from tests.simulation import checkers
-from tests.simulation.blocking import BlockingClient, on_this_loop
 from tests.simulation.determinism import seeded
 from tests.simulation.faults import KINDS, know_scripts
 from tests.simulation.follower import follower
+from tests.simulation.identities import NOT_THERE, Identities
+from tests.simulation.operators import NotYet, operator
 from tests.simulation.scenarios import Scenario
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.worker import worker
@@ -37,6 +39,7 @@ from tests.simulation.world import OWN, World
 declare(
     "a publisher was told that its event was stored before",
     "a tick was published by the other Beat",
+    "an event was looked for before it was published",
 )
 MANIFEST = Manifest("mail", subscriptions=(Subscription("mail", "mail.welcome", "user.registered"),))
 
@@ -191,15 +194,8 @@ def two_beats(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
 
             await world.plain(store)
 
-            async def beat(host: str) -> None:
-                client = open_async(world.settings, "beat")
-                ticker = Ticker(BlockingClient(client), world.keys, world.settings, host)  # type: ignore[arg-type]
-                while True:
-                    wait = await on_this_loop(ticker.tick, 0.5)
-                    await asyncio.sleep(max(0.02, wait))
-
             for name in ("beat a", "beat b"):
-                world.start(name, beat)
+                world.start(name, world.beat)
             await asyncio.sleep(8)
 
             async def check(client: redis.asyncio.Redis) -> str:
@@ -227,6 +223,7 @@ def publishing_again(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scen
             world = World(budget, kinds=kinds, spared=frozenset({"checker"}), one_in=5)
             await world.open()
             answers: dict[str, set[str]] = {f"e{n}": set() for n in range(3)}
+            history = History()
             done: set[str] = set()
 
             def role(name: str) -> Any:
@@ -237,10 +234,13 @@ def publishing_again(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scen
                         for _ in range(2):
                             while True:
                                 world.told.tried.add(id_)
+                                asked = history.invoke(host, "publish", id_)
                                 try:
                                     stored = await publisher.publish("user.registered", {"n": id_}, id=id_)
+                                    history.ok(asked, stored.entry)
                                     break
                                 except MeshError:
+                                    history.info(asked)
                                     await asyncio.sleep(0.1)
                             answers[id_].add(stored.entry)
                             world.told.accepted[id_] = stored.entry
@@ -254,6 +254,17 @@ def publishing_again(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scen
             world.start("publisher a", role("a"))
             world.start("publisher b", role("b"))
 
+            async def read(client: redis.asyncio.Redis) -> None:
+                for id_ in answers:
+                    asked = history.invoke("reader", "read", id_)
+                    rows = await Rows(client, world.keys).events(id_)
+                    history.ok(asked, rows[0].entry if rows else NOT_THERE)
+                    sometimes("an event was looked for before it was published", not rows)
+                if len(done) < 2:
+                    raise NotYet
+
+            world.start("reader", operator(world, [read]))
+
             async def missing(_: redis.asyncio.Redis) -> str:
                 return "" if len(done) == 2 else f"{done} are done"
 
@@ -261,15 +272,7 @@ def publishing_again(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scen
             for id_, entries in answers.items():
                 assert len(entries) == 1, f"{id_} was stored as {entries}; {world.striker.history}"
             await world.plain(lambda client: checkers.stored_once(client, world, "user"))
+            history.assert_linearizable(Identities())
             world.check_unbroken()
 
     return run
-
-
-SMALL: dict[str, Any] = {
-    "two dispatchers": two_dispatchers,
-    "two workers": two_workers,
-    "one client resuming": one_client_resuming,
-    "two beats": two_beats,
-    "publishing again": publishing_again,
-}

@@ -9,25 +9,51 @@ import sys
 import pytest
 from streammesh import lua
 
-from tests.simulation.explorer import Nothing, explore
+from tests.simulation import table
+from tests.simulation.explorer import explore, parse, replay
+from tests.simulation.faults import KINDS, NOWHERE
 from tests.simulation.mutants import MUTANTS, _with_holes
 from tests.simulation.portfolio import PORTFOLIO
+from tests.simulation.world import World
 
 SEED = 20261127
-RUNS = {"two dispatchers": 120, "publishing again": 80, "one client resuming": 50, "two beats": 30}
+RUNS = {
+    "two dispatchers": 60,
+    "publishing again": 50,
+    "one client resuming": 25,
+    "two beats": 25,
+    "api keys": 10,
+}
+OTHERS = 5
 
 
 @pytest.mark.parametrize("entry", PORTFOLIO, ids=lambda entry: entry.name)
 def test_what_is_promised_holds_in_many_schedules(entry):
-    found = explore(entry.name, entry.scenario(), RUNS.get(entry.name, 8), SEED, shrink=False)
-    assert isinstance(found, Nothing), f"{found.what}\n{found.again}"
+    met = explore(entry.name, entry.scenario(), RUNS.get(entry.name, OTHERS), SEED, shrink=False)
+    assert not met.findings, f"{met.findings[0].what}\n--replay {met.findings[0].token}"
 
 
-def test_the_hand_off_without_its_gate_is_found():
+def test_the_hand_off_without_its_gate_is_found_and_its_token_shows_it_again():
     gate = MUTANTS[0]
     with gate.alive():
-        found = explore(gate.name, gate.scenario, 100, SEED, shrink=False)
-    assert not isinstance(found, Nothing)
+        met = explore(gate.name, gate.scenario, 100, SEED, shrink=False)
+        [finding] = met.findings
+        _, aim, token = parse(finding.token)
+        report = replay(gate.scenario, aim, token)
+    assert report is not None
+    assert report.failure.headline() == finding.what
+
+
+def test_an_aim_is_met_in_the_schedule_that_has_it():
+    entry = next(entry for entry in PORTFOLIO if entry.name == "publishing again")
+    known = explore(entry.name, entry.scenario(), 1, SEED)
+    known.struck.update((script, kind) for script in table.reachable() for kind in KINDS)
+    del known.struck["publish_once", "LOADING"]
+
+    met = explore(entry.name, entry.scenario(), 3, SEED, known)
+
+    assert met.struck["publish_once", "LOADING"]
+    assert World.aim == NOWHERE
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -38,10 +64,12 @@ def test_every_control_still_fits_the_scripts(mutant):
 
 def test_a_schedule_is_the_same_in_every_process():
     code = (
-        "from tests.simulation.explorer import explore, OPTIONS\n"
+        "from tests.simulation.explorer import OPTIONS\n"
         "import detangle, gc; gc.disable()\n"
         "from tests.simulation.small import two_dispatchers\n"
-        "print(detangle.explore(two_dispatchers(), runs=4, seed=7, **OPTIONS).total_steps)"
+        "from tests.simulation.departures import leaving\n"
+        "for scenario in two_dispatchers(), leaving():\n"
+        "    print(detangle.explore(scenario, runs=2, seed=7, strategy='random', database=False, **OPTIONS).total_steps)"
     )
     env = {**os.environ, "PYTHONHASHSEED": "0"}
     steps = {

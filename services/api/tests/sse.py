@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from streammesh.notification_types import NOTIFICATIONS
 
 PATIENCE = 10  # seconds; a test that waits longer has failed
 
@@ -21,6 +22,15 @@ class Heard:
     type: str
     data: Any
     last_event_id: str
+
+
+def assert_described(kind: str, told: Any) -> None:
+    """A notification has the members that its type has in the catalogue, and no others."""
+    known = NOTIFICATIONS.get(kind)
+    if known is None:
+        return
+    assert set(told) <= {"id", "type", "time", "event", "task", "data"} and told["type"] == kind, told
+    assert set(told["data"]) <= set(known.data), f"{kind} tells {sorted(told['data'])}"
 
 
 class Stream:
@@ -43,6 +53,7 @@ class Stream:
             async for line in self.response.aiter_lines():
                 if not line:
                     if data:
+                        assert_described(kind, json.loads("\n".join(data)))
                         self.heard.append(
                             Heard(kind or "message", json.loads("\n".join(data)), self.position)
                         )

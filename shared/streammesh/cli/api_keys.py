@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from getpass import getuser
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import orjson
@@ -25,8 +28,11 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def _run(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
+def _run(work: Callable[[ApiKeys], Awaitable[T]], action: str = "", about: str = "", said: Any = None) -> T:
+    """Do it; an `action` is noted in the audit before it is done, and again with what came of it."""
+    from streammesh import lua
     from streammesh.api_keys import ApiKeys
+    from streammesh.audit import Action, note_call
     from streammesh.keys import Keys
     from streammesh.redisio.client import is_unavailable, open_async
     from streammesh.settings import MeshSettings, load_settings
@@ -34,9 +40,21 @@ def _run(work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     settings = load_settings(MeshSettings)
 
     async def run() -> T:
-        client = open_async(settings, "cli")
+        client, keys = open_async(settings, "cli"), Keys(settings.namespace)
         try:
-            return await work(ApiKeys(client, Keys(settings.namespace)))
+            if not action:
+                return await work(ApiKeys(client, keys))
+            begun = Action(f"cli:{_user()}", action, about[:512], said=said)
+            noted = await lua.run(client, note_call(keys, begun))
+            try:
+                found = await work(ApiKeys(client, keys))
+            except MeshError as error:
+                refused = replace(begun, status=409, answer=str(error)[:2_000])
+                await lua.run(client, note_call(keys, refused, noted))
+                raise
+            status = 404 if found is False else 200  # what was asked for was not there
+            await lua.run(client, note_call(keys, replace(begun, status=status), noted))
+            return found
         finally:
             await client.aclose()
 
@@ -84,7 +102,10 @@ def create(
             rate=rate,
             sources=source or (),
             expires=ends,
-        )
+        ),
+        "create_key",
+        name,
+        {"publish": publish or [], "subscribe": subscribe or [], "admin": admin, "sources": source or []},
     )
     _show_secret(name, secret, json)
 
@@ -97,7 +118,7 @@ def rotate(
 ) -> None:
     """Make another key with the same name and scopes, and print it; the old one ends after the overlap."""
     ends = _span("--overlap", overlap)
-    _show_secret(name, _run(lambda keys: keys.rotate(name, ends)), json)
+    _show_secret(name, _run(lambda keys: keys.rotate(name, ends), "rotate_key", name), json)
 
 
 @app.command("list")
@@ -148,10 +169,17 @@ def show(json: Json = False) -> None:
 @app.command()
 def revoke(name: str) -> None:
     """Make a key worthless, for good; open connections of it end within seconds."""
-    if not _run(lambda keys: keys.revoke(name)):
+    if not _run(lambda keys: keys.revoke(name), "revoke_key", name):
         typer.echo(f"error: there is no key called {name!r}; `streammesh keys list` shows them", err=True)
         raise typer.Exit(1)
     typer.echo(f"revoked {name}")
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return str(os.getuid())
 
 
 def _show_secret(name: str, secret: str, json: bool) -> None:

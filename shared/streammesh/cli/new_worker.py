@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from pathlib import Path
 from string import Template
 from typing import Annotated
@@ -12,6 +13,9 @@ from streammesh import names
 from streammesh.cli.api_call import REFUSED, WRONG_USE, fail
 from streammesh.errors import MeshError
 
+# What Python, the mesh or its libraries are called, and what says nothing: `make check` would refuse such a module.
+TAKEN = {"streammesh", "services", "tests", "default", "celery", "redis", "logging"}
+TAKEN |= {"utils", "helpers", "common", "misc"}
 TEMPLATE = Path(__file__).with_name("worker_template")
 SUFFIX = ".tmpl"
 
@@ -25,6 +29,8 @@ def new_worker(
     folder: Annotated[Path, typer.Option(help="Where the services are.")] = Path("services"),
 ) -> None:
     """Make the folder of a new worker: it runs, and its tests pass."""
+    if keyword.iskeyword(name) or name in TAKEN:
+        fail(f"{name!r} means something else already; say what it is for, as in {name}_worker", WRONG_USE)
     if not names.SERVICE.match(name) or not name.isidentifier():
         fail(f"{name!r}: use lower-case letters, digits and _, starting with a letter", WRONG_USE)
     try:

@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 import redis.asyncio
-from redis.exceptions import ResponseError
 
+from streammesh import lua
 from streammesh.events.publisher import ms
-from streammesh.keys import Keys
+from streammesh.keys import UNCLAIMED, Keys
+from streammesh.lua.services import JoinGroupScript
 
 
 class Entry(NamedTuple):
@@ -41,14 +42,21 @@ class GroupReader:
         self._client, self._blocking, self._keys = client, blocking, keys
         self._group, self._consumer, self._patience = group, consumer, patience
 
-    async def join(self, domains: Sequence[str], *, at: str = "0") -> None:
-        """Make the group on each domain's stream where it is missing, at position `at`."""
-        for domain in domains:
-            try:
-                await self._client.xgroup_create(self._keys.events(domain), self._group, id=at, mkstream=True)
-            except ResponseError as error:
-                if "BUSYGROUP" not in str(error):
-                    raise
+    async def join(self, domains: Sequence[str], *, at: str = "0") -> bool:
+        """Make the group on each domain's stream where it is missing, at position `at`.
+
+        Answers False, and makes none, where the service was taken away.
+        """
+        keys = self._keys
+        call = JoinGroupScript(
+            manifests=keys.manifests(),
+            version=keys.manifests_version(),
+            group=self._group,
+            start=at,
+            is_service=self._group != UNCLAIMED,
+            streams=[keys.events(domain) for domain in domains],
+        ).call(bool)
+        return await lua.run(self._client, call)
 
     async def leave(self, domain: str) -> None:
         """Remove the group from one domain's stream."""

@@ -71,8 +71,11 @@ async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
     try:
         return await _run(client, call)
     except ResponseError as error:
-        if not is_wrong_type(error) or not await _run(client, mend_call(call)):
+        if not is_wrong_type(error):
             raise
+    await _run(
+        client, mend_call(call)
+    )  # that it moved nothing may be said of its repeat, after a lost answer
     return await _run(client, call)
 
 
@@ -89,8 +92,9 @@ def run_sync(client: BlockingClient, call: Call[T]) -> T:
     try:
         return _run_sync(client, call)
     except ResponseError as error:
-        if not is_wrong_type(error) or not _run_sync(client, mend_call(call)):
+        if not is_wrong_type(error):
             raise
+    _run_sync(client, mend_call(call))
     return _run_sync(client, call)
 
 
@@ -120,15 +124,14 @@ async def run_many(client: redis.asyncio.Redis, calls: Sequence[Call[Any]]) -> l
     wrong = [i for i, answer in enumerate(answers) if isinstance(answer, Exception) and is_wrong_type(answer)]
     for i in wrong:
         try:
-            answers[i] = await _mended(client, calls[i], answers[i])
+            answers[i] = await _mended(client, calls[i])
         except ResponseError as error:
             answers[i] = error
     return [_parsed(call, answer) for call, answer in zip(calls, answers, strict=True)]
 
 
-async def _mended(client: redis.asyncio.Redis, call: Call[Any], error: Exception) -> Any:
-    if not await _run(client, mend_call(call)):
-        return error
+async def _mended(client: redis.asyncio.Redis, call: Call[Any]) -> Any:
+    await _run(client, mend_call(call))
     return await client.execute_command(*call.eval(text=True))
 
 

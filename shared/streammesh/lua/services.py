@@ -21,6 +21,17 @@ class RegisterManifestScript(Arguments):
     streams: KeyList
 
 
+class JoinGroupScript(Arguments):
+    """Make a service's group where it is missing, unless the service was taken away."""
+
+    manifests: Key
+    version: Key
+    group: Text
+    start: Text
+    is_service: Flag
+    streams: KeyList
+
+
 class RemoveManifestScript(Arguments):
     """Begin to take a service away."""
 

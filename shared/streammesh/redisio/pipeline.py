@@ -155,14 +155,17 @@ class Multiplexed:
         self._alarm = None
         if not self._sent:
             return
-        late = self._loop.time() - self._sent[0][1]
-        if late >= self._timeout:
-            error = RedisTimeoutError(f"no answer for {late:.1f} s")
+        sent_at, now = self._sent[0][1], self._loop.time()
+        overdue_at = (
+            sent_at + self._timeout
+        )  # a moment and no duration, which rounding could keep short of it for ever
+        if now >= overdue_at:
+            error = RedisTimeoutError(f"no answer for {now - sent_at:.1f} s")
             self._fail(error)
             if self._reading:
                 self._reading.cancel()
             return
-        self._alarm = self._loop.call_later(self._timeout - late, self._check)
+        self._alarm = self._loop.call_at(overdue_at, self._check)
 
     async def _drop(self, error: Exception) -> None:
         self._writer, connection, self._connection = None, self._connection, None

@@ -44,7 +44,9 @@ async def pauses(stage: Stage) -> Row:
         return time.time(), None
 
     times = stage.pick(quick=1, normal=2)
-    return await _play(stage, "everysec", f"Redis paused for {seconds:.0f} s", pause, times, seconds + 6)
+    return await play_breaks(
+        stage, "everysec", f"Redis paused for {seconds:.0f} s", pause, times, seconds + 6
+    )
 
 
 async def refusals(stage: Stage) -> Row:
@@ -65,7 +67,7 @@ async def refusals(stage: Stage) -> Row:
 
     times = stage.pick(quick=2, normal=6)
     name = "Redis refuses writes (NOREPLICAS, READONLY)"
-    return await _play(stage, "everysec", name, refuse, times, REFUSES_SECONDS + 6)
+    return await play_breaks(stage, "everysec", name, refuse, times, REFUSES_SECONDS + 6)
 
 
 async def _restarts(stage: Stage, fsync: str, name: str) -> Row:
@@ -77,12 +79,21 @@ async def _restarts(stage: Stage, fsync: str, name: str) -> Row:
         back = await arena.server_up()
         return back, down if kill and fsync == "everysec" else None
 
-    return await _play(stage, fsync, name, restart, stage.pick(quick=2, normal=10), 6.0)
+    return await play_breaks(stage, fsync, name, restart, stage.pick(quick=2, normal=10), 6.0)
 
 
-async def _play(stage: Stage, fsync: str, name: str, breaks: Break, times: int, every: float) -> Row:
+async def play_breaks(
+    stage: Stage,
+    fsync: str,
+    name: str,
+    breaks: Break,
+    times: int,
+    every: float,
+    prefix: tuple[str, ...] = (),
+) -> Row:
+    """Break the server `times` times under load; answers the row."""
     length = times * every
-    async with stage.arena(fsync=fsync) as arena:
+    async with stage.arena(fsync=fsync, prefix=prefix) as arena:
         await arena.add("dispatcher", 2)
         await arena.add("fault_async", 2)
         await arena.add("fault_sync", 2, MESH_CONCURRENCY="2")

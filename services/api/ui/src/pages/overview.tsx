@@ -77,7 +77,7 @@ function Tiles({ status }: { status: Status | undefined }) {
       <Tile name="Pushed" value={`${rate(series.rate("all"))}/s`} note="notifications that this key may read" points={series.points("all")} />
       {status && (
         <>
-          <Tile name="Waiting" value={count(lag + waiting)} note={oldest ? `oldest for ${span(oldest * 1000)}` : "nothing waits"} alarm={oldest > 60} />
+          <Tile name="Waiting" value={count(lag + waiting)} note={lag + waiting ? `oldest for ${span(oldest * 1000)}` : "nothing waits"} alarm={oldest > 60} />
           <Tile name="Dead letters" value={count(dead)} note="parked, can be replayed" href={link("dead-letters")} alarm={dead > 0} />
           <Tile name="Workers" value={count(services.reduce((sum, one) => sum + one.workers, 0))} note={`${status.dispatchers} dispatcher, ${status.beats} scheduler, ${status.apis} API`} />
           <Tile name="Redis" value={bytes(status.redis.memory)} note={`${share ? `${share.toFixed(0)} % of its limit, ` : ""}${status.redis.ping_ms.toFixed(1)} ms`} alarm={share > 75} />

@@ -1,0 +1,59 @@
+"""Many schedules of many scenarios, and the controls, in several processes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.explorer import Met, explore
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.portfolio import BY_NAME, Entry
+
+ROUNDS = 8  # after each it is looked at anew which pairs are still to be met
+MOST_FOR_A_CONTROL = 500
+
+
+def try_all(pool: ProcessPoolExecutor, chosen: list[Entry], schedules: int, seed: int) -> Met:
+    """Try schedules of each scenario, in rounds; what one round met, the next one knows."""
+    weights = sum(entry.weight for entry in chosen)
+    runs = {entry.name: max(1, schedules * entry.weight // weights) for entry in chosen}
+    met, found = Met(), set()
+    for number in range(ROUNDS):
+        jobs = []
+        for entry in chosen:
+            share = runs[entry.name] * (number + 1) // ROUNDS - runs[entry.name] * number // ROUNDS
+            if share and entry.name not in found:
+                jobs.append(pool.submit(job, entry.name, share, seed * ROUNDS + number, met))
+        for one in [future.result() for future in jobs]:
+            met.add(one)
+            for finding in one.findings:
+                found.add(finding.scenario)
+                print(f"{finding.scenario}: FOUND after {finding.schedules} schedules: {finding.what}")
+                print(f"  make simulate ARGS='--replay {finding.token}'", flush=True)
+    return met
+
+
+def job(name: str, runs: int, seed: int, met: Met) -> Met:
+    """Try schedules of one scenario, in a process of the pool."""
+    return explore(name, BY_NAME[name].scenario(), runs, seed, met)
+
+
+def controls(pool: ProcessPoolExecutor, seed: int) -> list[str]:
+    """Try each mutant; return the names of those that were not found."""
+    jobs = [pool.submit(control, number, seed) for number in range(len(MUTANTS))]
+    missed = []
+    for mutant, future in zip(MUTANTS, jobs, strict=True):
+        after = future.result()
+        print(
+            f"without {mutant.name}: {f'found after {after} schedules' if after else 'NOT FOUND'}", flush=True
+        )
+        if not after:
+            missed.append(mutant.name)
+    return missed
+
+
+def control(number: int, seed: int) -> int:
+    """Return after how many schedules a mutant was found, 0 when it was not."""
+    mutant = MUTANTS[number]
+    with mutant.alive():
+        met = explore(mutant.name, mutant.scenario, MOST_FOR_A_CONTROL, seed, shrink=False)
+    return met.findings[0].schedules if met.findings else 0
