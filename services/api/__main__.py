@@ -12,11 +12,13 @@ from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.internals import start_with
 from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
 
 from services.api.app import create_app
 from services.api.bootstrap_keys import CannotStart, ensure_keys
+from services.api.internals import check
 from services.api.server import make_server, raise_file_limit
 from services.api.settings import ApiSettings, StoreSettings
 
@@ -45,6 +47,7 @@ def main() -> None:
     """Run the API; exits with 2 and one line when it cannot start as it is configured."""
     mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
     logs.configure(mesh, "api")
+    start_with(check)
     start_inspecting(mesh)
     raise_file_limit(api)
     try:

@@ -16,6 +16,7 @@ import orjson
 import redis.asyncio
 from streammesh import lua, names, notifications
 from streammesh.keys import PRIORITY, Keys
+from streammesh.lua.tasks import QueueAgainScript
 from streammesh.redisio.answers import there
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import TaskRow, place_of, read_task
@@ -139,23 +140,26 @@ class OpenTasks:
             row.attempt,
             {"reason": "its queue entry had vanished"},
         )
-        return lua.Call(
-            lua.script("queue_again"),
-            [
-                *(
-                    keys.task(row.id),
-                    keys.queue(row.place.queue, row.place.priority),
-                    keys.due(),
-                    keys.held(row.name),
-                ),
-                *(keys.event(ref.event.id), keys.notifications()),
-            ],
-            [
-                *(row.id, row.state, one.place, header, body, self._settings.notifications_kept, note),
-                *(ref.event.source, ref.event.id, ref.event.type, ref.event.subject or "", row.service),
-            ],
-            bool,
-        )
+        return QueueAgainScript(
+            task_row=keys.task(row.id),
+            queue=keys.queue(row.place.queue, row.place.priority),
+            due=keys.due(),
+            held=keys.held(row.name),
+            event_row=keys.event(ref.event.id),
+            notifications=keys.notifications(),
+            task=row.id,
+            state=row.state,
+            place=one.place,
+            h=header,
+            b=body,
+            kept=self._settings.notifications_kept,
+            body=note,
+            source=ref.event.source,
+            event=ref.event.id,
+            event_type=ref.event.type,
+            subject=ref.event.subject or "",
+            service=row.service,
+        ).call(bool)
 
 
 def _nothing(answer: Any) -> bool:

@@ -118,12 +118,7 @@ class Retry(MeshError):
 
 
 class IncompatibleLibrary(MeshError):
-    """A library is installed in a version that the mesh cannot work with. Nothing was begun; install another one."""
-
-    def __init__(self, library: str, installed: str, wanted: str, differences: list[str]) -> None:
-        super().__init__(
-            f"{library} {installed} is not as the mesh needs it: {'; '.join(differences)}. Install {wanted!r}"
-        )
+    """A library is installed or set so that the mesh cannot work with it. Nothing was begun."""
 
 
 class InvalidApiKey(MeshError):

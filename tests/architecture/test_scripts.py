@@ -13,12 +13,7 @@ from tests.architecture.source_tree import KIT, SERVICES, sources
 from tests.architecture.test_house_rules import ALWAYS_HAS_ROOM
 
 PARTS = sorted((KIT / "lua").glob("_*.lua"))
-EVERY = sorted((KIT / "lua").glob("[a-z]*.lua"))
-TASKS = (  # these still count
-    *("claim", "drain", "handoff", "pause_subscription", "progress", "promote"),
-    *("queue_again", "queue_park", "release", "retry_later", "settle", "start_workflow"),
-)
-SCRIPTS = [path for path in EVERY if path.stem not in TASKS]
+SCRIPTS = sorted((KIT / "lua").glob("[a-z]*.lua"))
 POSITION = re.compile(r"\b(KEYS|ARGV)\s*\[")
 ITEM = re.compile(r"(\w+)(?: \((.*)\))?")
 KEY_TYPES = re.compile(r"(HASH|STREAM|ZSET|SET|STRING|ANY)\b")

@@ -8,6 +8,7 @@ import redis
 from streammesh import lua
 from streammesh.embedded import EmbeddedServer
 from streammesh.keys import Keys
+from streammesh.lua.services import ShowLifeScript
 
 from tests.faults.append_log import Rewritten, transactions
 from tests.faults.witness import read_facts
@@ -55,7 +56,9 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server, client):
 
 
 def test_what_one_script_wrote_is_one_transaction(server, client):
-    call = lua.Call(lua.script("show_life"), [KEYS.alive("x"), KEYS.last_seen()], ["a@b:1", 0, "x"], int)
+    call = ShowLifeScript(
+        alive=KEYS.alive("x"), last_seen=KEYS.last_seen(), name="a@b:1", forget_after=0, role="x"
+    ).call(int)
     lua.run_sync(client, call)
 
     found = [[command[0] for command in commands] for commands in transactions(server.folder)]

@@ -32,12 +32,11 @@ class Mutant:
     def alive(self) -> Iterator[None]:
         """Within: the product is broken like this. Raises ValueError when a script has changed since."""
         broken = {name: _with_holes(lua.script(name), holes) for name, holes in self.holes.items()}
-        whole = lua.script
+        whole = signature.script
         with ExitStack() as stack:
-            for module in (lua, signature):  # whence callers take scripts
-                stack.enter_context(
-                    patch.object(module, "script", lambda name: broken.get(name) or whole(name))
-                )
+            stack.enter_context(
+                patch.object(signature, "script", lambda name: broken.get(name) or whole(name))
+            )
             for target, attribute, value in self.patches:
                 stack.enter_context(patch.object(target, attribute, value))
             yield
@@ -118,11 +117,11 @@ MUTANTS = (
     Mutant(
         "the waking of a retry",
         small.two_workers(budget=0),
-        {"retry_later": {b"write('ZADD', KEYS[5], due, member)": b""}},
+        {"retry_later": {b"write('ZADD', due, due_at, member)": b""}},
     ),
     Mutant(
         "follow-up events within the outcome",
         small.two_workers(budget=4, kinds=FREEZES),
-        {"settle": {b"local conflict = store_follow_ups(k + 2, f, count)": b"local conflict = false"}},
+        {"settle": {b"local conflict = store_all(one.follow_ups)": b"local conflict = false"}},
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from streammesh.redisio.inspection import Severity
+from streammesh.redisio.inspection import Severity, inspect
 from streammesh.settings import MeshSettings
 from streammesh.status.findings import Finding, findings, report, span, standing
 from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
@@ -42,8 +42,10 @@ WELL = Snapshot(
 )
 
 
-def with_redis(**changes):
-    return replace(WELL, redis=replace(WELL.redis, **changes))
+def with_redis(**info):
+    """What the server says of itself, where it differs from one that is well."""
+    well = {"maxmemory": 100_000_000, "used_memory": 50_000_000, "aof_enabled": 1}
+    return replace(WELL, server=tuple(inspect({**well, **info}, None, mark=SETTINGS.memory_mark)))
 
 
 def with_service(**changes):
@@ -77,14 +79,19 @@ def test_a_mesh_that_is_well_has_no_problems():
     ("found", "code", "severity", "says"),
     [
         (
-            with_redis(memory=95_000_000),
+            with_redis(used_memory=95_000_000),
             "redis-full",
             "error",
-            "95% of its memory limit; publishing is refused",
+            "95% of its maxmemory; publishing is refused",
         ),
-        (with_redis(memory=80_000_000), "redis-full", "warning", "publishing will be refused from 85% on"),
-        (with_redis(persistent=False), "redis-not-persistent", "warning", "no append-only file"),
-        (with_redis(last_write_ok=False), "redis-cannot-write", "error", "could not write"),
+        (
+            with_redis(used_memory=80_000_000),
+            "redis-full",
+            "warning",
+            "publishing will be refused from 85% on",
+        ),
+        (with_redis(aof_enabled=0), "redis-not-persistent", "warning", "no append-only file"),
+        (with_redis(aof_last_write_status="err"), "redis-cannot-write", "error", "could not write"),
         (replace(WELL, dispatchers=0), "no-dispatcher", "error", "no dispatcher is alive"),
         (replace(WELL, beats=0), "no-beat", "warning", "no Beat is alive"),
         (with_service(workers=0), "no-worker", "error", "no worker is alive for 1 s; 10 tasks wait"),
@@ -129,7 +136,7 @@ def test_errors_come_first_and_further_findings_are_among_them():
 
 
 def test_a_server_without_a_memory_limit_is_never_full():
-    assert findings(with_redis(memory_limit=0, memory=10**12), SETTINGS) == []
+    assert findings(with_redis(maxmemory=0, used_memory=10**12), SETTINGS) == []
 
 
 @pytest.mark.parametrize(

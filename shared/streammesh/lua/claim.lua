@@ -8,30 +8,27 @@
 -- Another broker may bring one entry to several workers, and late. Then who claims it takes it over in the queue's
 -- pending list, and is refused where it is not pending any more or the one who runs it has renewed its lease.
 -- A claim that is made again because its reply was lost answers as it did: it has its mark in the row.
--- KEYS[1] notifications (STREAM)  KEYS[2] queue (STREAM)  KEYS[3] paused (HASH)  KEYS[4] held (STREAM)
--- KEYS[5] holding (SET)
--- then per task: task (HASH), event row (HASH)
--- ARGV[1] worker  ARGV[2] group of the queue  ARGV[3] notifications kept
--- ARGV[4] lease, ms (for queues that are no streams)  ARGV[5] service  ARGV[6] task name
--- ARGV[7] body of the notification between the task's id and the attempt
--- ARGV[8] '1' where another broker brings the entries, else ''
--- then per task: queue entry ('' when the queue is no stream), source, event id, event type, subject, task id,
---   body of the notification up to the task's id, mark of this claim, of no other of this worker
+-- KEYS notifications (STREAM), queue (STREAM), paused (HASH), held (STREAM), holding (SET)
+-- ARGS worker, group, kept (notifications), lease (ms, for queues that are no streams), service, name (of the task),
+--   rest (body of the notification between the task's id and the attempt),
+--   is_carried (whether another broker brings the entries)
+-- tasks: KEYS task (HASH), event_row (HASH) ARGS entry ('' when the queue is no stream), source, event, event_type,
+--   subject, id, head (body of the notification up to the task's id), mark (of this claim, of no other of this worker)
 -- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'}
 --   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
 --#include _time.lua
 --#include _notify.lua
 --#include _entry.lua
-local queue, group, name, now = KEYS[2], ARGV[2], ARGV[6], now_ms()
-local stamp, lease_end = digits(now), digits(now + tonumber(ARGV[4]))
-local is_paused = redis.call('HEXISTS', KEYS[3], name) == 1
+local now = now_ms()
+local stamp, lease_end = digits(now), digits(now + lease)
+local is_paused = redis.call('HEXISTS', paused, name) == 1
 
-local function claim(task, event_row, a)
-  local mine = ARGV[a]
+local function claim(one)
+  local task, mine = one.task, one.entry
   local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt')
-  local state, entry, mark = row[1], row[2], ARGV[a + 7]
-  local changes = { 'state', 'started', 'started', stamp, 'worker', ARGV[1], 'mark', mark }
+  local state, entry, mark = row[1], row[2], one.mark
+  local changes = { 'state', 'started', 'started', stamp, 'worker', worker, 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
   if not state then return { 'gone' } end
   if state == 'retrying' or state == 'held' then return { 'held' } end
@@ -39,14 +36,14 @@ local function claim(task, event_row, a)
   local before
   if state == 'started' then
     before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained', 'mark', 'worker')
-    if before[5] == mark and before[6] == ARGV[1] and not before[2] and not before[3] then
+    if before[5] == mark and before[6] == worker and not before[2] and not before[3] then
       return { 'run', attempt, lost }
     end
   end
-  if ARGV[8] ~= '' and mine ~= '' then
+  if is_carried and mine ~= '' then
     local owned = redis.call('XPENDING', queue, group, mine, mine, 1)[1]
     if not owned then return { 'held', 'elsewhere' } end
-    if state == 'started' and entry == mine and owned[3] < tonumber(ARGV[4]) and owned[2] == redis.call('HGET', task, 'worker') then
+    if state == 'started' and entry == mine and owned[3] < lease and owned[2] == redis.call('HGET', task, 'worker') then
       return { 'held', 'elsewhere' }
     end
   end
@@ -63,11 +60,11 @@ local function claim(task, event_row, a)
   elseif row[3] and tonumber(row[3]) < now then
     return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }
   end
-  local note = { stream = KEYS[1], kept = ARGV[3], row = event_row, source = ARGV[a + 1], type = 'task.started',
-    event = ARGV[a + 2], event_type = ARGV[a + 3], subject = ARGV[a + 4], task = ARGV[a + 5], service = ARGV[5] }
-  local head, tail = ARGV[a + 6] .. ARGV[7], '},"data":{}'
+  local note = { stream = notifications, kept = kept, row = one.event_row, source = one.source, type = 'task.started',
+    event = one.event, event_type = one.event_type, subject = one.subject, task = one.id, service = service }
+  local head, tail = one.head .. rest, '},"data":{}'
   if is_paused and mine ~= '' then
-    if hold({ row = task, queue = queue, held = KEYS[4], holding = KEYS[5], name = name, task = ARGV[a + 5],
+    if hold({ row = task, queue = queue, held = held, holding = holding, name = name, task = one.id,
       group = group, entry = mine, lost = lost }) then
       note.type, note.body = 'task.held', head .. attempt .. tail
       tell_of_event(note)
@@ -78,20 +75,19 @@ local function claim(task, event_row, a)
   if entry ~= mine then changes[#changes + 1], changes[#changes + 2] = 'entry', mine end
   if mine == '' then changes[#changes + 1], changes[#changes + 2] = 'lease', lease_end end
   redis.call('HSET', task, 'attempt', attempt, unpack(changes))
-  if ARGV[8] ~= '' and mine ~= '' then redis.call('XCLAIM', queue, group, ARGV[1], 0, mine, 'JUSTID') end
+  if is_carried and mine ~= '' then redis.call('XCLAIM', queue, group, worker, 0, mine, 'JUSTID') end
   note.body = head .. attempt .. tail
   tell_of_event(note)
   return { 'run', attempt, lost }
 end
 
-local answers, a = {}, 9
-for k = 6, #KEYS, 2 do
-  local answer = claim(KEYS[k], KEYS[k + 1], a)
-  if ARGV[8] ~= '' and ARGV[a] ~= '' and (answer[1] == 'ended' or answer[1] == 'held' and not answer[2]) then
-    redis.call('XACK', queue, group, ARGV[a])  -- there, what Celery acknowledges now is only a copy
-    redis.call('XDEL', queue, ARGV[a])
+local answers = {}
+for _, one in ipairs(tasks) do
+  local answer = claim(one)
+  if is_carried and one.entry ~= '' and (answer[1] == 'ended' or answer[1] == 'held' and not answer[2]) then
+    redis.call('XACK', queue, group, one.entry)  -- there, what Celery acknowledges now is only a copy
+    redis.call('XDEL', queue, one.entry)
   end
   answers[#answers + 1] = answer
-  a = a + 8
 end
 return answers

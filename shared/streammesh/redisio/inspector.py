@@ -16,6 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from streammesh.redis_url import parse_redis_url
+from streammesh.redisio import internals
 from streammesh.redisio.client import tls_options
 from streammesh.redisio.connection import connection_kind
 from streammesh.redisio.inspection import ServerFinding, Severity, inspect
@@ -122,10 +123,12 @@ def inspect_server(info: Any, config: dict[str, str] | None, settings: MeshSetti
 
 
 def start_inspecting(settings: MeshSettings) -> None:
-    """Look at Redis now and each minute. Raises SystemExit(2), after one line, for a server that is not fit.
+    """Look at redis-py and at Redis now, and at Redis each minute. Raises SystemExit(2), after one line, for what is
+    not fit.
 
     A process that is several things at once looks once.
     """
+    internals.start_with(internals.check)
     if os.getpid() not in _looking:
         Inspector(settings).start()
         _looking.add(os.getpid())

@@ -7,7 +7,9 @@ Each room that uses such names has one module `internals.py`, the only one in wh
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module, metadata
@@ -26,7 +28,7 @@ class Expected:
     """What one class or module should have. Only names of these lists are used elsewhere in an `internals.py`.
 
     `methods`: name -> its first parameters, without `self`; what it takes besides has to have a default.
-    `attributes`: of the class, or set by its constructor.
+    `attributes`: of the class, or such as its methods set and use.
     """
 
     owner: str  # `package.module:Class`, or a module
@@ -54,8 +56,13 @@ class Expected:
 def _has(owner: Any, name: str) -> bool:
     if hasattr(owner, name) or name in getattr(owner, "__annotations__", {}):
         return True
-    makers = [inspect.unwrap(vars(one).get("__init__", len)) for one in getattr(owner, "__mro__", ())]
-    return any(name in maker.__code__.co_names for maker in makers if hasattr(maker, "__code__"))
+    methods = [
+        inspect.unwrap(one)
+        for kind in getattr(owner, "__mro__", ())
+        for one in vars(kind).values()
+        if callable(one)
+    ]
+    return any(name in method.__code__.co_names for method in methods if hasattr(method, "__code__"))
 
 
 def _unlike(owner: Any, name: str, first: Sequence[str]) -> str | None:
@@ -89,16 +96,33 @@ def require(expected: Iterable[Expected]) -> None:
         if found := one.differences():
             wrong.setdefault(one.library, []).extend(found)
     for library, found in wrong.items():
-        raise IncompatibleLibrary(library, metadata.version(library), _wanted(library), found)
+        raise incompatible(library, found)
+
+
+def incompatible(library: str, differences: list[str]) -> IncompatibleLibrary:
+    """The error that says what is not as it should be, which version is installed, and which would do."""
+    installed, what = metadata.version(library), "; ".join(differences)
+    return IncompatibleLibrary(
+        f"{library} {installed} is not as the mesh needs it: {what}. Install {_wanted(library)}"
+    )
+
+
+def start_with(check: Callable[[], None]) -> None:
+    """Look at the start of a process. Raises SystemExit(2), after one line on standard error, where `check` raises."""
+    try:
+        check()
+    except IncompatibleLibrary as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
 
 
 def _wanted(library: str) -> str:
-    """The versions that this package asks for, as pip writes them; of libraries that others bring along, nothing."""
+    """The versions that this package asks for, as pip writes them."""
     for line in metadata.requires("streammesh") or ():
         words = line.partition(";")[0].strip()
-        if words.replace("[", "<").replace(">", "<").replace("=", "<").partition("<")[0].strip() == library:
+        if re.split(r"[^\w.-]", words, maxsplit=1)[0] == library:
             return words
-    return library
+    return f"the version of {library} in requirements.lock"
 
 
 EXPECTED = (

@@ -11,7 +11,6 @@ from streammesh.redisio.inspection import Severity
 from streammesh.settings import MeshSettings
 from streammesh.status.snapshot import ServiceState, Snapshot
 
-NEAR_MARK = 0.9  # of MESH_MEMORY_MARK, where publishing is refused
 STALLED_MS = (
     30_000  # an event that waits so long, while its queue has room, waits for a lane that stands still
 )
@@ -43,8 +42,7 @@ class Finding:
 
 def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     """All that a person should look at, errors first; empty when all is well."""
-    said = [*_redis(found, settings)]
-    said += _server(found, {one.code for one in said})
+    said = [*_server(found)]
     said += _roles(found)
     for state in found.services:
         said += _service(state, found, settings)
@@ -63,26 +61,10 @@ def standing(said: list[Finding]) -> str:
     return "degraded" if said else "ok"
 
 
-def _redis(found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
-    redis, about = found.redis, "redis"
-    share = 100 * redis.memory / redis.memory_limit if redis.memory_limit else 0
-    if share > NEAR_MARK * settings.memory_mark:
-        refused = "publishing is refused" if share >= settings.memory_mark else "publishing will be refused"
-        text = f"Redis uses {share:.0f}% of its memory limit; {refused} from {settings.memory_mark}% on"
-        how = Severity.ERROR if share >= settings.memory_mark else Severity.WARNING
-        yield Finding("redis-full", about, how, text, "raise maxmemory, or shorten MESH_RETENTION")
-    if not redis.persistent:
-        text = "Redis writes no append-only file: a restart loses everything"
-        yield Finding("redis-not-persistent", about, Severity.WARNING, text, "set `appendonly yes`")
-    elif not redis.last_write_ok:
-        text = "Redis could not write its append-only file: look at the disk"
-        yield Finding("redis-cannot-write", about, Severity.ERROR, text)
-
-
-def _server(found: Snapshot, said: set[str]) -> Iterator[Finding]:
-    """What else the server itself is wrong about."""
+def _server(found: Snapshot) -> Iterator[Finding]:
+    """What is wrong with Redis itself, as `redisio/inspection.py` says it to every process."""
     for one in found.server:
-        if one.code in said or one.severity is Severity.NOTE:
+        if one.severity is Severity.NOTE:
             continue
         how = Severity.WARNING if one.severity is Severity.WARNING else Severity.ERROR
         yield Finding(one.code, "redis", how, one.text, one.do)

@@ -10,6 +10,7 @@ import orjson
 
 from streammesh import lua, names
 from streammesh.keys import PRIORITY, WORKERS, Keys
+from streammesh.lua.tasks import QueueParkScript
 from streammesh.tasks.task import Failure, QueuePlace, TaskRef
 
 Fields = dict[bytes, bytes]
@@ -77,15 +78,19 @@ def park_entry_call(
 ) -> lua.Call[bool]:
     """Park the entry `entry` of `stream` with `letter`; `fields` stand for an entry that no stream holds."""
     service = names.owner_of(queue)
-    return lua.Call(
-        lua.script("queue_park"),
-        [
-            *(stream, keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
-            *(keys.dead_services(), keys.counters()),
-        ],
-        [
-            *(WORKERS, entry, letter["id"], orjson.dumps(letter), kept, service),
-            *((fields[b"h"], fields[b"b"]) if fields else ("", "")),
-        ],
-        bool,
-    )
+    return QueueParkScript(
+        queue=stream,
+        dead=keys.dead(service),
+        index=keys.dead_index(service),
+        entries=keys.dead_entries(service),
+        services=keys.dead_services(),
+        counters=keys.counters(),
+        group=WORKERS,
+        id=entry,
+        letter_id=letter["id"],
+        letter=orjson.dumps(letter),
+        kept=kept,
+        service=service,
+        h=fields[b"h"] if fields else "",
+        b=fields[b"b"] if fields else "",
+    ).call(bool)

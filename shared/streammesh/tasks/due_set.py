@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from streammesh import lua
 from streammesh.keys import Keys
+from streammesh.lua.tasks import PromoteScript
 from streammesh.redisio.client import is_unavailable
 
 BROKEN_AGAIN_MS = 3_600_000  # when a member that cannot be read is looked at again
@@ -89,10 +90,13 @@ class DueSet:
         keys = self._keys
         if entry["kind"] not in ("event", "task", "entry"):
             raise ValueError("it is of no kind that is known")
+        h = b = domain = envelope = source = digest = ""
         if entry["kind"] == "event":
             _texts(entry, "domain", "id", "json", "source", "digest")
             target, row = keys.events(entry["domain"]), keys.event(entry["id"])
-            args = [member, "event", entry["domain"], entry["json"], entry["source"], entry["digest"]]
+            domain, envelope, source, digest = (
+                entry[name] for name in ("domain", "json", "source", "digest")
+            )
         else:
             _texts(entry, "queue", "task")
             target, row = entry["queue"], keys.task(entry["task"])
@@ -100,13 +104,22 @@ class DueSet:
                 raise ValueError("it leads to no queue of this mesh")
             h, b = entry.get("h", ""), entry.get("b", "")
             _texts({"h": h, "b": b}, "h", "b")
-            args = [member, entry["kind"], h, b, "", ""]
-        return lua.Call(
-            lua.script("promote"),
-            [keys.due(), keys.due_entries(), target, row, keys.domains()],
-            [*args, keys.manifests_changed()],
-            int,
-        )
+        return PromoteScript(
+            due=keys.due(),
+            due_entries=keys.due_entries(),
+            target=target,
+            row=row,
+            domains=keys.domains(),
+            member=member,
+            kind=entry["kind"],
+            h=h,
+            b=b,
+            domain=domain,
+            json=envelope,
+            source=source,
+            digest=digest,
+            changed=keys.manifests_changed(),
+        ).call(int)
 
 
 def _texts(entry: Mapping[str, Any], *names: str) -> None:

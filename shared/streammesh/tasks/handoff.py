@@ -12,8 +12,18 @@ from streammesh import lua, notifications
 from streammesh import names as words
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITY, Keys
+from streammesh.lua.signature import quick
+from streammesh.lua.tasks import (
+    HandoffDelivery,
+    HandoffEntry,
+    HandoffKind,
+    HandoffScript,
+    HandoffSubscription,
+)
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
+
+_delivery, _entry = quick(HandoffDelivery), quick(HandoffEntry)
 
 
 class Encoded(NamedTuple):
@@ -80,22 +90,28 @@ def handoff_call(
     """
     # What entries have in common is sent once: a batch has a few subscriptions and a few kinds of event.
     said = _Said(keys, paused)
-    events, tasks = [], []
-    facts: list[lua.Arg] = []
+    entries = []
     event_row, task_row = keys.event(""), keys.task("")
     for entry, event, wanted, deliveries in batch:
-        events.append(event_row + event.id)
-        wants = ""
-        queued: list[lua.Arg] = []
+        wants, queued = "", []
         for (subscription, task_id), queue, around_id, body, priority in deliveries:
             wants += said.subscription(subscription, queue, around_id, priority)
-            tasks.append(task_row + task_id)
             expires: int | None = None
             if event.extensions or subscription.expires is not None:
                 expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
-            queued += ("" if expires is None else expires, body)
-        facts += [said.kind(event, wanted, wants), entry, event.subject or ""]
-        facts += [event.fragment, orjson.dumps(event.correlation_id), *queued]
+            at = "" if expires is None else expires
+            queued.append(_delivery(task=task_row + task_id, expires=at, b=body))
+        entries.append(
+            _entry(
+                row=event_row + event.id,
+                kind=said.kind(event, wanted, wants),
+                position=entry,
+                subject=event.subject or "",
+                fragment=event.fragment,
+                correlation=orjson.dumps(event.correlation_id),
+                deliveries=queued,
+            )
+        )
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
@@ -105,20 +121,25 @@ def handoff_call(
         tasks, skipped, queued, held = map(int, answer)
         return HandedOver(tasks, skipped, None if queued < 0 else queued, None if held < 0 else held)
 
-    names = [keys.events(domain), keys.notifications(), keys.counters()]
-    names += [keys.open_tasks(group), keys.holding(), keys.manifests_version(), keys.memory()]
-    args: list[lua.Arg] = [
-        *(group, settings.notifications_kept, version),
-        *(len(said.queues), len(said.kinds), len(batch), len(event_row), len(task_row)),
+    return HandoffScript(
+        stream=keys.events(domain),
+        notifications=keys.notifications(),
+        counters=keys.counters(),
+        open_tasks=keys.open_tasks(group),
+        holding=keys.holding(),
+        version=keys.manifests_version(),
+        memory_row=keys.memory(),
+        group=group,
+        kept=settings.notifications_kept,
+        planned_by=version,
+        event_prefix=len(event_row),
+        task_prefix=len(task_row),
         # Halfway from where publishing stops to the end: what was accepted is worked off, and what began has room.
-        (settings.memory_mark + 100) / 2,
-    ]
-    return lua.Call(
-        lua.script("handoff"),
-        [*names, *said.queues, *events, *tasks],
-        [*args, *said.about_subscriptions, *said.about_kinds, *facts],
-        parse,
-    )
+        mark=(settings.memory_mark + 100) / 2,
+        subscriptions=said.subscriptions,
+        kinds=said.kinds,
+        entries=entries,
+    ).call(parse)
 
 
 class _Said:
@@ -127,10 +148,9 @@ class _Said:
     def __init__(self, keys: Keys, paused: Container[str]) -> None:
         self._keys, self._paused = keys, paused
         self._wants: dict[tuple[str, tuple[bytes, ...]], str] = {}  # -> ` <number>`
-        self.kinds: dict[tuple[str, str, int | None, str], int] = {}
-        self.queues: list[str] = []
-        self.about_subscriptions: list[lua.Arg] = []
-        self.about_kinds: list[lua.Arg] = []
+        self.subscriptions: list[HandoffSubscription] = []
+        self.kinds: list[HandoffKind] = []
+        self._numbers: dict[tuple[str, str, int | None, str], int] = {}  # of kinds
 
     def subscription(
         self, wants: Subscription, queue: str, around_id: tuple[bytes, ...], priority: int
@@ -139,26 +159,37 @@ class _Said:
         number = self._wants.get((wants.task, around_id))
         if number is None:
             is_held = wants.task in self._paused
-            self.queues.append(self._keys.held(wants.task) if is_held else queue)
-            number = self._wants[wants.task, around_id] = f" {len(self.queues)}"
             about: dict[str, Any] = {"name": wants.task, "service": wants.service}
             if wants.queue is not None:
                 about["queue"] = wants.queue
             if priority != PRIORITY:
                 about["priority"] = priority
-            task = orjson.dumps(about)
             _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
-            state = words.TaskState.HELD if is_held else words.TaskState.QUEUED
-            self.about_subscriptions += [wants.task, wants.service, state, b',"task":%b}' % task, rest]
-            self.about_subscriptions += [len(around_id), *around_id]
+            one = HandoffSubscription(
+                queue=self._keys.held(wants.task) if is_held else queue,
+                name=wants.task,
+                service=wants.service,
+                state=words.TaskState.HELD if is_held else words.TaskState.QUEUED,
+                meta=b',"task":%b}' % orjson.dumps(about),
+                rest=rest,
+                parts=around_id,
+            )
+            self.subscriptions.append(one)
+            number = self._wants[wants.task, around_id] = f" {len(self.subscriptions)}"
         return number
 
     def kind(self, event: Event, wanted: int | None, wants: str) -> int:
         """The number of a kind of event."""
         what = (event.source, event.type, wanted, wants)
-        number = self.kinds.get(what)
+        number = self._numbers.get(what)
         if number is None:
-            number = self.kinds[what] = len(self.kinds) + 1
-            meta = b',"domain":%b}' % orjson.dumps(event.domain)
-            self.about_kinds += (event.source, event.type, "" if wanted is None else wanted, meta, wants)
+            one = HandoffKind(
+                source=event.source,
+                event_type=event.type,
+                want="" if wanted is None else wanted,
+                meta=b',"domain":%b}' % orjson.dumps(event.domain),
+                subscriptions=wants,
+            )
+            self.kinds.append(one)
+            number = self._numbers[what] = len(self.kinds)
         return number

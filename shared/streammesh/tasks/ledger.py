@@ -19,6 +19,16 @@ import orjson
 from streammesh import lua, notifications
 from streammesh.events.publisher import ms
 from streammesh.keys import WORKERS, Keys
+from streammesh.lua.signature import quick
+from streammesh.lua.tasks import (
+    ClaimedTask,
+    ClaimScript,
+    DrainScript,
+    ProgressScript,
+    RetryLaterScript,
+    StartWorkflowScript,
+    WorkflowMessage,
+)
 from streammesh.settings import MeshSettings
 from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
@@ -44,6 +54,9 @@ class Claim(NamedTuple):
     state: str = ""  # how it ended; of what expired, why its last attempt failed
 
 
+_claimed = quick(ClaimedTask)
+
+
 class Ledger:
     """Builds the ledger's calls for one mesh; running them is the caller's business.
 
@@ -56,86 +69,97 @@ class Ledger:
         self._marks = count()  # of claims
         self._commons: dict[tuple[Any, ...], lua.Common] = {}  # bounded by the number of subscriptions
 
-    def _rows(self, ref: TaskRef) -> list[str]:
-        keys = self.keys
-        return [keys.task(ref.task_id), keys.event(ref.event.id), keys.notifications()]
-
-    def _told(self, ref: TaskRef) -> list[lua.Arg]:
-        event = ref.event
-        return [event.source, event.id, event.type, event.subject or "", ref.service, ref.task_id]
-
     def _claims(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Common:
         key = (ref.name, ref.service, place.queue, place.priority, worker)
         common = self._commons.get(key)
         if common is None:
             keys, settings = self.keys, self.settings
-            common = self._commons[key] = lua.Common(
-                lua.script("claim"),
-                [
-                    *(keys.notifications(), keys.queue(place.queue, place.priority), keys.paused()),
-                    *(keys.held(ref.name), keys.holding()),
-                ],
-                [
-                    *(worker, WORKERS, settings.notifications_kept, ms(settings.lease)),
-                    *(ref.service, ref.name, notifications.task_rest(ref.name, ref.service)),
-                    1 if settings.broker_url else "",
-                ],
-            )
+            common = self._commons[key] = ClaimScript(
+                notifications=keys.notifications(),
+                queue=keys.queue(place.queue, place.priority),
+                paused=keys.paused(),
+                held=keys.held(ref.name),
+                holding=keys.holding(),
+                worker=worker,
+                group=WORKERS,
+                kept=settings.notifications_kept,
+                lease=ms(settings.lease),
+                service=ref.service,
+                name=ref.name,
+                rest=notifications.task_rest(ref.name, ref.service),
+                is_carried=bool(settings.broker_url),
+            ).common()
         return common
 
     def claim(self, ref: TaskRef, place: QueuePlace, worker: str) -> lua.Call[Claim]:
         """`claim.lua`: start an attempt, if this worker may. Made again, the same call answers the same."""
         common, event = self._claims(ref, place, worker), ref.event
-        return lua.Call(
-            common.script,
-            (self.keys.task(ref.task_id), self.keys.event(event.id)),
-            (
-                *(place.entry, event.source, event.id, event.type, event.subject or "", ref.task_id),
-                f'{ref.fragment},"task":{{"id":{_json(ref.task_id)}',
-                f"{os.getpid():x}.{next(self._marks):x}",
-            ),
-            _parse_claim,
-            common,
-        )
+        return _claimed(
+            task=self.keys.task(ref.task_id),
+            event_row=self.keys.event(event.id),
+            entry=place.entry,
+            source=event.source,
+            event=event.id,
+            event_type=event.type,
+            subject=event.subject or "",
+            id=ref.task_id,
+            head=f'{ref.fragment},"task":{{"id":{_json(ref.task_id)}',
+            mark=f"{os.getpid():x}.{next(self._marks):x}",
+        ).call(common, _parse_claim)
 
     def retry_later(
         self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
     ) -> lua.Call[LedgerAnswer]:
         """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`."""
-        keys = self.keys
+        keys, event = self.keys, ref.event
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
-        return lua.Call(
-            lua.script("retry_later"),
-            [*self._rows(ref), keys.queue(place.queue, place.priority), keys.due(), keys.due_entries()],
-            [
-                *(attempt, ms(wait), orjson.dumps({"error": failure.to_dict()}), place.entry, WORKERS),
-                self.settings.notifications_kept,
-                notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, data),
-                *self._told(ref),
-                *(keys.queue(place.queue, place.priority), keys.manifests_changed()),
-            ],
-            _answer,
-        )
+        return RetryLaterScript(
+            task_row=keys.task(ref.task_id),
+            event_row=keys.event(event.id),
+            notifications=keys.notifications(),
+            queue=keys.queue(place.queue, place.priority),
+            due=keys.due(),
+            due_entries=keys.due_entries(),
+            token=attempt,
+            wait=ms(wait),
+            failure=orjson.dumps({"error": failure.to_dict()}),
+            entry=place.entry,
+            group=WORKERS,
+            kept=self.settings.notifications_kept,
+            body=notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, data),
+            source=event.source,
+            event=event.id,
+            event_type=event.type,
+            subject=event.subject or "",
+            service=ref.service,
+            task=ref.task_id,
+            changed=keys.manifests_changed(),
+        ).call(_answer)
 
     def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[LedgerAnswer]:
         """`progress.lua`: say how far a delivery is, which never goes back. Answers `done` or `lost`."""
-        return lua.Call(
-            lua.script("progress"),
-            self._rows(ref),
-            [
-                *(attempt, orjson.dumps(round(fraction, 4)), self.settings.notifications_kept),
-                notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, {})[
-                    : -len("{}")
-                ],
-                *self._told(ref),
-                orjson.dumps(text),
-            ],
-            _answer,
-        )
+        event = ref.event
+        body = notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, {})
+        return ProgressScript(
+            task_row=self.keys.task(ref.task_id),
+            event_row=self.keys.event(event.id),
+            notifications=self.keys.notifications(),
+            token=attempt,
+            fraction=orjson.dumps(round(fraction, 4)),
+            kept=self.settings.notifications_kept,
+            body=body.removesuffix("{}"),
+            source=event.source,
+            event=event.id,
+            event_type=event.type,
+            subject=event.subject or "",
+            service=ref.service,
+            task=ref.task_id,
+            text=orjson.dumps(text),
+        ).call(_answer)
 
     def drain(self, task_id: str, place: QueuePlace) -> lua.Call[bool]:
         """`drain.lua`: this worker stops and gives the task back; answers whether it runs there."""
-        return lua.Call(lua.script("drain"), [self.keys.task(task_id)], [place.entry], bool)
+        return DrainScript(task_row=self.keys.task(task_id), entry=place.entry).call(bool)
 
     def start_workflow(
         self,
@@ -149,19 +173,16 @@ class Ledger:
 
         Answers `done`, `lost` or `cancelled`.
         """
-        args: list[lua.Arg] = [attempt, place.entry, WORKERS, workflow, ms(self.settings.retention) * 2]
-        for _, h, b in entries:
-            args += [h, b]
-        return lua.Call(
-            lua.script("start_workflow"),
-            [
-                self.keys.task(ref.task_id),
-                self.keys.queue(place.queue, place.priority),
-                *(key for key, _, _ in entries),
-            ],
-            args,
-            _answer,
-        )
+        return StartWorkflowScript(
+            task_row=self.keys.task(ref.task_id),
+            queue=self.keys.queue(place.queue, place.priority),
+            token=attempt,
+            entry=place.entry,
+            group=WORKERS,
+            workflow=workflow,
+            lifetime=ms(self.settings.retention) * 2,
+            messages=[WorkflowMessage(queue=key, h=h, b=b) for key, h, b in entries],
+        ).call(_answer)
 
 
 def _parse_claim(answer: list[Any]) -> Claim:

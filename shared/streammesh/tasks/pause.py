@@ -16,6 +16,7 @@ import redis.asyncio
 
 from streammesh import lua, notifications
 from streammesh.keys import Keys
+from streammesh.lua.tasks import PauseSubscriptionScript, ReleaseScript
 from streammesh.redisio.answers import there
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import read_task
@@ -44,15 +45,18 @@ def pause_call(
         said |= {"failures": 0, "reason": reason}
         why = {"since": round(time.time() * 1000), "failures": 0, "reason": reason}
     body = f'"event":null,"task":null,"data":{orjson.dumps(said).decode()}'
-    return lua.Call(
-        lua.script("pause_subscription"),
-        [keys.paused(), keys.failures(), keys.notifications()],
-        [
-            *(task, orjson.dumps(why) if why else "", settings.notifications_kept),
-            *(keys.manifests_changed(), body, service, event_type),
-        ],
-        bool,
-    )
+    return PauseSubscriptionScript(
+        paused=keys.paused(),
+        failures=keys.failures(),
+        notifications=keys.notifications(),
+        name=task,
+        why=orjson.dumps(why) if why else "",
+        kept=settings.notifications_kept,
+        changed=keys.manifests_changed(),
+        body=body,
+        service=service,
+        event_type=event_type,
+    ).call(bool)
 
 
 async def read_paused(client: redis.asyncio.Redis, keys: Keys) -> dict[str, Pause]:
@@ -129,21 +133,30 @@ class HeldTasks:
 
     def _call(self, name: str, position: str, task_id: str, row: dict[bytes, bytes]) -> lua.Call[int]:
         keys, service = self._keys, name.partition(".")[0]
-        about: list[lua.Arg] = ["", "", "", ""]
-        body, event_id, queue = "", "", keys.queue(service)
+        source = event_id = event_type = subject = body = ""
+        queue = keys.queue(service)
         task = read_task(task_id, row)
         if task is not None:
             ref, queue = task.ref, keys.queue(task.place.queue, task.place.priority)
-            event_id = ref.event.id
-            attempt = task.attempt
-            body = notifications.body(ref.fragment, task_id, ref.name, service, attempt, {})
-            about = [ref.event.source, event_id, ref.event.type, ref.event.subject or ""]
-        return lua.Call(
-            lua.script("release"),
-            [
-                *(keys.held(name), keys.holding(), keys.paused(), queue),
-                *(keys.task(task_id), keys.event(event_id), keys.notifications()),
-            ],
-            [name, position, self._settings.notifications_kept, body, *about, service, task_id],
-            int,
-        )
+            source, event_id, event_type = ref.event.source, ref.event.id, ref.event.type
+            subject = ref.event.subject or ""
+            body = notifications.body(ref.fragment, task_id, ref.name, service, task.attempt, {})
+        return ReleaseScript(
+            held=keys.held(name),
+            holding=keys.holding(),
+            paused=keys.paused(),
+            queue=queue,
+            task_row=keys.task(task_id),
+            event_row=keys.event(event_id),
+            notifications=keys.notifications(),
+            name=name,
+            position=position,
+            kept=self._settings.notifications_kept,
+            body=body,
+            source=source,
+            event=event_id,
+            event_type=event_type,
+            subject=subject,
+            service=service,
+            task=task_id,
+        ).call(int)

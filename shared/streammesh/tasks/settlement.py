@@ -21,6 +21,8 @@ from streammesh.clock import Clock, SystemClock, to_ms
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import WORKERS, Keys
+from streammesh.lua.signature import quick
+from streammesh.lua.tasks import SettledTask, SettleScript
 from streammesh.names import TaskState
 from streammesh.settings import MeshSettings
 from streammesh.tasks.dead_letter import letter_of_task
@@ -100,6 +102,9 @@ class Ask(NamedTuple):
 Steps = Generator[Ask, Any, AttemptOutcome]
 
 
+_settled = quick(SettledTask)
+
+
 class Settlement:
     """Ends tasks of one mesh; running the calls is the caller's business.
 
@@ -116,22 +121,35 @@ class Settlement:
         common = self._commons.get(key)
         if common is None:
             keys, settings, service = self._keys, self._settings, ref.service
-            common = self._commons[key] = lua.Common(
-                lua.script("settle"),
-                [
-                    *(keys.notifications(), keys.queue(place.queue, place.priority), keys.tasks_recent()),
-                    *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service)),
-                    *(keys.dead_entries(service), keys.dead_services(), keys.failures(), keys.paused()),
-                    *(keys.domains(), keys.due(), keys.due_entries(), keys.counters(), keys.held(ref.name)),
-                ],
-                [
-                    *(WORKERS, settings.notifications_kept, service, ref.name),
-                    *(ms(keep or settings.result_ttl), ms(settings.remembered), settings.dead_letters_kept),
-                    *(keys.manifests_changed(), settings.breaker_failures if breaker else 0),
-                    *(notifications.task_rest(ref.name, service), _outcome(Ending.cancelled())),
-                    keys.control(service),
-                ],
-            )
+            common = self._commons[key] = SettleScript(
+                notifications=keys.notifications(),
+                queue=keys.queue(place.queue, place.priority),
+                recent=keys.tasks_recent(),
+                open_tasks=keys.open_tasks(service),
+                dead=keys.dead(service),
+                dead_index=keys.dead_index(service),
+                dead_entries=keys.dead_entries(service),
+                dead_services=keys.dead_services(),
+                failures=keys.failures(),
+                paused=keys.paused(),
+                domains=keys.domains(),
+                due=keys.due(),
+                due_entries=keys.due_entries(),
+                counters=keys.counters(),
+                held=keys.held(ref.name),
+                group=WORKERS,
+                kept=settings.notifications_kept,
+                service=service,
+                name=ref.name,
+                keep=ms(keep or settings.result_ttl),
+                retention=ms(settings.remembered),
+                letters_kept=settings.dead_letters_kept,
+                changed=keys.manifests_changed(),
+                pausing=settings.breaker_failures if breaker else 0,
+                rest=notifications.task_rest(ref.name, service),
+                cancelled=_outcome(Ending.cancelled()),
+                control=keys.control(service),
+            ).common()
         return common
 
     def call(
@@ -154,29 +172,35 @@ class Settlement:
         event, failure = ref.event, ending.failure
         counts = breaker and ending.cause is not Cause.REMOVED and not (failure and failure.refused)
         common = self._common(ref, place, keep, counts)
-        row_keys = [self._keys.task(ref.task_id), self._keys.event(event.id)]
         outcome = _outcome(ending)
         if failure is None:
             events = (
                 len(orjson.dumps(_named(ending.follow_ups))) + len(',"events":') if ending.follow_ups else 0
             )
             check_result(outcome, events, self._settings.max_result_bytes)
-        args: list[lua.Arg] = [
-            *(token, ending.state, outcome, place.entry),
-            *(event.source, event.id, event.type, event.subject or "", ref.task_id),
-            *(ref.fragment, orjson.dumps(ref.task_id)),
-        ]
+        letter = envelope = b""
         if failure and ending.state is TaskState.FAILED:
             made = token if isinstance(token, int) else attempts
-            letter = letter_of_task(ref, failure, made, to_ms(self._clock.now()), place)
-            args += [plain_json.dumps(letter), event.to_json(), len(ending.follow_ups)]
-        else:
-            args += ["", len(ending.follow_ups)]
-        for follow_up in ending.follow_ups:
-            stored = stored_form(self._keys, follow_up)
-            row_keys += stored.keys
-            args += stored.args
-        return lua.Call(common.script, row_keys, args, _parse, common)
+            letter = plain_json.dumps(letter_of_task(ref, failure, made, to_ms(self._clock.now()), place))
+            envelope = event.to_json()
+        return _settled(
+            row=self._keys.task(ref.task_id),
+            event_row=self._keys.event(event.id),
+            token=token,
+            state=ending.state,
+            outcome=outcome,
+            entry=place.entry,
+            source=event.source,
+            event=event.id,
+            event_type=event.type,
+            subject=event.subject or "",
+            id=ref.task_id,
+            fragment=ref.fragment,
+            id_json=orjson.dumps(ref.task_id),
+            letter=letter,
+            envelope=envelope,
+            follow_ups=[stored_form(self._keys, follow_up) for follow_up in ending.follow_ups],
+        ).call(common, _parse)
 
     def settle(
         self,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
-from celery import Celery, Task, _state, signals
+from celery import Celery, Task, signals
 
 from streammesh import logs
 from streammesh.health import Pulse
@@ -15,7 +15,7 @@ from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.transport.codec import Explicit
 from streammesh.transport.transport import install as install_transport
-from streammesh.worker import message_capture
+from streammesh.worker import internals, message_capture
 from streammesh.worker.config import celery_config
 from streammesh.worker.flower_view import fit_flower
 from streammesh.worker.reconnection import SteadyAMQP
@@ -34,9 +34,9 @@ class MeshAMQP(SteadyAMQP):
                 options[name] = HIDDEN
         return super().as_task_v2(*args, **options)
 
-    def _create_task_sender(self) -> Any:
+    def sender_of(self, usual: Callable[..., Any]) -> Callable[..., Any]:
         """As Celery's, where priority 0 is a priority and not the lack of one."""
-        usual, default = super()._create_task_sender(), self.app.conf.task_default_priority
+        default = self.app.conf.task_default_priority
 
         def send_task_message(*args: Any, priority: int | None = None, **options: Any) -> Any:
             wanted = default if priority is None else Explicit(priority)
@@ -100,7 +100,7 @@ def set_current_app(app: MeshCelery) -> None:
     """Make this app the one that `@shared_task` and canvas use in this thread, as Celery does with each app it makes;
     in other threads it is the first of a process."""
     app.set_current()
-    if _state.default_app is None:
+    if not internals.has_default_app():
         app.set_default()
 
 

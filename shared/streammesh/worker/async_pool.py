@@ -179,8 +179,10 @@ class TaskPool(BasePool):
     def num_processes(self) -> int:
         return int(self.limit)
 
-    def _get_info(self) -> dict[str, Any]:
-        info: dict[str, Any] = super()._get_info()
+    @property
+    def info(self) -> dict[str, Any]:
+        """What `celery inspect stats` shows of the pool."""
+        info: dict[str, Any] = super().info
         in_flight = len(self._running) + self.threads.count()
         return {
             **info,

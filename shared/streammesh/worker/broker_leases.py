@@ -90,7 +90,7 @@ class EntryLeases:
     def _running(self) -> dict[str, list[str]]:
         entries: dict[str, list[str]] = defaultdict(list)
         for request in active_requests():
-            tag: Any = request._request_dict["mesh_tag"] if isinstance(request, MeshRequest) else None
+            tag: Any = request.request_dict["mesh_tag"] if isinstance(request, MeshRequest) else None
             if tag:
                 place = parse_tag(tag)
                 entries[self._keys.queue(place.queue, place.priority)].append(place.entry)

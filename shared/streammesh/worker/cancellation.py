@@ -22,6 +22,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.worker import async_pool, prefork_pool
 from streammesh.worker.connections import Connections
+from streammesh.worker.internals import job_of
 from streammesh.worker.request import MeshRequest
 from streammesh.worker.running_handlers import RunningHandlers
 
@@ -51,7 +52,7 @@ class Stopper:
         pool = self._pool()
         prefork = isinstance(pool, prefork_pool.TaskPool)
         if prefork or isinstance(pool, async_pool.TaskPool):
-            job = request._apply_result and request._apply_result()
+            job = job_of(request)
             request.terminate(pool, "TERM")
             if job is not None and prefork:
                 self._dying.append((time.monotonic() + KILL_AFTER, job))

@@ -19,6 +19,7 @@ from streammesh.brokers.copies import fields_of, name_of, tag_of
 from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.records import read_task_sync
 from streammesh.tasks.task import Failure, QueuePlace
+from streammesh.transport.internals import keep_decoded
 from streammesh.transport.poison import MALFORMED, park
 from streammesh.transport.scripts import QueueCalls, Read, unread_calls
 from streammesh.worker.delivery_task import DeliveryTask
@@ -38,7 +39,7 @@ def _reading_events(app: Any, usual: Callable[[Any], Any]) -> Callable[[Any], An
     def take(message: Any) -> Any:
         try:
             if message.headers["task"] in deliveries:
-                message._decoded_cache = untyped_payload(message)
+                keep_decoded(message, untyped_payload(message))
         except (TypeError, KeyError, ValueError, RecursionError):
             pass  # Celery says what is wrong with it
         return usual(message)

@@ -15,11 +15,13 @@ import structlog
 from celery.backends.database import DatabaseBackend
 from kombu.utils.encoding import ensure_bytes
 
+from streammesh.worker.internals import StoredResults
+
 CLEANUP_SECONDS = 3600.0
 log = structlog.get_logger(__name__)
 
 
-class DatabaseResults(DatabaseBackend):
+class DatabaseResults(StoredResults, DatabaseBackend):
     """Celery's, which outlasts an absence of the database in a worker, keeps within `result_expires`, and unpickles
     nothing."""
 
@@ -29,8 +31,9 @@ class DatabaseResults(DatabaseBackend):
             self.max_retries = inf  # the task is not acknowledged before its result is stored
         self._clean_at = time.monotonic()
 
-    def _store_result(self, *args: Any, **options: Any) -> Any:
-        stored = super()._store_result(*args, **options)
+    def store_result(self, *args: Any, **options: Any) -> Any:
+        """As Celery's; now and then old results are removed."""
+        stored = super().store_result(*args, **options)
         if self.expires and time.monotonic() >= self._clean_at:
             self._clean_at = time.monotonic() + CLEANUP_SECONDS
             threading.Thread(target=self._clean_up, name="result-cleanup", daemon=True).start()
@@ -42,6 +45,6 @@ class DatabaseResults(DatabaseBackend):
         except Exception as error:
             log.warning("results.not_cleaned", reason=type(error).__name__)
 
-    def _decode_stored_result(self, payload: Any) -> Any:
+    def stored_result(self, payload: Any) -> Any:
         """As Celery's, without its way back to pickles of old versions: whoever can write a row could run code."""
         return None if payload is None else self.decode(ensure_bytes(payload))

@@ -16,17 +16,18 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from celery import _state, signals
+from celery import signals
 from celery.app.task import Context
-from celery.utils.threads import Local, get_ident
+from celery.utils.threads import get_ident
 from celery.worker import state as worker_state
 from vine import promise
 
 from streammesh.tasks.task import AttemptOutcome
+from streammesh.transport.internals import is_acknowledged
 from streammesh.transport.message import StreamMessage
 from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.internals import KnownByJob, current_tasks, keep_stack_in
 from streammesh.worker.request import MeshRequest
-from streammesh.worker.running_handlers import Job
 
 _PID = os.getpid
 _filling = threading.RLock()
@@ -39,13 +40,13 @@ MORE = ("eta", "expires", "shadow", "stamped_headers")  # headers that ask for m
 _current: ContextVar[MeshRequest | None] = ContextVar("mesh_request", default=None)
 
 
-class ShortRequest(MeshRequest):
+class ShortRequest(KnownByJob, MeshRequest):
     """Begun as soon as it is made; `job` is what the pool knows of it."""
 
     def __init__(self, message: StreamMessage, task: Any, consumer: Any) -> None:
-        self._message, self._task, self._consumer = message, task, consumer
+        self.is_of(message, task)
+        self._consumer = consumer
         self.id: str = message.headers["id"]
-        self._type = self.name = task.name
         self.time_start, self.worker_pid = time.time(), _PID()
         self.time_limits = message.headers.get("timelimit") or (None, None)
 
@@ -61,7 +62,7 @@ class ShortRequest(MeshRequest):
         return getattr(self, name)
 
     def _fill(self) -> None:
-        message, consumer = self._message, self._consumer
+        message, consumer = self.message, self._consumer
         super().__init__(
             message,
             on_ack=promise(consumer.call_soon_ack, (message.ack_log_error,)),
@@ -69,7 +70,7 @@ class ShortRequest(MeshRequest):
             app=consumer.app,
             hostname=consumer.hostname,
             eventer=consumer.event_dispatcher,
-            task=self._task,
+            task=self.task,
             connection_errors=consumer.connection_errors,
             body=message.body,
             headers=message.headers,
@@ -83,17 +84,13 @@ class ShortRequest(MeshRequest):
     @property
     def tag(self) -> str | None:
         """Its message's delivery tag."""
-        return str(self._message.delivery_tag)
+        return str(self.message.delivery_tag)
 
     @property
     def envelope(self) -> Any:
         """The event, in the JSON event format; None where there is none."""
-        args = self._message.parsed[0]
+        args = self.message.parsed[0]
         return args[0] if args else None
-
-    def _apply_result(self) -> Job:
-        """Where Celery keeps a weak reference to what its pool knows of the job."""
-        return self.job
 
     def tell_begin(self) -> None:
         """Nobody listens."""
@@ -104,7 +101,8 @@ class ShortRequest(MeshRequest):
         if self.acknowledged:
             return False
         if outcome.took_entry:
-            self._message._state, self.acknowledged = "ACK", True
+            is_acknowledged(self.message)
+            self.acknowledged = True
             return True
         self.acknowledge()
         return False
@@ -149,16 +147,13 @@ def know_current_tasks(tasks: list[Any]) -> None:
     They go by the context of the asyncio task and not by the thread, so in what a handler starts besides (asyncio
     tasks, threads by `to_thread`) as well.
     """
-    _watch(_state._task_stack, lambda request: [request.task])
+    keep_stack_in(current_tasks(), _Storage(lambda request: [request.task]), _asking)
     for task in tasks:
-        _watch(task.request_stack, lambda request, task=task: [_context(request)] * (request.task is task))  # type: ignore[misc]
+        keep_stack_in(task.request_stack, _Storage(_context_where(task)), _asking)
 
 
-def _watch(stack: Any, begin: Callable[[MeshRequest], list[Any]]) -> None:
-    local = getattr(stack, "_local", None)
-    if isinstance(local, Local) and not isinstance(local.__storage__, _Storage):
-        object.__setattr__(local, "__storage__", _Storage(begin))
-        object.__setattr__(local, "__ident_func__", _asking)
+def _context_where(task: Any) -> Callable[[MeshRequest], list[Any]]:
+    return lambda request: [_context(request)] * (request.task is task)
 
 
 def becomes_current(request: MeshRequest) -> None:

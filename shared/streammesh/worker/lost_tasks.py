@@ -43,7 +43,7 @@ def tell_of_parked(fields: Mapping[bytes, bytes], queue: str, entry: str, failur
     task_id, name = headers.get("id"), headers.get("task")
     if not isinstance(task_id, str) or not isinstance(name, str):
         return
-    app = current_app._get_current_object()
+    app = current_app
     lost = failure.kind == poison.POISON
     error = WorkerLostError(f"{name}: {failure.reason}") if lost else InvalidTaskError(failure.reason)
     try:

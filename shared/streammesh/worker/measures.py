@@ -41,9 +41,13 @@ def began(task: str, entry: str) -> None:
         catalogue.QUEUE_TO_RUN.observe(max(0.0, time.time() - int(queued) / 1000), task)
 
 
-def told(task: str, outcome: AttemptOutcome | None, raised: Any, seconds: float) -> None:
-    """A prefork child has told what came of an attempt; where that is no outcome, what Celery's tracer raised."""
-    catalogue.RUN.observe(seconds, task)
+def told(task: str, outcome: AttemptOutcome | None, raised: Any, seconds: float | None) -> None:
+    """A prefork child has told what came of an attempt; where that is no outcome, what Celery's tracer raised.
+
+    Celery measures no time where the task raised what its tracer takes for its own: a retry, a rejection.
+    """
+    if seconds is not None:
+        catalogue.RUN.observe(seconds, task)
     if outcome is None:
         error = getattr(raised, "exception", None)
         error = getattr(error, "exc", error)

@@ -28,6 +28,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.internals import start_with
 from streammesh.roles import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import is_readable, register_call
@@ -37,6 +38,7 @@ from streammesh.worker.broker_leases import EntryLeases
 from streammesh.worker.cancellation import Control, Stopper, note_drained
 from streammesh.worker.config import CONCURRENCY, POOLS
 from streammesh.worker.connections import Connections
+from streammesh.worker.internals import check
 from streammesh.worker.memory_watch import MemoryWatch
 from streammesh.worker.process_end import end_process
 
@@ -50,6 +52,7 @@ class MeshWorker(Worker):
     """Celery's worker; of a service's app it makes a member of the mesh."""
 
     def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+        start_with(check)
         app = app or self.app
         if app.plumbing is not None:
             service, settings = app.plumbing.service, app.plumbing.settings

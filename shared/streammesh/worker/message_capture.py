@@ -14,12 +14,13 @@ from kombu import Connection, Producer
 from kombu.transport import virtual
 
 from streammesh.transport.codec import wanted_priority
+from streammesh.transport.internals import SendingChannel
 
 Captured = list[tuple[str, dict[str, Any]]]  # (queue name, kombu message) in the order of sending
 
 
-class _Channel(virtual.Channel):
-    """A channel whose `_put`, the virtual transport's hook for sending, keeps the message."""
+class _Channel(SendingChannel):
+    """A channel that keeps what is sent."""
 
     do_restore = False
     body_encoding = None  # as the stream transport's channel: no base64
@@ -34,19 +35,9 @@ class _Channel(virtual.Channel):
         message["properties"]["priority"] = wanted_priority(priority)
         return message
 
-    def _put(self, queue: str, message: dict[str, Any], **_: Any) -> None:
+    def keep(self, queue: str, message: dict[str, Any]) -> None:
+        """Send a message to a queue."""
         self.kept.append((queue, message))
-
-    def _new_queue(self, queue: str, **_: Any) -> None: ...
-
-    def _has_queue(self, queue: str, **_: Any) -> bool:
-        return True
-
-    def _size(self, queue: str) -> int:
-        return 0
-
-    def _purge(self, queue: str) -> int:
-        return 0
 
 
 class _Transport(virtual.Transport):

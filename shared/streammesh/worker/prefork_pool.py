@@ -12,36 +12,35 @@ it writes the length of a task first, which wakes the child for nothing: a short
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from select import PIPE_BUF
 from typing import Any
 
 from celery.concurrency import prefork
-from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR, AsynPool
+from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR
 
-HEADER = 4  # bytes: the length of what follows
+from streammesh.worker.internals import CeleryAsynPool, written_in_one_piece
+
 LOOK_AGAIN = (0.02, 0.2, 1.0)  # seconds after a pipe closed
 
 
-class PromptAsynPool(AsynPool):
+class PromptAsynPool(CeleryAsynPool):
     """Looks again shortly after a child's pipe closed; gives tasks to children without asking the loop."""
 
     on_poll_start: Callable[[], None]
-    _quick_put: Callable[[Any], None]
 
-    def _event_process_exit(self, hub: Any, proc: Any) -> None:
-        super()._event_process_exit(hub, proc)
+    def child_ended(self, hub: Any) -> None:
+        """Look for its exit code once more, a moment later."""
         for delay in LOOK_AGAIN:
             hub.call_later(delay, self.maintain_pool)
 
-    def _create_write_handlers(self, hub: Any, **options: Any) -> None:
-        super()._create_write_handlers(hub, **options)
-        self._quick_put = partial(self._in_one_piece, self._quick_put)
+    def writing_begins(self, hub: Any) -> None:
+        """Write to children that wait without being asked to by the loop, and a short task in one piece."""
+        self.put_by(self._in_one_piece)
         if self.sched_strategy != SCHED_STRATEGY_FAIR:  # any child may be given more than it runs
             return
         usual, write = self.on_poll_start, hub.consolidate_callback
-        waiting, children = self.outbound_buffer, self._all_inqueues
-        busy, written_to, watched = self._busy_workers, self._active_writes, hub.consolidate
+        waiting, watched = self.outbound_buffer, hub.consolidate
+        children, busy, written_to = self.pipes
 
         def on_poll_start() -> None:
             if waiting:
@@ -56,22 +55,14 @@ class PromptAsynPool(AsynPool):
     def _in_one_piece(self, put: Callable[[Any], None], job: Any) -> None:
         """Have a job that fits into a pipe whole, or does not go into it at all, written by one call."""
         put(job)
-        waiting = self.outbound_buffer[-1]
-        header, body, size = waiting._payload
-        if HEADER + size <= PIPE_BUF:
-            waiting._payload = memoryview(bytes(header) + bytes(body)), memoryview(b""), 0
+        written_in_one_piece(self.outbound_buffer[-1], PIPE_BUF)
 
     def flush(self) -> None:
         """As Celery's, which forgets what no child has begun: but not what lies in a child's pipe, for it will begin."""
-        in_pipes = [
-            job
-            for job in self._cache.values()
-            if not job._accepted and job._write_to is not None and job._write_to._is_alive()
-        ]
+        in_pipes = self.begin_in_pipes()
         super().flush()
         for job in in_pipes:
-            self._cache.setdefault(job._job, job)
-            self._busy_workers.add(job._write_to.inqW_fd)
+            self.know(job)
 
 
 class TaskPool(prefork.TaskPool):

@@ -27,8 +27,10 @@ from streammesh.tasks.settlement import Cause, Ending, Steps, attempt_failed, ca
 from streammesh.tasks.task import AttemptOutcome, Holder, QueuePlace, TaskRef
 from streammesh.telemetry import catalogue
 from streammesh.transport import wire_json
+from streammesh.transport.internals import decoded, is_acknowledged
 from streammesh.worker import measures
 from streammesh.worker.celery_listeners import tell_begin, tell_end
+from streammesh.worker.internals import CeleryRequest
 from streammesh.worker.lost_tasks import tell_of_failure
 from streammesh.worker.refs import queue_place, task_ref, untyped_payload
 from streammesh.worker.running_handlers import Job
@@ -40,7 +42,7 @@ class HardLimit(Exception):
     """The handler went on after its time limit and was stopped."""
 
 
-class _OwnRequest(Request):
+class _OwnRequest(CeleryRequest):
     """What both kinds share. `shares_memory`: the pool runs tasks in this process; it says so when it starts."""
 
     shares_memory = False
@@ -72,24 +74,22 @@ class PlainRequest(_OwnRequest):
         task_ready(self)
         if not isinstance(error, WorkerLostError):
             error = WorkerLostError(f"the task raised what would end the worker: {error!r}")
-        tell_of_failure(self.task, self._context, error, self.store_errors)
+        tell_of_failure(self.task, self.context, error, self.store_errors)
         self.acknowledge()
         self.send_event("task-failed", exception=repr(error), traceback=exc_info.traceback)
         log.error("task.failed", task_id=self.id, task=self.name, reason=str(error))
         return None
 
-    def _success_was_stored(self) -> Any:
+    def success_was_stored(self) -> bool:
         """Not when something follows from the success.
 
         Celery stores a result and then sends what follows: the next of a chain, the body of a chord. A child that
         died in between had not sent it, so its task runs again; what was counted or stored already counts once.
         """
-        headers = self._request_dict
-        if headers.get("group") or any(
-            self._payload[2].get(name) for name in ("chain", "chord", "callbacks")
-        ):
+        headers = self.request_dict
+        if headers.get("group") or any(self.embedded.get(name) for name in ("chain", "chord", "callbacks")):
             return False
-        return super()._success_was_stored()
+        return super().success_was_stored()
 
 
 class MeshRequest(_OwnRequest):
@@ -97,16 +97,14 @@ class MeshRequest(_OwnRequest):
 
     _removed = False
     acknowledged: bool
-    _decoded: bool
 
     def __init__(self, message: Any, **options: Any) -> None:
         # The event as its JSON says it: to Celery's own decoder some data would be typed values.
-        options.update(body=message._decoded_cache or untyped_payload(message), decoded=True)
+        options.update(body=decoded(message) or untyped_payload(message), decoded=True)
         super().__init__(message, **options)
-        self._request_dict["mesh_tag"] = tag_of(message)
+        self.request_dict["mesh_tag"] = tag_of(message)
         if not self.shares_memory:  # the pool's child reads it from the bytes
-            self._body, self._decoded = message.body, False
-            self._content_type, self._content_encoding = wire_json.EVENT_TYPE, "utf-8"
+            self.read_from_bytes(message.body, wire_json.EVENT_TYPE, "utf-8")
 
     def execute_using_pool(self, pool: Any, **options: Any) -> Any:
         """Run it: on the loop of a pool that has one, as all its deliveries; else as Celery does.
@@ -119,7 +117,7 @@ class MeshRequest(_OwnRequest):
         if self.revoked():
             raise TaskRevokedError(self.id)
         self.time_start, self.worker_pid = time.time(), os.getpid()
-        self._apply_result = lambda: self.job
+        self.runs_as(self.job)
         flights.accept(self)
         flights.hand_over()
         return self.job
@@ -132,12 +130,12 @@ class MeshRequest(_OwnRequest):
     @property
     def worker(self) -> str:
         """Who runs it, as the ledger notes it."""
-        return str(self._hostname)
+        return str(self.hostname)
 
     @property
     def tag(self) -> str | None:
         """The delivery tag, which says where its queue entry lies; None where no stream does."""
-        tag: str | None = self._request_dict["mesh_tag"]
+        tag: str | None = self.request_dict["mesh_tag"]
         return tag
 
     @property
@@ -153,7 +151,7 @@ class MeshRequest(_OwnRequest):
         """The attempt is over. Answers whether its queue entry is gone and its tag is still to be let go of."""
         task_ready(self)
         if not self.acknowledged:
-            self._removed = outcome.took_entry and hasattr(self._message.channel, "keeper")
+            self._removed = outcome.took_entry and hasattr(self.message.channel, "keeper")
             self.acknowledge()
         tell_end(self, outcome)
         return False
@@ -172,8 +170,8 @@ class MeshRequest(_OwnRequest):
     def acknowledge(self) -> None:
         """What a ledger script has removed from its queue is only let go of; anything else as Celery does it."""
         if self._removed and not self.acknowledged:
-            self._message.channel.qos.settled(self._message.delivery_tag)
-            self._message._state = "ACK"
+            self.message.channel.qos.settled(self.message.delivery_tag)
+            is_acknowledged(self.message)
             self.acknowledged = True
         else:
             super().acknowledge()
@@ -189,13 +187,13 @@ class MeshRequest(_OwnRequest):
                 seconds = time.time() - self.time_start if self.time_start else 0.0
             measures.told(self.task.subscription.task, outcome, shown, seconds)
         taken = outcome is not None and outcome.took_entry
-        self._removed = taken and hasattr(self._message.channel, "keeper")
+        self._removed = taken and hasattr(self.message.channel, "keeper")
         return super().on_success(failed__retval__runtime, **options)
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """A prefork child begins."""
         if not self.shares_memory:
-            place = queue_place(self._request_dict["mesh_tag"], self.task.subscription.service)
+            place = queue_place(self.request_dict["mesh_tag"], self.task.subscription.service)
             measures.began(self.task.subscription.task, place.entry)
         super().on_accepted(pid, time_accepted)
 
@@ -220,10 +218,9 @@ class MeshRequest(_OwnRequest):
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
-    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+    def revoked_now(self, *, expired: bool) -> None:
         """Revoked, by whomever: the delivery ends in the ledger before its queue entry goes."""
         self._end(Ending.expired() if expired else Ending.cancelled())
-        super()._announce_revoked(reason, terminated, signum, expired)
 
     def cancel_delivery(self) -> None:
         """End the delivery in the ledger, where its handler cannot be stopped: what that comes to is refused."""
@@ -237,7 +234,7 @@ class MeshRequest(_OwnRequest):
 
     def _about(self) -> tuple[TaskRef, QueuePlace]:
         ref = task_ref(self.id, self.task.subscription, self.args[0] if self.args else None)
-        return ref, queue_place(self._request_dict["mesh_tag"], ref.service)
+        return ref, queue_place(self.request_dict["mesh_tag"], ref.service)
 
     def _end(self, ending: Ending) -> None:
         ref, place = self._about()

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
-from celery.backends import redis as celery_redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -20,6 +18,7 @@ from streammesh.redis_url import parse_redis_url
 from streammesh.redisio.client import tls_options
 from streammesh.redisio.connection import connection_kind
 from streammesh.settings import mesh_settings
+from streammesh.worker.internals import CeleryRedisBackend
 
 PARAMETERS = (
     "socket_timeout",
@@ -58,7 +57,7 @@ class PartReturn:
             time.sleep(LOOK_SECONDS)
 
 
-class MeshBackend(celery_redis.RedisBackend):
+class MeshBackend(CeleryRedisBackend):
     """Results in the mesh's Redis, wherever that is at the moment; see `redisio/connection.py`."""
 
     connparams: dict[str, Any]
@@ -79,13 +78,13 @@ class MeshBackend(celery_redis.RedisBackend):
         """For people; never with the password."""
         return parse_redis_url(self._settings.redis_url).shown()
 
-    def _chord_publish_claim_expires(self, initial_expires: int, callback: Any) -> int:
+    def claim_seconds(self, initial: int) -> int:
         """How long the claim of a killed worker holds up a chord: seconds, as at first, where Celery makes it a minute.
 
         Should sending the body take longer, because Redis is away, it may be sent twice; whatever runs twice ends once.
         """
-        return initial_expires
+        return initial
 
-    @cached_property
-    def _chord_part_return_script(self) -> PartReturn:
-        return PartReturn(super()._chord_part_return_script)
+    def part_return(self, usual: Any) -> PartReturn:
+        """Celery's script, which loses no chord."""
+        return PartReturn(usual)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from streammesh import lua
+from streammesh.lua import signature
+from streammesh.lua.tasks import HandoffScript
 
 from services.dispatcher.__main__ import main
 from services.dispatcher.lane import Batch, Lane
@@ -29,6 +30,6 @@ if __name__ == "__main__":
     import services.dispatcher.lanes as lanes
 
     lanes.Lane = HastyLane  # type: ignore[misc]
-    broken, whole = without_gates(lua.script("handoff")), lua.script
-    lua.script = lambda name: broken if name == "handoff" else whole(name)  # type: ignore[assignment]
+    broken, whole = without_gates(HandoffScript.script()), signature.script
+    signature.script = lambda name: broken if name == "handoff" else whole(name)  # type: ignore[assignment]
     main()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from streammesh import lua
+from streammesh.lua import signature
+from streammesh.lua.tasks import HandoffScript
 
 from services.dispatcher.__main__ import main
 
 GATES = {
-    b"local mine = redis.call('XACK', stream, group, entry) == 1": b"redis.call('XACK', stream, group, entry) local mine = true",
+    b"local mine = redis.call('XACK', stream, group, one.position) == 1": b"redis.call('XACK', stream, group, one.position) local mine = true",
     b"if mine and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then": b"if mine then",
 }
 
@@ -25,6 +27,6 @@ def without_gates(script: lua.Script) -> lua.Script:
 
 
 if __name__ == "__main__":
-    broken, whole = without_gates(lua.script("handoff")), lua.script
-    lua.script = lambda name: broken if name == "handoff" else whole(name)  # type: ignore[assignment]
+    broken, whole = without_gates(HandoffScript.script()), signature.script
+    signature.script = lambda name: broken if name == "handoff" else whole(name)  # type: ignore[assignment]
     main()
