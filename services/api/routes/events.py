@@ -65,7 +65,7 @@ _ACCEPTED = {
         }
     },
 }
-_EXAMPLE = {
+EXAMPLE = {
     "id": EXAMPLE_ID,
     "source": "shop",
     "type": "user.registered",
@@ -94,7 +94,7 @@ class _Published(Response):
     response_class=_Published,
     responses=answers(
         *WRITTEN,
-        _200=told("With `wait`: all of it has ended.", _EXAMPLE, model=EventState),
+        _200=told("With `wait`: all of it has ended.", EXAMPLE, model=EventState),
         _202=_ACCEPTED,
     ),
     openapi_extra=OPENAPI,
@@ -172,8 +172,8 @@ async def recent(
     response_model=EventState,
     responses=answers(
         *("ambiguous-event", "too-many-requests", *READ),
-        _200=told("The event.", _EXAMPLE),
-        _202=told("It has not come to its end within `wait`.", _EXAMPLE, model=EventState),
+        _200=told("The event.", EXAMPLE),
+        _202=told("It has not come to its end within `wait`.", EXAMPLE, model=EventState),
     ),
 )
 async def event_state(

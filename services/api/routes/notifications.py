@@ -120,7 +120,7 @@ async def notifications(
         _200={
             **_STREAM,
             "model": EventState,
-            "content": {**_STREAM["content"], JSON: {}},
+            "content": {**_STREAM["content"], JSON: {"example": events.EXAMPLE}},
         },
         _204={"description": "All of it was told already: do not come back."},
     ),
