@@ -80,7 +80,7 @@ class Arena:
 
             async def all_there() -> bool:
                 self._all_run()
-                return await self.redis.zcard(self.keys.alive(role)) >= before + count
+                return bool(await self.redis.zcard(self.keys.alive(role)) >= before + count)
 
             await until(all_there)
         return started
@@ -131,7 +131,7 @@ async def arena(*, max_queued: int = 10_000_000) -> AsyncIterator[Arena]:
     with TemporaryDirectory(prefix="mesh-bench-") as name:
         folder = Path(name)
         with server(folder / "redis") as running:
-            settings = MeshSettings(_env_file=None, redis_url=running.url, max_queued=max_queued)  # type: ignore[call-arg]
+            settings = MeshSettings(_env_file=None, redis_url=running.url, max_queued=max_queued)
             client = open_async(settings, "bench")
             made = Arena(running, folder, client, settings)
             try:

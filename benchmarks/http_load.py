@@ -82,7 +82,7 @@ class Load:
         began = time.perf_counter()
         await asyncio.gather(
             *(
-                loop.create_connection(lambda: _Connection(self), where.hostname, where.port)
+                loop.create_connection(lambda: _Connection(self), where.hostname or "", where.port or 80)
                 for _ in range(self._connections)
             )
         )
@@ -136,7 +136,7 @@ class Poster:
     async def __aenter__(self) -> Poster:
         loop = asyncio.get_running_loop()
         for _ in range(self._connections):
-            _, post = await loop.create_connection(_Post, self._where.hostname, self._where.port)
+            _, post = await loop.create_connection(_Post, self._where.hostname or "", self._where.port or 80)
             self._free.put_nowait(post)
         return self
 

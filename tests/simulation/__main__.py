@@ -38,9 +38,9 @@ def main() -> int:
     wanted = parser.parse_args()
     if wanted.replay:
         name, aim, token = parse(wanted.replay)
-        report = replay(BY_NAME[name].scenario(), aim, token)
-        print(report.render() if report else "nothing was found")
-        return int(report is not None)
+        found = replay(BY_NAME[name].scenario(), aim, token)
+        print(found[1] if found else "nothing was found")
+        return int(found is not None)
     until = time.monotonic() + (wanted.hours or 0) * 3600
     for seed in count(wanted.seed):
         if code := run(wanted, seed):

@@ -174,8 +174,8 @@ def vanishing(*, events: int = 3, budget: int = 2, kinds: tuple[str, ...] = KIND
 
 
 def trimming(*, events: int = 6, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
-    """Return a scenario: events are kept for a moment, notifications by number; a follower whose connection breaks
-    resumes across what was trimmed, and is told of it. What nobody has had yet is not trimmed."""
+    """Return a scenario: events are kept for a moment; a follower whose connection breaks goes on all the same.
+    What nobody has had yet is not trimmed."""
 
     async def run() -> None:
         settings = {"retention": "2s", "notifications_kept": 100}

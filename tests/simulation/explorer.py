@@ -115,14 +115,15 @@ def parse(token: str) -> tuple[str, Aim, str]:
     return name.replace("-", " "), (script, kinds.get(kind, "")), rest
 
 
-def replay(scenario: Scenario, aim: Aim, token: str) -> detangle.BugReport | None:
-    """Play one schedule again; return what was found, with its trace."""
+def replay(scenario: Scenario, aim: Aim, token: str) -> tuple[str, str] | None:
+    """Play one schedule again; return what was found in one line, and with its trace."""
     World.aim = aim
     with _quietly():
         try:
             detangle.replay(scenario, token, **OPTIONS)
         except detangle.BugFound as bug:
-            return bug.report
+            # Text and no objects, which would keep the schedule's connections alive.
+            return bug.report.failure.headline(), bug.report.render()
     return None
 
 

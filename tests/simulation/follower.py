@@ -21,7 +21,6 @@ from tests.simulation.world import World
 declare(
     "a follower resumed",
     "a follower met a Redis that was away",
-    "a follower was told that it had missed something",
 )
 
 
@@ -65,7 +64,6 @@ def note_down(world: World, got: list[str], told: list[Any], trims: bool) -> Non
     for one in told:
         if isinstance(one, Missed):
             assert trims, f"told that it missed something after {one.after}: nothing is trimmed here"
-            sometimes("a follower was told that it had missed something")
             world.told.missed.append(len(got))
             continue
         got.append(one.note.id)
