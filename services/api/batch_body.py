@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,9 @@ async def read(body: bytes, most: int) -> list[Sealed]:
     try:
         if len(body) <= IN_ONE_GO:
             return await _sealed(_whole(body), most, AT_ONCE, lambda element: element)
-        return await _sealed(_elements(body), most, 1, _parsed)
+        elements = _elements(body)
+        await asyncio.sleep(0)
+        return await _sealed(elements, most, 1, _parsed)
     except InvalidEvent as error:
         if error.errors[0].pointer == "":
             raise request_body.of_body(error) from None
@@ -71,6 +74,7 @@ async def _sealed(elements: Any, most: int, at_once: int, parse: Callable[[Any],
     for first in range(0, len(elements), at_once):
         try:
             some = [parse(element) for element in elements[first : first + at_once]]
+            await turns.give()
             events += encoded.from_batch(some, first)
         except InvalidEvent as error:
             errors += [FieldError(one.pointer or f"/{first}", one.detail) for one in error.errors]

@@ -155,6 +155,12 @@ class Protocol(HttpToolsProtocol):
             self._stalled = None
         super().resume_writing()
 
+    def handle_websocket_upgrade(self) -> None:
+        if self.scope["method"] != "GET":
+            self._refuse(Problem("malformed-request", "A WebSocket is opened by GET."))
+            return
+        super().handle_websocket_upgrade()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(Problem("malformed-request", msg))
 

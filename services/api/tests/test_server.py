@@ -312,3 +312,10 @@ async def test_a_request_that_outlasts_the_time_to_stop_is_cut_off_without_a_tra
     writer.close()
     assert not [record for record in caplog.records if record.exc_info], caplog.text
     assert "without" not in caplog.text
+
+
+async def test_a_websocket_asked_for_by_another_method_is_refused_in_a_problem_document(live):
+    answer = await live.request("POST", "/v1/ws", headers={"connection": "upgrade", "upgrade": "websocket"})
+
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
