@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -98,7 +99,7 @@ def test_a_worker_whose_consumer_hangs_is_dead(server, tmp_path):
 class TestAsyncPool:
     @pytest.fixture
     def pool(self) -> Iterator[TaskPool]:
-        pool = TaskPool(1)
+        pool = TaskPool(1, app=SimpleNamespace(plumbing=None))
         pool.on_start()
         yield pool
         pool._end_loop()
