@@ -90,7 +90,7 @@ class ClusterArena(Arena):
         async def found() -> EmbeddedServer | None:
             return await asyncio.to_thread(self._heir)
 
-        heir = await wait_until("the owner has a replica that may follow it", found, seconds=20)
+        heir = await wait_until("the owner has a replica that may follow it", found, seconds=60)
         with self.cluster.client(heir) as node:
             node.execute_command("CLUSTER FAILOVER")
         return time.time()
