@@ -84,7 +84,10 @@ def is_deeper(text: bytes, limit: int) -> bool:
     """
     if text.count(b"[") + text.count(b"{") <= limit:
         return False
-    brackets = _structure(text, _NO_STRUCTURE).translate(_AS_LISTS).replace(b"[]", b"")
+    brackets = _structure(text, _NO_STRUCTURE).translate(_AS_LISTS)
+    if not brackets:  # all of them stand in strings
+        return False
+    brackets = brackets.replace(b"[]", b"")
     steps = memoryview(brackets.translate(_STEPS)).cast("b")
     return max(accumulate(steps), default=0) + 1 > limit
 
