@@ -53,7 +53,7 @@ async def test_a_batch_of_short_calls_is_run_by_few_threads_and_comes_back_in_fe
 
     assert sum(await asyncio.gather(*(threads.run(short) for _ in range(1000)))) == 1000
     assert len(ran_in) <= 250  # a few, mostly; how many start meanwhile is the system's choice
-    assert counted.woken <= 300  # a few dozen, mostly; 1,000 without batches
+    assert counted.woken <= 700  # 1,000 without batches; dozens, or hundreds on busy cores
 
 
 async def test_calls_that_wait_hold_up_none(threads):
