@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from starlette.requests import HTTPConnection
+from streammesh.notifications import position_key
 
 from services.api.problems import Problem
 
@@ -28,6 +29,16 @@ def only_known_parameters(request: HTTPConnection) -> None:
         errors = [{"parameter": name[:SHOWN], "in": "query", "detail": detail} for name, detail in wrong]
         name, detail = wrong[0]
         raise Problem("malformed-request", f"The query parameter {name[:SHOWN]!r} {detail}.", errors)
+
+
+def whole_position(name: str, text: str) -> str:
+    """Return a position in the stream of notifications, written in full. Raises Problem (400), which names `name`."""
+    try:
+        ms, number = position_key(text)
+    except ValueError as error:
+        wrong = [{"parameter": name, "detail": str(error)}]
+        raise Problem("malformed-request", f"{name}: {error}.", wrong) from None
+    return f"{ms}-{number}"
 
 
 def _names(dependant: Any) -> Iterator[str]:

@@ -63,7 +63,7 @@ class Token(ApiKey):
     @property
     def may_subscribe_to_all(self) -> bool:
         """Whether no event is hidden from it."""
-        return ApiKey.may_subscribe_to_all.fget(self) and self.narrowing == EVERYTHING  # type: ignore[attr-defined]
+        return "*" in self.subscribe and self.narrowing == EVERYTHING
 
 
 def narrowing_of(key: ApiKey) -> Narrowing:

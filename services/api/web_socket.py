@@ -18,10 +18,11 @@ from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import Filter, position_key
+from streammesh.notifications import Filter
 
 from services.api import problems
 from services.api.hub import REVOKED, SLOW, STOPPING, Follower, Missed, Told
+from services.api.parameters import whole_position
 from services.api.problems import Problem
 from services.api.sse import reason_of
 from services.api.state import Wiring
@@ -197,7 +198,7 @@ class SocketSession:
             raise Problem(
                 "too-many-requests", f"there are {MOST_SUBSCRIPTIONS} subscriptions on this connection"
             )
-        after = _position(wanted.after)
+        after = whole_position("after", wanted.after) if wanted.after else None
         fits = Filter(
             event=wanted.event,
             task=wanted.task,
@@ -264,13 +265,3 @@ class SocketSession:
     async def _send_bytes(self, text: bytes) -> None:
         async with self._sending, asyncio.timeout(self._stall):
             await self._socket.send({"type": "websocket.send", "text": text.decode()})
-
-
-def _position(text: str | None) -> str | None:
-    if not text:
-        return None
-    try:
-        ms, number = position_key(text)
-    except ValueError as error:
-        raise Problem("malformed-request", f"after: {error}") from None
-    return f"{ms}-{number}"

@@ -23,6 +23,7 @@ from services.api.documents import EventState
 from services.api.hub import WRITTEN_AT_ONCE, Follower, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import JSON, READ, answers
+from services.api.parameters import whole_position
 from services.api.problems import Problem
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
@@ -63,12 +64,7 @@ def _position(
     named = {"Last-Event-ID": last_event_id, "lastEventId": camel, "lastEventID": capital, "after": after}
     for name, text in named.items():
         if text:
-            try:
-                ms, number = position_key(text)
-            except ValueError as error:
-                wrong = [{"parameter": name, "detail": str(error)}]
-                raise Problem("malformed-request", f"{name}: {error}.", wrong) from None
-            return f"{ms}-{number}"
+            return whole_position(name, text)
     return None
 
 
