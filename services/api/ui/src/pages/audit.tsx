@@ -1,8 +1,9 @@
 // What operators did.
-import { useEffect, useState } from "preact/hooks";
-import { get, key, told } from "../api";
+import { useState } from "preact/hooks";
+import { get, key } from "../api";
 import { count, date } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
+import { usePages } from "../parts/pages";
 import { link } from "../router";
 
 interface Action {
@@ -20,31 +21,12 @@ interface Action {
 const KEPT = 2_000;
 
 export function Audit() {
-  const [actions, setActions] = useState<Action[]>([]);
-  const [next, setNext] = useState<string | null>(null);
   const [actor, setActor] = useState("");
-  const [error, setError] = useState("");
-  const [loading, setLoading] = useState(true);
-  const load = async (cursor: string | null, kept: Action[], signal?: AbortSignal) => {
-    setLoading(true);
-    try {
-      const page = await get<{ actions: Action[]; next: string | null }>("v1/audit", { actor, limit: 100, cursor }, signal);
-      setActions([...kept, ...page.actions]);
-      setNext(page.next);
-      setError("");
-    } catch (problem) {
-      if (!signal?.aborted) setError(told(problem));
-    }
-    setLoading(false);
-  };
-  useEffect(() => {
-    const request = new AbortController();
-    const timer = setTimeout(() => void load(null, [], request.signal), 120);
-    return () => {
-      clearTimeout(timer);
-      request.abort();
-    };
-  }, [actor]);
+  const pages = usePages<Action>(actor, KEPT, async (cursor, signal) => {
+    const page = await get<{ actions: Action[]; next: string | null }>("v1/audit", { actor, limit: 100, cursor }, signal);
+    return { rows: page.actions, next: page.next };
+  });
+  const { rows: actions, next, error, loading, further } = pages;
   if (!key.value?.admin) {
     return (
       <>
@@ -98,7 +80,7 @@ export function Audit() {
         </div>
       )}
       {next && actions.length < KEPT && (
-        <button class="button" disabled={loading} onClick={() => void load(next, actions)}>
+        <button class="button" disabled={loading} onClick={further}>
           Older ones
         </button>
       )}

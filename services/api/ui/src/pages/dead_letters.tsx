@@ -1,11 +1,12 @@
 // Work that was given up: looked at, replayed, changed and sent anew, dropped.
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { get, key, post, told } from "../api";
 import { ago, count, date, when } from "../format";
 import { Badge, Copy, Empty, Facts, Json, PageHead, Panel, Trouble } from "../parts/basic";
 import { Dialog } from "../parts/dialog";
 import { useLoaded } from "../parts/hooks";
 import { List } from "../parts/list";
+import { usePages } from "../parts/pages";
 import { go, link, place, refine } from "../router";
 import type { DeadLetter } from "../types";
 
@@ -38,36 +39,19 @@ function Letters() {
   const asked = place.value.query;
   const filter = Object.fromEntries(NAMES.flatMap((name) => (asked.get(name) ? [[name, asked.get(name)!]] : [])));
   const which = JSON.stringify(filter);
-  const [letters, setLetters] = useState<DeadLetter[]>([]);
-  const [next, setNext] = useState<string | null>(null);
   const [chosen, setChosen] = useState<Set<string>>(new Set());
   const [acting, setActing] = useState<"replay" | "drop" | null>(null);
-  const [error, setError] = useState("");
-  const [loading, setLoading] = useState(true);
-  const [turn, setTurn] = useState(0);
   const admin = Boolean(key.value?.admin);
-
-  const load = async (cursor: string | null, kept: DeadLetter[], signal?: AbortSignal) => {
-    setLoading(true);
-    try {
+  const pages = usePages<DeadLetter>(
+    which,
+    KEPT,
+    async (cursor, signal) => {
       const page = await get<Page>("v1/dead-letters", { ...filter, limit: 100, cursor }, signal);
-      setLetters([...kept, ...page.dead_letters]);
-      setNext(page.next);
-      setError("");
-    } catch (problem) {
-      if (!signal?.aborted) setError(told(problem));
-    }
-    if (!signal?.aborted) setLoading(false);
-  };
-  useEffect(() => {
-    const request = new AbortController();
-    setChosen(new Set());
-    const timer = setTimeout(() => void load(null, [], request.signal), 120);
-    return () => {
-      clearTimeout(timer);
-      request.abort();
-    };
-  }, [which, turn]);
+      return { rows: page.dead_letters, next: page.next };
+    },
+    () => setChosen(new Set()),
+  );
+  const { rows: letters, next, error, loading, again, atEnd } = pages;
 
   const toggle = (id: string) => {
     const now = new Set(chosen);
@@ -104,7 +88,7 @@ function Letters() {
           </label>
         ))}
       </form>
-      <Trouble text={error} again={() => setTurn(turn + 1)} />
+      <Trouble text={error} again={again} />
       <div class="panel">
         <List<DeadLetter>
           label="Dead letters, newest first"
@@ -112,9 +96,7 @@ function Letters() {
           id={(one) => `${one.service} ${one.id}`}
           href={(one) => link("dead-letters", one.id)}
           height="calc(100vh - 300px)"
-          atEnd={() => {
-            if (next && letters.length < KEPT && !loading) void load(next, letters);
-          }}
+          atEnd={atEnd}
           empty={
             loading ? (
               <Empty title="Asking …" />
@@ -151,7 +133,7 @@ function Letters() {
           choice={choice}
           what={what}
           close={() => setActing(null)}
-          done={() => setTurn((n) => n + 1)}
+          done={again}
         />
       )}
     </>

@@ -1,10 +1,11 @@
 // Events, newest first: what is kept, by filters, and on top of it what comes.
-import { useEffect, useMemo, useState } from "preact/hooks";
-import { get, told } from "../api";
+import { useMemo, useState } from "preact/hooks";
+import { get } from "../api";
 import { ago, count, when } from "../format";
 import * as live from "../live";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { List } from "../parts/list";
+import { usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 
 interface Row {
@@ -45,40 +46,17 @@ export function Events() {
     text: asked.get("text") ?? "",
   };
   const which = JSON.stringify(filter);
-  const [rows, setRows] = useState<Row[]>([]);
-  const [next, setNext] = useState<string | null>(null);
-  const [error, setError] = useState("");
-  const [loading, setLoading] = useState(true);
   const [follows, setFollows] = useState(true);
-  const [turn, setTurn] = useState(0);
-
-  const load = async (cursor: string | null, kept: Row[], signal?: AbortSignal) => {
-    setLoading(true);
-    try {
-      const page = await get<Page>(
-        "v1/events",
-        { ...filter, type: filter.type || "*", standing: true, limit: 100, cursor },
-        signal,
-      );
-      const found = page.events.map((event, i) => row(event, page.standings[i]));
-      setRows([...kept, ...found]);
-      setNext(page.next);
-      setError("");
-    } catch (problem) {
-      if (!signal?.aborted) setError(told(problem));
-    }
-    if (!signal?.aborted) setLoading(false);
-  };
-
-  useEffect(() => {
-    const request = new AbortController();
-    setRows([]);
-    const timer = setTimeout(() => void load(null, [], request.signal), turn ? 0 : 120);
-    return () => {
-      clearTimeout(timer);
-      request.abort();
-    };
-  }, [which, turn]);
+  const { rows, next, error, loading, again, further, atEnd } = usePages<Row>(
+    which,
+    KEPT,
+    async (cursor, signal) => {
+      const asks = { ...filter, type: filter.type || "*", standing: true, limit: 100, cursor };
+      const page = await get<Page>("v1/events", asks, signal);
+      return { rows: page.events.map((event, i) => row(event, page.standings[i])), next: page.next };
+    },
+    (clear) => clear(),
+  );
 
   const version = live.beat();
   const shown = useMemo(() => (follows ? withLive(rows, filter) : rows), [rows, follows, follows ? version : 0, which]);
@@ -91,7 +69,7 @@ export function Events() {
           <input type="checkbox" checked={follows} onChange={(event) => setFollows(event.currentTarget.checked)} />
           Follow
         </label>
-        <button class="button" onClick={() => setTurn(turn + 1)}>
+        <button class="button" onClick={again}>
           Ask again
         </button>
       </PageHead>
@@ -111,7 +89,7 @@ export function Events() {
           </select>
         </label>
       </form>
-      <Trouble text={error} again={() => setTurn(turn + 1)} />
+      <Trouble text={error} again={again} />
       <div class="panel">
         <List<Row>
           label="Events, newest first"
@@ -119,9 +97,7 @@ export function Events() {
           id={(one) => live.identity(one.source, one.id)}
           href={(one) => link("event", one.id, { source: one.source })}
           height="calc(100vh - 300px)"
-          atEnd={() => {
-            if (next && rows.length < KEPT && !loading) void load(next, rows);
-          }}
+          atEnd={atEnd}
           empty={
             loading ? (
               <Empty title="Asking …" />
@@ -129,7 +105,7 @@ export function Events() {
               <Empty title="No event fits">
                 {next ? "Nothing among those looked at so far." : "Publish one, or ask with fewer filters."}
                 {next && (
-                  <button class="button" onClick={() => void load(next, rows)}>
+                  <button class="button" onClick={further}>
                     Look further back
                   </button>
                 )}

@@ -1,9 +1,10 @@
 // Tasks: what is open, who holds it, what ended how.
-import { useEffect, useState } from "preact/hooks";
-import { get, told } from "../api";
+import { useEffect } from "preact/hooks";
+import { get } from "../api";
 import { ago, count, span, when } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { List } from "../parts/list";
+import { usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 import type { Task } from "../types";
 
@@ -21,36 +22,16 @@ export function Tasks() {
   const state = asked.get("state") ?? "open";
   const filter = Object.fromEntries(FIELDS.flatMap(([name]) => (asked.get(name) ? [[name, asked.get(name)!]] : [])));
   const which = JSON.stringify([state, filter]);
-  const [tasks, setTasks] = useState<Task[]>([]);
-  const [next, setNext] = useState<string | null>(null);
-  const [error, setError] = useState("");
-  const [loading, setLoading] = useState(true);
-  const [turn, setTurn] = useState(0);
-
-  const load = async (cursor: string | null, kept: Task[], signal?: AbortSignal) => {
-    setLoading(true);
-    try {
-      const page = await get<{ tasks: Task[]; next: string | null }>("v1/tasks", { ...filter, state, limit: 100, cursor }, signal);
-      setTasks([...kept, ...page.tasks]);
-      setNext(page.next);
-      setError("");
-    } catch (problem) {
-      if (!signal?.aborted) setError(told(problem));
-    }
-    if (!signal?.aborted) setLoading(false);
-  };
-  useEffect(() => {
-    const request = new AbortController();
-    const timer = setTimeout(() => void load(null, [], request.signal), 120);
-    return () => {
-      clearTimeout(timer);
-      request.abort();
-    };
-  }, [which, turn]);
+  const pages = usePages<Task>(which, KEPT, async (cursor, signal) => {
+    const asks = { ...filter, state, limit: 100, cursor };
+    const page = await get<{ tasks: Task[]; next: string | null }>("v1/tasks", asks, signal);
+    return { rows: page.tasks, next: page.next };
+  });
+  const { rows: tasks, next, error, loading, again, further, atEnd } = pages;
   // What is open changes by itself: asked again while only the first page is shown.
   useEffect(() => {
     if (tasks.length > 100) return;
-    const timer = setInterval(() => document.visibilityState === "visible" && setTurn((n) => n + 1), 3_000);
+    const timer = setInterval(() => document.visibilityState === "visible" && again(), 3_000);
     return () => clearInterval(timer);
   }, [which, tasks.length > 100]);
 
@@ -76,7 +57,7 @@ export function Tasks() {
           </label>
         ))}
       </form>
-      <Trouble text={error} again={() => setTurn(turn + 1)} />
+      <Trouble text={error} again={again} />
       <div class="panel">
         <List<Task>
           label="Tasks, newest first"
@@ -84,9 +65,7 @@ export function Tasks() {
           id={(one) => one.id}
           href={(one) => link("event", one.event.id, { source: one.event.source })}
           height="calc(100vh - 300px)"
-          atEnd={() => {
-            if (next && tasks.length < KEPT && !loading) void load(next, tasks);
-          }}
+          atEnd={atEnd}
           empty={
             loading ? (
               <Empty title="Asking …" />
@@ -94,7 +73,7 @@ export function Tasks() {
               <Empty title={ended ? "None has ended" : "Nothing is open"}>
                 {next ? "Nothing among those looked at so far." : Object.keys(filter).length ? "No task fits these filters." : "Every task has ended."}
                 {next && (
-                  <button class="button" onClick={() => void load(next, tasks)}>
+                  <button class="button" onClick={further}>
                     Look further back
                   </button>
                 )}
