@@ -90,7 +90,7 @@ def explore(
             if finding is not None:
                 done.findings.append(finding)
                 break
-            if number % 20 == 19:
+            if number % 10 == 9:
                 gc.collect()
     return done
 
@@ -132,6 +132,8 @@ def _quietly() -> Iterator[None]:
     """Within: no garbage is collected but between schedules, where no seed would know of it; nobody complains of
     connections of killed processes, which are nobody's to close."""
     gc.disable()
+    gc.collect()
+    gc.freeze()  # what is imported is not looked through again
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
