@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from fakeredis import FakeServer
+from fakeredis._helpers import SimpleError
 from fakeredis.aioredis import AsyncFakeSocket
 
 SHARED = ("_lua_set_keys_argv", "_lua_expected_globals", "_lua_current_socket")
@@ -62,6 +63,13 @@ class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
             return self._lua_redis_call(lua_runtime, expected_globals, op, *args)
         except Exception as error:
             return lua_runtime.table_from({b"err": str(error).encode()})
+
+    def _run_command(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
+        """Answer a command. Of a stream that is not there a server says that the group is not."""
+        answer = super()._run_command(func, sig, args, from_script)
+        if sig.name == "xreadgroup" and isinstance(answer, SimpleError) and "requires the key" in answer.value:
+            return SimpleError("NOGROUP No such key or consumer group in XREADGROUP with GROUP option")
+        return answer
 
     def _xreadgroup_reply(self, res: dict[bytes, Any] | None) -> Any:
         """Answer a script as a server does, which speaks RESP2 to scripts whatever the client speaks."""

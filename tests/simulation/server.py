@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any
@@ -79,6 +80,7 @@ class SimulatedServer:
         self._strike = strike
         self._plain: dict[bytes, bytes] = {}  # SHA-1 with flags -> without
         self._synced = pickle.dumps({})  # the data as they were on disk
+        self.synced_at = 0.0
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
 
@@ -96,6 +98,7 @@ class SimulatedServer:
     def fsync(self) -> None:
         """Remember the data as they are: what a restart `with_loss` comes back with."""
         self._synced = pickle.dumps(self.state.dbs[0]._dict)
+        self.synced_at = time.time()
 
     async def restart(self, down: float, *, with_loss: bool = False) -> None:
         """Be away for `down` seconds; with loss, what was written since the last fsync is gone."""
