@@ -93,7 +93,8 @@ async def signal_task(
         calls = DurableCalls(wiring.keys, wiring.mesh)
         answer = await lua.run(wiring.redis, calls.signal(row, said.name, value))
     if answer in (SignalAnswer.ENDED, SignalAnswer.GONE):
-        raise Problem("task-ended", "The task has ended, and waits for nothing.")
+        state = row.state if row.ended else None
+        raise Problem("task-ended", "The task has ended, and waits for nothing.", members={"state": state})
     if answer is SignalAnswer.FULL:
         raise Problem("body-too-large", "The task holds as many steps and signals as it may.")
     return AcceptedSignal(

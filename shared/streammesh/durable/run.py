@@ -284,7 +284,9 @@ def async_driver(ask: Callable[[Call[Any]], Awaitable[Any]]) -> Callable[[Operat
     return drive
 
 
-async def _do_async(wanted: MakeCall | CallFunction | WaitSeconds, ask: Callable[[Call[Any]], Awaitable[Any]]) -> Any:
+async def _do_async(
+    wanted: MakeCall | CallFunction | WaitSeconds, ask: Callable[[Call[Any]], Awaitable[Any]]
+) -> Any:
     if isinstance(wanted, MakeCall):
         return await ask(wanted.call)
     if isinstance(wanted, WaitSeconds):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from streammesh.tasks.task import LedgerAnswer, QueuePlace, TaskRef
 
-
 if TYPE_CHECKING:
     from streammesh.lua import Call
 
