@@ -32,8 +32,7 @@ MANIFEST = Manifest("mail", subscriptions=(Subscription("mail", "mail.welcome", 
 @pytest.fixture
 async def make_lane(mesh_redis, mesh_keys, mesh_settings):
     await run(mesh_redis, register_call(mesh_keys, MANIFEST))
-    opened: list[Any] = []
-    routes: list[Any] = []
+    opened, routes = list[Any](), list[Any]()
 
     async def look_again():
         found = await read_registered(mesh_redis, mesh_keys)
