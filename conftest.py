@@ -1,4 +1,4 @@
-"""How the suite runs in parallel: what measures the machine runs alone, and a failing property does not shrink for minutes.
+"""How the suite runs: what measures the machine runs alone, and a failing property does not shrink for minutes.
 
 With pytest-xdist several processes run tests at once. A test marked `alone` waits until no other test runs, and none
 begins until it has ended; `-n0` needs no such care.
@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import hypothesis
 import pytest
+import structlog
 
 # Shrinking may take five minutes for each failure. CI says what failed; whoever mends it runs the one test without.
 hypothesis.settings.register_profile(
@@ -27,6 +28,14 @@ hypothesis.settings.register_profile(
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# Rich tracebacks show every local variable of every frame: ten seconds for an error with an application in its frames.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 class Turns:

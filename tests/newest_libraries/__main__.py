@@ -48,7 +48,9 @@ def installed(folder: Path) -> Path:
 def main(words: Sequence[str] | None = None) -> int:
     """Install, look, test; answers the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--look-only", action="store_true", help="look for the private names, and run no tests")
+    parser.add_argument(
+        "--look-only", action="store_true", help="look for the private names, and run no tests"
+    )
     chosen = parser.parse_args(words)
     python = installed(FOLDER)
     print("newest:", subprocess.run(  # one line of versions, so that a report says what was tried
