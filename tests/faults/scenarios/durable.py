@@ -64,7 +64,8 @@ async def run(stage: Stage) -> Row:
 
 async def _ended(arena: Arena, ids: dict[str, str]) -> dict[str, TaskRow]:
     """The task of each run, once all have ended or the time is over."""
-    rows, found = Rows(arena.client, arena.keys), {}
+    rows = Rows(arena.client, arena.keys)
+    found: dict[str, TaskRow] = {}
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and len(found) < len(ids):
         with contextlib.suppress(RedisError, OSError):
@@ -92,10 +93,10 @@ def _findings(ids: dict[str, str], tasks: dict[str, TaskRow], record: Path) -> t
         elif what in ("came", "absent"):
             chosen[task].add(what)
     doubled += [f"{task} saw its event come and not come" for task, saw in chosen.items() if len(saw) > 1]
-    for event_id, task in tasks.items():
+    for event_id, run in tasks.items():
         number = int(event_id.partition("-")[2])
-        if task.state != "succeeded":
-            lost.append(f"run {event_id} is {task.state}: {task.error}")
-        elif ids[event_id] == "fault.placed" and task.result != {"total": TOTAL, "paid": number}:
-            lost.append(f"run {event_id} came to {task.result}")
+        if run.state != "succeeded":
+            lost.append(f"run {event_id} is {run.state}: {run.error}")
+        elif ids[event_id] == "fault.placed" and run.result != {"total": TOTAL, "paid": number}:
+            lost.append(f"run {event_id} came to {run.result}")
     return lost, doubled
