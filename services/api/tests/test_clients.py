@@ -43,6 +43,8 @@ async def test_many_are_published_with_ids_and_sources_that_were_made_before_the
     assert [(one.id, one.duplicate) for one in again] == [(one.id, True) for one in sent]
     assert len({one.id for one in sent}) == 3
     assert await client.publish_many([]) == []
+    await client.publish_many([{"type": "order.placed"} for n in range(117)])
+    assert len({event["id"] async for event in client.events()}) == 120  # over all the pages
 
 
 async def test_an_event_its_tasks_and_what_came_of_them_are_records(client, mesh):
@@ -64,12 +66,6 @@ async def test_an_event_its_tasks_and_what_came_of_them_are_records(client, mesh
         event["id"] async for event in client.events(type="order.*", since=datetime.now(UTC) - timedelta(1))
     ] == ["1"]
     assert [event async for event in client.events(type="user.*")] == []
-
-
-async def test_lists_go_on_over_all_their_pages(client):
-    await client.publish_many([{"type": "order.placed", "id": str(n)} for n in range(120)])
-
-    assert [event["id"] async for event in client.events()] == [str(n) for n in reversed(range(120))]
 
 
 async def test_waiting_for_what_does_not_end_says_what_it_waits_for(client, mesh):
@@ -130,7 +126,7 @@ async def test_schedules_are_stored_triggered_and_deleted(client):
     assert await client.schedules() == []
 
 
-async def test_a_token_is_a_key_of_a_client_that_may_read_a_part(client, live):
+async def test_a_token_is_a_key_of_a_client_and_a_refusal_carries_its_problem_document(client, live):
     await client.publish("order.placed", 1, id="1")
     token = await client.token(["order.*"], lifetime="1m")
 
@@ -139,12 +135,8 @@ async def test_a_token_is_a_key_of_a_client_that_may_read_a_part(client, live):
         with pytest.raises(ApiError) as refused:
             await browser.publish("order.placed", 2)
     assert refused.value.status == 403 and token.token not in repr(token)
-
-
-async def test_what_the_api_refuses_carries_its_problem_document(client):
     with pytest.raises(ApiError) as refused:
         await client.publish("", {})
-
     assert refused.value.problem["type"] == "/problems/invalid-event"
     assert refused.value.problem["errors"][0]["pointer"] == "/type"
 

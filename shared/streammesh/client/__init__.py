@@ -2,7 +2,15 @@
 
 from streammesh.client.errors import ApiError, ApiUnavailable, InvalidAddress, NotEnded, UnexpectedAnswer
 from streammesh.client.mesh_client import MeshClient
-from streammesh.client.models import Cancelled, DeadLetter, EventRef, EventState, Schedule, Task, Token
+from streammesh.client.models import (
+    Cancelled,
+    DeadLetterInfo,
+    EventIdentity,
+    EventInfo,
+    ScheduleInfo,
+    TaskInfo,
+    TokenInfo,
+)
 from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent, State
 from streammesh.client.retry import Reconnect
 from streammesh.client.sync import SyncMeshClient
@@ -11,9 +19,9 @@ __all__ = [
     "ApiError",
     "ApiUnavailable",
     "Cancelled",
-    "DeadLetter",
-    "EventRef",
-    "EventState",
+    "DeadLetterInfo",
+    "EventIdentity",
+    "EventInfo",
     "InvalidAddress",
     "MeshClient",
     "NotEnded",
@@ -21,11 +29,11 @@ __all__ = [
     "Outcome",
     "OutcomeOf",
     "Reconnect",
-    "Schedule",
+    "ScheduleInfo",
     "Sent",
     "State",
     "SyncMeshClient",
-    "Task",
-    "Token",
+    "TaskInfo",
+    "TokenInfo",
     "UnexpectedAnswer",
 ]

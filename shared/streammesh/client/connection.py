@@ -27,7 +27,7 @@ CONNECT_SECONDS = 5
 T = TypeVar("T")
 Query = Mapping[str, str] | list[tuple[str, str]] | None
 log = logging.getLogger("streammesh.client")
-_OPEN: WeakSet[Connection] = WeakSet()
+_OPEN: WeakSet[ApiConnection] = WeakSet()
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -40,7 +40,7 @@ class _Connector(aiohttp.TCPConnector):
             super().__del__(*given)
 
 
-class Connection:
+class ApiConnection:
     """Open from its making until `close`; made on the loop that uses it."""
 
     def __init__(

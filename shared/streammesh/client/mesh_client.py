@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from streammesh import names, plain_json
 from streammesh.client.addresses import Filter, checked_url, query_of, segment, text_of
 from streammesh.client.errors import ApiError, InvalidAddress, NotEnded
-from streammesh.client.models import Cancelled, DeadLetter, EventState, Schedule, Task, Token
+from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
 from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent
 from streammesh.client.retry import Patience, Reconnect
 from streammesh.errors import MeshError, MeshUnavailable
 
 if TYPE_CHECKING:
-    from streammesh.client.connection import Connection
+    from streammesh.client.connection import ApiConnection
 
 RETRY_FOR = 30.0
 SILENCE = 45.0  # three heartbeats of the API
@@ -61,12 +61,12 @@ class MeshClient:
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._patience = Patience(retry_for, timeout, heartbeat_timeout, reconnect_for)
         self._on_reconnect = on_reconnect
-        self._connection: Connection | None = None
+        self._connection: ApiConnection | None = None
 
     async def __aenter__(self) -> Self:
-        from streammesh.client.connection import Connection  # aiohttp takes a third of a second to load
+        from streammesh.client.connection import ApiConnection  # aiohttp takes a third of a second to load
 
-        self._connection = Connection(self._url, self._headers, self._patience, self._on_reconnect)
+        self._connection = ApiConnection(self._url, self._headers, self._patience, self._on_reconnect)
         return self
 
     async def __aexit__(
@@ -116,10 +116,10 @@ class MeshClient:
         answer = await self._call("POST", "/v1/events", body=body, content_type=BATCH)
         return self._read(lambda found: [Sent.of(item) for item in found["events"]], answer)
 
-    async def event(self, event_id: str, *, source: str | None = None) -> EventState:
+    async def event(self, event_id: str, *, source: str | None = None) -> EventInfo:
         """Return the event and everything that came of it. `source` is needed where several used the id."""
         path = f"/v1/events/{segment(event_id)}"
-        return self._read(EventState.of, await self._call("GET", path, query_of(source=source)))
+        return self._read(EventInfo.of, await self._call("GET", path, query_of(source=source)))
 
     def events(
         self,
@@ -154,7 +154,7 @@ class MeshClient:
             raise NotEnded(sent.id, sent.source, timeout, await self.waiting_for(sent)) from None
         return found.outcome()
 
-    async def wait(self, event_id: str, *, source: str | None = None, timeout: float = 30) -> EventState:
+    async def wait(self, event_id: str, *, source: str | None = None, timeout: float = 30) -> EventInfo:
         """Wait until every task of an event has ended, by long polls; return all that came of it.
 
         Raises NotEnded, a TimeoutError, when it has not ended after `timeout` seconds.
@@ -166,7 +166,7 @@ class MeshClient:
             path, allowed = f"/v1/events/{segment(event_id)}", poll + self._patience.timeout
             retry_for = min(left, self._patience.retry_for)
             answer = await self._call("GET", path, query, timeout=allowed, retry_for=retry_for)
-            state = self._read(EventState.of, answer)
+            state = self._read(EventInfo.of, answer)
             if state.ended:
                 return state
         waiting = self._read(_waiting, state.raw) if state else []
@@ -194,9 +194,9 @@ class MeshClient:
 
     # Tasks
 
-    async def task(self, task_id: str) -> Task:
+    async def task(self, task_id: str) -> TaskInfo:
         """Return one task."""
-        return self._read(Task.of, await self._call("GET", f"/v1/tasks/{segment(task_id)}"))
+        return self._read(TaskInfo.of, await self._call("GET", f"/v1/tasks/{segment(task_id)}"))
 
     def tasks(
         self,
@@ -205,10 +205,10 @@ class MeshClient:
         service: str | None = None,
         name: str | None = None,
         type: str | None = None,
-    ) -> AsyncGenerator[Task, None]:
+    ) -> AsyncGenerator[TaskInfo, None]:
         """Give tasks, newest first, page by page. `state`: one, or `open` or `ended`; `name` and `type`: globs."""
         query = query_of(state=state, service=service, name=name, type=type)
-        return self._pages("/v1/tasks", query, "tasks", Task.of)
+        return self._pages("/v1/tasks", query, "tasks", TaskInfo.of)
 
     async def cancel(self, task_id: str) -> Cancelled:
         """Cancel a task. Raises ApiError (409) where it has ended otherwise."""
@@ -232,12 +232,12 @@ class MeshClient:
         reason: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
-    ) -> AsyncGenerator[DeadLetter, None]:
+    ) -> AsyncGenerator[DeadLetterInfo, None]:
         """Give work that was given up, newest first, page by page. `task` and `type`: globs."""
         query = query_of(
             service=service, task=task, type=type, kind=kind, reason=reason, since=since, until=until
         )
-        return self._pages("/v1/dead-letters", query, "dead_letters", DeadLetter.of)
+        return self._pages("/v1/dead-letters", query, "dead_letters", DeadLetterInfo.of)
 
     async def replay(
         self, ids: Sequence[str], *, rate: float | None = None, dry_run: bool = False
@@ -250,20 +250,20 @@ class MeshClient:
         """Remove dead letters for good; return what was done."""
         return await self.post("/v1/dead-letters/drop", {"ids": list(ids), "dry_run": dry_run})
 
-    async def schedules(self) -> list[Schedule]:
+    async def schedules(self) -> list[ScheduleInfo]:
         """Return what is published at set times."""
         answer = await self._call("GET", "/v1/schedules")
-        return self._read(lambda found: [Schedule.of(one) for one in found["schedules"]], answer)
+        return self._read(lambda found: [ScheduleInfo.of(one) for one in found["schedules"]], answer)
 
-    async def put_schedule(self, name: str, **schedule: Any) -> Schedule:
+    async def put_schedule(self, name: str, **schedule: Any) -> ScheduleInfo:
         """Store a schedule: `event`, and `cron` or `every`; `timezone`, `misfire`, `window`, `enabled` if wanted."""
         body = plain_json.dumps_plain(schedule)
         answer = await self._call("PUT", f"/v1/schedules/{segment(name)}", body=body)
-        return self._read(Schedule.of, answer)
+        return self._read(ScheduleInfo.of, answer)
 
-    async def delete_schedule(self, name: str) -> Schedule:
+    async def delete_schedule(self, name: str) -> ScheduleInfo:
         """Delete a schedule; return what it was."""
-        return self._read(Schedule.of, await self._call("DELETE", f"/v1/schedules/{segment(name)}"))
+        return self._read(ScheduleInfo.of, await self._call("DELETE", f"/v1/schedules/{segment(name)}"))
 
     async def trigger(self, name: str, *, at: datetime | str | None = None) -> Sent:
         """Publish a schedule's tick now; with `at`, not after now, the tick of that time, which is published once.
@@ -285,11 +285,11 @@ class MeshClient:
         subject: str | None = None,
         task: str | None = None,
         lifetime: str | float = "10m",
-    ) -> Token:
+    ) -> TokenInfo:
         """Make a token that may be told of a part of what this client's key may: what a browser is given."""
         narrowed = dict(query_of(event=event, source=source, subject=subject, task=task))
         body = plain_json.dumps_plain({"types": list(types), "lifetime": lifetime, **narrowed})
-        return self._read(Token.of, await self._call("POST", "/v1/tokens", body=body))
+        return self._read(TokenInfo.of, await self._call("POST", "/v1/tokens", body=body))
 
     # All else
 
@@ -310,7 +310,7 @@ class MeshClient:
         await self._call("GET", "/healthz", retry_for=0)
 
     @property
-    def _open(self) -> Connection:
+    def _open(self) -> ApiConnection:
         if self._connection is None:
             raise RuntimeError("use `async with MeshClient(...) as mesh`")
         return self._connection

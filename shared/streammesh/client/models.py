@@ -14,7 +14,7 @@ TASK_ENDS = ("succeeded", "failed", "cancelled", "expired")
 
 
 @dataclass(frozen=True, slots=True)
-class EventRef:
+class EventIdentity:
     """Which event something is about."""
 
     id: str
@@ -29,7 +29,7 @@ class EventRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TaskInfo:
     """One delivery of an event to one subscription. `error` says why it ended without success."""
 
     id: str
@@ -37,10 +37,10 @@ class Task:
     service: str
     state: str
     attempt: int
-    event: EventRef
+    event: EventIdentity
     result: Any = None
     error: str | None = None
-    events: tuple[EventRef, ...] = ()
+    events: tuple[EventIdentity, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -52,10 +52,10 @@ class Task:
             service=value["service"],
             state=value["state"],
             attempt=value["attempt"],
-            event=EventRef.of(value["event"]),
+            event=EventIdentity.of(value["event"]),
             result=value.get("result"),
             error=(value.get("error") or {}).get("reason"),
-            events=tuple(EventRef.of(one) for one in value.get("events") or ()),
+            events=tuple(EventIdentity.of(one) for one in value.get("events") or ()),
             raw=value,
         )
 
@@ -66,7 +66,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class EventState:
+class EventInfo:
     """An event and everything that came of it. `event` is the envelope, None once its retention is over.
 
     `tasks`: those of its tasks whose records are kept. `detail` says the state in words.
@@ -79,7 +79,7 @@ class EventState:
     detail: str
     published_at: str
     event: Mapping[str, Any] | None = None
-    tasks: tuple[Task, ...] = ()
+    tasks: tuple[TaskInfo, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -93,7 +93,7 @@ class EventState:
             detail=value["detail"],
             published_at=value["published_at"],
             event=value.get("event"),
-            tasks=tuple(Task.of(one["task"]) for one in value["deliveries"] if one["task"]),
+            tasks=tuple(TaskInfo.of(one["task"]) for one in value["deliveries"] if one["task"]),
             raw=value,
         )
 
@@ -128,7 +128,7 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class TokenInfo:
     """What a browser may hold in place of the key. It is shown this once."""
 
     token: str = field(repr=False)
@@ -141,7 +141,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class ScheduleInfo:
     """What is published at set times. `next`: its next ticks; `broken`: why it is no schedule, where it is none."""
 
     name: str
@@ -171,13 +171,13 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetterInfo:
     """Work that was given up, with its reason. `task` and `event` are None for what never became one."""
 
     id: str
     service: str
     task: str | None
-    event: EventRef | None
+    event: EventIdentity | None
     reason: str
     kind: str
     attempts: int
@@ -192,7 +192,7 @@ class DeadLetter:
             id=value["id"],
             service=value["service"],
             task=value.get("task"),
-            event=EventRef.of(event) if event else None,
+            event=EventIdentity.of(event) if event else None,
             reason=value["reason"],
             kind=value["kind"],
             attempts=value["attempts"],

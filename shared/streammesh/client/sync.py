@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 from streammesh.client.addresses import Filter
 from streammesh.client.mesh_client import MeshClient
-from streammesh.client.models import Cancelled, DeadLetter, EventState, Schedule, Task, Token
+from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
 from streammesh.client.outcome import Note, Outcome, Sent
 
 CLOSING_SECONDS = 5.0
@@ -90,7 +90,7 @@ class SyncMeshClient:
         """As `MeshClient.publish_many`."""
         return self._do(lambda mesh: mesh.publish_many(events))
 
-    def event(self, event_id: str, *, source: str | None = None) -> EventState:
+    def event(self, event_id: str, *, source: str | None = None) -> EventInfo:
         """As `MeshClient.event`."""
         return self._do(lambda mesh: mesh.event(event_id, source=source))
 
@@ -112,7 +112,7 @@ class SyncMeshClient:
         """As `MeshClient.run`."""
         return self._do(lambda mesh: mesh.run(event_type, data, timeout=timeout, **attributes))
 
-    def wait(self, event_id: str, *, source: str | None = None, timeout: float = 30) -> EventState:
+    def wait(self, event_id: str, *, source: str | None = None, timeout: float = 30) -> EventInfo:
         """As `MeshClient.wait`."""
         return self._do(lambda mesh: mesh.wait(event_id, source=source, timeout=timeout))
 
@@ -128,7 +128,7 @@ class SyncMeshClient:
 
     # Tasks
 
-    def task(self, task_id: str) -> Task:
+    def task(self, task_id: str) -> TaskInfo:
         """As `MeshClient.task`."""
         return self._do(lambda mesh: mesh.task(task_id))
 
@@ -139,7 +139,7 @@ class SyncMeshClient:
         service: str | None = None,
         name: str | None = None,
         type: str | None = None,
-    ) -> Generator[Task, None, None]:
+    ) -> Generator[TaskInfo, None, None]:
         """As `MeshClient.tasks`."""
         return self._each(lambda mesh: mesh.tasks(state=state, service=service, name=name, type=type))
 
@@ -159,7 +159,7 @@ class SyncMeshClient:
         reason: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
-    ) -> Generator[DeadLetter, None, None]:
+    ) -> Generator[DeadLetterInfo, None, None]:
         """As `MeshClient.dead_letters`."""
         asked: dict[str, Any] = {"service": service, "task": task, "type": type, "kind": kind}
         asked |= {"reason": reason, "since": since, "until": until}
@@ -175,15 +175,15 @@ class SyncMeshClient:
         """As `MeshClient.drop`."""
         return self._do(lambda mesh: mesh.drop(ids, dry_run=dry_run))
 
-    def schedules(self) -> list[Schedule]:
+    def schedules(self) -> list[ScheduleInfo]:
         """As `MeshClient.schedules`."""
         return self._do(lambda mesh: mesh.schedules())
 
-    def put_schedule(self, name: str, **schedule: Any) -> Schedule:
+    def put_schedule(self, name: str, **schedule: Any) -> ScheduleInfo:
         """As `MeshClient.put_schedule`."""
         return self._do(lambda mesh: mesh.put_schedule(name, **schedule))
 
-    def delete_schedule(self, name: str) -> Schedule:
+    def delete_schedule(self, name: str) -> ScheduleInfo:
         """As `MeshClient.delete_schedule`."""
         return self._do(lambda mesh: mesh.delete_schedule(name))
 
@@ -202,7 +202,7 @@ class SyncMeshClient:
         subject: str | None = None,
         task: str | None = None,
         lifetime: str | float = "10m",
-    ) -> Token:
+    ) -> TokenInfo:
         """As `MeshClient.token`."""
         narrowed: dict[str, Any] = {"event": event, "source": source, "subject": subject, "task": task}
         return self._do(lambda mesh: mesh.token(types, lifetime=lifetime, **narrowed))
