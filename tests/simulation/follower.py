@@ -64,7 +64,9 @@ def note_down(world: World, got: list[str], told: list[Any], trims: bool) -> Non
     """Keep what came, as a client keeps the last id it saw."""
     for one in told:
         if isinstance(one, Missed):
-            assert trims or world.losses, f"told that it missed something after {one.after}: nothing is trimmed here"
+            assert trims or world.losses, (
+                f"told that it missed something after {one.after}: nothing is trimmed here"
+            )
             world.told.missed.append(len(got))
             continue
         got.append(one.note.id)

@@ -67,7 +67,11 @@ class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
     def _run_command(self, func: Any, sig: Any, args: list[Any], from_script: bool) -> Any:
         """Answer a command. Of a stream that is not there a server says that the group is not."""
         answer = super()._run_command(func, sig, args, from_script)
-        if sig.name == "xreadgroup" and isinstance(answer, SimpleError) and "requires the key" in answer.value:
+        if (
+            sig.name == "xreadgroup"
+            and isinstance(answer, SimpleError)
+            and "requires the key" in answer.value
+        ):
             return SimpleError("NOGROUP No such key or consumer group in XREADGROUP with GROUP option")
         return answer
 
