@@ -115,7 +115,7 @@ def test_redis_is_reached_by_services_alone_and_reaches_nothing() -> None:
     assert "ports" not in compose()["redis"]
 
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "REDIS_PASSWORD": "p",
     "HISTORY_PASSWORD": "h",
     "API_ADMIN_KEY": "k" * 24,
@@ -145,7 +145,7 @@ def configured(*files: str, code: int = 0, **env: str) -> Any:
 
 def test_compose_takes_a_redis_elsewhere_without_an_edit() -> None:
     url = "rediss://user:secret@redis.example.com:6380/0"
-    secrets = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
+    secrets: dict[str, Any] = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
     found = configured("deploy/compose/redis-elsewhere.yml", MESH_REDIS_URL=url, **secrets)
 
     assert "redis" not in found["services"]
