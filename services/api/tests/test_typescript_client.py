@@ -39,7 +39,10 @@ async def test_the_typescript_client_publishes_follows_resumes_and_waits(live, a
     environment = {**os.environ, "MESH_URL": str(live.base_url), "MESH_KEY": admin}
     node = await asyncio.create_subprocess_exec(
         *(str(NODE), "--test", "--test-reporter", "tap", "test/"),
-        **{"cwd": HOME, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT},
+        cwd=HOME,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     told, _ = await asyncio.wait_for(node.communicate(), 60)
     working.cancel()
