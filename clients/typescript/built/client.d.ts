@@ -74,6 +74,11 @@ export declare class MeshClient {
     cancel(id: string, options?: {
         signal?: AbortSignal;
     }): Promise<Cancelled>;
+    /** Answers a handler that waits for a signal; returns whether this is the answer: the first of its name counts. */
+    signal(id: string, data?: unknown, options?: {
+        name?: string;
+        signal?: AbortSignal;
+    }): Promise<boolean>;
     /** Waits until every task of an event has ended, by long polls. Throws NotEnded. */
     wait(id: string, options?: Waited): Promise<EventState>;
     /** Publishes and waits until every task of the event has ended. Throws NotEnded. */

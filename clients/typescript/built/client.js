@@ -61,6 +61,12 @@ export class MeshClient {
             throw error;
         }
     }
+    /** Answers a handler that waits for a signal; returns whether this is the answer: the first of its name counts. */
+    async signal(id, data = true, options = {}) {
+        const body = { name: options.name ?? "approval", data };
+        const path = `/v1/tasks/${encodeURIComponent(id)}/signal`;
+        return !(await this.#call("POST", path, { body, signal: options.signal })).duplicate;
+    }
     /** Waits until every task of an event has ended, by long polls. Throws NotEnded. */
     async wait(id, options = {}) {
         const seconds = options.timeout ?? 30;

@@ -128,6 +128,13 @@ export class MeshClient {
     }
   }
 
+  /** Answers a handler that waits for a signal; returns whether this is the answer: the first of its name counts. */
+  async signal(id: string, data: unknown = true, options: { name?: string; signal?: AbortSignal } = {}): Promise<boolean> {
+    const body = { name: options.name ?? "approval", data };
+    const path = `/v1/tasks/${encodeURIComponent(id)}/signal`;
+    return !(await this.#call<{ duplicate: boolean }>("POST", path, { body, signal: options.signal })).duplicate;
+  }
+
   /** Waits until every task of an event has ended, by long polls. Throws NotEnded. */
   async wait(id: string, options: Waited = {}): Promise<EventState> {
     const seconds = options.timeout ?? 30;
