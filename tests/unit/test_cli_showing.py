@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from streammesh.cli.terminal import facts, note_line, plain, said, short, task_lines
 from streammesh.client import Note
-from streammesh.client.outcome import NoteEvent
 
 EVIL = "\x1b[2Jhi\r\n\u202e\x07"
 TASK: dict[str, Any] = {
@@ -24,7 +23,7 @@ TASK: dict[str, Any] = {
 
 
 def note(kind: str, **data: Any) -> Note:
-    about: NoteEvent = {"id": "e1", "type": "user.registered"}
+    about: Any = {"id": "e1", "type": "user.registered"}
     return Note("1-0", kind, "2026-11-22T06:00:00.123Z", about, {"name": TASK["name"]}, data)
 
 
