@@ -8,6 +8,7 @@ from typing import Any, cast
 import redis.asyncio
 from starlette.requests import HTTPConnection
 from streammesh.health import Health
+from streammesh.history.reader import HistoryReader
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.settings import MeshSettings
@@ -36,6 +37,7 @@ class Wiring:
     redis: redis.asyncio.Redis
     reading: ReadLimit
     rows: Rows
+    history: HistoryReader | None
     log: NotificationLog
     auth: Authenticator
     tokens: Tokens
