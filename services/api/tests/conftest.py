@@ -74,9 +74,14 @@ async def _match_none(app: FastAPI) -> None:
 
 
 @pytest.fixture
-async def api(door, admin, conformance, monkeypatch) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application in this process, with an admin key."""
+def few_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routes are made as they are asked for."""
     monkeypatch.setattr(app, "_match_once", _match_none)
+
+
+@pytest.fixture
+async def api(door, admin, conformance, few_routes) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application in this process, with an admin key."""
     async with (
         running(door),
         httpx.AsyncClient(
