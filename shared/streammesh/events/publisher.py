@@ -14,6 +14,7 @@ from streammesh import lua
 from streammesh.errors import EventConflict, MeshFull, MeshUnavailable
 from streammesh.events.encoded import Sealed, seal
 from streammesh.events.envelope import Event, build, check_size
+from streammesh.events.traced import traced
 from streammesh.keys import Keys
 from streammesh.lua.events import BatchedEvent, EventKind, PublishOnceScript, StoredEvent
 from streammesh.lua.signature import quick
@@ -153,10 +154,8 @@ class Publisher:
         """Publish a batch, all or nothing, in order."""
         if not events:
             return []
-        with unavailable():
-            return await lua.run(
-                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
-            )
+        with unavailable(), traced([seal(event) for event in events]) as sealed:
+            return await lua.run(self._client, publish_call(self._keys, self._settings, sealed))
 
 
 class SyncPublisher:
@@ -173,7 +172,5 @@ class SyncPublisher:
         """Publish a batch, all or nothing, in order."""
         if not events:
             return []
-        with unavailable():
-            return lua.run_sync(
-                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
-            )
+        with unavailable(), traced([seal(event) for event in events]) as sealed:
+            return lua.run_sync(self._client, publish_call(self._keys, self._settings, sealed))
