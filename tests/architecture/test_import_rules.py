@@ -19,6 +19,7 @@ RANKS: list[set[str]] = [
         "mail_address",
         "mail_text",
         "durations",
+        "extras",
         "telemetry",
         "notification_types",
     },
