@@ -28,6 +28,8 @@ from streammesh.subscriptions.declaration import (
 )
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
+from streammesh.tasks.hooks import Hooks, check_hook
+from streammesh.tasks.resource import Resource, resource
 from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
 from streammesh.worker.config import PoolKind, pool_config, queue_config
@@ -37,6 +39,7 @@ from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
+H = TypeVar("H", bound=Callable[..., Any])
 Seconds = float | str | timedelta
 
 
@@ -74,8 +77,13 @@ class Service:
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
+        self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
         self._places: dict[str, SourceLine] = {}  # where each handler is written
-        self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
+        self._makers: dict[Any, Resource] = {}  # by the type that handlers ask for
+        self._hooks = Hooks()
+        self._plumbing = self.celery_app.plumbing = Plumbing(
+            name, lambda: self.settings, makers=self._makers, hooks=self._hooks
+        )
         self.celery_app.manifest = self.manifest
         self.celery_app.add_defaults(
             lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
@@ -150,7 +158,7 @@ class Service:
 
         def decorate(handler: F) -> F:
             with _said_at(here, handler):
-                binding = bind(handler)
+                binding = bind(handler, self._makers)
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 if first := self._places.get(named.task):
                     raise InvalidManifest(
@@ -164,22 +172,66 @@ class Service:
 
         return decorate
 
+    def resource(self, function: F) -> F:
+        """Decorate a function that makes what handlers share: a pool, a client. It is made once in each process.
+
+        Handlers, and resources below it, are given it by its return annotation. It may be `async def` or `def`, return it,
+        or yield it once and tidy up after: on drain. It stands above the handlers that ask for it. Raises InvalidHandler.
+        """
+        here = calling_place()
+        with _said_at(here, function):
+            made = resource(function, self._makers)
+        self._makers[made.gives] = made
+        return function
+
+    def before(self, hook: H) -> H:
+        """Decorate what is called with the Context before each attempt of each handler. What it raises fails the attempt.
+
+        Hooks are called where the handler's event loop is, `def` ones too, and should not block it.
+        """
+        with _said_at(calling_place(), hook):
+            check_hook("before", hook)
+        self._hooks.before.append(hook)
+        return hook
+
+    def after(self, hook: H) -> H:
+        """Decorate what is called with the Context and the result of a handler that returned. What it raises fails the attempt."""
+        with _said_at(calling_place(), hook):
+            check_hook("after", hook)
+        self._hooks.after.append(hook)
+        return hook
+
+    def on_failure(self, hook: H) -> H:
+        """Decorate what is called with the Context and the error of an attempt that failed. What it raises is logged."""
+        with _said_at(calling_place(), hook):
+            check_hook("on_failure", hook)
+        self._hooks.on_failure.append(hook)
+        return hook
+
+    def delivery_tasks(self, plumbing: Plumbing) -> dict[str, DeliveryTask]:
+        """Return its handlers as tasks of their own, by name, over other plumbing than its worker's; for tests."""
+        return {task: made(plumbing)() for task, made in self._tasks.items()}
+
+    def plumbing_for(self, settings: MeshSettings) -> Plumbing:
+        """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
+        return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
+
     def _add_task(
         self, subscription: Subscription, binding: Binding, policy: RetryPolicy, breaker: bool
     ) -> None:
-        task = type(
-            subscription.task,
-            (DeliveryTask,),
-            {
+        def made(plumbing: Plumbing) -> type[DeliveryTask]:
+            about = {
                 "name": subscription.task,
                 "subscription": subscription,
                 "binding": binding,
                 "policy": policy,
                 "breaker": breaker,
-                "plumbing": self._plumbing,
-            },
-        )
-        self.celery_app.register_task(task())
+                "plumbing": plumbing,
+            }
+            return type(subscription.task, (DeliveryTask,), about)
+
+        self._tasks[subscription.task] = made
+        self.celery_app.register_task(made(self._plumbing)())
 
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Decorate a part of a workflow: a Celery task (`.s()`, `.si()`) that may take a `ctx`.

@@ -22,7 +22,9 @@ UV = Path(sys.executable).parent / "uv"
 
 def run(*command: str | Path, cwd: Path = ROOT, code: int = 0) -> str:
     """Run a command and return what it said. Raises SystemExit for another exit code than expected."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHON"))}
+    clean = {
+        name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHON"))
+    }
     done = subprocess.run(
         [str(word) for word in command], cwd=cwd, capture_output=True, text=True, env=clean, check=False
     )

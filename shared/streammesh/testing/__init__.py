@@ -1,6 +1,20 @@
 """What tests of the mesh and of teams need: a private server, a mesh of their own, waiting for conditions."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from streammesh.testing.conditions import wait_until, wait_until_sync
 from streammesh.testing.trial import TrialContext
 
-__all__ = ["TrialContext", "wait_until", "wait_until_sync"]
+if TYPE_CHECKING:
+    from streammesh.testing.mesh import Mesh
+    from streammesh.testing.outcome import Outcome
+
+__all__ = ["Mesh", "Outcome", "TrialContext", "wait_until", "wait_until_sync"]
+
+
+def __getattr__(name: str) -> Any:
+    """The mesh brings Celery along, and is imported when it is first asked for (PEP 562)."""
+    if name in ("Mesh", "Outcome"):
+        return getattr(import_module(f"streammesh.testing.{name.lower()}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -133,7 +133,7 @@ class DeliveryTask(Task):
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         client = self.plumbing.connections.blocking()
-        binding, timeout = self.binding, self.subscription.timeout
+        binding, timeout, plumbing = self.binding, self.subscription.timeout, self.plumbing
         steps = attempt_steps(
             self.terms, ref, place, worker, partial(mention_sync, client, LedgerAnswer.DONE)
         )
@@ -142,7 +142,7 @@ class DeliveryTask(Task):
             return insist_sync(client, call)
 
         async def handle(context: Context, event: Event) -> Any:
-            return call_sync(binding, timeout, context, event)
+            return call_sync(binding, plumbing, timeout, context, event)
 
         return _without_loop(self._drive(steps, ref, place, ask, handle))
 
