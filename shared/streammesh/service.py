@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
 from streammesh.process_group import become_group
@@ -78,6 +79,7 @@ class Service:
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
+        self._wakers: set[str] = set()  # names of the subscriptions that end waits
         self._places: dict[str, SourceLine] = {}  # where each handler is written
         self._makers: dict[Any, Resource] = {}  # by the type that handlers ask for
         self._hooks = Hooks()
@@ -115,6 +117,8 @@ class Service:
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
+        version: int = 1,
+        waits: Mapping[str, str | Sequence[str]] | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
@@ -124,6 +128,8 @@ class Service:
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
+        `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
+        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -154,6 +160,8 @@ class Service:
                 priority=None if priority is None else whole_number("priority", priority, 0, 9),
                 keep=_seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
+                version=whole_number("version", version, 1, 1_000_000),
+                waits=declared_waits(waits),
             )
 
         def decorate(handler: F) -> F:
@@ -167,7 +175,8 @@ class Service:
                 check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
             self._subscriptions.append(named)
             self._bindings[named.task], self._places[named.task] = binding, here
-            self._add_task(named, binding, policy, breaker)
+            self._add_task(named, lambda _: binding, policy, breaker)
+            self._add_wakers(named)
             return handler
 
         return decorate
@@ -216,14 +225,33 @@ class Service:
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
 
+    def _add_wakers(self, subscription: Subscription) -> None:
+        """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
+        for event_type, paths in subscription.waits.items():
+            waker = wake_subscription(self.name, event_type, paths, subscription.queue)
+            if waker.task in self._wakers:
+                continue
+            check(Manifest(self.name, subscriptions=(*self._subscriptions, waker), queues=self._queues))
+
+            def bound(plumbing: Plumbing, of: str = event_type, by: Sequence[str] = paths) -> Binding:
+                return bind(wake_handler(self.name, of, by, lambda: plumbing.durable))
+
+            self._subscriptions.append(waker)
+            self._wakers.add(waker.task)
+            self._add_task(waker, bound, RetryPolicy(waker.retries), breaker=False)
+
     def _add_task(
-        self, subscription: Subscription, binding: Binding, policy: RetryPolicy, breaker: bool
+        self,
+        subscription: Subscription,
+        bound: Callable[[Plumbing], Binding],
+        policy: RetryPolicy,
+        breaker: bool,
     ) -> None:
         def made(plumbing: Plumbing) -> type[DeliveryTask]:
             about = {
                 "name": subscription.task,
                 "subscription": subscription,
-                "binding": binding,
+                "binding": bound(plumbing),
                 "policy": policy,
                 "breaker": breaker,
                 "plumbing": plumbing,

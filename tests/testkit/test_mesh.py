@@ -180,7 +180,7 @@ async def test_an_event_set_for_later_and_a_schedule_come_when_time_is_skipped(
 
     mesh.run(clock)
     (tmp_path / "schedules.toml").write_text(
-        '[schedules.nightly]\ncron = "0 3 * * *"\nevent = "report.due"\n'
+        '[schedules.nightly]\ncron = "0 3 * * *"\nevent = { type = "report.due" }\n'
     )
     assert await mesh.schedules(tmp_path / "schedules.toml") == 1
     await mesh.skip("1d")

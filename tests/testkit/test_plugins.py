@@ -17,7 +17,7 @@ service = Service("shop_worker")
 async def confirm(order: dict) -> int:
     return order["n"]
 """
-PLUGINS = ("streammesh.testing.plugin", "pytest_asyncio", "anyio", "xdist")
+PLUGINS = ("streammesh", "asyncio", "anyio", "xdist")
 TESTS = """
 import pytest
 from streammesh.testing import Mesh
@@ -55,7 +55,17 @@ def test_they_work_in_strict_mode_under_anyio_and_spread_over_processes(tmp_path
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "test_worker.py").write_text(TESTS)
     plugins = [word for name in PLUGINS for word in ("-p", name)]  # and not all that happen to be installed
-    options = ["-q", "-n", "2", "-W", "error", "-o", "asyncio_mode=strict"]
+    options = [
+        "-q",
+        "-n",
+        "2",
+        "-W",
+        "error",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+        "-o",
+        "asyncio_mode=strict",
+    ]
     options += ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, *options, "."],
