@@ -5,6 +5,7 @@ from __future__ import annotations
 _BY_LIBRARY = {
     "aiohttp": "client",
     "aiosmtpd": "mesh",
+    "alembic": "history",
     "billiard": "worker",
     "celery": "worker",
     "cronsim": "worker",

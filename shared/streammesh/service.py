@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -29,10 +28,9 @@ from streammesh.subscriptions.declaration import (
 )
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
-from streammesh.tasks.hooks import Hooks, check_hook
-from streammesh.tasks.resource import Resource, resource
 from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
+from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.member import run_worker
@@ -40,11 +38,10 @@ from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
-H = TypeVar("H", bound=Callable[..., Any])
 Seconds = float | str | timedelta
 
 
-class Service:
+class Service(AroundHandlers):
     """One team's worker: it owns the queue of its name and one Celery app.
 
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
@@ -64,7 +61,7 @@ class Service:
         queues: Sequence[str] = (),
         settings: MeshSettings | None = None,
     ) -> None:
-        with _said_at(calling_place()):
+        with said_at(calling_place()):
             whole_number("prefetch", prefetch, 1, 100_000)
             if pool is not None and pool not in get_args(PoolKind):
                 raise InvalidManifest(f"pool={pool!r}: should be one of {', '.join(get_args(PoolKind))}")
@@ -72,6 +69,7 @@ class Service:
                 raise InvalidManifest(f"queues={queues!r:.80}: should be a list of names")
             self._queues = tuple(one for one in dict.fromkeys(queues) if one != names.DEFAULT_QUEUE)
             check(Manifest(name, queues=self._queues))
+        super().__init__()
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
@@ -81,8 +79,6 @@ class Service:
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
         self._wakers: set[str] = set()  # names of the subscriptions that end waits
         self._places: dict[str, SourceLine] = {}  # where each handler is written
-        self._makers: dict[Any, Resource] = {}  # by the type that handlers ask for
-        self._hooks = Hooks()
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
@@ -141,7 +137,7 @@ class Service:
                 if callable(event_type)
                 else f"{here}: {event_type!r:.80} is not an event type"
             )
-        with _said_at(here):
+        with said_at(here):
             policy = RetryPolicy(
                 whole_number("retries", retries, 0, 1_000_000),
                 duration("backoff", backoff, least=-1e-6),
@@ -165,7 +161,7 @@ class Service:
             )
 
         def decorate(handler: F) -> F:
-            with _said_at(here, handler):
+            with said_at(here, handler):
                 binding = bind(handler, self._makers)
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 if first := self._places.get(named.task):
@@ -180,42 +176,6 @@ class Service:
             return handler
 
         return decorate
-
-    def resource(self, function: F) -> F:
-        """Decorate a function that makes what handlers share: a pool, a client. It is made once in each process.
-
-        Handlers, and resources below it, are given it by its return annotation. It may be `async def` or `def`, return it,
-        or yield it once and tidy up after: on drain. It stands above the handlers that ask for it. Raises InvalidHandler.
-        """
-        here = calling_place()
-        with _said_at(here, function):
-            made = resource(function, self._makers)
-        self._makers[made.gives] = made
-        return function
-
-    def before(self, hook: H) -> H:
-        """Decorate what is called with the Context before each attempt of each handler. What it raises fails the attempt.
-
-        Hooks are called where the handler's event loop is, `def` ones too, and should not block it.
-        """
-        with _said_at(calling_place(), hook):
-            check_hook("before", hook)
-        self._hooks.before.append(hook)
-        return hook
-
-    def after(self, hook: H) -> H:
-        """Decorate what is called with the Context and the result of a handler that returned. What it raises fails the attempt."""
-        with _said_at(calling_place(), hook):
-            check_hook("after", hook)
-        self._hooks.after.append(hook)
-        return hook
-
-    def on_failure(self, hook: H) -> H:
-        """Decorate what is called with the Context and the error of an attempt that failed. What it raises is logged."""
-        with _said_at(calling_place(), hook):
-            check_hook("on_failure", hook)
-        self._hooks.on_failure.append(hook)
-        return hook
 
     def delivery_tasks(self, plumbing: Plumbing) -> dict[str, DeliveryTask]:
         """Return its handlers as tasks of their own, by name, over other plumbing than its worker's; for tests."""
@@ -314,16 +274,6 @@ def _asked_for(arguments: Sequence[str]) -> list[str]:
     parser.add_argument("-Q", "--queues", default="")
     known, _ = parser.parse_known_args(arguments)
     return [name for one in known.queues.split(",") if (name := one.strip())]
-
-
-@contextmanager
-def _said_at(here: SourceLine, handler: Callable[..., Any] | None = None) -> Iterator[None]:
-    """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
-    try:
-        yield
-    except (InvalidManifest, TypeError) as error:
-        whose = f"{name}: " if (name := getattr(handler, "__qualname__", "")) else ""
-        raise InvalidHandler(f"{here}: {whose}{error}") from None
 
 
 def _filter(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:

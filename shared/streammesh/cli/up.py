@@ -131,6 +131,8 @@ def up(
     found.unlink(missing_ok=True)
     with _redis(settings, folder, redis_url) as url:
         place = _place(folder, url, port or choose_port(own.port), choose_port(SMTP_PORT))
+        if settings.history_url is None and any(one.name == "archiver" for one in programs):
+            place.environment["MESH_HISTORY_URL"] = f"sqlite:///{folder / 'history.db'}"
         run_until_stopped(lambda stop: _supervise(programs, folder, place, settings, stop, quiet, beside))
 
 

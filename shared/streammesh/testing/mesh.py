@@ -35,7 +35,7 @@ from streammesh.subscriptions.manifest import Routes
 from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.records import EventRow, Rows
 from streammesh.testing.dispatcher import load
-from streammesh.testing.outcome import Outcome
+from streammesh.testing.trial_outcome import TrialOutcome
 from streammesh.testing.worker import TrialWorker
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ LOOK_SECONDS = (0.002, 0.02)  # between two looks: the first, the longest
 STOP_SECONDS = 10.0
 
 
-class Answer(Generic[T]):
+class Pending(Generic[T]):
     """What the mesh will answer: `await` it in an `async def` test, `.get()` in a `def` one."""
 
     def __init__(self, future: Future[T]) -> None:
@@ -85,29 +85,29 @@ class Mesh:
             raise RuntimeError("this mesh was made without processes")
         return self._start(module, **environment)
 
-    def publish(self, event_type: str, data: Any = None, **attributes: Any) -> Answer[Event]:
+    def publish(self, event_type: str, data: Any = None, **attributes: Any) -> Pending[Event]:
         """Publish one event; `attributes` as of `Publisher.publish`: id, subject, deliver_at, priority, …"""
         return self._ask(self._publish(build("tests", event_type, data, **attributes)))
 
-    def outcome(self, event: Event, *, seconds: float = 10, skip: bool = True) -> Answer[Outcome]:
+    def outcome(self, event: Event, *, seconds: float = 10, skip: bool = True) -> Pending[TrialOutcome]:
         """Wait until everything that the event became has ended. With `skip`, waits for a retry or a set time are skipped.
 
         Raises TimeoutError, with what it waits for, after so many seconds, and what broke in a worker.
         """
         return self._ask(self._outcome(event, seconds, skip))
 
-    def skip(self, by: float | str | timedelta) -> Answer[int]:
+    def skip(self, by: float | str | timedelta) -> Pending[int]:
         """Bring everything that waits nearer by a duration (`"2h"`): retries, events set for later, schedules, expiry.
 
         Answers how many things were moved. Time stays what it is for handlers, and for the breaker.
         """
         return self._ask(self._skip(duration("skip", by).total_seconds()))
 
-    def schedules(self, file: Path | str) -> Answer[int]:
+    def schedules(self, file: Path | str) -> Pending[int]:
         """Keep the schedules of a TOML file, as Beat does; answers how many there are."""
         return self._ask(self._schedules(Path(file)))
 
-    def crash(self, service: Service) -> Answer[int]:
+    def crash(self, service: Service) -> Pending[int]:
         """End the service's worker as SIGKILL does, and start another; answers how many handlers were cut off."""
         [worker] = [one for one in self._workers if one.service is service]
         return self._ask(worker.crash())
@@ -121,7 +121,7 @@ class Mesh:
         finally:
             self._server.resume()
 
-    def leaks(self) -> Answer[list[str]]:
+    def leaks(self) -> Pending[list[str]]:
         """Return the keys that would stay for ever: of another name than the mesh's, or of an end without an expiry."""
         return self._ask(self._leaks())
 
@@ -140,8 +140,8 @@ class Mesh:
             self._thread.join(STOP_SECONDS)
             self._loop.close()
 
-    def _ask(self, coroutine: Coroutine[Any, Any, T]) -> Answer[T]:
-        return Answer(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
+    def _ask(self, coroutine: Coroutine[Any, Any, T]) -> Pending[T]:
+        return Pending(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
     async def _open(self) -> None:
         dispatch, own = load()
@@ -179,7 +179,7 @@ class Mesh:
         await self._publisher.publish_events([event])
         return event
 
-    async def _outcome(self, event: Event, seconds: float, skip: bool) -> Outcome:
+    async def _outcome(self, event: Event, seconds: float, skip: bool) -> TrialOutcome:
         wait, longest = LOOK_SECONDS
         deadline = time.monotonic() + seconds
         while True:
@@ -203,7 +203,7 @@ class Mesh:
             return False
         return not Routes(await read_manifests(self._client, self.keys)).wanting(event)
 
-    async def _ended(self, event: Event, row: EventRow) -> Outcome:
+    async def _ended(self, event: Event, row: EventRow) -> TrialOutcome:
         tasks = sorted(await self._rows.tasks(row.task_ids), key=lambda task: task.name)
         published = []
         for told in [told for task in tasks for told in task.events]:
@@ -211,7 +211,7 @@ class Mesh:
                 envelope = await self._rows.envelope(found)
                 if envelope is not None and envelope.extensions.get("causationid") == event.id:
                     published.append(envelope)
-        return Outcome(event, tuple(tasks), tuple(published))
+        return TrialOutcome(event, tuple(tasks), tuple(published))
 
     async def _standing(self, event: Event, row: EventRow | None, seconds: float) -> str:
         tasks = await self._rows.tasks(row.task_ids) if row else []

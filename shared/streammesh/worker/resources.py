@@ -12,13 +12,13 @@ from streammesh.group_place import group_place
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.hooks import Hooks
 from streammesh.tasks.ledger import Ledger
-from streammesh.tasks.resource import Resource
 from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
 from streammesh.worker.group_link import GroupLink
 from streammesh.worker.handler_threads import HandlerThreads
+from streammesh.worker.hooks import Hooks
+from streammesh.worker.resource_function import Resource
 from streammesh.worker.running_handlers import RunningHandlers
 from streammesh.worker.shared_resources import SharedResources
 

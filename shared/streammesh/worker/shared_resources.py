@@ -15,9 +15,9 @@ from typing import Any
 
 import structlog
 
-from streammesh.tasks.resource import Resource
 from streammesh.worker.connections import Connections
 from streammesh.worker.handler_threads import HandlerThreads
+from streammesh.worker.resource_function import Resource
 
 CLOSE_SECONDS = 5.0  # that all resources of a process have to close
 Given = tuple[tuple[str, Any], ...]  # (parameter, type)

@@ -11,7 +11,7 @@ from streammesh.tasks.records import TaskRow
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialOutcome:
     """An event whose tasks have all ended. `published` are the events that left together with their results."""
 
     event: Event
