@@ -4,7 +4,7 @@ V := .venv
 BIN := $(V)/bin
 STAMP := $(V)/.made
 # Of the kit, for the lock; `mesh` would look this repository's own services up in a registry.
-EXTRAS := --extra worker --extra client --extra cli --extra testing --extra postgres --extra history --extra mail
+EXTRAS := --extra worker --extra client --extra cli --extra testing --extra postgres --extra history --extra tracing --extra mail
 SRC := shared services tests benchmarks examples deploy
 
 .PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean

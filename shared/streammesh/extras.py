@@ -13,6 +13,7 @@ _BY_LIBRARY = {
     "email_validator": "mail",
     "hiredis": "worker",
     "kombu": "worker",
+    "opentelemetry": "tracing",
     "prometheus_client": "worker",
     "psycopg": "postgres",
     "pydantic": "worker",

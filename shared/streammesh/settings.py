@@ -174,6 +174,14 @@ class MeshSettings(BaseSettings):
     metrics: bool = Field(
         True, description="Count and measure, and answer /metrics (Prometheus) beside /livez, /readyz."
     )
+    traces_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+(/[^\s]*)?)?$",
+        description="Address of an OTLP receiver over HTTP (http://collector:4318) that spans are sent to; empty: none are made.",
+    )
+    traces_share: float = Field(
+        1.0, ge=0, le=1, description="Of the traces that begin here, how many are sampled: 0 to 1."
+    )
     stuck_after: Duration = Field(
         timedelta(minutes=5),
         description="An event loop or consumer that did not turn for this long is dead: /livez says so.",

@@ -10,6 +10,8 @@ from streammesh.extras import what_to_install
 
 def main() -> None:
     """Run the command. What a terminal's encoding does not have is written as an escape, never an error."""
+    # redis-py looks for OpenTelemetry as it is imported, a third of the time that a command has to start.
+    sys.modules.setdefault("opentelemetry", None)  # type: ignore[arg-type]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
