@@ -104,8 +104,7 @@ def new_id() -> str:
     return str(UUID(int=value))
 
 
-@lru_cache(maxsize=4096)
-def glob_pattern(glob: str) -> re.Pattern[str]:
+def compile_glob(glob: str) -> re.Pattern[str]:
     """A glob over types, where `*` stands for any characters and `?` for one, as a compiled pattern."""
     first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in glob.split("*"))
     if not rest:
@@ -113,6 +112,9 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     # Each part is found where it comes first and stays there (atomic), so that no glob takes exponential time.
     middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
     return re.compile(f"{first}{middle}.*{rest[-1]}\\Z", re.DOTALL)
+
+
+glob_pattern = lru_cache(maxsize=4096)(compile_glob)
 
 
 def is_glob(pattern: str) -> bool:

@@ -107,6 +107,8 @@ class MeshSettings(BaseSettings):
     notifications_kept: int = Field(
         200_000, ge=100, description="About how many notifications can be resumed from."
     )
+    notifications_age: Duration = Field(timedelta(days=7), description="How old a notification may become.")
+    pubsub: bool = Field(True, description="Publish each notification to plain Redis subscribers as well.")
     dead_letters_kept: int = Field(
         100_000, ge=100, description="Most dead letters kept per service; the oldest go first."
     )
@@ -176,6 +178,11 @@ class MeshSettings(BaseSettings):
     def remembered(self) -> timedelta:
         """How long what became of an event is known, and its identity with it."""
         return max(self.retention, self.dedup_window)
+
+    @property
+    def notifications_bound(self) -> int:
+        """`notifications_kept` as scripts want it: below 0 where nothing is published beside the stream."""
+        return self.notifications_kept if self.pubsub else -self.notifications_kept
 
     @field_validator("redis_url")
     @classmethod
