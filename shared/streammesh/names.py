@@ -33,6 +33,7 @@ class TaskState(StrEnum):
     QUEUED = "queued"
     STARTED = "started"
     RETRYING = "retrying"  # its attempt failed; the next one waits for its time
+    WAITING = "waiting"  # its handler sleeps, or waits for an event or a signal; no worker is held
     HELD = "held"  # set aside, since its subscription is paused
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -104,7 +105,8 @@ def new_id() -> str:
     return str(UUID(int=value))
 
 
-def compile_glob(glob: str) -> re.Pattern[str]:
+@lru_cache(maxsize=4096)
+def glob_pattern(glob: str) -> re.Pattern[str]:
     """A glob over types, where `*` stands for any characters and `?` for one, as a compiled pattern."""
     first, *rest = ("".join("." if c == "?" else re.escape(c) for c in part) for part in glob.split("*"))
     if not rest:
@@ -112,9 +114,6 @@ def compile_glob(glob: str) -> re.Pattern[str]:
     # Each part is found where it comes first and stays there (atomic), so that no glob takes exponential time.
     middle = "".join(f"(?>.*?{part})" for part in rest[:-1] if part)
     return re.compile(f"{first}{middle}.*{rest[-1]}\\Z", re.DOTALL)
-
-
-glob_pattern = lru_cache(maxsize=4096)(compile_glob)
 
 
 def is_glob(pattern: str) -> bool:

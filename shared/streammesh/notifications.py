@@ -1,8 +1,6 @@
 """What clients are told: how a notification is written and read; `notification_log.py` follows the stream of them.
 
-A notification is an entry of one capped stream, so a reader that was away continues where it was. The
-entry's position is the notification's id. Readers wait in XREAD BLOCK, which Redis answers as soon as
-there is an entry: a doorbell over pub/sub would cost a command more and could be missed.
+A notification is an entry of one capped stream; its position is its id, from which a reader that was away goes on.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ TASK_TYPES = {
     names.TaskState.QUEUED: "task.queued",
     names.TaskState.STARTED: "task.started",
     names.TaskState.RETRYING: "task.retrying",
+    names.TaskState.WAITING: "task.waiting",
     names.TaskState.HELD: "task.held",
     names.TaskState.SUCCEEDED: "task.succeeded",
     names.TaskState.FAILED: "task.failed",
@@ -123,7 +122,7 @@ class Notification:
 class Filter:
     """Which notifications a client wants: all that is named has to fit, what is not named is not asked.
 
-    `types` are globs, of which one has to fit the notification's type or the type of the event that it is about.
+    Of `types`, which are globs, one has to fit the notification's type or the type of its event.
     """
 
     event: str | None = None
@@ -136,9 +135,9 @@ class Filter:
 
     def fits(self, note: Notification) -> bool:
         """Whether the client wants this one."""
-        equal = ("event", "task", "service", "subject", "source")
+        exact = ("event", "task", "service", "subject", "source")
         return (
-            all(getattr(self, name) in (None, getattr(note, name)) for name in equal)
+            all(getattr(self, name) in (None, getattr(note, name)) for name in exact)
             and note.subject.startswith(self.subject_prefix or "")
             and any(
                 names.matches(g, note.type) or names.matches(g, note.event_type) for g in self.types or "*"

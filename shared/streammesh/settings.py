@@ -104,9 +104,7 @@ class MeshSettings(BaseSettings):
     max_queued: int = Field(
         10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."
     )
-    notifications_kept: int = Field(
-        200_000, ge=100, description="About how many notifications can be resumed from."
-    )
+    notifications_kept: int = Field(200_000, ge=100, description="About how many notifications are kept.")
     notifications_age: Duration = Field(timedelta(days=7), description="How old a notification may become.")
     pubsub: bool = Field(True, description="Publish each notification to plain Redis subscribers as well.")
     dead_letters_kept: int = Field(

@@ -50,7 +50,9 @@ class GlobIndex:
             return
         before, *between, after = _WILDCARDS.split(glob)
         simple = glob.count("*") == 1 and "?" not in glob
-        filed = _Filed(glob, len(glob) - glob.count("*"), None if simple else names.compile_glob(glob))
+        filed = _Filed(
+            glob, len(glob) - glob.count("*"), None if simple else names.glob_pattern.__wrapped__(glob)
+        )
         options: list[Ends | str] = [(before, after), *filter(None, between)]
         if not before and not after and len(options) > 1:
             del options[0]  # every name has such ends

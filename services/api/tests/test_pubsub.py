@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from services.api.tests.mesh import Mesh
 
@@ -16,8 +17,8 @@ async def _one_task(mesh: Mesh, publisher, event_type: str = "order.placed") -> 
     return sent.json()["id"]
 
 
-async def _heard(listening, n: int) -> list[dict]:
-    found = []
+async def _heard(listening, n: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
     while len(found) < n and (message := await listening.get_message(timeout=2)) is not None:
         if message["type"].endswith("message"):
             found.append(json.loads(message["data"]))

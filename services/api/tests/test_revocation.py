@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.notification_log import PAGE
 from streammesh.notifications import Filter
 
 from services.api.push.follower import REVOKED, Follower
-from services.api.push.hub import PAGE
 from services.api.revocation_watch import RevocationWatch
 from services.api.sse import ABORT, EventStream
 from services.api.tests.sse import listening

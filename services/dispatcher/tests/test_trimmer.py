@@ -86,8 +86,6 @@ async def test_notifications_are_kept_for_a_time_as_well_as_by_number(mesh_redis
         mesh_redis, mesh_keys, mesh_settings.model_copy(update={"notifications_age": DAY})
     ).run_once()
 
-    [(oldest, _)] = await mesh_redis.xrange(stream, count=1)
     assert 600 <= await mesh_redis.xlen(stream) < 750  # the node on the border goes when all of it is old
-    assert int(oldest.split(b"-")[1]) > 0
     await trimmer(mesh_redis, mesh_keys, mesh_settings).run_once()
     assert await mesh_redis.xlen(stream) >= 600
