@@ -72,6 +72,9 @@ celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transp
 ui:  ## build the dashboard anew from services/api/ui (needs Node)
 	@cd services/api/ui && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 
+client:  ## build the TypeScript client anew from clients/typescript (needs Node)
+	@cd clients/typescript && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
 ui-test: $(STAMP)  ## the dashboard in a real Chromium, before a real mesh; renews docs/images/ui-*.png
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
 	@$(BIN)/python -m pytest -m ui tests/browser $(ARGS)

@@ -26,6 +26,7 @@ from streammesh.redis_url import ESCAPES, parse_redis_url
 _FIELD = re.compile(r'field "(\w+)"')
 STORE_SCHEMES = ("file", "s3", "gs", "az")
 RESULT_SCHEMES = ("postgresql",)
+HISTORY_FILE = "sqlite:///"
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -86,7 +87,23 @@ class MeshSettings(BaseSettings):
         description="Prefix of every key, so that several meshes can share one Redis.",
     )
     retention: Duration = Field(timedelta(days=7), description="How long events are kept.")
-    result_ttl: Duration = Field(timedelta(days=1), description="How long an ended task's record is kept.")
+    result_ttl: Duration = Field(
+        timedelta(days=1), description="How long an ended task's record is kept, where there is no history."
+    )
+    history_url: str | None = Field(
+        None,
+        description="Where what has ended is kept for MESH_RETENTION: postgresql://, or sqlite:///file. For the archiver, "
+        "the API and the report worker. Empty: Redis alone remembers. Needs the extra streammesh[history].",
+    )
+    history: bool = Field(
+        False,
+        description="That the mesh has a history, for processes that are not told MESH_HISTORY_URL, which says so itself.",
+    )
+    hot: Duration = Field(
+        timedelta(minutes=10),
+        description="How long Redis keeps what has ended and is in the history; without one MESH_RETENTION and "
+        "MESH_RESULT_TTL say it.",
+    )
     dedup_window: Duration = Field(
         timedelta(hours=24),
         description="How long at least the same (source, id) is a duplicate; as long as retention if that is longer.",
@@ -157,6 +174,14 @@ class MeshSettings(BaseSettings):
     metrics: bool = Field(
         True, description="Count and measure, and answer /metrics (Prometheus) beside /livez, /readyz."
     )
+    traces_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+(/[^\s]*)?)?$",
+        description="Address of an OTLP receiver over HTTP (http://collector:4318) that spans are sent to; empty: none are made.",
+    )
+    traces_share: float = Field(
+        1.0, ge=0, le=1, description="Of the traces that begin here, how many are sampled: 0 to 1."
+    )
     stuck_after: Duration = Field(
         timedelta(minutes=5),
         description="An event loop or consumer that did not turn for this long is dead: /livez says so.",
@@ -182,6 +207,16 @@ class MeshSettings(BaseSettings):
         """`notifications_kept` as scripts want it: below 0 where nothing is published beside the stream."""
         return self.notifications_kept if self.pubsub else -self.notifications_kept
 
+    @property
+    def has_history(self) -> bool:
+        """Whether what has ended is archived outside Redis; then it leaves Redis no sooner than that."""
+        return self.history or self.history_url is not None
+
+    @property
+    def outcome_kept(self) -> timedelta:
+        """How long the record of an ended task lies in Redis. With a history the archiver shortens it to `hot`."""
+        return max(self.result_ttl, self.retention) if self.has_history else self.result_ttl
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
@@ -198,6 +233,17 @@ class MeshSettings(BaseSettings):
     def _result_url(cls, value: str | None) -> str | None:
         return checked_url(value, RESULT_SCHEMES) if value else None
 
+    @field_validator("history_url")
+    @classmethod
+    def _history_url(cls, value: str | None) -> str | None:
+        if not value or not value.strip():
+            return None
+        if value.startswith(HISTORY_FILE):
+            if not value.removeprefix(HISTORY_FILE).strip() or "?" in value:
+                raise ValueError("should name a file: sqlite:///var/history.db, or sqlite:////srv/history.db")
+            return value.strip()
+        return checked_url(value, (*RESULT_SCHEMES, "sqlite"))
+
     @field_validator("timezone")
     @classmethod
     def _timezone(cls, value: str) -> str:
@@ -207,7 +253,9 @@ class MeshSettings(BaseSettings):
             raise ValueError("should be an IANA time zone such as Europe/Berlin or Asia/Tokyo") from None
         return value
 
-    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout", "stuck_after")
+    @field_validator(
+        "retention", "result_ttl", "dedup_window", "hot", "lease", "redis_timeout", "stuck_after"
+    )
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=100):

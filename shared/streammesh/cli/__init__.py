@@ -8,6 +8,8 @@ import sys
 
 def main() -> None:
     """Run the command. What a terminal's encoding does not have is written as an escape, never an error."""
+    # redis-py looks for OpenTelemetry as it is imported, a third of the time that a command has to start.
+    sys.modules.setdefault("opentelemetry", None)  # type: ignore[arg-type]
     from streammesh.cli.commands import app
 
     for stream in (sys.stdout, sys.stderr):

@@ -32,6 +32,7 @@ from streammesh.tasks.verdict import RetryPolicy
 from streammesh.telemetry import catalogue
 from streammesh.transport.codec import encode
 from streammesh.worker import measures, message_capture, workflow
+from streammesh.worker.attempt_span import attempt_span
 from streammesh.worker.celery_listeners import DeliveryFailed, begins_again
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
@@ -178,7 +179,10 @@ class DeliveryTask(Task):
                 if isinstance(step, Ask):
                     answer = await ask(step.call)
                 elif isinstance(step, Handle):
-                    with measures.running(ref.name, place.entry):
+                    with (
+                        measures.running(ref.name, place.entry),
+                        attempt_span(ref, place, step.context),
+                    ):
                         answer = await handle(step.context, ref.event)
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))

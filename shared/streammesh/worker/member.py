@@ -32,6 +32,7 @@ from streammesh.redisio.retry import until_back
 from streammesh.roles import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import is_readable, register_call
+from streammesh.telemetry import spans
 from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
 from streammesh.worker.broker_leases import EntryLeases
@@ -57,6 +58,7 @@ class MeshWorker(Worker):
         if app.plumbing is not None:
             service, settings = app.plumbing.service, app.plumbing.settings
             logs.configure(settings, service)
+            spans.begin(settings.traces_url, settings.traces_share, service)
             start_inspecting(settings)
             app.is_worker = True
             app.plumbing.health.works_while("consumer", lambda: "it is starting")
