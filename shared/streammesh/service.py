@@ -11,6 +11,8 @@ from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
+from pydantic import PydanticUserError, TypeAdapter
+
 from streammesh import names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
@@ -76,6 +78,7 @@ class Service:
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._wakers: set[str] = set()  # names of the subscriptions that end waits
+        self._publishes: dict[str, dict[str, Any] | None] = {}
         self._places: dict[str, SourceLine] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
         self.celery_app.manifest = self.manifest
@@ -202,6 +205,17 @@ class Service:
         )
         self.celery_app.register_task(task())
 
+    def publishes(self, event_type: str, model: Any = None) -> None:
+        """Say that this service publishes events of a type, with `data` that is a `model` (any type that pydantic knows).
+
+        It changes nothing about publishing: `GET /v1/types` and `/asyncapi.json` tell it, and `streammesh check
+        --against` compares it with what others read. Raises InvalidHandler for what is no type or no model.
+        """
+        with _said_at(calling_place()):
+            schema = None if model is None else TypeAdapter(model).json_schema(mode="serialization")
+            check(Manifest(self.name, publishes={event_type: schema}))
+        self._publishes[event_type] = schema
+
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Decorate a part of a workflow: a Celery task (`.s()`, `.si()`) that may take a `ctx`.
 
@@ -223,7 +237,7 @@ class Service:
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues)
+        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
 
     @property
     def pool(self) -> PoolKind:
@@ -262,7 +276,7 @@ def _said_at(here: SourceLine, handler: Callable[..., Any] | None = None) -> Ite
     """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
     try:
         yield
-    except (InvalidManifest, TypeError) as error:
+    except (InvalidManifest, TypeError, PydanticUserError) as error:
         whose = f"{name}: " if (name := getattr(handler, "__qualname__", "")) else ""
         raise InvalidHandler(f"{here}: {whose}{error}") from None
 
