@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, TypeAdapter
-from streammesh.subscriptions.compatibility import DEEPEST, breaks
+from streammesh.compatibility.schemas import DEEPEST, breaks
 
 
 class Line(BaseModel):

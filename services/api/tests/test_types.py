@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 from streammesh import lua
+from streammesh.cli.check import Checked, _look_at_others
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
 
@@ -142,3 +146,54 @@ async def test_what_is_remembered_has_a_bound(mesh_redis, mesh_keys):
 
     assert len(types._seen) == MOST_TYPES and "t.0" not in types._seen
     assert len(types._seen["t.5000"]) == 50
+
+
+HANDLERS = """
+from pydantic import BaseModel
+from streammesh import Service
+
+
+class Bill(BaseModel):
+    total: float | str
+
+
+service = Service("bill_worker")
+service.publishes("bill.sent", Bill)
+
+
+@service.on("order.placed")
+async def bill(order: Bill) -> None:
+    pass
+"""
+
+
+async def test_a_pipeline_is_stopped_by_a_break_and_by_nothing_else(
+    live, admin, make_key, mesh_redis, mesh_keys, tmp_path
+):
+    """`streammesh check --against`, as a process: what it says, and its exit code."""
+    home = tmp_path / "services" / "bill_worker"
+    (home / "tests").mkdir(parents=True)
+    for name in ("__init__.py", "__main__.py", "settings.py"):
+        (home / name).touch()
+    (tmp_path / "services" / "__init__.py").touch()
+    (home / "handlers.py").write_text(HANDLERS)
+    (home / "requirements.txt").write_text("streammesh[celery]\n")
+    total = {"type": "object", "properties": {"total": {"type": "number"}}, "required": ["total"]}
+    await lua.run(mesh_redis, register_call(mesh_keys, manifest("audit", "bill.*", schema=total)))
+    url = str(live.base_url)
+
+    command = ("-m", "streammesh.cli", "check", "bill_worker", "--against", url, "--key", admin, "--json")
+    run = await asyncio.create_subprocess_exec(
+        sys.executable, "-B", *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    told, said = await run.communicate()
+    assert run.returncode == 1, said
+    found = json.loads(told)
+    assert (found["breaks"], found["problems"]) == (
+        ["bill.sent, which audit.handle0 reads: /total may be string, and number is read"],
+        [],
+    )
+
+    narrow = Checked("bill_worker", publishes={"bill.sent": total})
+    await asyncio.to_thread(_look_at_others, narrow, url, await make_key("narrow", subscribe=["order.*"]))
+    assert narrow.breaks == [] and "may not read every type" in narrow.warnings[0]
