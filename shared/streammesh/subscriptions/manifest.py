@@ -125,11 +125,11 @@ def check(manifest: Manifest) -> None:
         raise InvalidManifest(
             f"{service}: publishes should be an object of at most {MAX_SUBSCRIPTIONS:,} types"
         )
-    for published, schema in manifest.publishes.items():
-        if not isinstance(published, str) or not names.is_type(published):
-            raise InvalidManifest(f"{service} publishes {published!r:.80}, which is no event type")
-        if schema is not None and not isinstance(schema, Mapping):
-            raise InvalidManifest(f"{service} publishes {published!r:.80}: its schema should be an object")
+    for kind, schema in manifest.publishes.items():
+        if not names.is_type(kind) or not isinstance(schema, Mapping | None):
+            raise InvalidManifest(
+                f"{service}: publishes {kind!r:.80}: should be a type with an object or null"
+            )
     for queue in manifest.queues:
         if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
             raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
