@@ -54,6 +54,7 @@ from services.api.routes import (
     tasks,
     ui,
     users,
+    webhooks,
 )
 from services.api.routes import (
     tokens as token_routes,
@@ -115,8 +116,10 @@ def create_app(
         own_key,
         token_routes,
         audit,
+        webhooks,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    app.include_router(webhooks.secret_router, dependencies=[Depends(only_known_parameters)])
     for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):

@@ -24,11 +24,16 @@ TYPES = {
     "tasks-recent": "stream",
     "notifications": "stream",
     "audit": "stream",
+    "webhook-attempts": "stream",
     "event": "hash",
     "due-entries": "hash",
     "manifests": "hash",
     "joined": "hash",
     "retiring": "hash",
+    "webhooks": "hash",
+    "webhooks-disabled": "hash",
+    "webhook": "hash",
+    "webhook-entries": "hash",
     "last-seen": "hash",
     "failures": "hash",
     "paused": "hash",
@@ -41,6 +46,9 @@ TYPES = {
     "api-keys-used": "hash",
     "due": "zset",
     "alive": "zset",
+    "webhooks-due": "zset",
+    "webhooks-failing": "zset",
+    "webhook-queue": "zset",
     "binding-deadlines": "zset",
     "dead-index": "zset",
     "open": "zset",
@@ -51,10 +59,13 @@ TYPES = {
     "binding": "set",
     "binding-permanent": "set",
     "dead-services": "set",
+    "webhooks-behind": "set",
     "manifests-version": "string",
     "alerted": "string",
     "alert-told": "string",
     "cursor-secret": "string",
+    "webhooks-version": "string",
+    "webhooks-place": "string",
     "memory": "string",
 }
 
@@ -95,7 +106,9 @@ class Keys:
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
-            *(self.alive(role) for role in ("dispatcher", "api", "beat")),
+            *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
+            *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
+            *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
         ]
 
     def of_a_service(self, service: str) -> list[str]:
@@ -287,6 +300,56 @@ class Keys:
     def notifications(self) -> str:
         """STREAM. Everything that clients are told, in order. About `notifications_kept` entries."""
         return f"{self.prefix}notifications"
+
+    # --- webhooks -----------------------------------------------------------------------------
+
+    def webhooks(self) -> str:
+        """HASH. Webhook id -> what it is, its secrets too, as JSON. Bounded: `webhooks.store.MOST`."""
+        return f"{self.prefix}webhooks"
+
+    def webhooks_version(self) -> str:
+        """STRING. Another number after every change of `webhooks`."""
+        return f"{self.prefix}webhooks-version"
+
+    def webhooks_place(self) -> str:
+        """STRING. The position up to which notifications were queued for every webhook that is not behind."""
+        return f"{self.prefix}webhooks-place"
+
+    def webhooks_due(self) -> str:
+        """ZSET. Webhook id -> when, in ms, it is to be looked at: something is due, or a lease ends."""
+        return f"{self.prefix}webhooks-due"
+
+    def webhooks_failing(self) -> str:
+        """ZSET. As `webhooks_due`, of those whose last delivery failed, or that never took one."""
+        return f"{self.prefix}webhooks-failing"
+
+    def webhooks_behind(self) -> str:
+        """SET. Webhooks that read the notifications at a place of their own: new, replayed, full or disabled ones."""
+        return f"{self.prefix}webhooks-behind"
+
+    def webhooks_disabled(self) -> str:
+        """HASH. Webhook that the mesh disabled -> since when and why, as JSON. Leaves when it is enabled."""
+        return f"{self.prefix}webhooks-disabled"
+
+    def webhooks_changed(self) -> str:
+        """CHANNEL. Rung when a webhook changed, or when one that waited for nothing has something to deliver."""
+        return f"{self.prefix}webhooks-changed"
+
+    def webhook(self, webhook: str) -> str:
+        """HASH. Where one webhook stands: lease, failures in a row, its own place. Leaves with the webhook."""
+        return f"{self.prefix}webhook:{webhook}"
+
+    def webhook_queue(self, webhook: str) -> str:
+        """ZSET. Delivery -> when, in ms, it is due. Bounded by number and bytes; what is beyond stays in the stream."""
+        return f"{self.prefix}webhook-queue:{webhook}"
+
+    def webhook_entries(self, webhook: str) -> str:
+        """HASH. Delivery -> when it was queued, in ms, and its body; `n <delivery>` -> attempts. Leaves with it."""
+        return f"{self.prefix}webhook-entries:{webhook}"
+
+    def webhook_attempts(self, webhook: str) -> str:
+        """STREAM. The last attempts of one webhook, field `a` = one as JSON. About 1,000 entries."""
+        return f"{self.prefix}webhook-attempts:{webhook}"
 
     # --- schedules ----------------------------------------------------------------------------
 
