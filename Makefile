@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
+.PHONY: newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ simulate: $(STAMP)  ## seeded schedules in virtual time, a fault at any command;
 
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+newest-libraries: $(STAMP)  ## whether the mesh fits the newest versions that its requirements allow
+	@$(BIN)/python -m tests.newest_libraries $(ARGS)
 
 restore-drill: $(STAMP)  ## play the commands of docs/backup.md: back a mesh up, restore it, count
 	@$(BIN)/python -m tests.restore_drill $(ARGS)

@@ -254,6 +254,17 @@ class Keys:
         """HASH. The ledger row of one task: state, attempt, lease, outcome. Expires `result_ttl` after it ends."""
         return f"{self.prefix}task:{task_id}"
 
+    def arrived(self, service: str, digest: str) -> str:
+        """ZSET. Events that the service's handlers may wait for, with the same values at the same paths (`digest`).
+
+        Score = when it was published: ms and the number of its entry. The newest 100; expires a day after the last.
+        """
+        return f"{self.prefix}arrived:{service}:{digest}"
+
+    def waiters(self, service: str, digest: str) -> str:
+        """ZSET. Runs that wait for such an event. Score = after which one. Expires with the last of their deadlines."""
+        return f"{self.prefix}waiters:{service}:{digest}"
+
     def tasks_recent(self) -> str:
         """STREAM. One short entry per ended task, for reports on operations. Trimmed by `retention`."""
         return f"{self.prefix}tasks-recent"

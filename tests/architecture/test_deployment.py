@@ -110,7 +110,7 @@ def test_redis_is_reached_by_services_alone_and_reaches_nothing() -> None:
     assert "ports" not in compose()["redis"]
 
 
-SECRETS = {"REDIS_PASSWORD": "p", "API_ADMIN_KEY": "k" * 24, "FLOWER_BASIC_AUTH": "a:b"}
+SECRETS: dict[str, Any] = {"REDIS_PASSWORD": "p", "API_ADMIN_KEY": "k" * 24, "FLOWER_BASIC_AUTH": "a:b"}
 COMMAND = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
 
 
@@ -135,7 +135,7 @@ def configured(*files: str, code: int = 0, **env: str) -> Any:
 
 def test_compose_takes_a_redis_elsewhere_without_an_edit() -> None:
     url = "rediss://user:secret@redis.example.com:6380/0"
-    secrets = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
+    secrets: dict[str, Any] = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
     found = configured("deploy/compose/redis-elsewhere.yml", MESH_REDIS_URL=url, **secrets)
 
     assert "redis" not in found["services"]

@@ -18,13 +18,13 @@ from tests.simulation.world import World
 
 SEED = 20261127
 RUNS = {
-    "two dispatchers": 60,
-    "publishing again": 50,
-    "one client resuming": 25,
-    "two beats": 25,
+    "two dispatchers": 30,
+    "publishing again": 25,
+    "one client resuming": 12,
+    "two beats": 12,
     "api keys": 10,
 }
-OTHERS = 5
+OTHERS = 2
 
 
 @pytest.mark.parametrize("entry", PORTFOLIO, ids=lambda entry: entry.name)

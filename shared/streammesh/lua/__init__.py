@@ -19,14 +19,14 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import events, queues, services, tasks, webhooks
+from streammesh.lua import durable, events, queues, services, tasks, webhooks
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
 __all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
 
 T = TypeVar("T")
-DECLARED = (events, queues, services, tasks, webhooks)  # the modules that say what scripts take
+DECLARED = (durable, events, queues, services, tasks, webhooks)  # the modules that say what scripts take
 SET_ASIDE_MS = 7 * 86_400_000
 log = structlog.get_logger(__name__)
 

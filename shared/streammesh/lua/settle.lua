@@ -47,20 +47,10 @@ local function store_all(follow_ups)
   return conflict
 end
 
--- The fields h and b of a task that waits in the due set.
-local function due_fields(member)
-  local lies = redis.pcall('HMGET', due_entries, member, 'h ' .. member, 'b ' .. member)
-  if lies.err then return nil, nil end
-  if lies[2] then return lies[2], lies[3] or nil end
-  local read, about = pcall(cjson.decode, lies[1] or '')
-  if not read or type(about) ~= 'table' or type(about.h) ~= 'string' or about.h == '' then return nil, nil end
-  return about.h, about.b
-end
-
 -- t = {row (key), id, was, entry, held, member}
 local function bury(t, letter, envelope)
   local h, b
-  if t.was == 'retrying' then h, b = due_fields(t.member)
+  if t.was == 'retrying' or t.was == 'waiting' then h, b = due_fields(due_entries, t.member)
   elseif t.was == 'held' then h, b = queued_fields(held, t.held)
   elseif t.entry ~= '' then h, b = queued_fields(queue, t.entry) end
   local row = redis.call('HMGET', t.row, 'h', 'b', 'meta')  -- h and b of a workflow, whose queue entry is gone
@@ -72,7 +62,7 @@ end
 
 local function free(t, entry)
   if entry ~= '' then entries[#entries + 1] = entry end
-  if t.was == 'retrying' then
+  if t.was == 'retrying' or t.was == 'waiting' then
     redis.pcall('ZREM', due, t.member)
     redis.pcall('HDEL', due_entries, t.member, 'h ' .. t.member, 'b ' .. t.member, 'u ' .. t.member)
   elseif t.was == 'held' then

@@ -247,9 +247,14 @@ def attempt_failed(
     attempt: int,
     error: Exception,
     cause: Cause = Cause.GAVE_UP,
+    *,
+    waits: int = 0,
 ) -> Steps:
-    """The steps that follow when an attempt ended with `error`: another one later, or the end of the task."""
-    decision = after_error(error, attempt, terms.policy, terms.random())
+    """The steps that follow when an attempt ended with `error`: another one later, or the end of the task.
+
+    `waits`: so many of the attempts before it did not fail; their handler waited.
+    """
+    decision = after_error(error, max(1, attempt - waits), terms.policy, terms.random())
     said = {"attempt": attempt, **handlers_traceback(error)}
     failure = decision.failure
     if isinstance(decision, GiveUp):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from streammesh import lua
 from streammesh.lua import signature
 from streammesh.lua.tasks import HandoffScript
 
+from services.dispatcher import lanes
 from services.dispatcher.__main__ import main
 from services.dispatcher.lane import Batch, Lane
 from tests.faults.controls.ungated import without_gates
@@ -27,9 +29,7 @@ class HastyLane(Lane):
 
 
 if __name__ == "__main__":
-    import services.dispatcher.lanes as lanes
-
-    lanes.Lane = HastyLane  # type: ignore[misc]
-    broken, whole = without_gates(HandoffScript.script()), signature.script
-    signature.script = lambda name: broken if name == "handoff" else whole(name)  # type: ignore[assignment]
+    vars(lanes)["Lane"] = HastyLane
+    broken, whole = without_gates(HandoffScript.script()), lua.script
+    vars(signature)["script"] = lambda name: broken if name == "handoff" else whole(name)
     main()
