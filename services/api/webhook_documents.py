@@ -23,7 +23,7 @@ from streammesh.notifications import position_key
 from streammesh.settings import Duration
 from streammesh.webhooks.addresses import Network, check_url
 from streammesh.webhooks.definition import MOST_TYPES, Webhook
-from streammesh.webhooks.store import Standing
+from streammesh.webhooks.store import WebhookStanding
 
 from services.api.schemas import Answer
 
@@ -56,7 +56,7 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-class _Wanted(BaseModel):
+class _WebhookBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     @field_validator("url", check_fields=False)
@@ -77,7 +77,7 @@ class _Wanted(BaseModel):
         return value
 
 
-class WebhookWanted(_Wanted):
+class WebhookWanted(_WebhookBody):
     """A webhook. What is left out of `types`, `event`, `task`, `service`, `subject` is not asked."""
 
     url: str = Field(
@@ -99,7 +99,7 @@ class WebhookWanted(_Wanted):
     enabled: bool = True
 
 
-class WebhookChange(_Wanted):
+class WebhookChange(_WebhookBody):
     """What is to be changed; what is left out stays. `null` takes a filter away."""
 
     url: str | None = None
@@ -239,7 +239,7 @@ class WebhookQueued(Answer):
     after: str | None
 
 
-def document(webhook: Webhook, standing: Standing, now_ms: int) -> WebhookState:
+def document(webhook: Webhook, standing: WebhookStanding, now_ms: int) -> WebhookState:
     """One webhook as it is told."""
     return WebhookState(
         id=webhook.id,

@@ -20,7 +20,7 @@ from streammesh.webhooks.store import StoredWebhook, WebhookStore
 
 from services.webhook_worker.directory import Directory
 from services.webhook_worker.retirement import give_up
-from services.webhook_worker.sender import Sender
+from services.webhook_worker.sender import WebhookSender
 from services.webhook_worker.session import Counts, Session
 from services.webhook_worker.settings import WebhookSettings
 
@@ -38,7 +38,7 @@ class Courier:
         client: redis.asyncio.Redis,
         keys: Keys,
         directory: Directory,
-        sender: Sender,
+        sender: WebhookSender,
         settings: WebhookSettings,
     ) -> None:
         self._client, self._keys, self._directory = client, keys, directory

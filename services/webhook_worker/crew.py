@@ -15,7 +15,7 @@ from services.webhook_worker.courier import Courier
 from services.webhook_worker.directory import Directory
 from services.webhook_worker.laggards import Laggards
 from services.webhook_worker.router import Router
-from services.webhook_worker.sender import Sender
+from services.webhook_worker.sender import WebhookSender
 from services.webhook_worker.settings import WebhookSettings
 
 
@@ -28,9 +28,9 @@ class Crew:
         ears: redis.asyncio.Redis,
         keys: Keys,
         settings: WebhookSettings,
-        sender: Sender | None = None,
+        sender: WebhookSender | None = None,
     ) -> None:
-        self._sender = sender or Sender(settings.allowed, settings.timeout.total_seconds())
+        self._sender = sender or WebhookSender(settings.allowed, settings.timeout.total_seconds())
         self.directory = Directory(WebhookStore(client, keys), ApiKeys(client, keys))
         self.router = Router(client, ears, keys, self.directory)
         self.laggards = Laggards(client, keys, self.directory)

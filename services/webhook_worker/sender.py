@@ -15,7 +15,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from streammesh.webhooks.addresses import Network, is_refused
 
-from services.webhook_worker.verdict import Answer
+from services.webhook_worker.verdict import ReceiverAnswer
 
 MOST_ANSWERED = 65_536  # bytes of an answer that are read
 MOST_ERROR = 200  # characters
@@ -48,7 +48,7 @@ class PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
-class Sender:
+class WebhookSender:
     """Makes requests; `close` it. One instance per process."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Sender:
         made.setblocking(False)
         return made
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> ReceiverAnswer:
         """POST it once. Never raises for what the other side does."""
         began = time.monotonic()
         try:
@@ -88,9 +88,9 @@ class Sender:
                 if 300 <= answer.status < 400:
                     error = f"it answered {answer.status}; redirects are not followed"
                 after = answer.headers.get("retry-after")
-                return Answer(answer.status, error, after, time.monotonic() - began, read)
+                return ReceiverAnswer(answer.status, error, after, time.monotonic() - began, read)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            return Answer(None, _shown(error), seconds=time.monotonic() - began)
+            return ReceiverAnswer(None, _shown(error), seconds=time.monotonic() - began)
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read the answer as far as its bound; beyond it the connection is closed."""

@@ -16,16 +16,16 @@ from streammesh import lua
 from streammesh.clock import rfc3339_ms
 from streammesh.keys import Keys
 from streammesh.webhooks.definition import Webhook, position_of
-from streammesh.webhooks.deliveries import Held, Outcome, Result, Taken, settle_call
+from streammesh.webhooks.deliveries import DeliveryOutcome, Result, TakenDelivery, WebhookTurn, settle_call
 from streammesh.webhooks.signature import signed_headers
 
-from services.webhook_worker.sender import Sender
+from services.webhook_worker.sender import WebhookSender
 from services.webhook_worker.settings import WebhookSettings
-from services.webhook_worker.verdict import Answer, judge
+from services.webhook_worker.verdict import ReceiverAnswer, judge
 
 TURN_SECONDS = 2.0  # then others have theirs
 SLOW_SECONDS = 1.0  # a webhook that answers no faster leaves its place to others
-NOTHING = Held([], 0, None, None)
+NOTHING = WebhookTurn([], 0, None, None)
 CONTENT_TYPE = {"content-type": "application/json"}
 
 
@@ -47,7 +47,7 @@ class Session:
         keys: Keys,
         webhook: Webhook,
         token: str,
-        sender: Sender,
+        sender: WebhookSender,
         settings: WebhookSettings,
         counts: Counts,
         slow: Callable[[], None] = lambda: None,
@@ -94,7 +94,7 @@ class Session:
             concurrency = 1 if held.failures else self._settings.concurrency
         return True
 
-    async def _step(self, room: int, claims: bool = False) -> Held | None:
+    async def _step(self, room: int, claims: bool = False) -> WebhookTurn | None:
         results, self._ended = self._ended, []
         hold, self._hold_ms = self._hold_ms, 0
         call = settle_call(
@@ -114,7 +114,7 @@ class Session:
             self.failing_since_ms, self.next_ms = held.failing_since_ms, held.next_ms
         return held
 
-    def _start(self, held: Held) -> None:
+    def _start(self, held: WebhookTurn) -> None:
         now_ms = time.time_ns() // 1_000_000
         if self._webhook.ordered:
             if held.taken:
@@ -141,7 +141,7 @@ class Session:
             await self._woken.wait()
         await asyncio.sleep(0)  # those that end in the same turn of the loop are settled together
 
-    async def _send_in_order(self, some: list[Taken]) -> None:
+    async def _send_in_order(self, some: list[TakenDelivery]) -> None:
         """One after the other, up to the first that does not arrive; what is after it stays where it was."""
         try:
             for taken in some:
@@ -154,14 +154,14 @@ class Session:
             del self._flights["ordered"]
             self._woken.set()
 
-    async def _send(self, taken: Taken) -> None:
+    async def _send(self, taken: TakenDelivery) -> None:
         try:
             await self._try(taken)
         finally:
             del self._flights[taken.delivery]
             self._woken.set()
 
-    async def _try(self, taken: Taken) -> bool:
+    async def _try(self, taken: TakenDelivery) -> bool:
         """Send it once, and note what came of it; answers whether it is over."""
         now_ms = time.time_ns() // 1_000_000
         signed = signed_headers(self._webhook.keys(now_ms), taken.delivery, now_ms // 1000, taken.body)
@@ -175,45 +175,51 @@ class Session:
             settings=self._settings,
         )
         hold = verdict.hold_ms
-        if self._webhook.ordered and verdict.outcome is Outcome.AGAIN:
+        if self._webhook.ordered and verdict.outcome is DeliveryOutcome.AGAIN:
             hold = max(hold, verdict.wait_ms)
         self._hold_ms = max(self._hold_ms, hold)
         match verdict.outcome:
-            case Outcome.DELIVERED:
+            case DeliveryOutcome.DELIVERED:
                 self._counts.delivered += 1
-            case Outcome.GIVEN_UP:
+            case DeliveryOutcome.GIVEN_UP:
                 self._counts.given_up += 1
             case _:
                 self._counts.failed += 1
         noted = _attempt(taken, verdict.outcome, answer, now_ms, verdict.wait_ms)
         self._ended.append(Result(taken.delivery, verdict.outcome, verdict.wait_ms, noted))
         self._woken.set()
-        return verdict.outcome is not Outcome.AGAIN
+        return verdict.outcome is not DeliveryOutcome.AGAIN
 
-    def _is_too_old(self, taken: Taken, now_ms: int) -> bool:
+    def _is_too_old(self, taken: TakenDelivery, now_ms: int) -> bool:
         return now_ms - taken.queued_ms > self._settings.retry_for.total_seconds() * 1000
 
-    def _expire(self, taken: Taken, now_ms: int) -> None:
+    def _expire(self, taken: TakenDelivery, now_ms: int) -> None:
         self._counts.given_up += 1
-        late = Answer(None, "it waited too long for this URL to work again")
-        noted = _attempt(taken, Outcome.EXPIRED, late, now_ms, 0)
-        self._ended.append(Result(taken.delivery, Outcome.EXPIRED, 0, noted))
+        late = ReceiverAnswer(None, "it waited too long for this URL to work again")
+        noted = _attempt(taken, DeliveryOutcome.EXPIRED, late, now_ms, 0)
+        self._ended.append(Result(taken.delivery, DeliveryOutcome.EXPIRED, 0, noted))
         self._woken.set()
 
 
-def _attempt(taken: Taken, outcome: Outcome, answer: Answer, at_ms: int, wait_ms: int) -> bytes:
+def _attempt(
+    taken: TakenDelivery, outcome: DeliveryOutcome, answer: ReceiverAnswer, at_ms: int, wait_ms: int
+) -> bytes:
     """As it is remembered, and as the API tells it."""
-    words = {Outcome.GIVEN_UP: "given_up", Outcome.EXPIRED: "given_up", Outcome.AGAIN: "failed"}
+    words = {
+        DeliveryOutcome.GIVEN_UP: "given_up",
+        DeliveryOutcome.EXPIRED: "given_up",
+        DeliveryOutcome.AGAIN: "failed",
+    }
     return orjson.dumps(
         {
             "delivery": taken.delivery,
             "notification": position_of(taken.delivery),
-            "attempt": taken.attempts + (outcome is not Outcome.EXPIRED),
+            "attempt": taken.attempts + (outcome is not DeliveryOutcome.EXPIRED),
             "at": rfc3339_ms(at_ms),
             "outcome": words.get(outcome, "delivered"),
             "status": answer.status,
             "error": answer.error,
             "seconds": round(answer.seconds, 4),
-            "next_attempt": rfc3339_ms(at_ms + wait_ms) if outcome is Outcome.AGAIN else None,
+            "next_attempt": rfc3339_ms(at_ms + wait_ms) if outcome is DeliveryOutcome.AGAIN else None,
         }
     )

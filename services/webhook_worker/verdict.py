@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from streammesh.webhooks.deliveries import Outcome
+from streammesh.webhooks.deliveries import DeliveryOutcome
 
 from services.webhook_worker.settings import WebhookSettings
 
@@ -20,7 +20,7 @@ GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReceiverAnswer:
     """What came of one request. `status` is None where there was no answer, and `error` says why."""
 
     status: int | None
@@ -41,16 +41,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DeliveryVerdict:
     """What follows: the outcome, how long until the next attempt, how long nothing is tried at this URL."""
 
-    outcome: Outcome
+    outcome: DeliveryOutcome
     wait_ms: int = 0
     hold_ms: int = 0
 
 
 def judge(
-    answer: Answer,
+    answer: ReceiverAnswer,
     *,
     attempts: int,
     failures: int,
@@ -58,10 +58,10 @@ def judge(
     settings: WebhookSettings,
     now: datetime | None = None,
     spread: Callable[[float, float], float] = random.uniform,
-) -> Verdict:
+) -> DeliveryVerdict:
     """Return what follows from an answer. `attempts` came before; `failures` in a row at this URL did as well."""
     if answer.arrived:
-        return Verdict(Outcome.DELIVERED)
+        return DeliveryVerdict(DeliveryOutcome.DELIVERED)
     first, longest = (
         value.total_seconds() * 1000 for value in (settings.retry_first, settings.retry_longest)
     )
@@ -73,11 +73,11 @@ def judge(
     if asked is not None:
         wait = hold = max(asked, 1)
     if age_ms + wait > settings.retry_for.total_seconds() * 1000:
-        return Verdict(Outcome.GIVEN_UP, hold_ms=int(hold))
-    return Verdict(Outcome.AGAIN, int(wait), int(hold))
+        return DeliveryVerdict(DeliveryOutcome.GIVEN_UP, hold_ms=int(hold))
+    return DeliveryVerdict(DeliveryOutcome.AGAIN, int(wait), int(hold))
 
 
-def asked_ms(answer: Answer, now: datetime) -> int | None:
+def asked_ms(answer: ReceiverAnswer, now: datetime) -> int | None:
     """How long a `429` or `503` asks to wait, in ms; None where it does not say, or nothing sensible."""
     if answer.status not in (429, 503) or not answer.retry_after:
         return None

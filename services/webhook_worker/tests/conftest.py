@@ -114,7 +114,7 @@ def crew(mesh_settings, mesh_keys) -> Callable[..., Any]:
     async def crew(**settings: Any) -> AsyncIterator[Crew]:
         own = WebhookSettings(_env_file=None, **{**LOOPBACK, **settings})
         clients = [open_async(mesh_settings, "hooks", blocking=blocking) for blocking in (False, True, True)]
-        made = Crew(*clients[:2], mesh_keys, own)
+        made = Crew(clients[0], clients[1], mesh_keys, own)
         roles = [*made.roles(), watch(clients[2], mesh_keys, made.changed, mesh_settings.redis_timeout)]
         tasks = [asyncio.create_task(role) for role in roles]
         try:

@@ -12,9 +12,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from streammesh.webhooks.addresses import is_refused, parse_networks
 
-from services.webhook_worker.sender import MOST_ANSWERED, Sender
+from services.webhook_worker.sender import MOST_ANSWERED, WebhookSender
 from services.webhook_worker.settings import WebhookSettings
-from services.webhook_worker.verdict import Answer, judge
+from services.webhook_worker.verdict import ReceiverAnswer, judge
 
 LOOPBACK = parse_networks(["127.0.0.0/8"])
 REFUSED = "it leads into a network that nothing is sent to"
@@ -91,7 +91,7 @@ class Rebinding(AbstractResolver):
 
 @asynccontextmanager
 async def sending(allowed=LOOPBACK, seconds=5.0, resolver=None):
-    sender = Sender(allowed, seconds, resolver)
+    sender = WebhookSender(allowed, seconds, resolver)
     yield sender
     await sender.close()
 
@@ -160,7 +160,7 @@ SETTINGS = WebhookSettings(_env_file=None)
 
 
 def test_waits_grow_and_end_after_a_day():
-    failed = Answer(500, "it answered 500")
+    failed = ReceiverAnswer(500, "it answered 500")
 
     def wait(attempts, age_ms=0):
         return judge(
@@ -184,11 +184,13 @@ def test_waits_grow_and_end_after_a_day():
 def test_retry_after_is_taken_as_seconds_or_as_a_date(said, seconds):
     noon = datetime(2026, 11, 27, 12, tzinfo=UTC)
     settings = WebhookSettings(_env_file=None, retry_for=timedelta(days=9))
-    verdict = judge(Answer(503, "x", said), attempts=0, failures=0, age_ms=0, settings=settings, now=noon)
+    verdict = judge(
+        ReceiverAnswer(503, "x", said), attempts=0, failures=0, age_ms=0, settings=settings, now=noon
+    )
     assert verdict.wait_ms == verdict.hold_ms == max(1, seconds * 1000)
 
 
 @pytest.mark.parametrize("said", ["soon", "-1", "", "٣"])
 def test_what_retry_after_says_besides_is_not_believed(said):
-    verdict = judge(Answer(429, "x", said), attempts=0, failures=0, age_ms=0, settings=SETTINGS)
+    verdict = judge(ReceiverAnswer(429, "x", said), attempts=0, failures=0, age_ms=0, settings=SETTINGS)
     assert 4_000 < verdict.wait_ms < 6_000 and verdict.hold_ms == 0

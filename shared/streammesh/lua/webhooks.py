@@ -52,7 +52,7 @@ class SeekWebhookScript(Arguments):
     changed: Text
 
 
-class Delivery(Record):
+class QueuedDelivery(Record):
     """One notification that is to be delivered."""
 
     delivery: Text
@@ -67,7 +67,7 @@ class RoutedWebhook(Record):
     queue: Key
     entries: Key
     webhook: Text
-    deliveries: Each[Delivery]
+    deliveries: Each[QueuedDelivery]
 
 
 class RouteWebhooksScript(Arguments):
@@ -105,7 +105,7 @@ class CatchUpWebhookScript(Arguments):
     most: Number
     most_bytes: Number
     changed: Text
-    deliveries: Each[Delivery]
+    deliveries: Each[QueuedDelivery]
 
 
 class QueueWebhookScript(Arguments):
@@ -121,7 +121,7 @@ class QueueWebhookScript(Arguments):
     most: Number
     most_bytes: Number
     changed: Text
-    deliveries: Each[Delivery]
+    deliveries: Each[QueuedDelivery]
 
 
 class DeliveryResult(Record):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+import orjson
 import redis.asyncio
 
 from streammesh import lua
@@ -75,6 +76,9 @@ class Snapshot:
     server: tuple[ServerFinding, ...] = ()  # what is wrong with Redis itself
     streams: tuple[StreamState, ...] = ()  # by domain
     totals: Mapping[str, int] = field(default_factory=dict)  # since the mesh began
+    disabled_webhooks: Mapping[str, str] = field(default_factory=dict)  # by the mesh itself: id -> why
+    webhooks: int = 0
+    webhook_workers: int = 0
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -88,7 +92,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     seconds, micros = await client.time()
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
-    alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
+    alive = await _alive(client, keys, ["dispatcher", BEAT, "api", "webhook_worker", *names], now)
     processes = await _processes(client, keys, names, now)
     held = await HeldTasks(client, keys, settings).waiting()
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
@@ -127,6 +131,9 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         server,
         tuple(streams),
         await read_totals(client, keys),
+        await _disabled_webhooks(client, keys),
+        await client.hlen(keys.webhooks()),
+        alive["webhook_worker"],
     )
 
 
@@ -148,6 +155,18 @@ async def read_redis(
         last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
         clients=info["connected_clients"],
     ), tuple(wrong)
+
+
+async def _disabled_webhooks(client: redis.asyncio.Redis, keys: Keys) -> dict[str, str]:
+    """Webhooks that the mesh disabled, and why; some of them, where they are many."""
+    _, found = await client.hscan(keys.webhooks_disabled(), count=MOST_NAMED)
+    said = {}
+    for name, raw in list(found.items())[:MOST_NAMED]:
+        try:
+            said[name.decode("utf-8", "replace")] = str(orjson.loads(raw)["reason"])[:200]
+        except (ValueError, KeyError, TypeError):
+            said[name.decode("utf-8", "replace")] = "what is noted of it cannot be read"
+    return said
 
 
 @dataclass(frozen=True, slots=True)

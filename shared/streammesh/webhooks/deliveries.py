@@ -14,8 +14,8 @@ from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.lua.webhooks import (
     CatchUpWebhookScript,
-    Delivery,
     DeliveryResult,
+    QueuedDelivery,
     RoutedWebhook,
     RouteWebhooksScript,
     SettleWebhookScript,
@@ -27,7 +27,7 @@ from streammesh.webhooks.store import MOST_QUEUED, MOST_QUEUED_BYTES, body_of
 ATTEMPTS_KEPT = 1_000  # of one webhook, about
 
 
-class Outcome(StrEnum):
+class DeliveryOutcome(StrEnum):
     """What became of an attempt."""
 
     DELIVERED = "delivered"
@@ -41,13 +41,13 @@ class Result:
     """An attempt that ended; `wait_ms` until the next, `attempt` as it is remembered, `b""` for not at all."""
 
     delivery: str
-    outcome: Outcome
+    outcome: DeliveryOutcome
     wait_ms: int = 0
     attempt: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenDelivery:
     """A delivery that was taken to be tried; `attempts` came before."""
 
     delivery: str
@@ -57,13 +57,13 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class WebhookTurn:
     """What is held of a webhook after a step: what was taken, and how it stands.
 
     `next_ms`: when it is due next, where the lease has ended by this step.
     """
 
-    taken: list[Taken]
+    taken: list[TakenDelivery]
     failures: int
     failing_since_ms: int | None
     next_ms: int | None
@@ -152,13 +152,13 @@ def settle_call(
     under_way: int = 0,
     hold_ms: int = 0,
     results: Sequence[Result] = (),
-) -> lua.Call[Held | None]:
+) -> lua.Call[WebhookTurn | None]:
     """`settle_webhook.lua`: settle results, take up to `room` more; None where another process holds the lease.
 
     May be repeated after a lost answer: what was taken twice is tried when its lease is over.
     """
 
-    def parse(answer: list[bytes]) -> Held | None:
+    def parse(answer: list[bytes]) -> WebhookTurn | None:
         if answer[0] != b"held":
             return None
         taken = []
@@ -168,11 +168,11 @@ def settle_call(
                 int(queued) if queued.isdigit() and len(queued) < 19 else 0
             )  # what is none has waited too long
             attempts = int(answer[i + 2]) if answer[i + 2].isdigit() else 0
-            taken.append(Taken(answer[i].decode("utf-8", "replace"), at, body, attempts))
+            taken.append(TakenDelivery(answer[i].decode("utf-8", "replace"), at, body, attempts))
         failures, since, following = (
             int(text) if text.isdigit() else None for text in (answer[1], answer[2], answer[3])
         )
-        return Held(taken, failures or 0, since, following)
+        return WebhookTurn(taken, failures or 0, since, following)
 
     name = webhook.id
     return SettleWebhookScript(
@@ -199,8 +199,8 @@ def settle_call(
     ).call(parse)
 
 
-def _deliveries(webhook: Webhook, notes: Sequence[Notification]) -> list[Delivery]:
+def _deliveries(webhook: Webhook, notes: Sequence[Notification]) -> list[QueuedDelivery]:
     return [
-        Delivery(delivery=webhook.delivery_of(note.id), position=note.id, body=body_of(note))
+        QueuedDelivery(delivery=webhook.delivery_of(note.id), position=note.id, body=body_of(note))
         for note in notes
     ]

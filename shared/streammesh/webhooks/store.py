@@ -14,7 +14,7 @@ from streammesh import lua
 from streammesh.errors import InvalidWebhook
 from streammesh.keys import Keys
 from streammesh.lua.webhooks import (
-    Delivery,
+    QueuedDelivery,
     QueueWebhookScript,
     RemoveWebhookScript,
     SeekWebhookScript,
@@ -38,7 +38,7 @@ class StoredWebhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class WebhookStanding:
     """Where a webhook stands: what waits, what failed in a row since when, and where it reads if it is behind."""
 
     waiting: int = 0
@@ -157,13 +157,13 @@ class WebhookStore:
             most_bytes=MOST_QUEUED_BYTES,
             changed=keys.webhooks_changed(),
             deliveries=[
-                Delivery(delivery=webhook.delivery_of(position), position=position, body=body)
+                QueuedDelivery(delivery=webhook.delivery_of(position), position=position, body=body)
                 for position, body in bodies.items()
             ],
         ).call(lambda answer: None if answer is None else bool(answer))
         return await lua.run(self._client, call)
 
-    async def standings(self, webhooks: Sequence[str]) -> list[Standing]:
+    async def standings(self, webhooks: Sequence[str]) -> list[WebhookStanding]:
         """Where these stand; one round trip."""
         pipeline = self._client.pipeline(transaction=False)
         for name in webhooks:
@@ -195,16 +195,16 @@ def _checked(webhook: Webhook, name: bytes) -> Webhook:
     return webhook
 
 
-def _standing(state: Any, waiting: Any) -> Standing:
+def _standing(state: Any, waiting: Any) -> WebhookStanding:
     if isinstance(state, Exception) or isinstance(waiting, Exception):
-        return Standing()
+        return WebhookStanding()
 
     def number(name: bytes) -> int:
         text = state.get(name, b"0")
         return int(text) if text.isdigit() and len(text) < 19 else 0
 
     behind = state.get(b"behind")
-    return Standing(
+    return WebhookStanding(
         waiting=waiting,
         delivered=number(b"delivered"),
         given_up=number(b"given_up"),
