@@ -14,6 +14,7 @@ FORWARDED = (
 )
 PRIORITY = 5  # of what names none; 0 is the lowest, 9 the highest
 PRIORITIES = (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)  # in the order in which a queue is read
+ARCHIVER = "_archiver"  # the group by which the archiver reads events, and ended tasks
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
 # What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
@@ -56,6 +57,7 @@ TYPES = {
     "api-keys-revoked": "zset",
     "domains": "set",
     "holding": "set",
+    "identity": "set",
     "binding": "set",
     "binding-permanent": "set",
     "dead-services": "set",
@@ -137,6 +139,10 @@ class Keys:
         notifications; per task: `task:<task id>` = source.
         """
         return f"{self.prefix}event:{event_id}"
+
+    def identity(self, part: int, bucket: int) -> str:
+        """SET of whole numbers. Digests of identities of one stretch of time; see `identity.py`. Expires."""
+        return f"{self.prefix}identity:{part}:{bucket:x}"
 
     # --- what waits for later -----------------------------------------------------------------
 

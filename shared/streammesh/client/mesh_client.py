@@ -220,6 +220,11 @@ class MeshClient:
                 return Cancelled(task_id, "cancelled", "It has ended.")
             raise
 
+    async def signal(self, task_id: str, data: Any = True, *, name: str = "approval") -> bool:
+        """Answer a handler that waits for a signal; return whether this is the answer: the first of its name counts."""
+        answer = await self.post(f"/v1/tasks/{segment(task_id)}/signal", {"name": name, "data": data})
+        return self._read(lambda found: not found["duplicate"], answer)
+
     # Dead letters and schedules: to change them needs an admin key
 
     def dead_letters(

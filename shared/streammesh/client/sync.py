@@ -147,6 +147,10 @@ class SyncMeshClient:
         """As `MeshClient.cancel`."""
         return self._do(lambda mesh: mesh.cancel(task_id))
 
+    def signal(self, task_id: str, data: Any = True, *, name: str = "approval") -> bool:
+        """As `MeshClient.signal`."""
+        return self._do(lambda mesh: mesh.signal(task_id, data, name=name))
+
     # Dead letters and schedules
 
     def dead_letters(

@@ -18,8 +18,8 @@
 --   state, outcome (result or error, JSON), entry (of the queue, '' for none), source, event, event_type, subject, id,
 --   fragment (the event's part of the notification), id_json, letter (dead letter, JSON, '' for none),
 --   envelope (with a letter: kept where the queue entry is gone)
--- tasks.follow_ups: KEYS row (HASH), stream (STREAM) ARGS source, id, digest, domain, deliver_at (ms or ''),
---   json (the envelope)
+-- tasks.follow_ups: KEYS row (HASH), stream (STREAM), sets (SET each, of identities) ARGS source, id, digest, domain,
+--   deliver_at (ms or ''), name, content (these two of its identity), json (the envelope)
 -- Returns per task 'done <state>' | 'conflict <state>' (done; an event with the identity of a follow-up and other content
 -- is there) | 'asked' (its worker was told) | 'lost' (held by another) | 'ended <state>' (it had ended otherwise)
 -- | 'gone' (there is no such task).
@@ -37,7 +37,7 @@ local entries, ids, succeeded = {}, {}, false
 local function store_all(follow_ups)
   local conflict = false
   for _, event in ipairs(follow_ups) do
-    local known = is_stored(event.row, event.source, event.digest)
+    local known = is_stored(event)
     conflict = conflict or known == 'conflict'
     if not known then
       store_event(event, stores)
