@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import structlog
 from streammesh import logs
@@ -19,8 +20,10 @@ from streammesh.settings import MeshSettings, load_settings
 from services.webhook_worker.changes import watch
 from services.webhook_worker.crew import Crew
 from services.webhook_worker.settings import WebhookSettings
+from services.webhook_worker.url_services import UrlServices
 
 ROLE = "webhook_worker"
+STOPPING = timedelta(seconds=3)  # that a process may take beyond its drain
 NAMES_AT_ONCE = 64  # threads that resolve names: one that hangs holds up few others
 log = structlog.get_logger(__name__)
 
@@ -40,9 +43,17 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
         open_async(settings, f"{ROLE}-bell", blocking=True),
     )
     crew = Crew(client, ears, keys, own)
+    url_services = UrlServices(client, keys, (settings.drain + STOPPING).total_seconds())
+
+    def changed(what: str) -> None:
+        crew.changed(what)
+        if what in ("workers", "look"):
+            url_services.changed.set()
+
     roles = [
-        keep_on("watcher", lambda: watch(bell, keys, crew.changed, settings.redis_timeout)),
+        keep_on("watcher", lambda: watch(bell, keys, changed, settings.redis_timeout)),
         *crew.roles(),
+        keep_on("url services", url_services.run),
         keep_on("heartbeat", lambda: show_life(client, keys, ROLE, redis_answers)),
     ]
     tasks = [asyncio.create_task(role) for role in roles]
@@ -54,7 +65,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    await crew.stop(min(own.timeout, settings.drain).total_seconds())
+    await asyncio.gather(crew.stop(min(own.timeout, settings.drain).total_seconds()), url_services.stop())
     for opened in (client, ears, bell):
         await opened.aclose()
     log.info("webhooks.stopped")

@@ -52,9 +52,13 @@ class WebhookSender:
     """Makes requests; `close` it. One instance per process."""
 
     def __init__(
-        self, allowed: Sequence[Network], seconds: float, resolver: AbstractResolver | None = None
+        self,
+        allowed: Sequence[Network],
+        seconds: float,
+        resolver: AbstractResolver | None = None,
+        most_answered: int = MOST_ANSWERED,
     ) -> None:
-        self._allowed = allowed
+        self._allowed, self.most_answered = allowed, most_answered
         connector = aiohttp.TCPConnector(
             resolver=PublicResolver(allowed, resolver),
             socket_factory=self._socket,
@@ -95,12 +99,12 @@ class WebhookSender:
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read the answer as far as its bound; beyond it the connection is closed."""
         parts, size = [], 0
-        while size <= MOST_ANSWERED and (part := await answer.content.readany()):
+        while size <= self.most_answered and (part := await answer.content.readany()):
             parts.append(part)
             size += len(part)
-        if size > MOST_ANSWERED:
+        if size > self.most_answered:
             answer.close()
-        return b"".join(parts)[: MOST_ANSWERED + 1]
+        return b"".join(parts)[: self.most_answered + 1]
 
     async def close(self) -> None:
         """Close all connections."""

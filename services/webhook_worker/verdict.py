@@ -69,12 +69,17 @@ def judge(
     hold = 0.0
     if failures + 1 >= PATIENCE:
         hold = min(LONGEST_PAUSE_MS, first * 2 ** min(failures + 1 - PATIENCE, 20)) * spread(0.9, 1.1)
-    asked = asked_ms(answer, now or datetime.now(UTC))
+    asked = asked_ms(answer, now or utc_now())
     if asked is not None:
         wait = hold = max(asked, 1)
     if age_ms + wait > settings.retry_for.total_seconds() * 1000:
         return DeliveryVerdict(DeliveryOutcome.GIVEN_UP, hold_ms=int(hold))
     return DeliveryVerdict(DeliveryOutcome.AGAIN, int(wait), int(hold))
+
+
+def utc_now() -> datetime:
+    """This moment."""
+    return datetime.now(UTC)
 
 
 def asked_ms(answer: ReceiverAnswer, now: datetime) -> int | None:

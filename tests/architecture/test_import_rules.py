@@ -21,6 +21,7 @@ RANKS: list[set[str]] = [
         "durations",
         "telemetry",
         "notification_types",
+        "webhook_keys",
         "identity",
     },
     {"settings", "keys", "group_place"},

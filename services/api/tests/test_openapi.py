@@ -74,6 +74,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     for action in ("replay", "drop"):
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
     await live.post("/v1/tokens", json={"types": ["order.*"]})
+    await use_webhooks(live)
     await live.delete("/v1/services/worker")
     daily = {"cron": "0 9 * * *", "event": {"type": "report.requested", "data": {}}}
     await live.put("/v1/schedules/daily", json=daily)
@@ -95,6 +96,22 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     assert sent == set(conformance.operations())
     refused = {path for path, _, status in conformance.seen if status >= 400}
     assert refused == {path for path, _ in conformance.operations()} - WITHOUT_REFUSAL - {"/readyz"}
+
+
+async def use_webhooks(live):
+    made = await live.post("/v1/webhooks", json={"url": "https://shop.example/hook"})
+    path = f"/v1/webhooks/{made.json()['id']}"
+    for method, at, said in (
+        ("GET", "/v1/webhooks", None),
+        ("GET", path, None),
+        ("PATCH", path, {"ordered": True}),
+        ("POST", f"{path}/test", None),
+        ("POST", f"{path}/replay", {"after": "0"}),
+        ("POST", f"{path}/secret", {}),
+        ("GET", f"{path}/attempts", None),
+        ("DELETE", path, None),
+    ):
+        assert (await live.request(method, at, json=said)).is_success
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ class StoreWebhookScript(Arguments):
     changed: Text
 
 
+class StoreUrlWorkerScript(Arguments):
+    """Store or remove a service whose worker is a URL, if it still is what it was."""
+
+    workers: Key
+    manifests: Key
+    service: Text
+    expected: Text
+    document: Text
+    most: Number
+    changed: Text
+
+
 class RemoveWebhookScript(Arguments):
     """Remove a webhook and all that is kept of it."""
 
