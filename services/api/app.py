@@ -54,6 +54,7 @@ from services.api.routes import (
     task_list,
     tasks,
     ui,
+    url_services,
     users,
     webhooks,
 )
@@ -121,7 +122,8 @@ def create_app(
         webhooks,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
-    app.include_router(webhooks.secret_router, dependencies=[Depends(only_known_parameters)])
+    for router in (webhooks.secret_router, url_services.router, url_services.result_router):
+        app.include_router(router, dependencies=[Depends(only_known_parameters)])
     for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):

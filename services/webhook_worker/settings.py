@@ -75,4 +75,4 @@ class WebhookSettings(BaseSettings):
     @property
     def lease(self) -> timedelta:
         """How long a webhook is a process's own without a word of it: longer than any request."""
-        return 2 * self.timeout + timedelta(seconds=5)
+        return 2 * self.timeout + timedelta(seconds=1)

@@ -26,7 +26,7 @@ class Answered(Exception):
         super().__init__("it answered with the result")
 
 
-class NotAnswered(Exception):
+class NotAnswered(Retry):
     """The URL did not answer, or not with a result: the attempt failed, and is made again by the retry policy."""
 
 

@@ -66,7 +66,8 @@ def end_with_parent() -> None:
     """Ask this process to stop when the other end of its standard input is gone."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1):  # not through sys.stdin, whose lock would be held when Python ends
+            continue
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

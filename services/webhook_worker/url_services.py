@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Running:
+class _ChildProcess:
     raw: bytes
     process: Process
     ended: asyncio.Task[int]
@@ -34,7 +34,7 @@ class UrlServices:
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, drain: float) -> None:
         self._client, self._keys, self._drain = client, keys, drain
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _ChildProcess] = {}
         self._paused: dict[
             str, tuple[float, float]
         ] = {}  # service -> until when, and how long the next pause is
@@ -71,7 +71,7 @@ class UrlServices:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", MODULE, name, stdin=PIPE)
         ended = asyncio.create_task(process.wait())
         ended.add_done_callback(self._told)
-        self._running[name] = _Running(raw, process, ended, pause)
+        self._running[name] = _ChildProcess(raw, process, ended, pause)
         log.info("url_worker.started", service=name, pid=process.pid)
 
     @property

@@ -19,7 +19,7 @@ from streammesh.webhooks.definition import Secret, Webhook
 from streammesh.webhooks.signature import new_secret
 from streammesh.webhooks.store import WebhookStore
 
-KILLS = 6
+KILLS = 3
 TOLD = 600
 
 

@@ -75,6 +75,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
     await live.post("/v1/tokens", json={"types": ["order.*"]})
     await use_webhooks(live)
+    await use_urls(live, mesh)
     await live.delete("/v1/services/worker")
     daily = {"cron": "0 9 * * *", "event": {"type": "report.requested", "data": {}}}
     await live.put("/v1/schedules/daily", json=daily)
@@ -112,6 +113,19 @@ async def use_webhooks(live):
         ("DELETE", path, None),
     ):
         assert (await live.request(method, at, json=said)).is_success
+
+
+async def use_urls(live, mesh):
+    wanted = {"url": "https://shop.example/work", "subscriptions": [{"type": "order.placed"}]}
+    put = await live.put("/v1/services/by_url", json=wanted)
+    assert put.json()["secret"].startswith("whsec_")
+    await live.post("/v1/events", json={"type": "order.placed", "data": {}})
+    (task,) = await mesh.dispatch("order", "by_url")
+    at = f"/v1/tasks/{task.ref.task_id}/result"
+    assert (await live.post(at, json={"result": 1})).json()["duplicate"] is False
+    assert (await live.post(at, json={"reject": "late"})).json()["duplicate"] is True
+    nobody = {"streammesh-result-token": "none"}
+    assert (await live.post(at, json={"result": 1}, headers=nobody)).status_code == 404
 
 
 @pytest.mark.parametrize(
