@@ -1,6 +1,6 @@
 // A worker that is only a URL: Node alone, no package. The mesh POSTs a CloudEvent, signed as Standard Webhooks say.
 //
-//   MESH_SECRET=whsec_… node worker.mjs        (the secret is what PUT /v1/services/invoices answered)
+//   SECRET=whsec_… node worker.mjs        (the secret is what PUT /v1/services/invoices answered)
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { createServer } from "node:http";
 import { pathToFileURL } from "node:url";
@@ -58,6 +58,6 @@ export function serve(secret, port = 0) {
 }
 
 if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  const server = await serve(process.env.MESH_SECRET ?? "", Number(process.env.PORT ?? 8090));
+  const server = await serve(process.env.SECRET ?? "", Number(process.env.PORT ?? 8090));
   console.log(`listening on ${server.address().port}`);
 }

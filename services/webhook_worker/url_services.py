@@ -15,7 +15,7 @@ import structlog
 from streammesh.keys import Keys
 from streammesh.webhooks.url_workers import read_url_workers
 
-MODULE = "services.webhook_worker.url_service"
+MODULE = f"{__package__}.url_service"
 LONGEST_SLEEP = 5.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # before one that ended by itself is started again
 log = structlog.get_logger(__name__)

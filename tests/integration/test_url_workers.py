@@ -171,7 +171,7 @@ async def test_the_worker_in_node_joins_without_an_sdk(ask, api):
     secret = (await call("PUT", f"{api}/v1/services/invoices", 200, json=wanted))["secret"]
     node = await asyncio.create_subprocess_exec(
         *(str(NODE), str(ROOT / "examples" / "node_worker" / "worker.mjs")),
-        env={"MESH_SECRET": secret, "PORT": str(port)},
+        env={"SECRET": secret, "PORT": str(port)},
         stdout=subprocess.PIPE,
     )
     assert node.stdout is not None
