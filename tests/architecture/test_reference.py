@@ -32,7 +32,7 @@ def test_every_fixture_is_in_the_reference() -> None:
 
 def test_every_command_and_option_is_in_the_reference() -> None:
     root: Any = typer.main.get_command(app)
-    missing = []
+    missing: list[str] = []
 
     def look(path: str, command: Any) -> None:
         section = COMMAND.partition(f"## {path}\n")[2].partition("\n## ")[0]
