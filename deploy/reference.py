@@ -19,6 +19,7 @@ OTHERS = {  # public, and not in the package's own `__all__`
 }
 FIXTURES = (
     "mesh",
+    "mesh_environment",
     "mesh_server",
     "mesh_settings",
     "mesh_keys",
