@@ -22,7 +22,6 @@ from streammesh.tasks.records import Rows
 from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
-from services.api.hub import Hub
 from services.api.json_answer import no_store
 from services.api.mesh_gauges import MeshGauges
 from services.api.middleware import Door, handle
@@ -31,6 +30,7 @@ from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
 from services.api.publish_endpoint import PublishEndpoint
+from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch

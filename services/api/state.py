@@ -15,8 +15,8 @@ from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
 from services.api.cursors import Cursors
-from services.api.hub import Hub
 from services.api.publish_endpoint import PublishEndpoint
+from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.report_store import ReportStore
 from services.api.settings import ApiSettings

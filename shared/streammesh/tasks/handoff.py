@@ -130,7 +130,7 @@ def handoff_call(
         version=keys.manifests_version(),
         memory_row=keys.memory(),
         group=group,
-        kept=settings.notifications_kept,
+        kept=settings.notifications_bound,
         planned_by=version,
         event_prefix=len(event_row),
         task_prefix=len(task_row),
