@@ -37,7 +37,7 @@ class CompiledScripts:
         return chunk()
 
 
-class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
+class ScriptingSocket(AsyncFakeSocket):
     """fakeredis's end of a connection, which runs scripts in the runtime of the process."""
 
     _template: FakeServer | None = None
