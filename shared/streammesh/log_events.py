@@ -12,6 +12,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "beat.failed": "A round of the ticker failed; the next one tries again.",
     "broker.away": "RabbitMQ cannot be reached, or refuses; the forwarder goes on trying.",
     "control.broke": "The look at what is to be cancelled failed; the next one tries again.",
+    "history.unread": "The history does not answer; what has left Redis is not found until it does.",
     "due.broken": "An entry that waits for its time cannot be read and is put aside.",
     "event.conflict": "A follow-up event has the identity of another one with other content; its task failed.",
     "event.unreadable": "The row of an event cannot be read; it counts as not there.",
