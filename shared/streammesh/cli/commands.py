@@ -46,6 +46,9 @@ COMMANDS = {
         "doctor",
         "Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`.",
     ),
+    "sizing": CommandPlace(
+        "sizing", "sizing", "Say what to buy: memory of Redis for so many events a second."
+    ),
     "services": CommandPlace("status", "services", "Services: list them, take one away."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
