@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import front_door, history, idleness, latency, scale, throughput
+from benchmarks import front_door, history, idleness, latency, scale, throughput, webhooks
 from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
@@ -42,6 +42,7 @@ PARTS: dict[str, Part] = {
     "bytes": Part(history.sizes, 5_000, most_runs=1),
     "idle": Part(idleness.idle, 20_000),
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
+    "webhooks": Part(webhooks.webhooks, 20_000),
     "scale.services": Part(scale.services, 50_000, most_runs=3),
 }
 

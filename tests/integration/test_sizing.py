@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streammesh.cli import sizing
+from streammesh.cli import memory_need as sizing
 
 from tests.harness.moves import Moves
 
