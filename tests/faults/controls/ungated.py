@@ -12,7 +12,7 @@ from services.dispatcher.__main__ import main
 
 GATES = {
     b"local mine = redis.call('XACK', stream, group, one.position) == 1": b"redis.call('XACK', stream, group, one.position) local mine = true",
-    b"if mine and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then": b"if mine then",
+    b"if wanted and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then": b"if wanted then",
 }
 
 
