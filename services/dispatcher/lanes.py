@@ -21,11 +21,11 @@ from streammesh.events.group_reader import GroupReader
 from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import process_name
+from streammesh.routed import leave_call
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes
 from streammesh.subscriptions.registry import Registered, lanes, read_registered
 from streammesh.tasks.pause import read_paused
-from streammesh.tasks.routing import leave_call
 
 from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.lane import Lane

@@ -33,18 +33,18 @@ from streammesh.events.publisher import most_bytes
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.roles import keep_on
-from streammesh.settings import MeshSettings
-from streammesh.subscriptions.manifest import Routes
-from streammesh.tasks.handoff import Handover
-from streammesh.tasks.routing import (
+from streammesh.routed import (
     Routed,
-    Verdict,
+    RouteVerdict,
     leave_call,
     level_call,
     members_of,
     route_call,
     take_call,
 )
+from streammesh.settings import MeshSettings
+from streammesh.subscriptions.manifest import Routes
+from streammesh.tasks.handoff import Handover
 from streammesh.telemetry import catalogue
 
 from services.dispatcher.delivery_plan import Encode, plan_routing
@@ -100,7 +100,7 @@ class Served:
 
 
 @dataclass(slots=True)
-class Cursor:
+class DomainCursor:
     """Where this process reads on in one domain, and for whom. `levelled`: up to where the groups followed."""
 
     position: str
@@ -110,7 +110,7 @@ class Cursor:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RouteBatch:
     """Entries of one domain that follow a position."""
 
     domain: str
@@ -121,10 +121,10 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RoutePlan:
     """What a batch becomes by one version of the manifests, up to an entry that only lanes can deal with."""
 
-    batch: Batch
+    batch: RouteBatch
     handovers: Sequence[Handover]
     broken: str | None
     version: str
@@ -153,7 +153,7 @@ class Router:
         self._routes, self._look_again = routes, look_again
         self._encode, self._clock, self._paused = encode, clock, paused
         self._served = served
-        self._cursors: dict[str, Cursor] = {}
+        self._cursors: dict[str, DomainCursor] = {}
         self._renew_at = 0.0
         self.domains: Collection[str] = ()
         self.changed = asyncio.Event()  # to be set when `domains` changed
@@ -234,31 +234,31 @@ class Router:
                 services = taken.services or frozenset()
                 self._served.note(domain, services)
             levelled = cursor.levelled if cursor else ""
-            self._cursors[domain] = Cursor(taken.position, taken.members, services, levelled)
+            self._cursors[domain] = DomainCursor(taken.position, taken.members, services, levelled)
             if cursor is None:
                 log.info("router.took", domain=domain, services=len(services))
 
     # --- one batch -----------------------------------------------------------------------------
 
-    def _plan(self, entries: Sequence[Entry]) -> list[Plan]:
+    def _plan(self, entries: Sequence[Entry]) -> list[RoutePlan]:
         plans = []
         for domain, found in groupby(entries, key=lambda entry: entry.domain):
             cursor = self._cursors.get(domain)
             if cursor is None:
                 continue
-            batch = Batch(domain, cursor.position, list(found), cursor.members, cursor.services)
+            batch = RouteBatch(domain, cursor.position, list(found), cursor.members, cursor.services)
             plans.append(self._planned(batch))
             cursor.position = batch.entries[-1].position
         return plans
 
-    def _planned(self, batch: Batch) -> Plan:
+    def _planned(self, batch: RouteBatch) -> RoutePlan:
         routes = self._routes()
         handovers, broken = plan_routing(
             batch.entries, routes, batch.services, self._encode, most_bytes(self._settings)
         )
-        return Plan(batch, handovers, broken.reason if broken else None, routes.version)
+        return RoutePlan(batch, handovers, broken.reason if broken else None, routes.version)
 
-    async def _act(self, plans: Sequence[Plan]) -> None:
+    async def _act(self, plans: Sequence[RoutePlan]) -> None:
         for plan in plans:
             domain = plan.batch.domain
             if domain not in self._cursors:
@@ -270,12 +270,12 @@ class Router:
                     raise
                 await self._leave_to_lanes(domain, str(error)[:200])
                 continue
-            if done.verdict is Verdict.MOVED:
+            if done.verdict is RouteVerdict.MOVED:
                 self._begin_anew(domain)
             elif plan.broken:
                 await self._leave_to_lanes(domain, plan.broken)
 
-    async def _route(self, plan: Plan) -> Routed:
+    async def _route(self, plan: RoutePlan) -> Routed:
         """Hand one batch over; it is planned again where the manifests changed, and waits for memory."""
         waits = False
         while plan.handovers:
@@ -286,11 +286,11 @@ class Router:
                 members=batch.members,
             )
             done = await lua.run(self._client, call)
-            if done.verdict is Verdict.STALE:
+            if done.verdict is RouteVerdict.STALE:
                 log.info("router.plans_again", domain=batch.domain)
                 await self._look_again()
                 plan = self._planned(batch)
-            elif done.verdict is Verdict.FULL:
+            elif done.verdict is RouteVerdict.FULL:
                 if not waits:
                     log.warning("router.waits_for_memory", domain=batch.domain)
                 waits = True
@@ -300,10 +300,10 @@ class Router:
                     log.info("router.leaves", domain=batch.domain, services=sorted(done.left))
                     self._served.ends(batch.domain, done.left)
                     self._begin_anew(batch.domain)
-                if done.verdict is Verdict.DONE:
+                if done.verdict is RouteVerdict.DONE:
                     self._measure(plan.handovers, done)
                 return done
-        return Routed(Verdict.DONE)
+        return Routed(RouteVerdict.DONE)
 
     def _begin_anew(self, domain: str) -> None:
         """Read on from where the router really is, for whom it really serves."""

@@ -38,12 +38,12 @@ from streammesh.lua.services import (
     RemoveManifestScript,
 )
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
+from streammesh.routed import leave_call
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes, delivery
 from streammesh.subscriptions.registry import read_domains, read_registered
 from streammesh.tasks.dead_letter import park_call
 from streammesh.tasks.records import Rows, TaskRow
-from streammesh.tasks.routing import leave_call
 from streammesh.tasks.settlement import Cause, Ending, Settlement, carry_out_async
 from streammesh.tasks.task import Failure, Holder, QueuePlace
 

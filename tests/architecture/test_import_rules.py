@@ -28,7 +28,7 @@ RANKS: list[set[str]] = [
     {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks", "notification_log"},
-    {"dead_letters", "status"},
+    {"dead_letters", "status", "routed"},
     {"transport", "retirement"},
     {"brokers"},
     {"worker"},

@@ -20,7 +20,7 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.handoff import Handover, describe, memory_mark
 
 
-class Verdict(StrEnum):
+class RouteVerdict(StrEnum):
     """What became of a batch."""
 
     DONE = "done"
@@ -33,13 +33,13 @@ class Verdict(StrEnum):
 class Routed:
     """What one call did. `left`: services that the router serves no more, since their queues are full."""
 
-    verdict: Verdict
+    verdict: RouteVerdict
     tasks: int = 0
     left: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class DomainTaken:
     """A domain that a dispatcher routes now. `services` is None where they are those that it knew."""
 
     position: str
@@ -62,8 +62,8 @@ def route_call(
     subscriptions, kinds, entries = describe(keys, batch, paused)
 
     def parse(answer: list[Any]) -> Routed:
-        verdict = Verdict(answer[0].decode())
-        if verdict is not Verdict.DONE:
+        verdict = RouteVerdict(answer[0].decode())
+        if verdict is not RouteVerdict.DONE:
             return Routed(verdict)
         return Routed(verdict, int(answer[1]), frozenset(name.decode() for name in answer[2:]))
 
@@ -93,14 +93,14 @@ def route_call(
 
 def take_call(
     keys: Keys, domain: str, dispatcher: str, lifetime: timedelta, known: str = ""
-) -> lua.Call[Taken | None]:
+) -> lua.Call[DomainTaken | None]:
     """`take_domain.lua`; answers None where another dispatcher routes the domain, or it was given up (`lifetime` 0)."""
 
-    def parse(answer: list[Any]) -> Taken | None:
+    def parse(answer: list[Any]) -> DomainTaken | None:
         if not answer[0]:
             return None
         services = frozenset(name.decode() for name in answer[4:]) if answer[3] else None
-        return Taken(answer[1].decode(), answer[2].decode(), services)
+        return DomainTaken(answer[1].decode(), answer[2].decode(), services)
 
     return TakeDomainScript(
         stream=keys.events(domain),
