@@ -18,6 +18,7 @@ from tests.harness.processes import MeshProcess
 BURSTS, BURST = 20, 1_000  # events are handed over in bursts, and counted only while they are
 WARM_UP = 2_000
 SERVICES = (1, 10, 50)
+ROUTED = (1, 100)
 
 
 @dataclass
@@ -116,3 +117,32 @@ async def services(results: Results, size: int) -> None:
             await _hand_over(mesh, dispatcher, each * n, cost)
             results.add(f"scale.services.{n}", "deliveries/s", cost.tasks / cost.seconds)
             results.add(f"scale.services.{n}.cpu", "µs/delivery", cost.cpu_us)
+
+
+def _bystander(n: int) -> Service:
+    service = Service(f"bench_bystander_{n}")
+
+    @service.on("bench.other")
+    async def other() -> None:
+        """Want another type of the same domain."""
+
+    return service
+
+
+async def route(results: Results, size: int) -> None:
+    """`route.1ofN`: one service wants every event, and N - 1 want others of its domain. `.ratio`: CPU, by that of N = 1."""
+    costs = {}
+    for n in ROUTED:
+        async with arena() as mesh:
+            await mesh.register(async_worker.service)
+            for number in range(n - 1):
+                await mesh.register(_bystander(number))
+            await mesh.publish("bench.noop", WARM_UP, small=True)
+            [dispatcher] = await mesh.start(DISPATCHER)
+            await _hand_over(mesh, dispatcher, WARM_UP, Spent())
+            await mesh.publish("bench.noop", size)
+            costs[n] = Spent()
+            await _hand_over(mesh, dispatcher, size, costs[n])
+            results.add(f"route.1of{n}", "events/s", costs[n].tasks / costs[n].seconds)
+            results.add(f"route.1of{n}.cpu", "µs/event", costs[n].cpu_us)
+    results.add("route.1of100.ratio", "×", costs[100].cpu_us / costs[1].cpu_us)

@@ -11,6 +11,7 @@ from streammesh.events.group_reader import Entry
 from streammesh.subscriptions.manifest import Delivery, Routes, delivery
 from streammesh.tasks.handoff import Encoded, Handover
 
+MOST_DELIVERIES = 400  # in one call: it holds the server up for a few milliseconds
 Encode = Callable[[Delivery, bytes, int], Encoded]
 
 
@@ -57,14 +58,22 @@ def plan_routing(
     served: Container[str],
     encode: Encode,
     most_bytes: int = 1 << 26,
+    most_deliveries: int = MOST_DELIVERIES,
 ) -> tuple[list[Handover], Broken | None]:
-    """What entries of one domain become for all services that the router serves, up to the first broken one."""
+    """What entries of one domain become for all services that the router serves.
+
+    It ends before a broken one, and where there are enough deliveries for one call.
+    """
     handovers: list[Handover] = []
+    deliveries = 0
     for entry in entries:
+        if deliveries >= most_deliveries:
+            break
         one = _planned(entry, routes, None, served, encode, most_bytes)
         if isinstance(one, Broken):
             return handovers, one
         handovers.append(one)
+        deliveries += len(one.deliveries)
     return handovers, None
 
 

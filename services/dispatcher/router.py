@@ -30,7 +30,7 @@ from streammesh import lua
 from streammesh.clock import Clock, to_ms
 from streammesh.events.group_reader import Entry, read_after
 from streammesh.events.publisher import most_bytes
-from streammesh.keys import Keys
+from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.roles import keep_on
 from streammesh.routed import (
@@ -128,6 +128,7 @@ class RoutePlan:
     handovers: Sequence[Handover]
     broken: str | None
     version: str
+    strangers: frozenset[str]  # served, and of no manifest that can be read: what they want is not known
 
 
 class Router:
@@ -155,6 +156,7 @@ class Router:
         self._served = served
         self._cursors: dict[str, DomainCursor] = {}
         self._renew_at = 0.0
+        self._count = own.batch  # entries read at once: fewer where each is wanted by many
         self.domains: Collection[str] = ()
         self.changed = asyncio.Event()  # to be set when `domains` changed
 
@@ -205,7 +207,7 @@ class Router:
         positions = {domain: cursor.position for domain, cursor in self._cursors.items()}
         block = TURN / RENEWALS_PER_TURN if wait else None
         patience = self._settings.redis_timeout
-        return await read_after(self._blocking, self._keys, positions, self._own.batch, block, patience)
+        return await read_after(self._blocking, self._keys, positions, self._count, block, patience)
 
     async def _take(self) -> None:
         """Take the domains that nobody else routes, keep those that are taken, and let groups follow."""
@@ -247,8 +249,12 @@ class Router:
             if cursor is None:
                 continue
             batch = RouteBatch(domain, cursor.position, list(found), cursor.members, cursor.services)
-            plans.append(self._planned(batch))
-            cursor.position = batch.entries[-1].position
+            plan = self._planned(batch)
+            plans.append(plan)
+            if plan.handovers:
+                cursor.position = plan.handovers[-1].entry
+            is_cut = len(plan.handovers) < len(batch.entries)
+            self._count = max(1, len(plan.handovers)) if is_cut else min(self._own.batch, 2 * self._count)
         return plans
 
     def _planned(self, batch: RouteBatch) -> RoutePlan:
@@ -256,7 +262,8 @@ class Router:
         handovers, broken = plan_routing(
             batch.entries, routes, batch.services, self._encode, most_bytes(self._settings)
         )
-        return RoutePlan(batch, handovers, broken.reason if broken else None, routes.version)
+        strangers = batch.services - routes.services - {UNCLAIMED}
+        return RoutePlan(batch, handovers, broken.reason if broken else None, routes.version, strangers)
 
     async def _act(self, plans: Sequence[RoutePlan]) -> None:
         for plan in plans:
@@ -280,6 +287,9 @@ class Router:
         waits = False
         while plan.handovers:
             batch = plan.batch
+            if plan.strangers:
+                await lua.run(self._client, leave_call(self._keys, batch.domain, plan.strangers))
+                return Routed(RouteVerdict.MOVED)
             call = route_call(
                 *(self._keys, self._settings, batch.domain, plan.handovers, self._paused(), plan.version),
                 begins=batch.begins,

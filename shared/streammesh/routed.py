@@ -105,6 +105,7 @@ def take_call(
     return TakeDomainScript(
         stream=keys.events(domain),
         routed=keys.routed(domain),
+        manifests=keys.manifests(),
         dispatcher=dispatcher,
         lifetime=ms(lifetime),
         known=known,

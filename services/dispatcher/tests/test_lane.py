@@ -311,6 +311,8 @@ async def test_what_a_stopping_dispatcher_was_given_at_the_last_moment_is_handed
     own = OWN.model_copy(update={"reclaim_idle": timedelta(hours=1)})
     dispatcher = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, own, encode, SystemClock())
     await publisher.publish("user.registered", {}, id="one")
+    # The router is far ahead: the service is its lane's.
+    await mesh_redis.hset(mesh_keys.routed("user"), mapping={":at": "9999999999999-0", ":members": "1"})
     await dispatcher.refresh()
 
     async def given():

@@ -339,3 +339,65 @@ async def test_a_domain_is_routed_by_one_dispatcher_until_it_falls_silent(mesh_r
     assert await run(mesh_redis, take_call(mesh_keys, "user", "one", LATER)) is None
     await run(mesh_redis, take_call(mesh_keys, "user", "two", timedelta(0)))
     assert await run(mesh_redis, take_call(mesh_keys, "user", "one", LATER))
+
+
+async def test_a_service_whose_manifest_cannot_be_read_leaves_the_router_and_loses_nothing(
+    dispatcher, publisher, served, mesh_redis, mesh_keys
+):
+    """A dispatcher that starts then does not know what it wants; it is served again once it has registered anew."""
+    for service in ("mail", "audit"):
+        await run(mesh_redis, register_call(mesh_keys, manifest(service)))
+    await publisher.publish("user.registered", {}, id="0")
+    async with dispatcher():
+
+        async def both():
+            return await served() == {"mail", "audit"}
+
+        await wait_until("both are served", both)
+    await mesh_redis.hset(mesh_keys.manifests(), "mail", "{")
+    await publisher.publish("user.registered", {}, id="1")
+    async with dispatcher("new") as lanes:
+
+        async def audit():
+            return await queued(mesh_redis, mesh_keys, "audit") == ["0", "1"]
+
+        await wait_until("the other one has it", audit)
+        assert await served() == {"audit"}
+        await run(mesh_redis, register_call(mesh_keys, manifest("mail")))
+        await lanes.refresh()
+
+        async def mail():
+            return await queued(mesh_redis, mesh_keys, "mail") == ["0", "1"]
+
+        await wait_until("it has it too", mail)
+
+
+async def test_a_mesh_of_lanes_goes_over_to_the_router_with_what_was_pending_and_what_waited(
+    dispatcher, publisher, served, mesh_redis, mesh_keys
+):
+    """As after an upgrade: one service is at the head, one behind, one holds entries that a dead dispatcher was given."""
+    for service in ("head", "behind", "pending"):
+        await run(mesh_redis, register_call(mesh_keys, manifest(service)))
+    for n in range(30):
+        await publisher.publish("user.registered", {}, id=str(n))
+    stream = mesh_keys.events("user")
+    last = (await mesh_redis.xinfo_stream(stream))["last-generated-id"]
+    await mesh_redis.xgroup_setid(stream, "head", last, entries_read=30)
+    await mesh_redis.xreadgroup("behind", "dead", {stream: ">"}, count=10, noack=True)
+    await mesh_redis.xreadgroup("pending", "dead", {stream: ">"}, count=20)
+    async with dispatcher():
+
+        async def all_served():
+            return await served() == {"head", "behind", "pending"}
+
+        await wait_until("all are served", all_served)
+        await publisher.publish("user.registered", {}, id="30")
+
+        async def last_one():
+            found = [await queued(mesh_redis, mesh_keys, one) for one in ("head", "behind", "pending")]
+            return all("30" in ids for ids in found) and found
+
+        head, behind, pending = await wait_until("the last one is handed over", last_one)
+    assert head == ["30"]
+    assert behind == [str(n) for n in range(10, 31)]
+    assert sorted(pending, key=int) == [str(n) for n in range(31)]

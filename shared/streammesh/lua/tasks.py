@@ -105,6 +105,7 @@ class TakeDomainScript(Arguments):
 
     stream: Key
     routed: Key
+    manifests: Key
     dispatcher: Text
     lifetime: Number
     known: Text
