@@ -5,7 +5,7 @@ BIN := $(V)/bin
 STAMP := $(V)/.made
 SRC := shared services tests benchmarks examples deploy
 
-.PHONY: ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
+.PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -54,6 +54,12 @@ simulate: $(STAMP)  ## seeded schedules in virtual time, a fault at any command;
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+newest-libraries: $(STAMP)  ## whether the mesh fits the newest versions that its requirements allow
+	@$(BIN)/python -m tests.newest_libraries $(ARGS)
+
+crossing: $(STAMP)  ## the files that a task crosses from its event's stream to its outcome
+	@$(BIN)/python -m benchmarks.crossing $(ARGS)
+
 restore-drill: $(STAMP)  ## play the commands of docs/backup.md: back a mesh up, restore it, count
 	@$(BIN)/python -m tests.restore_drill $(ARGS)
 
@@ -65,6 +71,9 @@ celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transp
 
 ui:  ## build the dashboard anew from services/api/ui (needs Node)
 	@cd services/api/ui && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+
+client:  ## build the TypeScript client anew from clients/typescript (needs Node)
+	@cd clients/typescript && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 
 ui-test: $(STAMP)  ## the dashboard in a real Chromium, before a real mesh; renews docs/images/ui-*.png
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock

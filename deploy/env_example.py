@@ -24,6 +24,7 @@ HEAD = """\
 # What docker-compose.yml itself asks for: (name, default, meaning). No default: Compose refuses to start without.
 COMPOSE: list[tuple[str, str | None, str]] = [
     ("REDIS_PASSWORD", None, "The password of Redis: letters, digits, - and _."),
+    ("HISTORY_PASSWORD", None, "The password of the history's PostgreSQL: letters, digits, - and _."),
     ("API_ADMIN_KEY", None, "The API key that may do everything: 24 letters or more, any you like."),
     ("FLOWER_BASIC_AUTH", None, "Who may look at Flower, as name:password."),
     (
@@ -36,6 +37,8 @@ COMPOSE: list[tuple[str, str | None, str]] = [
         "2560m",
         "Memory limit of Redis's container: twice REDIS_MAXMEMORY and some, for when its file is written anew.",
     ),
+    ("HISTORY_MEMORY", "1g", "Memory limit of the history's container."),
+    ("HISTORY_IMAGE", "postgres:17-alpine", "The PostgreSQL image of the history: PostgreSQL 13 or later."),
     ("SERVICE_MEMORY", "512m", "Memory limit of each service's container."),
     ("REPORT_MEMORY", "2g", "Memory limit of a container of report_worker."),
     ("FLOWER_READ_ONLY", "true", "false lets Flower stop workers and revoke tasks, and its API send tasks."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from time import monotonic
@@ -10,7 +9,7 @@ from time import monotonic
 import structlog
 from streammesh.api_keys import EVERYTHING, ApiKeys
 from streammesh.errors import ApiKeyExists, ApiKeyRevoked, InvalidApiKey, MeshError
-from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.retry import until_back_async
 
 from services.api.settings import ApiSettings
 
@@ -30,16 +29,12 @@ async def ensure_keys(api_keys: ApiKeys, settings: ApiSettings) -> str | None:
     Raises CannotStart when it would be exposed without any key, or Redis is away for `start_timeout`.
     """
     deadline = monotonic() + settings.start_timeout.total_seconds()
-    while True:
-        try:
-            return await _ensure(api_keys, settings)
-        except Exception as error:
-            if not is_unavailable(error):
-                raise
-            if monotonic() > deadline:
-                raise CannotStart(f"MESH_REDIS_URL: Redis cannot be reached: {error}") from None
-            log.warning("api.waits_for_redis", reason=str(error))
-            await asyncio.sleep(0.5)
+
+    def away(error: Exception) -> None:
+        if monotonic() > deadline:
+            raise CannotStart(f"MESH_REDIS_URL: Redis cannot be reached: {error}") from None
+
+    return await until_back_async("API keys", lambda: _ensure(api_keys, settings), away)
 
 
 async def _ensure(api_keys: ApiKeys, settings: ApiSettings) -> str | None:

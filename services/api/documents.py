@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import ConfigDict, Field
 from streammesh import names
 from streammesh.clock import rfc3339_ms
+from streammesh.durable.records import told_steps
 from streammesh.events.envelope import Event
 from streammesh.redisio.turns import Turns
 from streammesh.status.not_run import NotRun, Why
@@ -43,6 +44,8 @@ EXAMPLE_TASK_DOCUMENT: dict[str, Any] = {
     "left_out": False,
     "error": None,
     "events": [],
+    "steps": [],
+    "waits_for": None,
     "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}", "event": EXAMPLE_LINKS["self"]},
 }
 
@@ -80,13 +83,38 @@ class TaskLinks(Answer):
     event: str
 
 
+class StepDocument(Answer):
+    """A step of a durable handler, or a wait of it that is over."""
+
+    name: str
+    kind: Literal["step", "event", "signal", "timeout"]
+    at: str = Field(description="When it was recorded.")
+
+
+class WaitDocument(Answer):
+    """What a durable handler waits for."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    until: str = Field(description="When it goes on without.")
+    kind: Literal["time", "event", "signal"]
+    type: str | None = None
+    match: dict[str, Any] | None = None
+    signal: str | None = None
+    question: str | None = None
+    to: str | None = None
+
+
 class TaskDocument(Answer):
     """One delivery of an event to one subscription, and how its work goes."""
 
     id: str
     name: str
     service: str
-    state: Literal["held", "queued", "started", "retrying", "succeeded", "failed", "cancelled", "expired"]
+    state: Literal[
+        "held", "queued", "started", "retrying", "waiting", "succeeded", "failed", "cancelled", "expired"
+    ]
     attempt: int = Field(description="How often it was started.")
     event: EventRef
     queued_at: str | None
@@ -101,6 +129,12 @@ class TaskDocument(Answer):
     )
     error: TaskError | None
     events: list[FollowUp] = Field(description="Follow-up events that left with the outcome.")
+    steps: list[StepDocument] = Field(
+        description="What a durable handler has recorded, the last 100, oldest first."
+    )
+    waits_for: WaitDocument | None = Field(
+        description="What a durable handler waits for, in state `waiting`."
+    )
     links: TaskLinks
 
 
@@ -186,6 +220,7 @@ def event_ref(about: Mapping[str, Any]) -> EventRef:
 def task_document(task: TaskRow) -> TaskDocument:
     """One task: always the same members; what is not so yet is null."""
     event = event_ref(task.event)
+    steps, waits_for = told_steps(task.durable) if task.durable else ([], None)
     return TaskDocument(
         id=task.id,
         name=task.name,
@@ -196,13 +231,15 @@ def task_document(task: TaskRow) -> TaskDocument:
         queued_at=task.times.get("queued_at"),
         started_at=task.times.get("started_at"),
         ended_at=task.times.get("ended_at"),
-        next_attempt_at=task.next_attempt_at if task.state == "retrying" else None,
+        next_attempt_at=task.next_attempt_at if task.state in ("retrying", "waiting") else None,
         worker=task.worker,
         progress=readable(Progress, task.progress),
         result=task.result,
         left_out=task.left_out,
         error=readable(TaskError, task.error),
         events=follow_ups(task),
+        steps=[StepDocument(**one) for one in steps],
+        waits_for=readable(WaitDocument, waits_for) if task.state == "waiting" else None,
         links=TaskLinks(
             self=f"/v1/tasks/{quote(task.id, safe='')}", event=event_links(event.id, event.source).self
         ),

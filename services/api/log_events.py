@@ -9,7 +9,6 @@ LOG_EVENTS: Mapping[str, str] = {
     "api.cannot_start": "The API cannot start as it is configured.",
     "api.few_open_files": "The system allows fewer connections than the settings ask for.",
     "api.listening": "The API takes requests.",
-    "api.waits_for_redis": "The API waits for Redis before it starts.",
     "api_key.broken": "What is stored of a key cannot be read; the key is refused.",
     "api_keys.watch_failed": "The look for revoked keys of open streams failed; the next one tries again.",
     "api_keys.were_lost": "All keys had gone from Redis; the operator's own was brought back.",

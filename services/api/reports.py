@@ -192,6 +192,8 @@ def state_of(row: EventRow, tasks: list[TaskRow]) -> tuple[State, str, TaskRow |
             return "queued", "The service that makes reports is paused; it waits.", task
         case "started":
             return "running", str((task.progress or {}).get("text") or "It is being made."), task
+        case "waiting":
+            return "queued", "Its handler waits.", task
         case "retrying":
             return "retrying", f"An attempt failed; the next is at {task.next_attempt_at}.", task
         case "succeeded":

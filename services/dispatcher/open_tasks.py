@@ -92,7 +92,7 @@ class OpenTasks:
             ):
                 asked[task_id] = row["entry"]
                 pipeline.xrange(self._stream(service, row["meta"]), row["entry"], row["entry"])
-            elif row["state"] == names.TaskState.RETRYING:
+            elif row["state"] in (names.TaskState.RETRYING, names.TaskState.WAITING):
                 asked[task_id] = ""
                 pipeline.zscore(keys.due(), f"task:{task_id}")
             elif row["state"] == names.TaskState.HELD and POSITION.fullmatch(row["held"]):

@@ -14,8 +14,8 @@ import redis.asyncio
 import structlog
 from streammesh.clock import Clock, to_ms
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
-from streammesh.events.retention import Trimmed, forget_consumers, trim
-from streammesh.keys import Keys
+from streammesh.events.retention import Trimmed, forget_consumers, trim, trim_stream
+from streammesh.keys import ARCHIVER, Keys
 from streammesh.redisio.answers import there
 from streammesh.redisio.heartbeat import FORGET_MS
 from streammesh.schedules.store import BEAT
@@ -53,8 +53,16 @@ class Trimmer:
             await asyncio.sleep(self._own.trim_every.total_seconds())
 
     async def run_once(self) -> list[Trimmed]:
-        """Remove events that every service has had and that are older than the retention; now and then, the rest."""
-        found = await trim(self._client, self._keys, self._settings.retention)
+        """Remove events that every service has had and that are older than the retention; now and then, the rest.
+
+        With a history they go when they have been hot, and no sooner than the archiver has had them.
+        """
+        client, keys, settings = self._client, self._keys, self._settings
+        if settings.has_history:
+            found = await trim(client, keys, settings.hot, ARCHIVER)
+            await trim_stream(client, keys.tasks_recent(), "tasks-recent", settings.hot, ARCHIVER)
+        else:
+            found = await trim(client, keys, settings.retention)
         removed = sum(stream.removed for stream in found)
         if removed:
             log.info("events.trimmed", removed=removed)
@@ -80,6 +88,7 @@ class Trimmer:
         services = [manifest.service for manifest in manifests]
         dropped = await self._drop_dead_letters()
         streams = [keys.events(domain) for domain in sorted(await read_domains(client, keys))]
+        streams.append(keys.tasks_recent())
         queues = [queue for manifest in manifests for queue in manifest.queue_names]
         streams += [stream for queue in queues for stream in keys.queue_streams(queue)]
         consumers = await forget_consumers(client, streams, GONE_AFTER)

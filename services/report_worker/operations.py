@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-STATES = ("succeeded", "failed", "cancelled", "expired", "retrying", "started", "queued", "held")
+STATES = ("succeeded", "failed", "cancelled", "expired", "retrying", "waiting", "started", "queued", "held")
 ENDED = frozenset(("succeeded", "failed", "cancelled", "expired"))
 REASON_LENGTH = 160
 UNKNOWN_REASON = "no reason was recorded"

@@ -25,6 +25,7 @@ NAMED_COLOURS = {
     "succeeded": "#0f9d8a",
     "failed": "#b4234d",
     "retrying": "#d97706",
+    "waiting": "#0891b2",
     "started": "#1f5fbf",
     "queued": "#94a3b8",
     "held": "#cbd5e1",

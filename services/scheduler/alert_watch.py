@@ -97,7 +97,7 @@ class AlertWatch:
             until_ms=until,
             retention=ms(self._settings.remembered),
             changed=keys.manifests_changed(),
-            events=[stored_form(keys, event)],
+            events=[stored_form(keys, self._settings, event)],
         ).call(bool)
         raised = await lua.run(self._client, call)
         if raised:

@@ -14,6 +14,7 @@ FORWARDED = (
 )
 PRIORITY = 5  # of what names none; 0 is the lowest, 9 the highest
 PRIORITIES = (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)  # in the order in which a queue is read
+ARCHIVER = "_archiver"  # the group by which the archiver reads events, and ended tasks
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
 # What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
@@ -49,6 +50,7 @@ TYPES = {
     "api-keys-revoked": "zset",
     "domains": "set",
     "holding": "set",
+    "identity": "set",
     "binding": "set",
     "binding-permanent": "set",
     "dead-services": "set",
@@ -133,6 +135,10 @@ class Keys:
         notifications; per task: `task:<task id>` = source.
         """
         return f"{self.prefix}event:{event_id}"
+
+    def identity(self, part: int, bucket: int) -> str:
+        """SET of whole numbers. Digests of identities of one stretch of time; see `identity.py`. Expires."""
+        return f"{self.prefix}identity:{part}:{bucket:x}"
 
     # --- what waits for later -----------------------------------------------------------------
 
@@ -249,6 +255,17 @@ class Keys:
     def task(self, task_id: str) -> str:
         """HASH. The ledger row of one task: state, attempt, lease, outcome. Expires `result_ttl` after it ends."""
         return f"{self.prefix}task:{task_id}"
+
+    def arrived(self, service: str, digest: str) -> str:
+        """ZSET. Events that the service's handlers may wait for, with the same values at the same paths (`digest`).
+
+        Score = when it was published: ms and the number of its entry. The newest 100; expires a day after the last.
+        """
+        return f"{self.prefix}arrived:{service}:{digest}"
+
+    def waiters(self, service: str, digest: str) -> str:
+        """ZSET. Runs that wait for such an event. Score = after which one. Expires with the last of their deadlines."""
+        return f"{self.prefix}waiters:{service}:{digest}"
 
     def tasks_recent(self) -> str:
         """STREAM. One short entry per ended task, for reports on operations. Trimmed by `retention`."""

@@ -33,6 +33,7 @@ class TaskState(StrEnum):
     QUEUED = "queued"
     STARTED = "started"
     RETRYING = "retrying"  # its attempt failed; the next one waits for its time
+    WAITING = "waiting"  # its handler sleeps, or waits for an event or a signal; no worker is held
     HELD = "held"  # set aside, since its subscription is paused
     SUCCEEDED = "succeeded"
     FAILED = "failed"

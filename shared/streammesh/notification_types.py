@@ -25,6 +25,12 @@ NOTIFICATIONS: Mapping[str, NotificationType] = MappingProxyType(
         "task.retrying": NotificationType(
             "task", "an attempt failed and there will be another", ("error", "retry_in_seconds")
         ),
+        "task.step": NotificationType("task", "a step of a durable handler was recorded", ("step", "kind")),
+        "task.waiting": NotificationType(
+            "task",
+            "a durable handler waits, and no worker with it",
+            ("name", "for", "type", "match", "signal", "question", "to", "until"),
+        ),
         "task.succeeded": NotificationType("task", "done", ("result", "events", "left_out")),
         "task.failed": NotificationType("task", "gave up; it is a dead letter now", ("error", "left_out")),
         "task.cancelled": NotificationType("task", "ended without being done", ("error", "left_out")),

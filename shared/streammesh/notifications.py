@@ -23,6 +23,7 @@ TASK_TYPES = {
     names.TaskState.QUEUED: "task.queued",
     names.TaskState.STARTED: "task.started",
     names.TaskState.RETRYING: "task.retrying",
+    names.TaskState.WAITING: "task.waiting",
     names.TaskState.HELD: "task.held",
     names.TaskState.SUCCEEDED: "task.succeeded",
     names.TaskState.FAILED: "task.failed",

@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.retry import waits
 
 log = structlog.get_logger(__name__)
 NEW_OBJECTS = 10_000  # between looks at the youngest; Python's 700 is a look every few tasks
@@ -44,9 +45,9 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 async def keep_on(name: str, role: Callable[[], Awaitable[None]]) -> None:
     """Run a role for ever: when Redis is away, or anything unexpected happens, log it and begin anew.
 
-    Waits grow from 0.1 to 1 second, so everything consumes again soon after Redis is back.
+    The waits between grow to one second, so everything consumes again soon after Redis is back.
     """
-    wait = 0.1
+    pauses = waits()
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
@@ -61,6 +62,5 @@ async def keep_on(name: str, role: Callable[[], Awaitable[None]]) -> None:
             else:
                 log.exception("role.broke", role=name)
         if loop.time() - began > 10:
-            wait = 0.1
-        await asyncio.sleep(wait)
-        wait = min(1.0, wait * 2)
+            pauses = waits()
+        await asyncio.sleep(next(pauses))

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
 from streammesh.process_group import become_group
@@ -74,6 +75,7 @@ class Service:
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
+        self._wakers: set[str] = set()  # names of the subscriptions that end waits
         self._places: dict[str, SourceLine] = {}  # where each handler is written
         self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
         self.celery_app.manifest = self.manifest
@@ -107,6 +109,8 @@ class Service:
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
+        version: int = 1,
+        waits: Mapping[str, str | Sequence[str]] | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
@@ -116,6 +120,8 @@ class Service:
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
+        `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
+        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -146,6 +152,8 @@ class Service:
                 priority=None if priority is None else whole_number("priority", priority, 0, 9),
                 keep=_seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
+                version=whole_number("version", version, 1, 1_000_000),
+                waits=declared_waits(waits),
             )
 
         def decorate(handler: F) -> F:
@@ -160,9 +168,22 @@ class Service:
             self._subscriptions.append(named)
             self._bindings[named.task], self._places[named.task] = binding, here
             self._add_task(named, binding, policy, breaker)
+            self._add_wakers(named)
             return handler
 
         return decorate
+
+    def _add_wakers(self, subscription: Subscription) -> None:
+        """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
+        for event_type, paths in subscription.waits.items():
+            waker = wake_subscription(self.name, event_type, paths, subscription.queue)
+            if waker.task in self._wakers:
+                continue
+            check(Manifest(self.name, subscriptions=(*self._subscriptions, waker), queues=self._queues))
+            handler = wake_handler(self.name, event_type, paths, lambda: self._plumbing.durable)
+            self._subscriptions.append(waker)
+            self._wakers.add(waker.task)
+            self._add_task(waker, bind(handler), RetryPolicy(waker.retries), breaker=False)
 
     def _add_task(
         self, subscription: Subscription, binding: Binding, policy: RetryPolicy, breaker: bool

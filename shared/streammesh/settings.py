@@ -26,6 +26,7 @@ from streammesh.redis_url import ESCAPES, parse_redis_url
 _FIELD = re.compile(r'field "(\w+)"')
 STORE_SCHEMES = ("file", "s3", "gs", "az")
 RESULT_SCHEMES = ("postgresql",)
+HISTORY_FILE = "sqlite:///"
 BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -86,7 +87,23 @@ class MeshSettings(BaseSettings):
         description="Prefix of every key, so that several meshes can share one Redis.",
     )
     retention: Duration = Field(timedelta(days=7), description="How long events are kept.")
-    result_ttl: Duration = Field(timedelta(days=1), description="How long an ended task's record is kept.")
+    result_ttl: Duration = Field(
+        timedelta(days=1), description="How long an ended task's record is kept, where there is no history."
+    )
+    history_url: str | None = Field(
+        None,
+        description="Where what has ended is kept for MESH_RETENTION: postgresql://, or sqlite:///file. For the archiver, "
+        "the API and the report worker. Empty: Redis alone remembers. Needs the extra streammesh[history].",
+    )
+    history: bool = Field(
+        False,
+        description="That the mesh has a history, for processes that are not told MESH_HISTORY_URL, which says so itself.",
+    )
+    hot: Duration = Field(
+        timedelta(minutes=10),
+        description="How long Redis keeps what has ended and is in the history; without one MESH_RETENTION and "
+        "MESH_RESULT_TTL say it.",
+    )
     dedup_window: Duration = Field(
         timedelta(hours=24),
         description="How long at least the same (source, id) is a duplicate; as long as retention if that is longer.",
@@ -177,6 +194,16 @@ class MeshSettings(BaseSettings):
         """How long what became of an event is known, and its identity with it."""
         return max(self.retention, self.dedup_window)
 
+    @property
+    def has_history(self) -> bool:
+        """Whether what has ended is archived outside Redis; then it leaves Redis no sooner than that."""
+        return self.history or self.history_url is not None
+
+    @property
+    def outcome_kept(self) -> timedelta:
+        """How long the record of an ended task lies in Redis. With a history the archiver shortens it to `hot`."""
+        return max(self.result_ttl, self.retention) if self.has_history else self.result_ttl
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
@@ -193,6 +220,17 @@ class MeshSettings(BaseSettings):
     def _result_url(cls, value: str | None) -> str | None:
         return checked_url(value, RESULT_SCHEMES) if value else None
 
+    @field_validator("history_url")
+    @classmethod
+    def _history_url(cls, value: str | None) -> str | None:
+        if not value or not value.strip():
+            return None
+        if value.startswith(HISTORY_FILE):
+            if not value.removeprefix(HISTORY_FILE).strip() or "?" in value:
+                raise ValueError("should name a file: sqlite:///var/history.db, or sqlite:////srv/history.db")
+            return value.strip()
+        return checked_url(value, (*RESULT_SCHEMES, "sqlite"))
+
     @field_validator("timezone")
     @classmethod
     def _timezone(cls, value: str) -> str:
@@ -202,7 +240,9 @@ class MeshSettings(BaseSettings):
             raise ValueError("should be an IANA time zone such as Europe/Berlin or Asia/Tokyo") from None
         return value
 
-    @field_validator("retention", "result_ttl", "dedup_window", "lease", "redis_timeout", "stuck_after")
+    @field_validator(
+        "retention", "result_ttl", "dedup_window", "hot", "lease", "redis_timeout", "stuck_after"
+    )
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value < timedelta(milliseconds=100):

@@ -25,6 +25,11 @@ from deploy.image.install_locked import canonical, wanted
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/__main__.py"))
+READERS = {
+    "archiver",
+    "api",
+    "report_worker",
+}  # and no others are told where the history is, and its password
 OWN = {path.parent.name for path in ROOT.glob("services/*/compose.yml")}  # they bring their container along
 
 
@@ -82,7 +87,7 @@ def own_settings_of_team(service: str) -> set[str]:
 def test_a_container_is_given_its_own_settings_and_no_other_services(service: str) -> None:
     given = set(compose()[service]["environment"])
     wanted = own_settings("streammesh") | own_settings(service)
-    assert given == wanted
+    assert given == wanted - (set() if service in READERS else {"MESH_HISTORY_URL"})
 
 
 @pytest.mark.parametrize("service", sorted(compose()))
@@ -110,7 +115,12 @@ def test_redis_is_reached_by_services_alone_and_reaches_nothing() -> None:
     assert "ports" not in compose()["redis"]
 
 
-SECRETS = {"REDIS_PASSWORD": "p", "API_ADMIN_KEY": "k" * 24, "FLOWER_BASIC_AUTH": "a:b"}
+SECRETS: dict[str, Any] = {
+    "REDIS_PASSWORD": "p",
+    "HISTORY_PASSWORD": "h",
+    "API_ADMIN_KEY": "k" * 24,
+    "FLOWER_BASIC_AUTH": "a:b",
+}
 COMMAND = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
 
 
@@ -135,7 +145,7 @@ def configured(*files: str, code: int = 0, **env: str) -> Any:
 
 def test_compose_takes_a_redis_elsewhere_without_an_edit() -> None:
     url = "rediss://user:secret@redis.example.com:6380/0"
-    secrets = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
+    secrets: dict[str, Any] = {name: value for name, value in SECRETS.items() if name != "REDIS_PASSWORD"}
     found = configured("deploy/compose/redis-elsewhere.yml", MESH_REDIS_URL=url, **secrets)
 
     assert "redis" not in found["services"]
@@ -148,7 +158,7 @@ def test_compose_takes_a_redis_elsewhere_without_an_edit() -> None:
 
 
 def test_compose_says_which_secret_is_missing() -> None:
-    said = configured(code=1, API_ADMIN_KEY="k" * 24, FLOWER_BASIC_AUTH="a:b")
+    said = configured(code=1, HISTORY_PASSWORD="h", API_ADMIN_KEY="k" * 24, FLOWER_BASIC_AUTH="a:b")
     assert "REDIS_PASSWORD is missing a value: set it in .env" in said
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
+from _pytest.mark import ParameterSet
 from streammesh.cli.commands import app
 
 from tests.architecture.source_tree import ROOT
@@ -26,7 +28,7 @@ COMMAND = re.compile(r"(?:`|^|\$ |tools )streammesh ([a-z][a-z-]+)(?: ([a-z]+))?
 TARGET = re.compile(r"`make ([a-z-]+)|^(?:\$ )?make ([a-z-]+)", re.MULTILINE)
 
 
-def pages() -> list[pytest.param]:
+def pages() -> list[ParameterSet]:
     return [pytest.param(page, page.read_text("utf-8"), id=str(page.relative_to(ROOT))) for page in PAGES]
 
 
@@ -37,7 +39,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("page", "text"), pages())
-def test_links_lead_somewhere(page, text):
+def test_links_lead_somewhere(page: Path, text: str) -> None:
     for link in LINK.findall(FENCE.sub("", text)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -48,20 +50,20 @@ def test_links_lead_somewhere(page, text):
 
 
 @pytest.mark.parametrize(("page", "text"), pages())
-def test_files_that_are_named_are_there(page, text):
+def test_files_that_are_named_are_there(page: Path, text: str) -> None:
     for path in PATH.findall(text):
         assert (ROOT / path).exists(), path
 
 
 @pytest.mark.parametrize(("page", "text"), pages())
-def test_settings_that_are_named_can_be_set(page, text):
+def test_settings_that_are_named_can_be_set(page: Path, text: str) -> None:
     known = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert set(SETTING.findall(text)) - known == set()
 
 
 @pytest.mark.parametrize(("page", "text"), pages())
-def test_commands_that_are_named_can_be_run(page, text):
-    group = typer.main.get_command(app)
+def test_commands_that_are_named_can_be_run(page: Path, text: str) -> None:
+    group: Any = typer.main.get_command(app)
     for name, second in COMMAND.findall(text):
         command = group.commands.get(name)
         assert command is not None, f"there is no `streammesh {name}`"
@@ -70,18 +72,18 @@ def test_commands_that_are_named_can_be_run(page, text):
 
 
 @pytest.mark.parametrize(("page", "text"), pages())
-def test_targets_that_are_named_can_be_made(page, text):
+def test_targets_that_are_named_can_be_made(page: Path, text: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {a or b for a, b in TARGET.findall(text)} - targets == set()
 
 
-def test_every_page_is_on_the_map():
+def test_every_page_is_on_the_map() -> None:
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
     missing = [page.name for page in ROOT.glob("docs/*.md") if f"({page.name})" not in index]
     assert missing == ["index.md"]
 
 
-def test_the_worker_in_the_readme_is_the_example():
+def test_the_worker_in_the_readme_is_the_example() -> None:
     code = (ROOT / "examples" / "audit_worker" / "handlers.py").read_text("utf-8")
     blocks = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL

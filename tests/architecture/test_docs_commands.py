@@ -15,6 +15,7 @@ import pytest
 import typer
 import typer.main
 import yaml
+from _pytest.mark import ParameterSet
 from celery.bin.celery import celery as celery_command
 from streammesh.cli.commands import app
 
@@ -24,14 +25,14 @@ from tests.architecture.test_docs import PAGES
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 SHELL = {"", "sh", "console"}
 TOOLS = ("streammesh", ".venv/bin/streammesh", "make", "python", "docker", "celery", "cp")
-WRONG_USE = typer.BadParameter.__mro__[1]  # UsageError of the click that typer brings with it
+WRONG_USE: Any = typer.BadParameter.__mro__[1]  # UsageError of the click that typer brings with it
 END_OF_COMMAND = {"|", "||", "&&", ";", ">", "2>"}
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
 COMPOSE_COMMANDS = {"up", "run", "stop", "cp", "exec", "logs", "ps", "restart", "build", "down", "config"}
 
 
-def blocks(kinds: set[str]) -> list[pytest.param]:
+def blocks(kinds: set[str]) -> list[ParameterSet]:
     found = []
     for page in PAGES:
         text = page.read_text("utf-8")

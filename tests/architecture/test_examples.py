@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.image.install_locked import canonical, wanted
 from tests.architecture.source_tree import EXAMPLES, Source, sources
-from tests.architecture.test_deployment import brought_by, canonical, wanted
+from tests.architecture.test_deployment import brought_by
 
 CONTRIBUTIONS = sorted(path.parent for path in EXAMPLES.glob("*/__main__.py"))
 MODULES = [source for folder in CONTRIBUTIONS for source in sources(folder, tests=True)]

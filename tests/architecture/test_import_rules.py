@@ -21,6 +21,7 @@ RANKS: list[set[str]] = [
         "durations",
         "telemetry",
         "notification_types",
+        "identity",
     },
     {"settings", "keys", "group_place"},
     {"logs", "log_events", "lua", "embedded", "health"},
@@ -28,8 +29,8 @@ RANKS: list[set[str]] = [
     {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks", "notification_log"},
-    {"dead_letters", "status", "routed"},
-    {"transport", "retirement"},
+    {"dead_letters", "status", "durable", "routed"},
+    {"transport", "retirement", "history"},
     {"brokers"},
     {"worker"},
     {"service"},
@@ -40,7 +41,7 @@ RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
     *("mail_address", "mail_text", "durations"),
-    *("events.validation", "events.envelope", "events.encoded"),
+    *("events.validation", "events.envelope", "events.encoded", "identity"),
     *("subscriptions.manifest", "subscriptions.filters"),
     *("tasks.handler", "tasks.context", "tasks.task", "tasks.verdict"),
     "services.dispatcher.delivery_plan",
@@ -48,8 +49,9 @@ PURE = {
 }
 DOES_IO = {"redis", "aiohttp", "celery", "kombu", "fastapi", "socket", "subprocess", "asyncio", "obstore"}
 FORBIDDEN_NAMES = {"utils", "helpers", "common", "misc", "celery", "redis", "logging"}
-# Files that may be brought in late: heavy parts of the command line, so that `--help` is quick.
+# Files that may be brought in late: heavy parts of the command line, so that `--help` is quick, and of the client.
 LATE_ALLOWED = (
+    "shared/streammesh/client/mesh_client.py",
     "shared/streammesh/cli/",
     "shared/streammesh/worker/config.py",
     "shared/streammesh/embedded.py",

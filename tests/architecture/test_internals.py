@@ -85,7 +85,7 @@ def foreign(source: Source) -> list[tuple[int, str]]:
             found += [(node.lineno, word) for word in words if is_private(word)]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ASKING:
             texts = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
-            found += [(node.lineno, text) for text in texts if text in THEIRS]
+            found += [(node.lineno, str(text)) for text in texts if text in THEIRS]
     return found
 
 

@@ -83,7 +83,7 @@ def split(own: tuple[Field, ...]) -> tuple[list[str], list[str]]:
 
 
 def records_of(own: tuple[Field, ...], prefix: str = "") -> dict[str, tuple[Field, ...]]:
-    found = {}
+    found: dict[str, tuple[Field, ...]] = {}
     for one in own:
         if one.record is not None:
             inner = fields(one.record)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -72,7 +73,7 @@ class Shop:
 
     def key(self, name: str, *subscribe: str) -> str:
         """Make an API key that may read these types."""
-        settings = MeshSettings(_env_file=None, redis_url=self.redis_url, namespace="shop")  # type: ignore[call-arg]
+        settings = MeshSettings(_env_file=None, redis_url=self.redis_url, namespace="shop")
 
         async def made() -> str:
             client = open_async(settings, "test")
@@ -103,7 +104,7 @@ class Shop:
         """The same, once it has ended."""
         return wait_until_sync(
             f"event {event_id} has ended",
-            lambda: (found := self.event(event_id)).get("state") == "completed" and found,
+            lambda: found if (found := self.event(event_id)).get("state") == "completed" else {},
             seconds=SECONDS * 2,
         )
 
@@ -134,6 +135,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             found = wait_until_sync(
                 "the API listens", lambda: re.search(r'"url":"(http://[^"]+)"', log.read_text()), seconds=60
             )
+            assert found
             headers = {"authorization": f"Bearer {ADMIN}"}
             with httpx.Client(base_url=found[1], headers=headers, timeout=20) as http:
                 running = Shop(found[1], http, processes, Keys("shop"), server.url, env, folder)
@@ -141,7 +143,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
                 yield running
         finally:
             for process in processes.values():
-                process.signal(15)
+                process.signal(signal.SIGTERM)
             for process in processes.values():
                 process.stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from streammesh.testing.conditions import wait_until_sync
@@ -12,21 +13,23 @@ from tests.browser.conftest import MODULES
 pytestmark = pytest.mark.ui
 
 
-def dead(shop, event_id):
+def dead(shop: Any, event_id: Any) -> Any:
     """The dead letter of an event, once it is there."""
 
-    def found():
+    def found() -> Any:
         letters = shop.http.get("/v1/dead-letters", params={"limit": 200}).json()["dead_letters"]
         return next((one for one in letters if (one["event"] or {}).get("id") == event_id), None)
 
     return wait_until_sync(f"event {event_id} has a dead letter", found, seconds=30)
 
 
-def actions(shop):
+def actions(shop: Any) -> Any:
     return [one["action"] for one in shop.http.get("/v1/audit").json()["actions"]]
 
 
-def test_a_dead_letter_is_looked_at_and_replayed_after_it_was_said_what_that_does(visitor, shop, picture):
+def test_a_dead_letter_is_looked_at_and_replayed_after_it_was_said_what_that_does(
+    visitor: Any, shop: Any, picture: Any
+) -> None:
     event = shop.order(items=500)
     letter = dead(shop, event)
     page = visitor.visit("dead-letters?task=stock.*")
@@ -49,7 +52,7 @@ def test_a_dead_letter_is_looked_at_and_replayed_after_it_was_said_what_that_doe
     assert dead(shop, event)["at"] > letter["at"]  # tried again, and given up again
 
 
-def test_a_dead_letter_is_changed_and_sent_anew(visitor, shop):
+def test_a_dead_letter_is_changed_and_sent_anew(visitor: Any, shop: Any) -> None:
     letter = dead(shop, shop.order(items=700))
     page = visitor.visit(f"dead-letters/{letter['id']}")
     page.get_by_role("link", name="Edit and send anew").click()
@@ -68,7 +71,7 @@ def test_a_dead_letter_is_changed_and_sent_anew(visitor, shop):
     assert shop.http.get(f"/v1/dead-letters/{letter['id']}").status_code == 404
 
 
-def test_several_dead_letters_are_chosen_and_dropped(visitor, shop):
+def test_several_dead_letters_are_chosen_and_dropped(visitor: Any, shop: Any) -> None:
     letters = [dead(shop, shop.order(items=800 + n)) for n in range(3)]
     page = visitor.visit("dead-letters?reason=80")
     for letter in letters[:2]:
@@ -85,7 +88,7 @@ def test_several_dead_letters_are_chosen_and_dropped(visitor, shop):
     assert left == [404, 404, 200]
 
 
-def test_a_subscription_is_paused_with_a_reason_and_resumed(visitor, shop, picture):
+def test_a_subscription_is_paused_with_a_reason_and_resumed(visitor: Any, shop: Any, picture: Any) -> None:
     page = visitor.visit("subscriptions")
     page.get_by_role("button", name="Pause letters.wish").click()
     dialog = page.get_by_role("dialog", name="Pause letters.wish")
@@ -105,7 +108,7 @@ def test_a_subscription_is_paused_with_a_reason_and_resumed(visitor, shop, pictu
     visitor.visit(f"event/{event}").get_by_text("letters.wish succeeded").wait_for()
 
 
-def test_a_schedule_is_run_switched_stored_and_deleted(visitor, shop, picture):
+def test_a_schedule_is_run_switched_stored_and_deleted(visitor: Any, shop: Any, picture: Any) -> None:
     page = visitor.visit("schedules")
     page.get_by_text("0 9 * * *").wait_for()
     picture(page, "schedules")
@@ -133,7 +136,7 @@ def test_a_schedule_is_run_switched_stored_and_deleted(visitor, shop, picture):
     assert shop.http.get("/v1/schedules/evening").status_code == 404
 
 
-def test_an_event_is_sent_with_what_its_schema_asks_for(visitor, shop, picture):
+def test_an_event_is_sent_with_what_its_schema_asks_for(visitor: Any, shop: Any, picture: Any) -> None:
     page = visitor.visit("send")
     page.get_by_label("Type").fill("order.placed")
     page.get_by_text("stock.reserve", exact=False).first.wait_for()
@@ -147,7 +150,9 @@ def test_an_event_is_sent_with_what_its_schema_asks_for(visitor, shop, picture):
     page.get_by_text("Completed: every task has ended").wait_for()
 
 
-def test_a_task_that_runs_is_found_with_its_worker_and_cancelled(visitor, shop, picture):
+def test_a_task_that_runs_is_found_with_its_worker_and_cancelled(
+    visitor: Any, shop: Any, picture: Any
+) -> None:
     event = shop.order(seconds=40)
     page = visitor.visit("tasks?service=stock")
     row = page.get_by_role("table", name="Tasks, newest first").get_by_role("row").filter(has_text="shelves")
@@ -160,7 +165,7 @@ def test_a_task_that_runs_is_found_with_its_worker_and_cancelled(visitor, shop, 
     assert shop.completed(event)["state"] == "completed"
 
 
-def test_services_show_what_they_declare_and_take(visitor, shop, picture):
+def test_services_show_what_they_declare_and_take(visitor: Any, shop: Any, picture: Any) -> None:
     page = visitor.visit("services")
     page.get_by_text('{"data.express":true}').wait_for()
     picture(page, "services")
@@ -169,7 +174,7 @@ def test_services_show_what_they_declare_and_take(visitor, shop, picture):
     assert "order_id" in page.get_by_role("region", name="JSON Schema of stock.reserve").inner_text()
 
 
-def test_a_report_is_fetched_and_a_service_that_went_is_removed(visitor, shop):
+def test_a_report_is_fetched_and_a_service_that_went_is_removed(visitor: Any, shop: Any) -> None:
     with shop.started("report_worker", "services.report_worker"):
         page = visitor.visit("reports")
         page.get_by_label("Title").fill("Sales by region")
@@ -191,7 +196,7 @@ def test_a_report_is_fetched_and_a_service_that_went_is_removed(visitor, shop):
     assert actions(shop)[0] == "remove"
 
 
-def test_a_viewer_sees_everything_and_can_do_nothing(open_browser, shop):
+def test_a_viewer_sees_everything_and_can_do_nothing(open_browser: Any, shop: Any) -> None:
     letter = dead(shop, shop.order(items=900))
     visitor = open_browser()
     visitor.sign_in(shop.key("only-looking", "*"))
@@ -211,7 +216,7 @@ def test_a_viewer_sees_everything_and_can_do_nothing(open_browser, shop):
     visitor.visit("audit").get_by_text("This key is no operator's").wait_for()
 
 
-def test_the_audit_shows_who_did_what(visitor, shop, picture):
+def test_the_audit_shows_who_did_what(visitor: Any, shop: Any, picture: Any) -> None:
     shop.http.post("/v1/subscriptions/letters.wish/pause", json={"reason": "paper is out"})
     shop.http.post("/v1/subscriptions/letters.wish/resume")
     page = visitor.visit("audit")
@@ -223,6 +228,6 @@ def test_the_audit_shows_who_did_what(visitor, shop, picture):
     page.get_by_text("Nobody has done anything").wait_for()
 
 
-def test_the_shop_is_whole(shop):
+def test_the_shop_is_whole(shop: Any) -> None:
     assert {name for name, process in shop.processes.items() if not process.running} == set()
     assert set(MODULES) <= set(shop.processes)

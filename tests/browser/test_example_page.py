@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.ui
 
 
 @pytest.fixture
-def page_url(shop) -> Iterator[str]:
+def page_url(shop: Any) -> Iterator[str]:
     """The shop's own server, at an origin that is not the API's."""
     port, loop = free_port(), asyncio.new_event_loop()
 
@@ -37,7 +38,7 @@ def page_url(shop) -> Iterator[str]:
     loop.close()
 
 
-def test_a_page_of_another_origin_follows_its_order_to_the_end(open_browser, page_url):
+def test_a_page_of_another_origin_follows_its_order_to_the_end(open_browser: Any, page_url: Any) -> None:
     page = open_browser().page
     asked: list[str] = []
     page.on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from streammesh.testing.conditions import wait_until_sync
@@ -12,11 +13,11 @@ from tests.browser.conftest import ADMIN
 pytestmark = pytest.mark.ui
 
 
-def text_of(page):
+def text_of(page: Any) -> Any:
     return page.get_by_role("main").inner_text()
 
 
-def test_a_wrong_key_is_refused_and_said(open_browser, shop):
+def test_a_wrong_key_is_refused_and_said(open_browser: Any, shop: Any) -> None:
     page = open_browser().page
     page.goto(f"{shop.url}/ui/")
     page.get_by_label("API key").fill("not-a-key-of-anybody-at-all")
@@ -26,7 +27,9 @@ def test_a_wrong_key_is_refused_and_said(open_browser, shop):
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_a_key_stays_in_its_tab_and_is_forgotten_when_one_signs_out(open_browser, shop, picture):
+def test_a_key_stays_in_its_tab_and_is_forgotten_when_one_signs_out(
+    open_browser: Any, shop: Any, picture: Any
+) -> None:
     visitor = open_browser(width=1100, height=720)
     visitor.page.goto(f"{shop.url}/ui/")
     visitor.page.get_by_label("API key").wait_for()
@@ -42,7 +45,7 @@ def test_a_key_stays_in_its_tab_and_is_forgotten_when_one_signs_out(open_browser
     assert page.evaluate("sessionStorage.length") == 0
 
 
-def test_each_role_is_shown_and_sees_what_it_may(open_browser, shop):
+def test_each_role_is_shown_and_sees_what_it_may(open_browser: Any, shop: Any) -> None:
     created = {}
     for role, globs in {"viewer": "*", "limited": "invoice.*"}.items():
         created[role] = shop.key(f"a-{role}", globs)
@@ -57,7 +60,9 @@ def test_each_role_is_shown_and_sees_what_it_may(open_browser, shop):
     assert "invoice.*" in page.get_by_role("navigation", name="Pages").inner_text()
 
 
-def test_the_overview_shows_what_flows_from_publishers_to_clients(visitor, shop, picture):
+def test_the_overview_shows_what_flows_from_publishers_to_clients(
+    visitor: Any, shop: Any, picture: Any
+) -> None:
     page = visitor.visit("overview")
     sources = ("web-shop", "till-4", "partner-api")
     for n in range(45):
@@ -76,7 +81,7 @@ def test_the_overview_shows_what_flows_from_publishers_to_clients(visitor, shop,
     ).first.wait_for()
 
 
-def test_a_service_without_workers_is_a_finding_until_it_is_back(visitor, shop):
+def test_a_service_without_workers_is_a_finding_until_it_is_back(visitor: Any, shop: Any) -> None:
     page = visitor.visit("overview")
     shop.processes["letters"].kill()
     try:
@@ -97,7 +102,7 @@ def test_a_service_without_workers_is_a_finding_until_it_is_back(visitor, shop):
     )
 
 
-def test_events_are_found_by_filters_and_come_by_themselves(visitor, shop, picture):
+def test_events_are_found_by_filters_and_come_by_themselves(visitor: Any, shop: Any, picture: Any) -> None:
     first = shop.order(gift=True, note="a word that nobody else says")
     shop.completed(first)
     page = visitor.visit("events")
@@ -119,7 +124,7 @@ def test_events_are_found_by_filters_and_come_by_themselves(visitor, shop, pictu
     page.get_by_role("heading", level=1, name="order.placed").wait_for()
 
 
-def test_the_page_of_an_event_tells_its_whole_way(visitor, shop, picture):
+def test_the_page_of_an_event_tells_its_whole_way(visitor: Any, shop: Any, picture: Any) -> None:
     order = shop.publish("order.placed", {"order_id": 70_007, "items": 3, "gift": True}, source="web-shop", subject="order/70007")  # fmt: skip
     reserved = shop.completed(order)["deliveries"]
     follow = next(d["task"]["events"][0]["id"] for d in reserved if d["task"]["name"] == "stock.reserve")
@@ -149,7 +154,7 @@ def test_the_page_of_an_event_tells_its_whole_way(visitor, shop, picture):
     picture(page, "event")
 
 
-def test_an_event_is_followed_live(visitor, shop):
+def test_an_event_is_followed_live(visitor: Any, shop: Any) -> None:
     event = shop.order(seconds=2.5)
     page = visitor.visit(f"event/{event}")
     page.get_by_text("looking through the shelves").first.wait_for()
@@ -163,12 +168,12 @@ def test_an_event_is_followed_live(visitor, shop):
     ("event_type", "why"),
     [("nobody.wants", "no service subscribes to its type"), ("invoice", "no service subscribes to its type")],
 )
-def test_an_event_that_nothing_ran_for_says_why(visitor, shop, event_type, why):
+def test_an_event_that_nothing_ran_for_says_why(visitor: Any, shop: Any, event_type: Any, why: Any) -> None:
     event = shop.publish(event_type)
     visitor.visit(f"event/{event}").get_by_text(why).first.wait_for()
 
 
-def test_an_unknown_id_says_so_and_a_tasks_id_leads_to_its_event(visitor, shop):
+def test_an_unknown_id_says_so_and_a_tasks_id_leads_to_its_event(visitor: Any, shop: Any) -> None:
     event = shop.completed(shop.order())
     page = visitor.visit("event/never-published")
     page.get_by_text("There is no event 'never-published'").wait_for()
@@ -178,7 +183,7 @@ def test_an_unknown_id_says_so_and_a_tasks_id_leads_to_its_event(visitor, shop):
     page.get_by_role("heading", level=1, name="order.placed").wait_for()
 
 
-def test_what_a_user_wrote_is_text_and_never_runs(visitor, shop):
+def test_what_a_user_wrote_is_text_and_never_runs(visitor: Any, shop: Any) -> None:
     bad = "<img src=x onerror='window.broken=1'><script>window.broken=1</script>"
     event = shop.publish(
         "order.placed", {"order_id": 5, "note": bad, bad: 1, "items": 500}, subject=bad, source="web-shop"
@@ -192,7 +197,7 @@ def test_what_a_user_wrote_is_text_and_never_runs(visitor, shop):
     assert page.locator("main img, main script").count() == 0
 
 
-def test_the_keyboard_alone_leads_to_an_event(visitor, shop):
+def test_the_keyboard_alone_leads_to_an_event(visitor: Any, shop: Any) -> None:
     shop.completed(shop.order())
     page = visitor.visit("overview")
     page.keyboard.press("g")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -27,7 +28,7 @@ MEASURED_SECONDS = 10
 
 
 @pytest.fixture
-def with_events(shop):
+def with_events(shop: Any) -> Any:
     """An event with failures behind it, and its dead letter."""
     event = shop.order(items=500, gift=True)
     shop.completed(event)
@@ -35,14 +36,16 @@ def with_events(shop):
     return event, letters[0]["id"]
 
 
-def settled(page):
+def settled(page: Any) -> None:
     """Wait until a page has what it asks for; its streams never end, so the network is never idle."""
     page.get_by_text("Asking …").first.wait_for(state="hidden")
     page.wait_for_timeout(600)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_is_hard_to_read_or_to_reach(open_browser, shop, with_events, scheme):
+def test_nothing_is_hard_to_read_or_to_reach(
+    open_browser: Any, shop: Any, with_events: Any, scheme: Any
+) -> None:
     axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
     axe = axe_playwright.Axe()
     visitor = open_browser(scheme=scheme)
@@ -72,7 +75,9 @@ def test_nothing_is_hard_to_read_or_to_reach(open_browser, shop, with_events, sc
     assert all(len(results.response["passes"]) > 10 for results in found.values())
 
 
-def test_a_phone_shows_all_of_it_without_scrolling_sideways(open_browser, shop, with_events, picture):
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(
+    open_browser: Any, shop: Any, with_events: Any, picture: Any
+) -> None:
     visitor = open_browser(width=390, height=844, scheme="dark", has_touch=True, is_mobile=True)
     page = visitor.page
     page.goto(f"{shop.url}/ui/")
@@ -91,7 +96,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(open_browser, shop, 
     picture(page, "phone")
 
 
-def test_the_theme_is_a_persons_choice_and_kept(open_browser, picture, shop):
+def test_the_theme_is_a_persons_choice_and_kept(open_browser: Any, picture: Any, shop: Any) -> None:
     visitor = open_browser(scheme="light")
     page = visitor.sign_in()
     bright = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
@@ -109,7 +114,7 @@ def test_the_theme_is_a_persons_choice_and_kept(open_browser, picture, shop):
     picture(page, "dark")
 
 
-def test_the_first_paint_is_soon(open_browser, shop):
+def test_the_first_paint_is_soon(open_browser: Any, shop: Any) -> None:
     page = open_browser().page
     page.goto(f"{shop.url}/ui/")
     page.get_by_label("API key").wait_for()
@@ -118,7 +123,9 @@ def test_the_first_paint_is_soon(open_browser, shop):
     assert paint < 1_000  # 300 is wanted on a machine that does nothing else
 
 
-def test_ten_thousand_notifications_a_minute_cost_less_than_a_fifth_of_a_core(visitor, shop):
+def test_ten_thousand_notifications_a_minute_cost_less_than_a_fifth_of_a_core(
+    visitor: Any, shop: Any
+) -> None:
     page = visitor.visit("overview")
     page.get_by_text("The mesh, now").wait_for()
     stop = threading.Event()
@@ -143,12 +150,12 @@ def test_ten_thousand_notifications_a_minute_cost_less_than_a_fifth_of_a_core(vi
     assert told > 5
 
 
-def busy(session):
+def busy(session: Any) -> Any:
     metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
     return metrics["TaskDuration"]
 
 
-def tell_much(shop, stop):
+def tell_much(shop: Any, stop: Any) -> None:
     """Notifications as the scripts write them, at an even pace."""
     client = redis.Redis.from_url(shop.redis_url)
     kinds = ("task.queued", "task.started", "task.succeeded", "event.completed")

@@ -41,6 +41,7 @@ def new_project() -> tuple[Project, list[str]]:
         "REDIS_IMAGE": os.environ.get("REDIS_IMAGE", "redis:8-alpine"),
         "IMAGE_PREFIX": "streammesh-test/",
         "REDIS_PASSWORD": secrets.token_urlsafe(24),
+        "HISTORY_PASSWORD": secrets.token_urlsafe(24),
         "API_ADMIN_KEY": secrets.token_urlsafe(24),
         "FLOWER_BASIC_AUTH": f"watcher:{secrets.token_urlsafe(24)}",
         **{name: str(free_port()) for name in ("API_PORT", "FLOWER_PORT", "MAIL_PORT")},
@@ -113,6 +114,7 @@ def main() -> int:
         flower_url=f"http://127.0.0.1:{env['FLOWER_PORT']}",
         flower_auth=("watcher", env["FLOWER_BASIC_AUTH"].partition(":")[2]),
         redis_password=env["REDIS_PASSWORD"],
+        history_password=env["HISTORY_PASSWORD"],
         mail_url=None if OWN_MAIL in project.files else f"http://127.0.0.1:{env['MAIL_PORT']}",
     )
     failed = 1

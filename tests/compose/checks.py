@@ -236,6 +236,7 @@ def a_restart_of_redis_loses_nothing(mesh: Mesh) -> str:
 def no_secret_is_in_a_log_or_a_command_line(mesh: Mesh) -> str:
     secrets = {
         "REDIS_PASSWORD": mesh.redis_password,
+        "HISTORY_PASSWORD": mesh.history_password,
         "FLOWER_BASIC_AUTH": mesh.flower_auth[1],
         "API_ADMIN_KEY": mesh.api_key,
     }

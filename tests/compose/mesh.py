@@ -26,6 +26,7 @@ class Mesh:
     flower_url: str
     flower_auth: tuple[str, str]
     redis_password: str
+    history_password: str
     mail_url: str | None
     """The page of the mail catcher; None where the kit's own catcher, which has none, takes its place."""
 

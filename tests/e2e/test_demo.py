@@ -28,7 +28,7 @@ def processes_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
-def test_the_demo_does_the_main_job_on_a_fresh_mesh_and_leaves_nothing_running(tmp_path):
+def test_the_demo_does_the_main_job_on_a_fresh_mesh_and_leaves_nothing_running(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     ran = subprocess.run(
         [sys.executable, "-m", "streammesh.cli", "demo", "--folder", str(folder)],

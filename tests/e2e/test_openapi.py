@@ -15,6 +15,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -22,6 +23,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from streammesh.embedded import EmbeddedServer
 from streammesh.settings import MeshSettings
 
 from services.api.app import create_app
@@ -29,17 +31,17 @@ from services.api.settings import ApiSettings, StoreSettings
 
 EXAMPLES = 12  # per operation and kind of test; all together stay well under 40 s
 KEY = "a-key-for-the-fuzzer-only-1234"
-CHECKS = (
+CHECKS = [
     not_a_server_error,
     status_code_conformance,
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
-)
+]
 
 
 @pytest.fixture(scope="module")
-def url(mesh_server, tmp_path_factory) -> Iterator[str]:
+def url(mesh_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API as a process of its own."""
     folder = tmp_path_factory.mktemp("api")
     environment = {
@@ -76,7 +78,11 @@ def operations() -> dict[str, Any]:
         MeshSettings(_env_file=None), ApiSettings(_env_file=None), StoreSettings(_env_file=None)
     )
     schema = schemathesis.openapi.from_dict(door.app.openapi())
-    return {operation.label: operation for operation in (found.ok() for found in schema.get_all_operations())}
+    found = {}
+    for one in schema.get_all_operations():
+        assert isinstance(one, Ok), one.err()
+        found[one.ok().label] = one.ok()
+    return found
 
 
 OPERATIONS = operations()
@@ -84,10 +90,10 @@ OPERATIONS = operations()
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.name.lower())
 @pytest.mark.parametrize("label", list(OPERATIONS))
-def test_every_operation_keeps_its_word(label, mode, url):
+def test_every_operation_keeps_its_word(label: Any, mode: Any, url: Any) -> None:
     @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode))
-    def keeps_its_word(case):
+    def keeps_its_word(case: Any) -> None:
         check(case, url)
 
     try:
@@ -96,7 +102,7 @@ def test_every_operation_keeps_its_word(label, mode, url):
         assert mode is GenerationMode.NEGATIVE  # an operation without parameters cannot be asked wrongly
 
 
-def check(case: schemathesis.Case, url: str) -> None:
+def check(case: schemathesis.Case[Any], url: str) -> None:
     request = case.as_transport_kwargs(base_url=url)
     request["headers"]["Authorization"] = f"Bearer {KEY}"
     with requests.request(**request, stream=True, timeout=10) as response:
@@ -118,7 +124,7 @@ def assert_problem(response: requests.Response) -> None:
     assert document["type"].startswith("/problems/") and document["detail"] and document["title"]
 
 
-def test_every_operation_has_examples_and_describes_its_refusals(url):
+def test_every_operation_has_examples_and_describes_its_refusals(url: Any) -> None:
     document = requests.get(f"{url}/openapi.json", timeout=10).json()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():

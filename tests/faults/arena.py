@@ -142,7 +142,9 @@ class Arena:
             port = free_port()
             self.apis.append(port)
             self.door.targets.append(port)
-            added += await self.add("api", module="services.api", API_PORT=str(port), **env)
+            added += await self.add(
+                "api", 1, argv=(), module="services.api", **{"API_PORT": str(port), **env}
+            )
         return added
 
     @property
@@ -212,7 +214,7 @@ class Arena:
             event
             for event, row in rows
             if (row or event not in may_be_gone)
-            and not all(r.completed for r in parse_event(event, row) or [_NONE])
+            and not ((found := parse_event(event, row)) and all(one.completed for one in found))
         }
 
     async def is_quiet(self) -> bool:
@@ -236,13 +238,6 @@ class Arena:
     def runs(self) -> Mapping[str, list[Run]]:
         """What handlers did."""
         return read_runs(self.record)
-
-
-class _NoRow:
-    completed = False
-
-
-_NONE = _NoRow()
 
 
 async def listens(port: int) -> bool:

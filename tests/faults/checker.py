@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from streammesh.names import ENDED
 from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED, position_key
 
 from tests.faults.followers import Seen
@@ -21,7 +22,7 @@ from tests.faults.processes import Killed
 from tests.faults.records import Run
 from tests.faults.witness import Delivery, Facts, Identity, Told
 
-ENDS = {TASK_TYPES[state] for state in ("succeeded", "failed", "cancelled", "expired")}
+ENDS = {TASK_TYPES[state] for state in ENDED}
 OURS = "fault."
 SIGNAL_SECONDS = 0.5  # between the moment noted for a kill and the kill, either way, on a busy machine
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import RedisError
 from streammesh.embedded import EmbeddedServer
@@ -30,7 +31,7 @@ MASTERS = 3
 class ClusterArena(Arena):
     """As `Arena`; `owner_down` and `hand_over` are its troubles."""
 
-    def __init__(self, forks: Forks, folder: Path, seed: int, **env: str) -> None:
+    def __init__(self, forks: Forks, folder: Path, seed: int, **env: Any) -> None:
         super().__init__(forks, folder, seed, **env)
         self.cluster = Cluster(
             folder / "redis",
@@ -91,6 +92,7 @@ class ClusterArena(Arena):
             return await asyncio.to_thread(self._heir)
 
         heir = await wait_until("the owner has a replica that may follow it", found, seconds=60)
+        assert heir is not None
         with self.cluster.client(heir) as node:
             node.execute_command("CLUSTER FAILOVER")
         return time.time()

@@ -85,7 +85,9 @@ def become(module: str, argv: list[str], env: dict[str, str], log: str) -> None:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
         sys.excepthook(*sys.exc_info())
-    threading._shutdown()  # as the interpreter ends: wait for threads, then what was registered for the end
+    vars(threading)[
+        "_shutdown"
+    ]()  # as the interpreter ends: wait for threads, then what was registered for the end
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -96,7 +96,7 @@ def for_handlers(rng: random.Random) -> list[Poison]:
 
 def for_queues(service: str, rng: random.Random) -> list[Poison]:
     """What is no task for `service`, one of each kind."""
-    good_head = {
+    good_head: dict[str, Any] = {
         "headers": {
             "lang": "py", "id": TASK, "task": f"{service}.note", "retries": 0,
             "timelimit": [None, None], "argsrepr": "", "kwargsrepr": "",

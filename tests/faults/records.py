@@ -25,10 +25,16 @@ def record(what: str, name: str, ctx: Context) -> None:
     event = ctx.event
     # Not time.time(): one scenario lies to its worker about that.
     now = time.clock_gettime(time.CLOCK_REALTIME)
-    line = f"{now:.6f} {os.getpid()} {os.getsid(0)} {what} {name} {ctx.attempt} {ctx.task_id} {event.source} {event.id}\n"
+    write_line(
+        f"{now:.6f} {os.getpid()} {os.getsid(0)} {what} {name} {ctx.attempt} {ctx.task_id} {event.source} {event.id}"
+    )
+
+
+def write_line(line: str) -> None:
+    """Append a line; it is in the file when this returns."""
     target = os.open(os.environ[FILE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(target, line.encode())
+        os.write(target, f"{line}\n".encode())
     finally:
         os.close(target)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -51,16 +52,16 @@ class Clean:
         ]
         self.runs[task] = [Run(name, task, source, event, 1, 7, 7, 1.001, 1.002)]
 
-    def check(self, **options):
+    def check(self, **options: Any) -> Any:
         return check(self.history, self.facts, self.runs, **options)
 
 
 @pytest.fixture
-def clean():
+def clean() -> Any:
     return Clean()
 
 
-def test_a_run_in_which_all_is_well_is_clean(clean):
+def test_a_run_in_which_all_is_well_is_clean(clean: Any) -> None:
     found = clean.check(strict=True)
 
     assert found.clean
@@ -121,7 +122,7 @@ def let_go_early(run: Clean) -> None:
         refuse_an_event, let_go_early,
     ],
 )  # fmt: skip
-def test_what_is_missing_is_lost(clean, break_it):
+def test_what_is_missing_is_lost(clean: Any, break_it: Any) -> None:
     break_it(clean)
 
     assert clean.check().lost
@@ -180,13 +181,13 @@ def leave_one_behind_without_success(run: Clean) -> None:
         leave_two_behind, leave_one_behind_without_success,
     ],
 )  # fmt: skip
-def test_what_happened_again_is_doubled(clean, break_it):
+def test_what_happened_again_is_doubled(clean: Any, break_it: Any) -> None:
     break_it(clean)
 
     assert clean.check().doubled
 
 
-def test_a_second_run_is_doubled_only_where_nobody_was_killed(clean):
+def test_a_second_run_is_doubled_only_where_nobody_was_killed(clean: Any) -> None:
     clean.runs["task-two"].append(Run("work", "task-two", "b", "two", 2, 8, 8, 3.5, 3.6))
     killed = Killed("worker", 7, 1.1, alone=False)
 
@@ -197,14 +198,14 @@ def test_a_second_run_is_doubled_only_where_nobody_was_killed(clean):
     assert clean.check(kills=[replace(killed, at=9.0)]).doubled, "he was killed later"
 
 
-def test_a_run_after_one_that_raised_is_a_retry(clean):
+def test_a_run_after_one_that_raised_is_a_retry(clean: Any) -> None:
     first = clean.runs["task-two"][0]
     clean.runs["task-two"].insert(0, replace(first, attempt=0, began=1.0, through=None, raised=1.0005))
 
     assert clean.check().clean
 
 
-def test_what_a_killed_server_forgot_within_its_second_is_counted_apart(clean):
+def test_what_a_killed_server_forgot_within_its_second_is_counted_apart(clean: Any) -> None:
     lose_an_accepted_event(clean)
 
     found = clean.check(forgetful=[1.5])
@@ -218,7 +219,7 @@ def test_what_a_killed_server_forgot_within_its_second_is_counted_apart(clean):
     ("ids", "what"),
     [(["1-0"], "lost"), (["1-0", "2-0", "2-0"], "doubled"), (["2-0", "1-0"], "doubled"), (["1-0", "2-0", "3-0"], "doubled")],
 )  # fmt: skip
-def test_a_client_that_misses_something_or_hears_it_twice_is_found(clean, ids, what):
+def test_a_client_that_misses_something_or_hears_it_twice_is_found(clean: Any, ids: Any, what: Any) -> None:
     clean.facts.told = [told(1, "task.succeeded", "two", "task-two"), told(2, "event.completed", "two")]
     found = clean.check()
     found.lost, found.doubled = [], []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
+import redis.asyncio
 from streammesh.clock import SystemClock
 from streammesh.events import envelope
 from streammesh.events.group_reader import GroupReader
@@ -15,6 +17,7 @@ from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
 from streammesh.lua import run
 from streammesh.redisio.client import open_async
+from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.due_set import DueSet
@@ -35,7 +38,7 @@ MOST = 400  # awaits; far more than a dispatcher has for this
 class Dispatcher:
     """One dispatcher process with one lane, and clients of its own."""
 
-    def __init__(self, name, settings):
+    def __init__(self, name: str, settings: Any) -> None:
         self.keys, self.name = Keys(settings.namespace), name
         self.client, self.blocking = open_async(settings, name), open_async(settings, name, blocking=True)
         reader = GroupReader(self.client, self.blocking, self.keys, "mail", name)
@@ -45,17 +48,17 @@ class Dispatcher:
             lambda: Routes([MANIFEST], "*"), self._not_again, self._encode, SystemClock(),
         )  # fmt: skip
 
-    def _encode(self, delivery, raw, priority):
+    def _encode(self, delivery: Any, raw: Any, priority: Any) -> Any:
         return Encoded(delivery, self.keys.queue("mail"), (b"{}",), raw)
 
-    async def _not_again(self):
+    async def _not_again(self) -> None:
         raise AssertionError("the manifests do not change here")
 
-    async def die(self):
+    async def die(self) -> None:
         await cut(self.client, self.blocking)
 
 
-async def published(client, settings):
+async def published(client: Any, settings: Any) -> Any:
     keys = Keys(settings.namespace)
     await run(client, register_call(keys, MANIFEST))
     publisher = Publisher(client, keys, settings, "tests")
@@ -66,7 +69,7 @@ async def published(client, settings):
     return keys
 
 
-async def outcome(client, keys):
+async def outcome(client: Any, keys: Any) -> Any:
     """How often each event was queued, told and parked."""
     queued = [envelope.from_json(f[b"b"]).id for _, f in await client.xrange(keys.queue("mail"))]
     notes = [(f[b"t"].decode(), f[b"e"].decode()) for _, f in await client.xrange(keys.notifications())]
@@ -79,13 +82,15 @@ async def outcome(client, keys):
     )
 
 
-async def test_a_lane_stopped_between_any_two_awaits_hands_everything_over_once(mesh_redis, mesh_settings):
+async def test_a_lane_stopped_between_any_two_awaits_hands_everything_over_once(
+    mesh_redis: redis.asyncio.Redis, mesh_settings: MeshSettings
+) -> None:
     for awaits in range(MOST):
         settings = mesh_settings.model_copy(update={"namespace": f"{mesh_settings.namespace}-{awaits}"})
         keys = await published(mesh_redis, settings)
         first, second = Dispatcher("first", settings), Dispatcher("second", settings)
 
-        async def all_of_it(dispatcher=first):
+        async def all_of_it(dispatcher: Any = first) -> None:
             await dispatcher.reader.join(["user"])
             while entries := await dispatcher.reader.read(["user"], OWN.batch, OWN.block):
                 await dispatcher.lane.hand_over(entries)
@@ -94,7 +99,7 @@ async def test_a_lane_stopped_between_any_two_awaits_hands_everything_over_once(
         await first.die()
         other = asyncio.create_task(second.lane.run())
 
-        async def nothing_left(keys=keys):
+        async def nothing_left(keys: Any = keys) -> Any:
             [group] = await mesh_redis.xinfo_groups(keys.events("user"))
             return group["lag"] == 0 and group["pending"] == 0
 
@@ -114,7 +119,9 @@ async def test_a_lane_stopped_between_any_two_awaits_hands_everything_over_once(
     raise AssertionError(f"it was never through within {MOST} awaits")
 
 
-async def test_a_promoter_stopped_between_any_two_awaits_lets_everything_go_once(mesh_redis, mesh_settings):
+async def test_a_promoter_stopped_between_any_two_awaits_lets_everything_go_once(
+    mesh_redis: redis.asyncio.Redis, mesh_settings: MeshSettings
+) -> None:
     for awaits in range(MOST):
         settings = mesh_settings.model_copy(update={"namespace": f"{mesh_settings.namespace}-{awaits}"})
         keys = Keys(settings.namespace)
@@ -125,7 +132,7 @@ async def test_a_promoter_stopped_between_any_two_awaits_lets_everything_go_once
         due_ms = round(later.timestamp() * 1000) + 1
         first, second = open_async(settings, "first"), open_async(settings, "second")
 
-        async def promote(client=first, keys=keys, due_ms=due_ms):
+        async def promote(client: Any = first, keys: Any = keys, due_ms: Any = due_ms) -> None:
             due = DueSet(client, keys)
             await due.now_ms()
             while await due.promote(due_ms, limit=2):

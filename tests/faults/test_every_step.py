@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
+import redis.asyncio
 from streammesh import Context, Reject
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS, Keys
-from streammesh.lua import run
+from streammesh.lua import Call, run
+from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.attempt import Handle, attempt_steps
@@ -20,7 +24,7 @@ from streammesh.tasks.handoff import Encoded, Handover, handoff_call
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows
 from streammesh.tasks.settlement import Ask, Settlement, Terms
-from streammesh.tasks.task import QueuePlace, TaskRef
+from streammesh.tasks.task import LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import RetryPolicy
 
 pytestmark = pytest.mark.faults
@@ -60,18 +64,18 @@ class Stop(Exception):
 class Workshop:
     """One task on its queue, and workers that may be stopped."""
 
-    client: object
-    settings: object
-    handler: object
+    client: redis.asyncio.Redis
+    settings: MeshSettings
+    handler: Callable[[Context], int]
     keys: Keys = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.keys = Keys(self.settings.namespace)
         self.ledger = Ledger(self.keys, self.settings)
         settlement = Settlement(self.keys, self.settings)
         self.terms = Terms(RetryPolicy(3), self.ledger, settlement, None, True, lambda: 0.5, lambda _: False)
 
-    async def fill(self):
+    async def fill(self) -> None:
         client, keys = self.client, self.keys
         await run(client, register_call(keys, Manifest("mail", subscriptions=(WANTS,))))
         publisher = Publisher(client, keys, self.settings, "tests")
@@ -87,7 +91,7 @@ class Workshop:
         await client.xgroup_create(keys.queue("mail"), WORKERS, "0")
         self.ref = TaskRef(delivery.task_id, WANTS.task, "mail", event)
 
-    async def entry(self, worker):
+    async def entry(self, worker: Any) -> Any:
         """The task's queue entry for a worker, new or taken from a dead one; None when there is none."""
         queue = self.keys.queue("mail")
         answer = await self.client.xautoclaim(queue, WORKERS, worker, 0, count=1)
@@ -100,12 +104,18 @@ class Workshop:
             ]
         return entries[0][0].decode() if entries else None
 
-    async def attempt(self, worker, stop=None):
+    async def attempt(self, worker: Any, stop: Any = None) -> Any:
         """One attempt from its queue entry on; answers how many steps it had. Raises Stop."""
         entry = await self.entry(worker)
         assert entry, "the task is on no queue"
-        steps = attempt_steps(self.terms, self.ref, QueuePlace("mail", entry=entry), worker, None)
-        forward, answer, number = steps.send, None, 0
+
+        def act(call: Call[LedgerAnswer]) -> Any:
+            raise AssertionError("no handler here tells of its progress")
+
+        steps = attempt_steps(self.terms, self.ref, QueuePlace("mail", entry=entry), worker, act)
+        forward: Callable[[Any], Any] = steps.send
+        answer: Any = None
+        number = 0
         while True:
             try:
                 step = forward(answer)
@@ -121,13 +131,13 @@ class Workshop:
                 raise stop
             number += 1
 
-    async def _do(self, step):
+    async def _do(self, step: Any) -> Any:
         if isinstance(step, Ask):
             return await run(self.client, step.call)
         assert isinstance(step, Handle)
         return self.handler(step.context)
 
-    async def finish(self):
+    async def finish(self) -> None:
         """Work until the task has ended, retries included."""
         rows, due = Rows(self.client, self.keys), DueSet(self.client, self.keys)
         for number in range(10):
@@ -144,8 +154,13 @@ class Workshop:
     ("handler", "end", "follow_ups"), [(succeed, "succeeded", 1), (fail_once, "succeeded", 1), (reject, "failed", 0)]
 )  # fmt: skip
 async def test_an_attempt_stopped_at_any_step_ends_once_with_what_it_published(
-    mesh_redis, mesh_settings, handler, end, follow_ups, after
-):
+    mesh_redis: redis.asyncio.Redis,
+    mesh_settings: MeshSettings,
+    handler: Any,
+    end: Any,
+    follow_ups: Any,
+    after: Any,
+) -> None:
     for at in range(MOST):
         settings = mesh_settings.model_copy(update={"namespace": f"{mesh_settings.namespace}-{at}"})
         shop = Workshop(mesh_redis, settings, handler)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.faults.processes import Forks
@@ -16,7 +20,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory):
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     kind = brokers.chosen()
     assert kind
     if reason := brokers.why_not(kind):
@@ -26,7 +30,9 @@ def broker(tmp_path_factory):
 
 
 @pytest.mark.parametrize("scenario", [dispatcher_kills, worker_kills, cut_connections], ids=lambda s: s.NAME)
-async def test_nothing_is_lost_and_nothing_counts_twice(scenario, broker, tmp_path, monkeypatch):
+async def test_nothing_is_lost_and_nothing_counts_twice(
+    scenario: Any, broker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if brokers.chosen() == "lists":
         # Workflows' parts are plain tasks: those of a killed worker come back after an hour, as kombu's lists have it.
         kinds = tuple(kind for kind in worker_kills.LONGER if not kind.workflow)

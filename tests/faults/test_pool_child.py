@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from streammesh.client import MeshClient
@@ -18,14 +20,14 @@ pytestmark = pytest.mark.faults
 SOON = 2.0  # seconds; Celery looks every five
 
 
-async def test_what_a_killed_pool_child_ran_begins_again_at_once(tmp_path):
+async def test_what_a_killed_pool_child_ran_begins_again_at_once(tmp_path: Path) -> None:
     async with Forks() as forks, Arena(forks, tmp_path / "mesh", 1) as arena:
         await arena.add("dispatcher")
         await arena.add("fault_sync", MESH_CONCURRENCY="2")
         await arena.add_api(1)
         await arena.ready()
 
-        async def runs():
+        async def runs() -> Any:
             return [run for found in arena.runs().values() for run in found]
 
         async with MeshClient(arena.url, api_key=API_KEY) as mesh:
@@ -34,7 +36,7 @@ async def test_what_a_killed_pool_child_ran_begins_again_at_once(tmp_path):
         os.kill(first.pid, signal.SIGKILL)
         killed = time.time()
 
-        async def again():
+        async def again() -> Any:
             return len(await runs()) == 2
 
         await wait_until("it runs again", again)
@@ -43,12 +45,13 @@ async def test_what_a_killed_pool_child_ran_begins_again_at_once(tmp_path):
         assert (second.attempt, second.session) == (2, first.session)
 
 
-async def test_a_task_whose_pool_child_died_before_it_had_begun_is_not_lost(tmp_path):
+async def test_a_task_whose_pool_child_died_before_it_had_begun_is_not_lost(tmp_path: Path) -> None:
     async with Forks() as forks, Arena(forks, tmp_path / "mesh", 1) as arena:
         marker = tmp_path / "kill"
         marker.write_text("claim")
+        killing: dict[str, Any] = {KILL_ONCE: str(marker)}
         await arena.add("dispatcher")
-        await arena.add("fault_sync", MESH_CONCURRENCY="2", **{KILL_ONCE: str(marker)})
+        await arena.add("fault_sync", MESH_CONCURRENCY="2", **killing)
         await arena.add_api(1)
         await arena.ready()
         async with MeshClient(arena.url, api_key=API_KEY) as mesh:

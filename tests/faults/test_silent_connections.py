@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from streammesh.client import MeshClient
 
@@ -13,13 +16,13 @@ pytestmark = pytest.mark.faults
 SOON = 10  # seconds; a lane waits for one, its answer may be one late, and others of its calls are tried three times
 
 
-async def test_a_dispatcher_goes_on_when_all_its_connections_have_fallen_silent(tmp_path):
+async def test_a_dispatcher_goes_on_when_all_its_connections_have_fallen_silent(tmp_path: Path) -> None:
     async with (
         Forks() as forks,
         Arena(forks, tmp_path / "mesh", 1) as arena,
         Proxy([arena.server.port], 1) as proxy,
     ):
-        hasty = {"DISPATCHER_BLOCK": "1s", "MESH_REDIS_TIMEOUT": "1s"}
+        hasty: dict[str, Any] = {"DISPATCHER_BLOCK": "1s", "MESH_REDIS_TIMEOUT": "1s"}
         await arena.add("dispatcher", MESH_REDIS_URL=proxy.url, **hasty)
         await arena.add("fault_async")
         await arena.add("fault_sync")

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streammesh.embedded import EmbeddedServer
@@ -20,7 +21,9 @@ POOLS = ("prefork", pytest.param("threads", marks=LONG), pytest.param("solo", ma
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_the_tasks_of_a_killed_worker_are_taken_over_as_its_lease_runs_out(mesh_server, tmp_path, pool):
+def test_the_tasks_of_a_killed_worker_are_taken_over_as_its_lease_runs_out(
+    mesh_server: EmbeddedServer, tmp_path: Path, pool: str
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, f"killed-{pool}", lease=1.5, prefetch=2) as workers:
         workers.start(pool, "victim")
         for n in range(4):
@@ -48,7 +51,9 @@ def test_the_tasks_of_a_killed_worker_are_taken_over_as_its_lease_runs_out(mesh_
         ("solo", "hog"),
     ],
 )
-def test_a_long_task_is_never_taken_from_a_live_worker(mesh_server, tmp_path, pool, task):
+def test_a_long_task_is_never_taken_from_a_live_worker(
+    mesh_server: EmbeddedServer, tmp_path: Path, pool: str, task: Any
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, f"long-{pool}-{task}", lease=1.2) as workers:
         workers.start(pool, "busy", concurrency=1)
         # The renewing thread needs the interpreter three times for one renewal, so a fifth of a lease at a time is safe.
@@ -63,7 +68,9 @@ def test_a_long_task_is_never_taken_from_a_live_worker(mesh_server, tmp_path, po
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_tasks_run_once_when_all_connections_are_cut(mesh_server, tmp_path, pool):
+def test_tasks_run_once_when_all_connections_are_cut(
+    mesh_server: EmbeddedServer, tmp_path: Path, pool: str
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, f"cut-{pool}", lease=1.5, prefetch=2) as workers:
         workers.start(pool, "one")
         workers.start(pool, "two")
@@ -82,7 +89,7 @@ def test_tasks_run_once_when_all_connections_are_cut(mesh_server, tmp_path, pool
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_consuming_goes_on_after_the_server_restarted(tmp_path: Path, pool):
+def test_consuming_goes_on_after_the_server_restarted(tmp_path: Path, pool: str) -> None:
     with (
         EmbeddedServer(tmp_path / "redis", fsync="always") as server,
         PlainWorkers(server, tmp_path, f"restart-{pool}", lease=1.5) as workers,
@@ -107,7 +114,9 @@ def test_consuming_goes_on_after_the_server_restarted(tmp_path: Path, pool):
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_stopping_worker_hands_over_at_once_what_it_has_not_begun(mesh_server, tmp_path, pool):
+def test_a_stopping_worker_hands_over_at_once_what_it_has_not_begun(
+    mesh_server: EmbeddedServer, tmp_path: Path, pool: str
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, f"warm-{pool}", lease=20, prefetch=4) as workers:
         workers.start(pool, "leaving", concurrency=1)
         workers.tasks.nap.delay("long", 6)
@@ -134,7 +143,9 @@ def test_a_stopping_worker_hands_over_at_once_what_it_has_not_begun(mesh_server,
 
 
 @pytest.mark.parametrize("pool", ["solo", pytest.param("prefork", marks=LONG)])
-def test_what_a_killed_worker_had_ended_is_not_run_again(mesh_server, tmp_path, pool):
+def test_what_a_killed_worker_had_ended_is_not_run_again(
+    mesh_server: EmbeddedServer, tmp_path: Path, pool: str
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, f"ended-{pool}", lease=1.0, prefetch=8) as workers:
         for n in range(6):
             workers.tasks.nap.delay(str(n), 0.3)
@@ -149,7 +160,7 @@ def test_what_a_killed_worker_had_ended_is_not_run_again(mesh_server, tmp_path, 
 
 
 @LONG
-def test_a_flushed_server_is_used_again(mesh_server, tmp_path):
+def test_a_flushed_server_is_used_again(mesh_server: EmbeddedServer, tmp_path: Path) -> None:
     with (
         EmbeddedServer(tmp_path / "redis", appendonly=False) as server,
         PlainWorkers(server, tmp_path, "flushed") as workers,
@@ -165,7 +176,9 @@ def test_a_flushed_server_is_used_again(mesh_server, tmp_path):
 
 
 @LONG
-def test_a_worker_that_stood_still_does_not_run_what_others_took(mesh_server, tmp_path):
+def test_a_worker_that_stood_still_does_not_run_what_others_took(
+    mesh_server: EmbeddedServer, tmp_path: Path
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, "paused", lease=1.0) as workers:
         workers.start("threads", "paused")
         process = workers.processes["paused"]
@@ -186,12 +199,14 @@ def test_a_worker_that_stood_still_does_not_run_what_others_took(mesh_server, tm
 
 
 @LONG
-def test_a_task_that_takes_its_workers_down_is_parked_in_the_end(mesh_server, tmp_path):
+def test_a_task_that_takes_its_workers_down_is_parked_in_the_end(
+    mesh_server: EmbeddedServer, tmp_path: Path
+) -> None:
     with PlainWorkers(mesh_server, tmp_path, "plain-poison", lease=0.5) as workers:
         workers.tasks.kill_worker.delay("poison")
         for number in range(1, 4):
             workers.start("prefork", f"victim-{number}")
-            wait_until_sync(f"it ran {number} times", lambda n=number: workers.runs()["began poison"] == n)
+            wait_until_sync(f"it ran {number} times", lambda: workers.runs()["began poison"] == number)  # noqa: B023  asked before the next round
             workers.wait_gone(f"victim-{number}")
         workers.start("prefork", "survivor")
         wait_until_sync("it is parked", lambda: workers.redis.hlen(workers.keys.dead("plain")))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import orjson
 import pytest
 import redis
@@ -19,18 +23,18 @@ BODY = orjson.dumps([[{"id": "e1", "source": "tests"}], {}, {}])
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(tmp_path: Path) -> Iterator[Any]:
     with EmbeddedServer(tmp_path / "redis", options=("--auto-aof-rewrite-percentage", "0")) as started:
         yield started
 
 
 @pytest.fixture
-def client(server):
+def client(server: Any) -> Iterator[Any]:
     with redis.Redis.from_url(server.url) as opened:
         yield opened
 
 
-def test_a_queue_entry_that_was_deleted_at_once_is_seen(server, client):
+def test_a_queue_entry_that_was_deleted_at_once_is_seen(server: Any, client: Any) -> None:
     queue = KEYS.queue("s")
     entry = client.xadd(queue, {"h": HEAD, "b": BODY})
     client.xdel(queue, entry)
@@ -40,7 +44,7 @@ def test_a_queue_entry_that_was_deleted_at_once_is_seen(server, client):
     assert [hand.task for hand in facts.handed[("tests", "e1", "s.handle")]] == ["t1"]
 
 
-def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server, client):
+def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server: Any, client: Any) -> None:
     queue, due = KEYS.queue("s"), KEYS.due()
     client.zadd(due, {"task:t1": 1})
     with client.pipeline() as promoted:
@@ -55,7 +59,7 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server, client):
     assert facts.again == 2
 
 
-def test_what_one_script_wrote_is_one_transaction(server, client):
+def test_what_one_script_wrote_is_one_transaction(server: Any, client: Any) -> None:
     call = ShowLifeScript(
         alive=KEYS.alive("x"), last_seen=KEYS.last_seen(), name="a@b:1", forget_after=0, role="x"
     ).call(int)
@@ -66,7 +70,7 @@ def test_what_one_script_wrote_is_one_transaction(server, client):
     assert any({b"ZADD", b"ZREMRANGEBYSCORE"} <= set(names) for names in found)
 
 
-def test_what_was_written_before_a_kill_and_after_it_is_read(server, client):
+def test_what_was_written_before_a_kill_and_after_it_is_read(server: Any, client: Any) -> None:
     client.set("before", 1)
     server.stop(kill=True)
     server.start()
@@ -76,7 +80,7 @@ def test_what_was_written_before_a_kill_and_after_it_is_read(server, client):
     assert (b"before" in keys, b"after" in keys) == (True, True)
 
 
-def test_a_file_that_was_rewritten_is_no_witness(server, client):
+def test_a_file_that_was_rewritten_is_no_witness(server: Any, client: Any) -> None:
     client.set("before", 1)
     client.bgrewriteaof()
     while (

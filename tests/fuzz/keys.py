@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import httpx
 import orjson
@@ -90,7 +91,7 @@ async def mesh(folder: Path, *, lists: bool) -> AsyncIterator[Arena]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with EmbeddedServer(folder / "redis", appendonly=False) as server:
-        settings = MeshSettings(_env_file=None, redis_url=server.url, namespace=NAMESPACE)  # type: ignore[call-arg]
+        settings = MeshSettings(_env_file=None, redis_url=server.url, namespace=NAMESPACE)
         env = {
             "MESH_REDIS_URL": server.url, "MESH_NAMESPACE": NAMESPACE, "MESH_LEASE": "2s", "MESH_LOG_FORMAT": "json",
             "MESH_CONCURRENCY": "4", "PROBE_RECORD": str(folder / "record.txt"), "API_PORT": "0",
@@ -108,7 +109,7 @@ async def mesh(folder: Path, *, lists: bool) -> AsyncIterator[Arena]:
                 seconds=60,
             )
             headers = {"authorization": f"Bearer {KEY}"}
-            async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as api:
+            async with httpx.AsyncClient(base_url=url or "", headers=headers, timeout=10) as api:
                 arena = Arena(client, api, processes)
                 follower = asyncio.create_task(arena.follow())
                 await wait_until("the worker shows life", lambda: _alive(arena), seconds=60)
@@ -231,7 +232,9 @@ async def _done(arena: Arena, tally: Tally, event_id: str, event_type: str) -> s
     ]
 
 
-async def _answered(arena: Arena, tally: Tally, method: str, path: str, json: object = None) -> dict | None:
+async def _answered(
+    arena: Arena, tally: Tally, method: str, path: str, json: object = None
+) -> dict[str, Any] | None:
     """The answer; asked again while it is 503, for as long as it takes to set a key of the wrong type aside."""
     deadline = time.monotonic() + MENDED_SECONDS
     body = {**json, "source": "fuzz"} if isinstance(json, dict) else None

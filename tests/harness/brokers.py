@@ -58,5 +58,6 @@ def why_not(kind: str) -> str | None:
 @contextmanager
 def running(kind: str, folder: Path) -> Iterator[Broker]:
     """A private one, ended in the end."""
-    with RabbitServer(folder) if kind == "rabbitmq" else ListServer(folder) as server:
+    server: Broker = RabbitServer(folder) if kind == "rabbitmq" else ListServer(folder)
+    with server:
         yield server

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from streammesh.embedded import free_port
 from streammesh.testing.conditions import wait_until_sync
@@ -37,7 +38,7 @@ class Postgres:
         """As a setting has it."""
         return f"postgresql://mesh:{PASSWORD}@127.0.0.1:{self.port}/postgres"
 
-    def _run_as(self) -> dict[str, int]:
+    def _run_as(self) -> dict[str, Any]:
         if os.getuid() != 0:
             return {}
         nobody = pwd.getpwnam("nobody")
@@ -52,15 +53,15 @@ class Postgres:
         secret.chmod(0o644)
         data = self._root / "data"
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "mesh", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync"],
+            [programs / "initdb", "-D", str(data), "-U", "mesh", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync"],
             check=True, capture_output=True, **who,
         )  # fmt: skip
         with (self._root / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [programs / "postgres", "-D", data, "-p", str(self.port), "-k", self._root, "-c", "fsync=off"],
+                [programs / "postgres", "-D", str(data), "-p", str(self.port), "-k", str(self._root), "-c", "fsync=off"],
                 stdout=log, stderr=log, **who,
             )  # fmt: skip
-        ready = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)]
+        ready: list[str | Path] = [programs / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)]
         wait_until_sync("it answers", lambda: subprocess.run(ready, capture_output=True).returncode == 0)
         return self
 

@@ -35,6 +35,7 @@ class MeshProcess:
         self.log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._told = False  # to stop
+        self.url = ""  # where it listens, for who wants to note it
 
     def start(self) -> MeshProcess:
         """Start it; does not wait until it is ready."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from kombu import Connection
 from streammesh.embedded import free_port
@@ -53,7 +54,8 @@ class RabbitServer:
         assert script is not None
         env = {**os.environ, **self._settings()}
         with (self._folder / "node.log").open("ab") as out:
-            quiet = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out, "start_new_session": True}
+            quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": out}
+            quiet["start_new_session"] = True
             epmd = shutil.which("epmd")
             assert epmd is not None, "epmd comes with Erlang"
             if self._epmd is None:
@@ -106,7 +108,8 @@ class RabbitServer:
 
     def kill(self) -> None:
         """SIGKILL; what was written down stays."""
-        self._node = _end(self._node, signal.SIGKILL)
+        _end(self._node, signal.SIGKILL)
+        self._node = None
 
     def wipe(self) -> None:
         """Forget everything; it must not run."""
@@ -115,8 +118,9 @@ class RabbitServer:
 
     def stop(self) -> None:
         """SIGTERM, to its name server too."""
-        self._node = _end(self._node, signal.SIGTERM)
-        self._epmd = _end(self._epmd, signal.SIGTERM)
+        _end(self._node, signal.SIGTERM)
+        _end(self._epmd, signal.SIGTERM)
+        self._node = self._epmd = None
 
     def __enter__(self) -> RabbitServer:
         try:

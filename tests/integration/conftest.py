@@ -101,7 +101,7 @@ def start_mesh(
 ) -> RunningMesh:
     settings = MeshSettings(
         _env_file=None, redis_url=server.url, namespace=namespace, lease="2s", broker_url=broker_url
-    )  # type: ignore[call-arg]
+    )
     record = folder / "record.txt"
     environment = {
         "MESH_REDIS_URL": server.url,

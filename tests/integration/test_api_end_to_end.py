@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import pytest
@@ -34,7 +35,7 @@ def replicas(mesh):
         for process in processes:
             found = wait_until_sync(
                 f"{process.name} listens",
-                lambda p=process: re.search(r'"url":"(http://[^"]+)"', p.log.read_text()),
+                lambda: re.search(r'"url":"(http://[^"]+)"', process.log.read_text()),  # noqa: B023  asked before the next round
             )
             urls.append(found[1])
         yield urls
@@ -52,7 +53,7 @@ async def api(replicas) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def events_of(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str, dict]]:
+async def events_of(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
     """(id, type, data) of each server-sent event."""
     position, kind, data = "", "", ""
     async for line in lines:

@@ -33,7 +33,7 @@ def found(mesh_redis, mesh_settings):
 @pytest.fixture
 async def joined(mesh_redis, mesh_keys):
     subscription = Subscription("mail", "mail.send", "user.registered")
-    await lua.run(mesh_redis, register_call(mesh_keys, Manifest("mail", (subscription,))))
+    await lua.run(mesh_redis, register_call(mesh_keys, Manifest("mail", subscriptions=(subscription,))))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from typing import Any
 
 import pytest
 from streammesh.testing.conditions import wait_until
@@ -11,7 +12,7 @@ from streammesh.testing.conditions import wait_until
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs
 
-SERVICES = []
+SERVICES: list[str] = []
 LEASE = 60  # seconds: whoever is given a task before that was not given it because a lease ran out
 ENVIRONMENT = {"MESH_LEASE": f"{LEASE}s"}
 KINDS = [
@@ -25,7 +26,7 @@ IN_A_THREAD = ("tests.probe", "probe.unstoppable", "unstoppable", "")
 async def workers(request, ask, tmp_path):
     """Start a worker of the kind; all are stopped in the end."""
     module, event_type, line, pool = request.param
-    started = []
+    started: list[Any] = []
 
     async def start(drain):
         env = {**ask.mesh.env, "MESH_DRAIN": drain, "MESH_CONCURRENCY": "2", "PROBE_POOL": pool}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.probe.record import runs
@@ -18,7 +20,7 @@ NASTY = {
     "text": ["\u0000", "\U0001f600", "e\u0301", ""],
     "": {" ": {}, "a.b": [], "none": None},
 }
-DEEP: list = []
+DEEP: list[Any] = []
 for _ in range(55):
     DEEP = [DEEP]
 WIDE = {f"name {n}": [n] * 3 for n in range(3_000)}

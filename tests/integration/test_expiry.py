@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from streammesh.clock import rfc3339
@@ -11,14 +12,14 @@ from streammesh.clock import rfc3339
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs
 
-SERVICES = []
+SERVICES: list[str] = []
 SOON = 0.3  # seconds: as long as `probe.perishable` is worth starting, too
 
 
 @pytest.fixture
 async def worker(ask, tmp_path):
     """Starts the probe worker and waits until it is there."""
-    started = []
+    started: list[Any] = []
 
     async def start():
         name = f"probe-{len(started)}"

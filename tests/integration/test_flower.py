@@ -70,15 +70,15 @@ def test_it_does_not_start_open_or_nowhere(monkeypatch, env, said, tmp_path):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="error") as raised:
-        FlowerSettings(_env_file=None)  # type: ignore[call-arg]
+        FlowerSettings(_env_file=None)
     assert said in explain(raised.value, FlowerSettings)  # type: ignore[arg-type]
 
 
 def test_it_looks_only_unless_told_otherwise(monkeypatch):
     monkeypatch.setenv("FLOWER_BEHIND_IAP", "true")
-    assert "--read_only=true" in FlowerSettings(_env_file=None).options  # type: ignore[call-arg]
+    assert "--read_only=true" in FlowerSettings(_env_file=None).options
     monkeypatch.setenv("FLOWER_READ_ONLY", "false")
-    assert "--read_only=false" in FlowerSettings(_env_file=None).options  # type: ignore[call-arg]
+    assert "--read_only=false" in FlowerSettings(_env_file=None).options
 
 
 def test_a_services_own_flower_looks_only_unless_told_otherwise(monkeypatch):
@@ -88,7 +88,7 @@ def test_a_services_own_flower_looks_only_unless_told_otherwise(monkeypatch):
     option = options.options._options["read-only"]
     monkeypatch.setattr(views, "Broker", views.Broker)
     monkeypatch.setattr(option, "default", option.default)
-    make_app("flower_test", MeshSettings(_env_file=None)).loader.import_default_modules()  # type: ignore[call-arg]
+    make_app("flower_test", MeshSettings(_env_file=None)).loader.import_default_modules()
 
     assert options.options.read_only is True
     monkeypatch.setattr(option, "_value", False)

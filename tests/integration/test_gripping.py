@@ -9,6 +9,7 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streammesh.testing.conditions import wait_until
@@ -16,7 +17,7 @@ from streammesh.testing.conditions import wait_until
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs
 
-SERVICES = []
+SERVICES: list[str] = []
 LEASE = 4.0
 
 
@@ -54,7 +55,7 @@ async def test_a_live_workers_task_is_not_taken_and_a_dead_ones_is(ask, worker):
         ("tests.probe", "probe.gripped", ""),  # whose worker is killed
     ]
     await asyncio.gather(*(worker(kind[0], f"busy-{n}", kind[2]) for n, kind in enumerate(kinds)))
-    ids = []
+    ids: list[Any] = []
     for _, event_type, _ in kinds:
         ids.append(await ask.publish(event_type, {"seconds": (1.8 if len(ids) < 3 else 9) * LEASE}))
         await begun(ask, ids[-1])

@@ -9,7 +9,7 @@ from streammesh.worker.memory_watch import MemoryWatch, held_mib
 
 from tests.harness.processes import MeshProcess
 
-SERVICES = []
+SERVICES: list[str] = []
 BOUND = 260  # MiB; a worker that is ready has about 80
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -49,7 +50,7 @@ async def test_all_share_one_connection(calls, mesh_redis, mesh_keys, mesh_setti
 async def test_a_call_that_fails_fails_alone(calls, mesh_keys, mesh_settings):
     asked = [publishing(mesh_keys, mesh_settings, n) for n in range(3)]
     asked[1] = asked[1]._replace(args=["no number", *asked[1].args[1:2], "none", *asked[1].args[3:]])
-    answers = await asyncio.gather(*map(calls.run, asked), return_exceptions=True)
+    answers: list[Any] = await asyncio.gather(*map(calls.run, asked), return_exceptions=True)
 
     assert isinstance(answers[1], ResponseError)
     assert [answers[n][0].id for n in (0, 2)] == ["0", "2"]
@@ -64,7 +65,7 @@ async def test_what_cannot_be_sent_fails_alone(calls, mesh_keys, mesh_settings):
 
     asked = [publishing(mesh_keys, mesh_settings, 1), claim("a", "a text"), claim("b", ["no text"])]
     asked += [claim("c", None), publishing(mesh_keys, mesh_settings, 2)]
-    answers = await asyncio.gather(*map(calls.run, asked), return_exceptions=True)
+    answers: list[Any] = await asyncio.gather(*map(calls.run, asked), return_exceptions=True)
 
     assert [answers[n][0].id for n in (0, 4)] == ["1", "2"]
     assert [answers[n].verdict for n in (1, 3)] == ["gone", "gone"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from celery.exceptions import ImproperlyConfigured
@@ -55,7 +56,7 @@ def engine_of(postgres: Postgres):
     return sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
 
 
-def rows(postgres: Postgres) -> list[tuple]:
+def rows(postgres: Postgres) -> list[tuple[Any, ...]]:
     with engine_of(postgres).connect() as connection:
         return list(
             connection.execute(sqlalchemy.text("select task_id, status, result from celery_taskmeta"))
@@ -103,11 +104,11 @@ def test_a_pickle_in_the_database_is_not_loaded(postgres, app):
 
 def test_without_its_driver_the_setting_is_refused_in_words(monkeypatch):
     monkeypatch.setattr(config, "find_spec", lambda name: None)
-    settings = MeshSettings(_env_file=None, result_url="postgresql://db/mesh")  # type: ignore[call-arg]
+    settings = MeshSettings(_env_file=None, result_url="postgresql://db/mesh")
     with pytest.raises(ImproperlyConfigured, match=r"streammesh\[postgres\]"):
         config.results_in(settings)
 
 
 def test_another_kind_of_database_is_refused_at_the_door():
     with pytest.raises(ValueError, match="postgresql://"):
-        MeshSettings(_env_file=None, result_url="mysql://db/mesh")  # type: ignore[call-arg]
+        MeshSettings(_env_file=None, result_url="mysql://db/mesh")

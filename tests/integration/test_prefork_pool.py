@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streammesh.events import envelope
@@ -15,14 +16,14 @@ from streammesh.testing.conditions import wait_until
 from tests.harness.processes import MeshProcess
 from tests.probe.record import runs
 
-SERVICES = []
+SERVICES: list[str] = []
 LEASE = 3
 MANY = 300
 
 
 @pytest.fixture
 async def start(ask, tmp_path):
-    started = []
+    started: list[Any] = []
 
     async def one(**more):
         few = {"MESH_LEASE": f"{LEASE}s", "MESH_CONCURRENCY": "2", "PROBE_PREFETCH": "16"}

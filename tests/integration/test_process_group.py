@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -62,7 +63,7 @@ class Group:
 
         await wait_until("all of its processes are ready", asked, seconds=LONGEST)
 
-    def lines(self, event: str) -> list[dict]:
+    def lines(self, event: str) -> list[dict[str, Any]]:
         """Its log's lines of one event."""
         lines = [json.loads(one) for one in self.process.log.read_text().splitlines() if one.startswith("{")]
         return [one for one in lines if one["event"] == event]
@@ -106,8 +107,8 @@ async def test_its_processes_share_the_work_are_named_mended_and_drain_together(
         tasks = [task for event_id in ids for task in await ask.ended(event_id)]
         assert {(task.state, task.attempt) for task in tasks} == {("succeeded", 1)}
         assert {line["process"] for line in group.lines("task.succeeded")} == {1, 2}
-        told = group.metrics()
-        assert all(f'process_cpu_seconds_total{{process="{number}"}}' in told for number in (1, 2))
+        measured = group.metrics()
+        assert all(f'process_cpu_seconds_total{{process="{number}"}}' in measured for number in (1, 2))
 
         os.kill(children[2], signal.SIGKILL)
 

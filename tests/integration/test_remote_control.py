@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 import pytest
 from streammesh import names
@@ -64,7 +65,8 @@ async def test_what_runs_and_what_ran_is_counted(ask, app):
 @pytest.fixture
 def heard(app):
     """Celery's events, as somebody like Flower hears them."""
-    events, over = [], threading.Event()
+    events: list[Any] = []
+    over = threading.Event()
 
     def listen():
         with app.connection_for_read() as connection:

@@ -46,7 +46,11 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
             for module in MODULES:
                 programs.start(module, MESH_HEALTH_PORT=str(found[module]))
             for module in MODULES:
-                wait_until_sync(f"{module} is ready", lambda m=module: ready(found[m]), seconds=40)
+                wait_until_sync(
+                    f"{module} is ready",
+                    lambda: ready(found[module]),  # noqa: B023  asked before the next round
+                    seconds=40,
+                )
             wait_until_sync("the API listens", lambda: ready(found["http"]), seconds=40)
             yield found
 

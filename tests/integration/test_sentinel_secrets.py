@@ -7,6 +7,7 @@ import socketserver
 import subprocess
 import threading
 import time
+from typing import Any
 from urllib.parse import quote
 
 import hiredis
@@ -87,11 +88,14 @@ class FakeSentinel(socketserver.ThreadingTCPServer):
 
     def __init__(self, named: int) -> None:
         super().__init__(("127.0.0.1", 0), _Answering)
-        self.named, self.asked = named, []
+        self.named = named
+        self.asked: list[Any] = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 class _Answering(socketserver.BaseRequestHandler):
+    server: Any
+
     def handle(self) -> None:
         parser = hiredis.Reader()
         while data := self.request.recv(65536):

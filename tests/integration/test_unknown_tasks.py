@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from streammesh import lua
 from streammesh.dead_letters import DeadLetterFilter, Replaying
@@ -46,7 +48,8 @@ async def send_plainly(ask, name, **fields):
     app, producer = make_app("tests", ask.mesh.settings), CapturingProducer()
     app.send_task(name, producer=producer, queue="probe", ignore_result=True)
     [(_, message)] = producer.take()
-    return await ask.redis.xadd(ask.mesh.keys.queue("probe"), {**encode(message), **fields})
+    entry: dict[Any, Any] = {**encode(message), **fields}
+    return await ask.redis.xadd(ask.mesh.keys.queue("probe"), entry)
 
 
 async def test_a_task_that_this_version_does_not_know_is_put_back_and_says_so(ask, waiting):

@@ -37,8 +37,8 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many at once")
     wanted = parser.parse_args()
     if wanted.replay:
-        name, aim, token = parse(wanted.replay)
-        found = replay(BY_NAME[name].scenario(), aim, token)
+        name, aims, token = parse(wanted.replay)
+        found = replay(BY_NAME[name].scenario(), aims, token)
         print(found[1] if found else "nothing was found")
         return int(found is not None)
     until = time.monotonic() + (wanted.hours or 0) * 3600

@@ -238,7 +238,7 @@ def trimming(*, events: int = 6, budget: int = 3, kinds: tuple[str, ...] = KINDS
 
     async def run() -> None:
         settings = {"retention": "2s", "notifications_kept": 100}
-        async with a_world(budget, kinds=kinds, settings=settings) as world:
+        async with a_world(budget, kinds=kinds, settings=settings, trims=True) as world:
             make = witness(world)
             await world.register(make("first"))
             ids = [f"e{n}" for n in range(events)]

@@ -89,6 +89,7 @@ def seeded() -> Iterator[None]:
         patch.object(os, "getpid", _pid),
         patch.object(uuid, "uuid4", _uuid4),
         patch.object(time, "sleep", blocking.sleep),
+        patch("redis.utils.get_lib_version", lambda: "8"),  # it reads a file, for each connection
         patch("services.dispatcher.__main__.serve_health"),  # it answers from a thread, over real sockets
     ]
     for name in WITH_CLOCK:

@@ -18,12 +18,14 @@ from typing import Any
 import detangle
 
 from tests.simulation import faults, sometimes
-from tests.simulation.faults import KINDS, NOWHERE, Aim
+from tests.simulation.faults import KINDS, Aim
+from tests.simulation.forgetting import Forgotten
 from tests.simulation.scenarios import Scenario
 from tests.simulation.world import World
 
 OPTIONS: dict[str, Any] = {"patch_time": True, "max_steps": 150_000, "fail_on_unobserved": False}
 SEPARATOR = "~"
+MOST_AIMS = 3
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def explore(
     with _quietly():
         for number in range(runs):
             wanted = known.wanted(name)
-            World.aim = choose.choice(wanted) if wanted else NOWHERE
+            World.aims = tuple(choose.sample(wanted, min(MOST_AIMS, len(wanted))))
             faults.coverage.clear()
             faults.seen.clear()
             sometimes.reached.clear()
@@ -90,7 +92,7 @@ def explore(
             if finding is not None:
                 done.findings.append(finding)
                 break
-            if number % 20 == 19:
+            if number % 10 == 9:
                 gc.collect()
     return done
 
@@ -98,29 +100,41 @@ def explore(
 def _try(name: str, scenario: Scenario, seed: str, number: int, shrink: bool) -> Finding | None:
     try:
         detangle.explore(
-            scenario, runs=1, seed=random.Random(seed).getrandbits(48), shrink=shrink, strategy="random",
+            _to_its_end(scenario), runs=1, seed=random.Random(seed).getrandbits(48), shrink=shrink, strategy="random",
             database=False, **OPTIONS,
         )  # fmt: skip
     except detangle.BugFound as bug:
         report = bug.report
-        token = SEPARATOR.join((name.replace(" ", "-"), *World.aim, report.token)).replace(" ", "-")
+        aims = ",".join(f"{script}.{kind}" for script, kind in World.aims)
+        token = SEPARATOR.join((name, aims, report.token)).replace(" ", "-")
         return Finding(name, number, str(report.failure.headline()), token)
     return None
 
 
-def parse(token: str) -> tuple[str, Aim, str]:
-    """Return the scenario's name, the aim and detangle's own token."""
-    name, script, kind, rest = token.split(SEPARATOR)
+def _to_its_end(scenario: Scenario) -> Scenario:
+    async def play() -> None:
+        try:
+            await scenario()
+        except Forgotten:
+            pass  # it was looked at, see forgetting.py
+
+    return play
+
+
+def parse(token: str) -> tuple[str, tuple[Aim, ...], str]:
+    """Return the scenario's name, the aims and detangle's own token."""
+    name, aims, rest = token.split(SEPARATOR)
     kinds = {known.replace(" ", "-"): known for known in KINDS}
-    return name.replace("-", " "), (script, kinds.get(kind, "")), rest
+    pairs = [aim.split(".") for aim in aims.split(",") if aim]
+    return name.replace("-", " "), tuple((script, kinds[kind]) for script, kind in pairs), rest
 
 
-def replay(scenario: Scenario, aim: Aim, token: str) -> tuple[str, str] | None:
+def replay(scenario: Scenario, aims: tuple[Aim, ...], token: str) -> tuple[str, str] | None:
     """Play one schedule again; return what was found in one line, and with its trace."""
-    World.aim = aim
+    World.aims = aims
     with _quietly():
         try:
-            detangle.replay(scenario, token, **OPTIONS)
+            detangle.replay(_to_its_end(scenario), token, **OPTIONS)
         except detangle.BugFound as bug:
             # Text and no objects, which would keep the schedule's connections alive.
             return bug.report.failure.headline(), bug.report.render()
@@ -132,11 +146,13 @@ def _quietly() -> Iterator[None]:
     """Within: no garbage is collected but between schedules, where no seed would know of it; nobody complains of
     connections of killed processes, which are nobody's to close."""
     gc.disable()
+    gc.collect()
+    gc.freeze()  # what is imported is not looked through again
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
             yield
             gc.collect()
     finally:
-        World.aim = NOWHERE
+        World.aims = ()
         gc.enable()

@@ -20,8 +20,9 @@ from tests.simulation.sometimes import declare, sometimes
 
 KINDS = (
     *("die before", "die after", "reply lost", "short freeze", "long freeze", "restart"),
-    *("NOSCRIPT", "OOM", "READONLY", "LOADING", "clock step"),
+    *("last second lost", "NOSCRIPT", "OOM", "READONLY", "LOADING", "clock step"),
 )
+FORGETS = "last second lost"
 REFUSALS = {
     "OOM": b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
     "READONLY": b"-READONLY You can't write against a read only replica.\r\n",
@@ -49,7 +50,6 @@ coverage: Counter[tuple[str, str]] = Counter()  # (script or command, kind) -> h
 seen: Counter[str] = Counter()  # scripts and commands that a fault could have struck
 scripts: dict[bytes, str] = {}
 Aim = tuple[str, str]  # a script, and the kind of fault that is wanted there
-NOWHERE: Aim = ("", "")
 declare(*(f"a process met: {kind}" for kind in KINDS))
 
 
@@ -79,17 +79,32 @@ class Striker:
 
     budget: int
     crash: Callable[[str], None]
-    restart: Callable[[], Awaitable[None]]
+    restart: Callable[[bool], Awaitable[None]]  # `with_loss`
     kinds: tuple[str, ...] = KINDS
     one_in: int = 12
     spared: frozenset[str] = frozenset()
     short: float = 0.1
     long: float = 3.0
-    aim: Aim = NOWHERE
+    aims: list[Aim] = field(default_factory=list)
     struck: int = 0
     frozen: dict[str, float] = field(default_factory=dict)
     history: list[str] = field(default_factory=list)
     background: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Leave forgetting to some of the schedules: they end in another way."""
+        aimed = any(kind == FORGETS for _, kind in self.aims)
+        if FORGETS in self.kinds and not aimed and not detangle.flip(0.15):
+            self.kinds = tuple(kind for kind in self.kinds if kind != FORGETS)
+
+    def may_forget(self) -> bool:
+        """Return whether the server may come back without its last second."""
+        return FORGETS in self.kinds
+
+    def forgets_no_more(self) -> None:
+        """Let the server keep what it has from now on."""
+        self.kinds = tuple(kind for kind in self.kinds if kind != FORGETS)
+        self.aims = [aim for aim in self.aims if aim[1] != FORGETS]
 
     async def __call__(
         self, host: str, command: Command, act: Callable[[], Awaitable[bytes]], queued: bool
@@ -106,9 +121,11 @@ class Striker:
             return await act()
         seen[name] += 1
         # "Nothing" is the first choice, so that shrinking takes faults away.
-        if name == self.aim[0] and detangle.flip(0.5):
-            kind, self.aim = self.aim[1], NOWHERE
-        elif self.struck < self.budget and detangle.flip(1 / self.one_in):
+        aim = next((aim for aim in self.aims if aim[0] == name), None)
+        if aim is not None and detangle.flip(0.5):
+            kind = aim[1]
+            self.aims.remove(aim)
+        elif self.kinds and self.struck < self.budget and detangle.flip(1 / self.one_in):
             kind = detangle.choice(self.kinds)
         else:
             return await act()
@@ -142,8 +159,8 @@ class Striker:
         if kind == "clock step":
             skew[host] = detangle.choice([-3600.0, 3600.0, -5.0, 5.0])
             return await act()
-        if kind == "restart":
-            task = asyncio.get_running_loop().create_task(self.restart())
+        if kind in {"restart", FORGETS}:
+            task = asyncio.get_running_loop().create_task(self.restart(kind == FORGETS))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
             return None

@@ -111,6 +111,7 @@ def brought(world: World, broker: Broker, make: Callable[[str], Service]) -> Cal
 
     async def role(host: str) -> None:
         service = make(host)
+        world.working.add(service.name)
         calls = unread_calls(world.settings, host)
         client = open_async(world.settings, "worker")
         stream = world.keys.queue("mail")

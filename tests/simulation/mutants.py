@@ -14,7 +14,7 @@ from streammesh.lua import signature
 
 from services.api.hub import Follower, Hub
 from tests.faults.controls.hasty import HastyLane
-from tests.faults.controls.ungated import GATES
+from tests.faults.controls.ungated import GATES, ROUTE_GATES
 from tests.simulation import departures, small
 from tests.simulation.scenarios import Scenario
 
@@ -93,12 +93,7 @@ MUTANTS = (
     Mutant(
         "the position that the router moves",
         departures.routed(budget=4, kinds=FREEZES),
-        {
-            "route": {
-                b"if state[1] ~= begins or state[2] ~= members then return": b"if not state[1] then return",
-                b"if wanted and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then": b"if wanted then",
-            }
-        },
+        {"route": dict(ROUTE_GATES)},
     ),
     Mutant(
         "publishing once",

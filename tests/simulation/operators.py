@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import redis.asyncio
-from streammesh.errors import MeshUnavailable
+from streammesh.errors import MeshError, MeshUnavailable
 from streammesh.redisio.client import is_unavailable, open_async
 
-from tests.simulation.world import World
+from tests.simulation.world import Errands, World
 
 Errand = Callable[[redis.asyncio.Redis], Awaitable[Any]]
 
@@ -25,21 +25,30 @@ def operator(world: World, errands: Sequence[Errand], pause: float = 0.05) -> Ca
     An errand that was answered is not done again by the next life of the process; one that was not answered is, as a
     person would do it. So each has to bear being done twice.
     """
-    todo = list(errands)
-    world.unfinished.append(todo)
+    own = Errands(errands)
+    world.errands.append(own)
 
     async def role(host: str) -> None:
         client = open_async(world.settings, "operator")
-        while todo:
-            try:
-                await todo[0](client)
-            except Exception as error:
-                if not (is_unavailable(error) or isinstance(error, MeshUnavailable | NotYet)):
-                    raise
-                await asyncio.sleep(0.1)
-            else:
-                todo.pop(0)
-            await asyncio.sleep(pause)
+        while own.todo or world.striker.may_forget():
+            if own.todo:
+                await act(client)
+            await asyncio.sleep(pause if own.todo else 0.2)
+
+    async def act(client: redis.asyncio.Redis) -> None:
+        losses, errand = len(world.losses), own.todo[0]
+        try:
+            await errand(client)
+        except Exception as error:
+            if isinstance(error, MeshError) and not isinstance(error, MeshUnavailable) and world.losses:
+                own.answered()  # that it cannot be done any more is an answer, where something was forgotten
+                return
+            if not (is_unavailable(error) or isinstance(error, MeshUnavailable | NotYet)):
+                raise
+            await asyncio.sleep(0.1)
+        else:
+            if losses == len(world.losses) and own.todo[:1] == [errand]:
+                own.answered()
 
     return role
 

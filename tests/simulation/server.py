@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any
@@ -17,7 +18,8 @@ import hiredis
 import redis.asyncio
 from fakeredis import FakeServer
 from fakeredis._helpers import SimpleError, SimpleString
-from fakeredis.aioredis import AsyncFakeSocket
+
+from tests.simulation.scripting import ScriptingSocket
 
 HOST, PORT = "redis", 6379
 Command = list[bytes]
@@ -49,26 +51,13 @@ def encoded(value: Any) -> bytes:
     raise TypeError(f"no RESP for {type(value).__name__}")
 
 
-class _Socket(AsyncFakeSocket):  # type: ignore[misc]
+class _Socket(ScriptingSocket):
     """fakeredis's end of one connection, with replies left as fakeredis makes them."""
 
     tells = False  # a subscriber: what it is answered and told goes out as it comes
 
     def _decode_result(self, result: Any) -> Any:
         return result
-
-    def _lua_redis_pcall(self, lua_runtime: Any, expected_globals: set[Any], op: bytes, *args: Any) -> Any:
-        """Answer a script; its errors are text there, where fakeredis has an object of Python."""
-        try:
-            return self._lua_redis_call(lua_runtime, expected_globals, op, *args)
-        except Exception as error:
-            return lua_runtime.table_from({b"err": str(error).encode()})
-
-    def _xreadgroup_reply(self, res: dict[bytes, Any] | None) -> Any:
-        """Answer a script as a server does, which speaks RESP2 to scripts whatever the client speaks."""
-        if self._script_resp == 2:
-            return [[key, entries] for key, entries in res.items()] if res else None
-        return super()._xreadgroup_reply(res)
 
 
 class _InOrder(dict[Any, None]):
@@ -91,6 +80,7 @@ class SimulatedServer:
         self._strike = strike
         self._plain: dict[bytes, bytes] = {}  # SHA-1 with flags -> without
         self._synced = pickle.dumps({})  # the data as they were on disk
+        self.synced_at = 0.0
         self._listener: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
 
@@ -108,6 +98,7 @@ class SimulatedServer:
     def fsync(self) -> None:
         """Remember the data as they are: what a restart `with_loss` comes back with."""
         self._synced = pickle.dumps(self.state.dbs[0]._dict)
+        self.synced_at = time.time()
 
     async def restart(self, down: float, *, with_loss: bool = False) -> None:
         """Be away for `down` seconds; with loss, what was written since the last fsync is gone."""
@@ -158,7 +149,7 @@ class SimulatedServer:
 
     async def _execute(self, socket: _Socket, command: Command) -> bytes:
         detangle.note(f"{command[0].decode()} {command[1][:40] if len(command) > 1 else ''!r}")
-        socket.sendall(hiredis.pack_command(tuple(self._without_flags(command))))
+        socket._process_command(self._without_flags(command))
         if socket.tells:
             return b""  # its answer goes the way of what is published
         return encoded(await socket.responses.get())

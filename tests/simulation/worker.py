@@ -303,6 +303,8 @@ def worker(world: World, make: Callable[[str], Service], manner: Manner = Manner
     """Return a role: a worker of the service that `make(host)` builds."""
 
     async def role(host: str) -> None:
-        await Worker(world, host, make(host), manner).live()
+        service = make(host)
+        world.working.add(service.name)
+        await Worker(world, host, service, manner).live()
 
     return role

@@ -8,8 +8,9 @@ consumer and its threads (`Worker` reads the queue with the kit's own calls inst
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import detangle
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 from streammesh import lua
 from streammesh.errors import MeshError
 from streammesh.events.publisher import Publisher
@@ -30,10 +32,11 @@ from streammesh.subscriptions.registry import register_call
 
 from services.dispatcher.__main__ import dispatch
 from services.dispatcher.settings import DispatcherSettings
-from tests.simulation import determinism
+from tests.simulation import determinism, forgetting
 from tests.simulation.blocking import BlockingClient, on_this_loop
-from tests.simulation.faults import NOWHERE, Aim, Striker
+from tests.simulation.faults import Aim, Striker
 from tests.simulation.server import HOST, SimulatedServer
+from tests.simulation.sometimes import sometimes
 
 URL = f"redis://{HOST}:6379"
 OWN = DispatcherSettings(
@@ -47,6 +50,30 @@ def mesh_settings(**others: Any) -> MeshSettings:
     return MeshSettings(
         _env_file=None, redis_url=URL, namespace="sim", **{"lease": "2s", "redis_timeout": "1s", **others}
     )
+
+
+async def nothing_more() -> str:
+    """Miss nothing."""
+    return ""
+
+
+class Errands:
+    """What one operator still has to do, and when the rest was answered."""
+
+    def __init__(self, todo: Sequence[Any]) -> None:
+        self.todo = list(todo)
+        self._done: list[tuple[float, Any]] = []
+
+    def answered(self) -> None:
+        """Note that the first one was answered."""
+        self._done.append((time.time(), self.todo.pop(0)))
+
+    def forget(self, since: float) -> None:
+        """Put back what was answered since then."""
+        again = [errand for when, errand in self._done if when >= since]
+        self._done = [(when, errand) for when, errand in self._done if when < since]
+        self.todo[:0] = again
+        sometimes("an errand was done again because it was forgotten", bool(again))
 
 
 @dataclass
@@ -65,13 +92,26 @@ class Told:
 class World:
     """One run. `start` brings processes up; a killed one comes back under a new name after a moment."""
 
-    aim: Aim = NOWHERE  # of the schedule that is played; the explorer sets it
+    aims: tuple[Aim, ...] = ()  # of the schedule that is played; the explorer sets them
 
-    def __init__(self, budget: int, settings: Mapping[str, Any] | None = None, **faults: Any) -> None:
+    def __init__(
+        self,
+        budget: int,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        trims: bool = False,
+        lives_again: bool = False,
+        **faults: Any,
+    ) -> None:
+        """`trims`: what was told may be gone by right. `lives_again`: a task that ended may be queued once more."""
         self.told = Told()
+        self.trims, self.lives_again = trims, lives_again
+        self.losses: list[tuple[float, float]] = []  # what was written between these times is gone
+        self.to_publish = 0
+        self.working: set[str] = set()  # services that have a worker
         self.settings, self.keys = mesh_settings(**(settings or {})), Keys("sim")
-        self.striker = Striker(budget, self._crash, self._restart, aim=World.aim, **faults)
-        self.unfinished: list[list[Any]] = []  # errands of operators
+        self.striker = Striker(budget, self._crash, self._restart, aims=list(World.aims), **faults)
+        self.errands: list[Errands] = []
         self.server = SimulatedServer(self.striker)
         self.generation: Counter[str] = Counter()
         self._roles: dict[str, Callable[[str], Awaitable[Any]]] = {}
@@ -84,6 +124,13 @@ class World:
         network = detangle.network()
         network.ensure_host(HOST)
         await self._spawn(self.server.start(), HOST)
+        if self.striker.may_forget():
+            self._spawn(self._sync(), HOST)
+
+    async def _sync(self) -> None:
+        while True:
+            self.server.fsync()
+            await asyncio.sleep(1.0)
 
     def _spawn(self, coroutine: Any, host: str) -> asyncio.Task[Any]:
         task = detangle.spawn(coroutine, host=host, name=host)
@@ -102,6 +149,8 @@ class World:
 
     def start(self, name: str, role: Callable[[str], Awaitable[Any]]) -> None:
         """Start a process `name` that is `role(host)`; each life has a host of its own."""
+        if name not in self._roles:
+            self.server.fsync()  # what was prepared lies on the disk
         self._roles[name] = role
         self.generation[name] += 1
         host = f"{name}-{self.generation[name]}"
@@ -124,12 +173,21 @@ class World:
         await asyncio.sleep(0.3)
         self.start(name, self._roles[name])
 
-    async def _restart(self) -> None:
+    async def _restart(self, with_loss: bool) -> None:
         if self._restarting:
             return  # it is away already
         self._restarting = True
-        await self._spawn(self.server.restart(0.5), HOST)
+        if with_loss:
+            since = self.server.synced_at
+            self.losses.append((since, time.time()))
+            for errands in self.errands:
+                errands.forget(since)
+        await self._spawn(self.server.restart(0.5, with_loss=with_loss), HOST)
         self._restarting = False
+
+    def may_be_forgotten(self, when: float) -> bool:
+        """Return whether a loss explains that what was written then is gone."""
+        return any(since - 0.002 <= when <= until for since, until in self.losses)
 
     # --- processes ---------------------------------------------------------------------------
 
@@ -150,6 +208,8 @@ class World:
         self, ids: list[str], event_type: str, data: Callable[[str], Any], every: float = 0.02
     ) -> Callable[[str], Any]:
         """Return a role that publishes events one after another, each until it is answered, under the same id."""
+
+        self.to_publish += len(ids)
 
         async def role(host: str) -> None:
             client = open_async(self.settings, "publisher")
@@ -176,7 +236,7 @@ class World:
                 client = redis.asyncio.Redis.from_url(URL)
                 try:
                     return await ask(client)
-                except (RedisConnectionError, OSError):
+                except (RedisConnectionError, RedisTimeout, OSError):
                     await asyncio.sleep(0.1)  # the server is restarting
                 finally:
                     await client.aclose()
@@ -193,12 +253,14 @@ class World:
 
     def is_busy(self) -> bool:
         """Whether an operator has errands left."""
-        return any(self.unfinished)
+        return any(errands.todo for errands in self.errands)
 
     async def until_errands_are_done(self) -> None:
         """Let virtual time pass until no operator has anything left to do."""
         for _ in range(600):
             if not self.is_busy():
+                if self.losses:
+                    await self.settle(lambda _: nothing_more())
                 return
             await asyncio.sleep(0.1)
             self.check_unbroken()
@@ -215,13 +277,29 @@ class World:
     async def settle(
         self, done: Callable[[redis.asyncio.Redis], Awaitable[str]], seconds: float = 120
     ) -> None:
-        """Let virtual time pass until `done` answers "" and not what is missing."""
-        missing = "?"
+        """Let virtual time pass until `done` answers "" and not what is missing.
+
+        Raises Forgotten where the server forgot something, when all is quiet and well but for that.
+        """
+        missing, looks = "?", 0
         for _ in range(int(seconds / 0.5)):
             await asyncio.sleep(0.5)
             self.check_unbroken()
-            missing = "errands" if self.is_busy() else await self.plain(done)
-            if not missing:
+            if self.is_busy():
+                missing = "errands"
+            elif self.losses:
+                missing = await self.plain(lambda client: forgetting.unrest(client, self))
+                # A look takes several commands, between which work moves on.
+                looks = 0 if missing else looks + 1
+                missing = missing or ("" if looks > 1 else "a second look")
+            else:
+                missing = await self.plain(done)
+            if not missing and not self._restarting:
+                self.striker.forgets_no_more()
+                if self.losses:
+                    await self.plain(lambda client: forgetting.check(client, self))
+                    self.check_unbroken()
+                    raise forgetting.Forgotten
                 return
         raise AssertionError(
             f"after {seconds:g} s of virtual time: {missing}; struck: {self.striker.history}"

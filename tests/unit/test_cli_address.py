@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -14,7 +15,7 @@ from streammesh.cli.settings import ClientSettings
 HERE, ELSEWHERE = "http://127.0.0.1:8000", "https://mesh.example"
 
 
-def settings(**given: str) -> ClientSettings:
+def settings(**given: Any) -> ClientSettings:
     return ClientSettings(**given)
 
 

@@ -23,7 +23,7 @@ TASK: dict[str, Any] = {
 
 
 def note(kind: str, **data: Any) -> Note:
-    about = {"id": "e1", "type": "user.registered"}
+    about: Any = {"id": "e1", "type": "user.registered"}
     return Note("1-0", kind, "2026-11-22T06:00:00.123Z", about, {"name": TASK["name"]}, data)
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from shutil import copy
+from typing import Any
 
 import orjson
 import pytest
@@ -74,7 +75,7 @@ def test_the_command_starts_within_a_third_of_a_second_of_processor_time():
 
 
 def test_what_help_says_of_each_command_is_what_it_says_itself():
-    group = typer.main.get_command(app)
+    group: Any = typer.main.get_command(app)
     for name, place in COMMANDS.items():
         assert " ".join(group.commands[name].help.split()).startswith(place.help)
 

@@ -63,7 +63,7 @@ async def good(order: Order, ctx: Context) -> None: ...
     ],
 )
 def test_an_option_that_cannot_be_is_refused_with_its_line(options: dict[str, Any], words: str) -> None:
-    line = inspect.currentframe().f_lineno + 2  # type: ignore[union-attr]
+    line = inspect.currentframe().f_lineno + 2
     with pytest.raises(InvalidHandler) as refused:
         service().on("order.placed", **options)(good)
     assert f"test_declaring.py:{line}: " in str(refused.value)
@@ -92,7 +92,7 @@ def event_maybe(event: Event | None) -> None: ...
 def keyword_payload(*, order: Order) -> None: ...
 def one_too_many(order: Order, ctx: Context, database) -> None: ...
 def default_that_nothing_replaces(order: Order, database: Any = None) -> None: ...
-def event_beside(order: Order, *, event: Event | None = None, whole: Event = None) -> None: ...  # type: ignore[assignment]
+def event_beside(order: Order, *, event: Event | None = None, whole: Event = None) -> None: ...
 def context_not_annotated(order: Order, context) -> None: ...
 def everything(**fields: Any) -> None: ...
 def read_late(price: Decimal) -> None: ...
@@ -156,7 +156,7 @@ def logged_async(function: Callable[..., Any]) -> Callable[..., Any]:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_handler_that_cannot_be_called_is_refused_with_its_line(handler: Any, words: str) -> None:
-    line = inspect.currentframe().f_lineno + 2  # type: ignore[union-attr]
+    line = inspect.currentframe().f_lineno + 2
     with pytest.raises(InvalidHandler) as refused:
         service().on("order.placed")(handler)
     assert f"test_declaring.py:{line}: " in str(refused.value)
@@ -175,7 +175,7 @@ def test_on_without_its_type_is_refused_at_the_handlers_line() -> None:
 def test_two_handlers_of_one_name_are_refused_with_the_lines_of_both() -> None:
     shop = service()
     shop.on("order.placed")(good)
-    first = inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
+    first = inspect.currentframe().f_lineno - 1
     with pytest.raises(
         InvalidHandler, match=rf"two handlers have the name 'shop_worker.good'.*declaring.py:{first}$"
     ):

@@ -64,7 +64,7 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    mesh = MeshSettings(_env_file=None)  # type: ignore[call-arg]
+    mesh = MeshSettings(_env_file=None)
     return Encoder(make_app("dispatcher", mesh), mesh)
 
 

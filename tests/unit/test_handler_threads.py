@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -171,7 +172,7 @@ async def test_an_interrupt_that_comes_too_late_hits_nobody(threads):
 
 
 async def test_a_call_that_is_stopped_before_it_begins_never_does(threads):
-    ran = []
+    ran: list[Any] = []
     threads._waking = True  # as if a thread were on its way
     call = threads.start(ran.append, (1,), {})
     call.stop()

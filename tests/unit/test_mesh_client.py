@@ -10,7 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from streammesh.client import ApiError, MeshClient
+from streammesh.client import ApiError, MeshClient, UnexpectedAnswer
 from streammesh.client.sse import SseParser
 
 Answer = str | int
@@ -116,8 +116,9 @@ async def test_a_refusal_is_raised_and_not_tried_again(api, mesh):
 
 async def test_any_id_is_one_segment_of_the_path(api, mesh):
     api.answers = [200, 200, told("1-0", "event.completed")]
-    await mesh.event("../a/b ?x%", source="s/t")
-    await mesh.task("..")
+    for asked in (mesh.event("../a/b ?x%", source="s/t"), mesh.task("..")):
+        with pytest.raises(UnexpectedAnswer):
+            await asked
     await follow(mesh, 1, event="a/b")
     assert [path.partition("/v1")[2] for path in api.paths] == [
         "/events/..%2Fa%2Fb%20%3Fx%25?source=s/t",

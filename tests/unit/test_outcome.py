@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -64,11 +65,12 @@ def test_an_error_that_cannot_say_what_it_is_is_told_by_its_class():
             raise RuntimeError("not even this")
 
     assert after_error(Mute(), 1, POLICY, 0.5).failure.reason == "Mute"
-    assert after_error(Reject(404), 1, POLICY, 0.5).failure.reason == "404"
+    assert after_error(Reject(cast("str", 404)), 1, POLICY, 0.5).failure.reason == "404"
 
 
 def test_a_retry_says_itself_when():
-    assert after_error(Retry(after=7), 1, POLICY, 0.5).wait == timedelta(seconds=7)
+    again = after_error(Retry(after=7), 1, POLICY, 0.5)
+    assert isinstance(again, TryAgain) and again.wait == timedelta(seconds=7)
 
 
 def test_a_retry_counts_as_an_attempt():

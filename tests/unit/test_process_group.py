@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -54,10 +55,10 @@ while True:
 class Stage:
     """A group of two such children; files tell them how to behave."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, **settings: Any) -> None:
         self.folder = folder
         (folder / "child.py").write_text(CHILD)
-        made = MeshSettings(_env_file=None, **{"drain": "0.1s", **settings})  # type: ignore[call-arg]
+        made = MeshSettings(_env_file=None, **cast("Any", {"drain": "0.1s", **settings}))
         self.group = ProcessGroup([sys.executable, str(folder / "child.py"), str(folder)], 2, made)
 
     def tell(self, number: int, what: str, how: str = "yes") -> None:
@@ -210,7 +211,7 @@ def test_a_program_without_a_file_or_module_is_refused(monkeypatch):
 
 
 def test_a_prefork_service_refuses_processes():
-    service = Service("forking", pool="prefork", settings=MeshSettings(_env_file=None))  # type: ignore[call-arg]
+    service = Service("forking", pool="prefork", settings=MeshSettings(_env_file=None))
     with pytest.raises(InvalidManifest, match="MESH_CONCURRENCY"):
         service.run([], processes=2)
     with pytest.raises(InvalidManifest, match="from 1 to 256"):

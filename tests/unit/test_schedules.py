@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -84,7 +85,8 @@ def test_all_makes_up_for_each_tick_within_its_window_oldest_first():
 
 def test_all_in_portions_gives_the_same_ticks_as_at_once():
     every_second = entry(cron=None, every="1s", misfire="all")
-    now, stands_at, found = NOON + 1_234_567, NOON, []
+    now, stands_at = NOON + 1_234_567, NOON
+    found: list[Any] = []
     while stands_at <= now:
         plan = due_ticks(every_second, stands_at, now, limit=100)
         assert len(plan.ticks) <= 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from streammesh.errors import InvalidManifest
@@ -170,7 +171,7 @@ def test_what_is_no_manifest_at_all_is_an_invalid_manifest(raw):
 
 
 def test_a_filter_that_raises_all_the_same_does_not_fit_and_the_others_are_asked():
-    class Raising(dict):
+    class Raising(dict[str, Any]):
         def items(self):
             raise RuntimeError("who would have thought")
 

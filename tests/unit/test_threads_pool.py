@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from celery.concurrency.thread import TaskPool as CelerysThreads
@@ -17,8 +18,8 @@ from streammesh.worker.task_threads import TaskThreads, ThreadJob
 from streammesh.worker.threads_pool import TaskPool
 
 
-def service(**settings: object) -> Service:
-    made = MeshSettings(_env_file=None, **settings)  # type: ignore[call-arg,arg-type]
+def service(**settings: Any) -> Service:
+    made = MeshSettings(_env_file=None, **settings)
     return Service("threading", pool="threads", settings=made)
 
 
@@ -27,7 +28,7 @@ def test_on_celerys_command_line_threads_are_the_meshs(chosen):
     options = {"pool_cls": chosen}
     _use_our_threads(
         Service("any", pool="prefork", settings=MeshSettings(_env_file=None)).celery_app, options
-    )  # type: ignore[call-arg]
+    )
     assert options == {"pool_cls": "streammesh.worker.threads_pool:TaskPool", "concurrency": 32}
 
 
@@ -59,7 +60,7 @@ async def test_a_process_in_which_nothing_but_stopped_handlers_runs_ends_itself(
     pool.start()
     may_end = threading.Event()
 
-    async def begin() -> list[object]:
+    async def begin() -> list[Any]:
         return [pool.handlers.start(may_end.wait, (), {}) for _ in range(2)]
 
     calls = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), pool.loop))
@@ -97,9 +98,15 @@ def test_of_plain_tasks_as_many_run_at_once_as_there_are_places():
 
 def test_what_waits_for_a_place_is_not_begun_once_the_worker_stops():
     threads = TaskThreads(1)
-    gate, begun = threading.Event(), []
+    gate = threading.Event()
+    begun: list[int] = []
+
+    def begin() -> None:
+        begun.append(1)
+        gate.wait()
+
     for _ in range(3):
-        threads.start(ThreadJob("task"), lambda: (begun.append(1), gate.wait()))
+        threads.start(ThreadJob("task"), begin)
     threads.drop_waiting()
     gate.set()
     threads.wait_until_done()

@@ -42,3 +42,22 @@ def test_what_is_published_carries_its_cause_and_is_checked_at_once():
 def test_a_repeated_attempt_publishes_under_the_same_id():
     first, again = (TrialContext(task_id="t1", attempt=number) for number in (1, 2))
     assert first.publish("a.b", {}).id == again.publish("a.b", {}).id
+
+
+async def test_steps_and_waits_of_a_durable_handler_are_played() -> None:
+    ctx = TrialContext("order.placed")
+    ctx.steps["charge"], ctx.answers["order.paid"] = "from-the-record", "paid"
+
+    async def pack() -> str:
+        return "packed"
+
+    assert await ctx.step("charge", lambda: "made again") == "from-the-record"
+    assert await ctx.step("pack", pack) == "packed"
+    assert await ctx.wait_for("order.paid", match={"data.order_id": 1}) == "paid"
+    assert [await ctx.sleep("2d"), await ctx.approval("ship?")] == [None, None]
+    assert ctx.steps == {"charge": "from-the-record", "pack": "packed"}
+
+
+def test_they_are_played_in_a_plain_handler_too() -> None:
+    ctx = TrialContext("order.placed")
+    assert (ctx.step("pack", lambda: 3), ctx.sleep(1)) == (3, None)

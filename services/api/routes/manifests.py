@@ -48,6 +48,8 @@ class DeclaredSubscription(Answer):
     priority: int | None
     keep: float | None
     queue: str
+    version: int
+    waits: dict[str, list[str]]
     schema_: dict[str, Any] | None = Field(alias="schema")
 
 

@@ -22,7 +22,17 @@ from services.api.task_pages import MOST, TaskPages
 
 router = APIRouter(tags=["tasks"])
 AskedState = Literal[
-    "open", "ended", "queued", "started", "retrying", "held", "succeeded", "failed", "cancelled", "expired"
+    "open",
+    "ended",
+    "queued",
+    "started",
+    "retrying",
+    "waiting",
+    "held",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
 ]
 _Word = Query(min_length=1, max_length=256)
 

@@ -48,7 +48,8 @@ class Stream:
         self.reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        kind, data = "", []
+        kind = ""
+        data: list[str] = []
         try:
             async for line in self.response.aiter_lines():
                 if not line:

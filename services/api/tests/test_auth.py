@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streammesh.api_keys import ApiKey, ApiKeys
@@ -285,16 +286,17 @@ def test_a_bucket_fills_at_its_rate():
     class Key:
         name, rate = "a", 2_000
 
+    key: Any = Key
     now = 0.0
     limit = RateLimit(0, lambda: now)
-    limit.spend(Key, 2_000)
+    limit.spend(key, 2_000)
     with pytest.raises(Problem) as refused:
-        limit.spend(Key, 1_000)
+        limit.spend(key, 1_000)
     assert refused.value.headers["retry-after"] == "1"
     now = 0.5
-    limit.spend(Key, 1_000)
+    limit.spend(key, 1_000)
     with pytest.raises(Problem):
-        limit.spend(Key, 1)
+        limit.spend(key, 1)
 
 
 async def test_the_operators_own_key_works_again_after_redis_lost_its_data(mesh_redis, mesh_keys):

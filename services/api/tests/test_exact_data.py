@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from streammesh import plain_json
+from streammesh import names, plain_json
 from streammesh.events import envelope
 from streammesh.events.envelope import BATCH, STRUCTURED
 from structlog.testing import capture_logs
@@ -122,7 +122,7 @@ async def test_different_data_under_one_identity_is_a_conflict(api, first, secon
 )
 async def test_every_type_of_cloudevents_is_published_handed_over_and_found(api, mesh, event_type):
     await mesh.subscribe("audit", event_type)
-    domain = envelope.names.domain_of(event_type)
+    domain = names.domain_of(event_type)
 
     answer = await api.post("/v1/events", json={"type": event_type, "data": 1})
     (task,) = await mesh.dispatch(domain, "audit")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from contextlib import asynccontextmanager
+from typing import Any
 
 import orjson
 import pytest
@@ -97,7 +98,7 @@ def envelope(n, size=0, event_type="order.placed"):
 async def crowded(mesh_redis, mesh_keys):
     """One event id that 20,000 sources used, each with a task."""
     position = (await mesh_redis.xadd(mesh_keys.events("order"), {"e": envelope(1)})).decode()
-    row = {}
+    row: dict[str, str | int] = {}
     for n in range(SOURCES):
         row[f"at:s{n}"] = f"{position} 1763790000000 {DIGEST} order"
         row[f"want:s{n}"] = row[f"done:s{n}"] = 1
@@ -270,7 +271,7 @@ async def test_results_that_fill_a_megabyte_each_are_left_out_of_an_event_and_to
     for n in range(12):
         await mesh.subscribe(f"audit{n}", "order.*")
     sent = (await api.post("/v1/events", json={"type": "order.placed", "data": 1})).json()
-    result = [[] for _ in range(150_000)] + ["x" * 500_000]
+    result: list[Any] = [[] for _ in range(150_000)] + ["x" * 500_000]
     ids = []
     for n in range(12):
         [task] = await mesh.dispatch("order", f"audit{n}")

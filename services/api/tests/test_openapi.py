@@ -69,7 +69,8 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     await live.post("/v1/subscriptions/worker.handle/pause", json={"reason": "tea"})
     await live.post("/v1/subscriptions/worker.handle/resume")
     (queued,) = await mesh.dispatch("order", "worker")
-    await live.post(f"/v1/tasks/{queued.ref.task_id}/cancel")
+    for action in ("signal", "cancel"):
+        await live.post(f"/v1/tasks/{queued.ref.task_id}/{action}", json={} if action == "signal" else None)
     for action in ("replay", "drop"):
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
     await live.post("/v1/tokens", json={"types": ["order.*"]})

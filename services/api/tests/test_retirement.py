@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from streammesh import lua
@@ -24,7 +25,7 @@ DROP = {"backlog": "drop"}
 
 @pytest.fixture
 def publish(api):
-    async def publish(n: int = 1, event_type: str = "order.placed") -> list[dict]:
+    async def publish(n: int = 1, event_type: str = "order.placed") -> list[dict[str, Any]]:
         return [(await api.post("/v1/events", json={"type": event_type, "data": i})).json() for i in range(n)]
 
     return publish
@@ -32,7 +33,7 @@ def publish(api):
 
 @pytest.fixture
 def letters(mesh_redis, mesh_keys):
-    async def letters() -> list:
+    async def letters() -> list[Any]:
         found, _ = await DeadLetters(mesh_redis, mesh_keys).matching(DeadLetterFilter(), 1_000)
         return found
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.notification_log import PAGE
 
-from services.api.hub import PAGE, Follower
+from services.api.hub import Follower
 from services.api.revocation_watch import RevocationWatch
 from services.api.sse import ABORT, EventStream, closed, follow
 from services.api.tests.sse import listening

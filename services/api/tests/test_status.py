@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from streammesh.status import snapshot
 
 from services.api import status_cache
 from services.api.routes import status
@@ -74,7 +75,7 @@ async def test_push_that_stands_still_is_told(live, door, mesh, monkeypatch):
 
 async def test_many_who_ask_at_once_cost_one_look(api, monkeypatch):
     looks = 0
-    read = status_cache.read_snapshot
+    read = snapshot.read_snapshot
 
     async def counted(*given):
         nonlocal looks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from typing import Any
 
 import pytest
 
@@ -106,10 +107,11 @@ async def test_only_reading_is_allowed(api):
 
 
 async def test_a_key_is_told_what_it_may_do(api, make_key):
-    for role, scopes in {
+    keys: dict[str, dict[str, Any]] = {
         "viewer": {"subscribe": ["*"]},
         "limited": {"publish": ["order.*"], "subscribe": ["order.*"], "rate": 5},
-    }.items():
+    }
+    for role, scopes in keys.items():
         secret = await make_key(f"a-{role}", **scopes)
         found = (await api.get("/v1/key", headers={"authorization": f"Bearer {secret}"})).json()
         assert (found["role"], found["name"], found["admin"]) == (role, f"a-{role}", False)

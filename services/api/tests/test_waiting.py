@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from streammesh import lua
@@ -31,7 +32,7 @@ def waits(api):
 
 @pytest.fixture
 def publish(api):
-    async def publish(n: int = 1) -> list[dict]:
+    async def publish(n: int = 1) -> list[dict[str, Any]]:
         return [(await api.post("/v1/events", json={"type": "order.placed"})).json() for _ in range(n)]
 
     return publish

@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from streammesh.api_keys import ApiKeys
@@ -35,7 +36,7 @@ class Socket:
     async def say(self, **message) -> None:
         await self.real.send(json.dumps(message))
 
-    async def hear(self, *kinds: str) -> dict:
+    async def hear(self, *kinds: str) -> dict[str, Any]:
         """The next message that is none of these."""
         async with asyncio.timeout(5):
             while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any, cast
 
 from streammesh.testing.conditions import wait_until
 
@@ -24,7 +25,7 @@ class Ends:
 
 async def test_a_forwarder_that_ends_by_itself_is_dead(mesh_redis, mesh_keys):
     made = Ends()
-    forwarders = Forwarders(mesh_redis, mesh_keys, lambda service: made)
+    forwarders = Forwarders(mesh_redis, mesh_keys, lambda service: cast("Any", made))
     forwarders._start("mail")
     assert forwarders.dead() is None
     made.over.set()

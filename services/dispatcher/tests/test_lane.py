@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -31,7 +32,7 @@ MANIFEST = Manifest("mail", subscriptions=(Subscription("mail", "mail.welcome", 
 @pytest.fixture
 async def make_lane(mesh_redis, mesh_keys, mesh_settings):
     await run(mesh_redis, register_call(mesh_keys, MANIFEST))
-    opened, routes = [], []
+    opened, routes = list[Any](), list[Any]()
 
     async def look_again():
         found = await read_registered(mesh_redis, mesh_keys)

@@ -150,7 +150,7 @@ async def test_a_service_that_joins_or_comes_back_misses_nothing_and_gets_nothin
 ):
     """Registered, removed and registered again while the router runs and events come."""
     await run(mesh_redis, register_call(mesh_keys, manifest("mail")))
-    sent = []
+    sent: list[str] = []
 
     async def publish():
         while True:

@@ -114,7 +114,7 @@ async def test_a_5xx_is_rejected_with_the_servers_words_and_the_next_mail_goes_o
     )  # our own address at fault meets every mail: the breaker counts it
     with pytest.raises(verdict, match=answer) as rejected:
         await sender.send(a_mail("ann@example.com", task_id="t1"))
-    assert "ann@" not in rejected.value.reason
+    assert "ann@" not in str(rejected.value)
     await sender.send(a_mail("bob@example.com", task_id="t2"))
     assert [taken.recipients for taken in server.mails] == [["bob@example.com"]]
     assert server.connections == 1

@@ -26,7 +26,7 @@ def store() -> Store:
 
 @pytest.fixture
 def settings() -> ReportSettings:
-    return ReportSettings(_env_file=None, rows_per_part=500)  # type: ignore[call-arg]
+    return ReportSettings(_env_file=None, rows_per_part=500)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import random
 import statistics
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import orjson
 import pytest
@@ -28,7 +29,7 @@ rows = st.lists(st.tuples(st.sampled_from("abc"), numbers), min_size=1, max_size
 
 
 @st.composite
-def cuts(draw: st.DrawFn) -> tuple[list, list[list]]:
+def cuts(draw: st.DrawFn) -> tuple[list[Any], list[list[Any]]]:
     whole = draw(rows)
     places = sorted(draw(st.lists(st.integers(0, len(whole)), max_size=6)))
     edges = [0, *places, len(whole)]
@@ -37,7 +38,7 @@ def cuts(draw: st.DrawFn) -> tuple[list, list[list]]:
 
 @given(cuts(), st.randoms(use_true_random=False))
 def test_merged_chunks_equal_the_whole_whatever_the_cut_and_the_order(
-    data: tuple[list, list[list]], shuffle: random.Random
+    data: tuple[list[Any], list[list[Any]]], shuffle: random.Random
 ) -> None:
     whole, chunks = data
     parts = [aggregate(chunk) for chunk in chunks]
@@ -51,7 +52,7 @@ def test_merged_chunks_equal_the_whole_whatever_the_cut_and_the_order(
 
 
 @given(cuts())
-def test_merging_is_associative(data: tuple[list, list[list]]) -> None:
+def test_merging_is_associative(data: tuple[list[Any], list[list[Any]]]) -> None:
     parts = [aggregate(chunk) for chunk in data[1]]
     left = merged([merged(parts[:1]), merged(parts[1:])])
     right = merged([merged(parts[:-1]), merged(parts[-1:])])

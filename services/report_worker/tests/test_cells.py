@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,6 @@ def test_text_that_is_no_date_is_refused_with_its_place() -> None:
 
 
 @given(st.lists(st.dates(), min_size=2), st.sampled_from(["day", "week", "month", "quarter", "year"]))
-def test_the_keys_of_stretches_of_time_sort_as_time_does(days: list, every: str) -> None:
+def test_the_keys_of_stretches_of_time_sort_as_time_does(days: list[Any], every: str) -> None:
     keys = [bucket(day, every) for day in sorted(days)]
     assert keys == sorted(keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import pytest
 
@@ -80,7 +81,11 @@ def test_a_text_in_any_of_them_is_set_and_typst_finds_each_letter(text: str) -> 
     from services.report_worker.tests.test_pdf import made_of
 
     reader, _, _ = made_of(document(title=text, summary=[text]))
-    fonts = [font.get_object() for page in reader.pages for font in page["/Resources"]["/Font"].values()]
+    fonts = [
+        font.get_object()
+        for page in reader.pages
+        for font in cast("Any", page)["/Resources"]["/Font"].values()
+    ]
     assert any("Noto" in font["/BaseFont"] for font in fonts)
     assert reader.metadata is not None and reader.metadata.title == text
 

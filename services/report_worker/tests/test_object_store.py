@@ -79,10 +79,10 @@ def test_a_reader_never_sees_half_an_object(tmp_path: Path) -> None:
     "url", ["s3://bucket/prefix", "gs://bucket", "az://account/container", "file:///tmp/x", "var/store"]
 )
 def test_common_places_for_a_store_are_accepted(url: str) -> None:
-    assert ReportSettings(_env_file=None, store_url=url).store_url == url  # type: ignore[call-arg]
+    assert ReportSettings(_env_file=None, store_url=url).store_url == url
 
 
 @pytest.mark.parametrize("url", ["", "  ", "ftp://x", "s3://", "http://x/y", "memory://x"])
 def test_other_places_are_refused_in_words_that_help(url: str) -> None:
     with pytest.raises(ValidationError, match="should be a folder such as var/store"):
-        ReportSettings(_env_file=None, store_url=url)  # type: ignore[call-arg]
+        ReportSettings(_env_file=None, store_url=url)

@@ -80,7 +80,7 @@ def test_the_pdf_says_what_it_is_and_can_be_read_aloud() -> None:
     assert reader.metadata is not None
     assert (reader.metadata.title, reader.metadata.author) == ("What strikes cost", "Example Ltd")
     assert reader.metadata.creation_date == MADE
-    root = reader.trailer["/Root"]
+    root: Any = reader.trailer["/Root"]
     assert root["/MarkInfo"]["/Marked"] and root["/Lang"] == "en" and "/StructTreeRoot" in root
     assert b"pdfuaid:part" in root["/Metadata"].get_object().get_data()
     assert "/OpenAction" not in root and "/JavaScript" not in root.get("/Names", {})

@@ -94,14 +94,14 @@ def test_what_is_wrong_is_said_in_words_that_help(data: object, said: str) -> No
 def test_a_period_is_counted_from_the_event_in_the_reports_time_zone(
     period: dict[str, str], start: str, end: str
 ) -> None:
-    request = ReportRequested(kind="operations", period=period, timezone="Asia/Tokyo")  # type: ignore[arg-type]
+    request = ReportRequested(kind="operations", period=period, timezone="Asia/Tokyo")
     assert request.period is not None
     bounds = request.period.bounds(datetime(2026, 3, 31, 22, 30, tzinfo=UTC), request.timezone)
     assert tuple(moment.isoformat() for moment in bounds) == (start, end)
 
 
 def test_a_day_in_which_the_clocks_change_has_its_true_length() -> None:
-    request = ReportRequested(kind="operations", period={"previous": "day"}, timezone="Europe/Berlin")  # type: ignore[arg-type]
+    request = ReportRequested(kind="operations", period={"previous": "day"}, timezone="Europe/Berlin")
     assert request.period is not None
     start, end = request.period.bounds(datetime(2026, 3, 30, 7, tzinfo=UTC), request.timezone)
     assert (end - start).total_seconds() == 23 * 3600

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from typing import Any, cast
 
 import pytest
 import typst
 
-from services.report_worker.pdf import LAYOUT
+from services.report_worker.fonts import LAYOUT
 from services.report_worker.svg_chart import Chart, Series, draw
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -38,7 +39,9 @@ def test_every_kind_of_chart_can_be_drawn_of_every_kind_of_values(
 ) -> None:
     svg = draw(chart(kind, values, series=2 if kind == "stacked" else 1))
     page = b'#set page(width: 17cm, height: auto)\n#image(bytes(sys.inputs.svg), format: "svg", alt: "x")'
-    assert typst.compile(page, format="pdf", sys_inputs={"svg": svg}, font_paths=[LAYOUT / "fonts"])
+    assert cast("Any", typst).compile(
+        page, format="pdf", sys_inputs={"svg": svg}, font_paths=[str(LAYOUT / "fonts")]
+    )
 
 
 def test_a_chart_is_the_same_bytes_every_time_and_has_no_script_link_or_comment() -> None:

@@ -43,7 +43,9 @@ def leftovers(store: Store) -> list[str]:
     return [name for name, _ in store.names("work")]
 
 
-def fetched(store: Store, settings: ReportSettings, origin: Origin, **data: Any) -> tuple[str, list[dict]]:
+def fetched(
+    store: Store, settings: ReportSettings, origin: Origin, **data: Any
+) -> tuple[str, list[dict[str, Any]]]:
     work, parts, _ = workflow.fetch_rows(ReportRequested.model_validate(data), origin, store, settings)
     return work, [workflow.measure(work, index, store) for index in range(parts)]
 

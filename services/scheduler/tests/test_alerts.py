@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -149,7 +150,8 @@ async def test_a_failing_alert_raises_no_alert(watch, park, mesh_redis, mesh_key
 @pytest.fixture
 async def webhook():
     """A webhook that answers as it is told, and what it was sent."""
-    heard, answers = [], []
+    heard: list[Any] = []
+    answers: list[Any] = []
 
     async def hook(request):
         heard.append(await request.json())
@@ -162,7 +164,7 @@ async def webhook():
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    port = site._server.sockets[0].getsockname()[1]
+    port = cast("Any", site._server).sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}/secret", heard, answers
     await runner.cleanup()
 

@@ -16,7 +16,6 @@ import orjson
 import typer
 from rich.console import Console
 
-from streammesh import names
 from streammesh.client import ApiError, MeshClient, Note
 from streammesh.errors import MeshError
 
@@ -126,11 +125,10 @@ async def _follow_report_mail(console: Console, mesh: MeshClient, requested: str
     """The report's own event, published by the worker, is an event like any other: follow it too."""
     while True:
         shown = await mesh.event(requested)
-        tasks = [delivery["task"] for delivery in shown["deliveries"]]
-        found = [e for task in tasks for e in task["events"] if e["type"] == "report.generated"]
+        found = [event for task in shown.tasks for event in task.events if event.type == "report.generated"]
         if found:
-            return await _follow(console, mesh, found[0]["id"], began)
-        if tasks and all(task["state"] in names.ENDED for task in tasks):
+            return await _follow(console, mesh, found[0].id, began)
+        if shown.tasks and all(task.ended for task in shown.tasks):
             return []
         await asyncio.sleep(0.2)
 
@@ -150,8 +148,8 @@ async def _where(
 ) -> None:
     console.print("\n[bold]4. What there is now[/]")
     event = await mesh.event(requested)
-    for delivery in event["deliveries"]:
-        result = delivery["task"]["result"] or {}
+    for task in event.tasks:
+        result = task.result or {}
         if "object" in result:
             console.print(
                 f"   the report: {result['pages']} pages, {result['size_bytes']:,} bytes, {result['rows']:,} rows"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,7 +20,7 @@ def event(
     event_id: EventId, source: Source = None, json: Json = False, url: Url = None, key: Key = None
 ) -> None:
     """Show an event and everything that came of it; where nothing ran, why."""
-    found = ask(url, key, lambda mesh: mesh.event(event_id, source=source))
+    found = _event(event_id, source, url, key)
     if json:
         print_json(found)
         return
@@ -52,7 +52,7 @@ def tasks(
     event_id: EventId, source: Source = None, json: Json = False, url: Url = None, key: Key = None
 ) -> None:
     """List the tasks that an event became."""
-    found = _known(ask(url, key, lambda mesh: mesh.event(event_id, source=source)))
+    found = _known(_event(event_id, source, url, key))
     if json:
         print_json(found)
     else:
@@ -66,7 +66,7 @@ def task(
     key: Key = None,
 ) -> None:
     """Show one task: state, attempt, result or error, times, worker."""
-    found = ask(url, key, lambda mesh: mesh.task(task_id))
+    found = ask(url, key, lambda mesh: mesh.task(task_id)).raw
     if json:
         print_json(found)
         return
@@ -92,6 +92,10 @@ def _print(lines: Sequence[Text | str]) -> None:
         out.print(line)
 
 
-def _known(found: dict[str, Any]) -> list[dict[str, Any]]:
+def _event(event_id: str, source: str | None, url: str | None, key: str | None) -> Mapping[str, Any]:
+    return ask(url, key, lambda mesh: mesh.event(event_id, source=source)).raw
+
+
+def _known(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tasks whose records are still kept."""
     return [delivery["task"] for delivery in found["deliveries"] if delivery["task"]]

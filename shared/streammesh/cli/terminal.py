@@ -19,6 +19,7 @@ COLOURS = {
     "expired": "red",
     "cancelled": "yellow",
     "retrying": "yellow",
+    "waiting": "cyan",
     "resync": "bold yellow",
     "unrouted": "yellow",
 }

@@ -117,6 +117,8 @@ def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False, por
     found.unlink(missing_ok=True)
     with _redis(settings, folder, redis_url) as url:
         place = _place(folder, url, port or choose_port(own.port), choose_port(SMTP_PORT))
+        if settings.history_url is None and "archiver" in find_services(root):
+            place.environment["MESH_HISTORY_URL"] = f"sqlite:///{folder / 'history.db'}"
         run_until_stopped(lambda stop: _supervise(root, folder, place, settings, stop, quiet))
 
 

@@ -1,11 +1,27 @@
-"""The HTTP client: publish, follow, wait for the outcome. Needs only the API's URL and a key."""
+"""The HTTP client: publish, follow, wait for the outcome. Needs only the API's URL and a key, and no Redis or Celery."""
 
-from streammesh.client.errors import ApiError, InvalidAddress, NotEnded, UnexpectedAnswer
-from streammesh.client.mesh_client import MeshClient, Reconnect
+from streammesh.client.errors import ApiError, ApiUnavailable, InvalidAddress, NotEnded, UnexpectedAnswer
+from streammesh.client.mesh_client import MeshClient
+from streammesh.client.models import (
+    Cancelled,
+    DeadLetterInfo,
+    EventIdentity,
+    EventInfo,
+    ScheduleInfo,
+    TaskInfo,
+    TokenInfo,
+)
 from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent, State
+from streammesh.client.retry import Reconnect
+from streammesh.client.sync import SyncMeshClient
 
 __all__ = [
     "ApiError",
+    "ApiUnavailable",
+    "Cancelled",
+    "DeadLetterInfo",
+    "EventIdentity",
+    "EventInfo",
     "InvalidAddress",
     "MeshClient",
     "NotEnded",
@@ -13,7 +29,11 @@ __all__ = [
     "Outcome",
     "OutcomeOf",
     "Reconnect",
+    "ScheduleInfo",
     "Sent",
     "State",
+    "SyncMeshClient",
+    "TaskInfo",
+    "TokenInfo",
     "UnexpectedAnswer",
 ]

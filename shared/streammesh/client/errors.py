@@ -1,11 +1,11 @@
-"""What a call of the client can end in, beside MeshUnavailable: the API, or what answers there, is not reached."""
+"""What a call of the client can end in, beside MeshUnavailable: the API is not reached."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streammesh.errors import MeshError
+from streammesh.errors import MeshError, MeshUnavailable
 
 
 class ApiError(MeshError):
@@ -22,6 +22,10 @@ class ApiError(MeshError):
             problem.get("detail") or problem.get("title") or "no reason given"
         )  # it tells the first error
         super().__init__(f"{status}: {detail}{f' ({fields})' if len(errors) > 1 else ''}")
+
+
+class ApiUnavailable(ApiError, MeshUnavailable):
+    """The API, or a proxy before it, answers 502, 503 or 504: not now. The same call may be made again."""
 
 
 class InvalidAddress(MeshError, ValueError):

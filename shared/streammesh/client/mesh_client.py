@@ -1,46 +1,36 @@
-"""`MeshClient`: publish over HTTP, follow notifications that reconnect and resume by themselves."""
+"""`MeshClient`: publish over HTTP, follow notifications that reconnect and resume by themselves, ask, wait, change."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
 from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.parse import quote
-
-import aiohttp
-from yarl import URL
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from streammesh import names, plain_json
-from streammesh.client.errors import ApiError, InvalidAddress, NotEnded, UnexpectedAnswer
-from streammesh.client.outcome import LAST, Note, Outcome, OutcomeOf, Sent
-from streammesh.client.retry import RETRIED, UNAVAILABLE, Backoff, retry_after
-from streammesh.client.sse import EventTooLong, SseParser, events
+from streammesh.client.addresses import Filter, checked_url, query_of, segment, text_of
+from streammesh.client.errors import ApiError, InvalidAddress, NotEnded
+from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
+from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent
+from streammesh.client.retry import Patience, Reconnect
 from streammesh.errors import MeshError, MeshUnavailable
+
+if TYPE_CHECKING:
+    from streammesh.client.connection import ApiConnection
 
 RETRY_FOR = 30.0
 SILENCE = 45.0  # three heartbeats of the API
 ASKING = 2.0  # for a last question about what has not ended
+LONGEST_POLL = 30.0  # seconds of one question with `wait`: proxies end what is quiet for a minute
+BATCH = "application/cloudevents-batch+json"
 T = TypeVar("T")
-log = logging.getLogger("streammesh.client")
-log.addHandler(logging.NullHandler())  # a library speaks when its program set logging up
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnect:
-    """A stream of notifications broke; after `wait` seconds it is asked for again, for the `tries`-th time in a row."""
-
-    reason: str
-    tries: int
-    wait: float
-    after: str | None  # the position from which it goes on
 
 
 class MeshClient:
-    """A client of one mesh's API; use it as an async context manager.
+    """A client of one mesh's API; use it as an async context manager. `SyncMeshClient` is its twin that blocks.
 
     A call that got no answer, or 408, 429, 500, 502, 503 or 504, is made again for up to `retry_for` seconds (0:
     never), as `Retry-After` says; a publish with the same id, so it takes effect once. One try may take `timeout`
@@ -48,8 +38,9 @@ class MeshClient:
     be longer than the API's `API_HEARTBEAT` (15 s). Broken ones are made anew for ever, or until none could be made
     for `reconnect_for` seconds; `on_reconnect` is called each time, and the logger `streammesh.client` told.
 
-    Calls raise ApiError when the API refuses, MeshUnavailable when it cannot be reached, UnexpectedAnswer when
-    something else answers: always a MeshError.
+    Calls raise ApiError when the API refuses, with its problem document; MeshUnavailable when it cannot be reached
+    (ApiUnavailable where something answered 502, 503 or 504); UnexpectedAnswer when something else answers: always
+    a MeshError. `api_key` may be a token of `token()`.
     """
 
     def __init__(
@@ -64,27 +55,31 @@ class MeshClient:
         reconnect_for: float | None = None,
         on_reconnect: Callable[[Reconnect], None] | None = None,
     ) -> None:
-        self._url, self._source = _checked_url(url), source
+        self._url, self._source = checked_url(url), source
         if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
             raise InvalidAddress("the API key has characters that no key has; was it copied whole?")
         self._headers = {"Authorization": f"Bearer {api_key}"}
-        self._retry_for, self._timeout, self._silence = retry_for, timeout, heartbeat_timeout
-        self._reconnect_for, self._on_reconnect = reconnect_for, on_reconnect
-        self._session: aiohttp.ClientSession | None = None
+        self._patience = Patience(retry_for, timeout, heartbeat_timeout, reconnect_for)
+        self._on_reconnect = on_reconnect
+        self._connection: ApiConnection | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            headers=self._headers,
-            timeout=aiohttp.ClientTimeout(total=None, connect=5, sock_connect=5),
-            connector=aiohttp.TCPConnector(limit=0),  # each stream keeps one; calls never wait for them
-        )
+        from streammesh.client.connection import ApiConnection  # aiohttp takes a third of a second to load
+
+        self._connection = ApiConnection(self._url, self._headers, self._patience, self._on_reconnect)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session:
-            await self._session.close()
+        await self.close()
+
+    async def close(self) -> None:
+        """End its connections; streams that are followed end with them."""
+        if self._connection:
+            await self._connection.close()
+
+    # Events
 
     async def publish(
         self,
@@ -104,102 +99,40 @@ class MeshClient:
             body["subject"] = subject
         if (source := self._source if source is None else source) is not None:
             body["source"] = source
-        answer = await self._post("/v1/events", plain_json.dumps_plain(body), "application/json")
+        answer = await self._call("POST", "/v1/events", body=plain_json.dumps_plain(body))
         return self._read(Sent.of, answer)
 
-    async def publish_batch(self, batch: Sequence[Mapping[str, Any]]) -> list[Sent]:
-        """Publish up to 1,000 events in the JSON event format, all or none.
+    async def publish_many(self, events: Sequence[Mapping[str, Any]]) -> list[Sent]:
+        """Publish events in the JSON event format, all or none: at most 1,000, in one request.
 
-        Each should bring its `id`: the batch may be sent more than once.
+        `id`, `source` and `specversion` are filled in where they are left out, before the first try; so a request
+        that is made again stores nothing twice.
         """
-        body = plain_json.dumps_plain(batch)
-        answer = await self._post("/v1/events", body, "application/cloudevents-batch+json")
+        if self._source is None and any("source" not in event for event in events):
+            self._source = str((await self.get("/v1/key"))["name"])  # what the API would fill in
+        more = {"specversion": "1.0", "source": self._source}
+        whole = [{**more, "id": names.new_id(), **event} for event in events]
+        body = plain_json.dumps_plain(whole)
+        answer = await self._call("POST", "/v1/events", body=body, content_type=BATCH)
         return self._read(lambda found: [Sent.of(item) for item in found["events"]], answer)
 
-    async def event(self, event_id: str, *, source: str | None = None) -> dict[str, Any]:
+    async def event(self, event_id: str, *, source: str | None = None) -> EventInfo:
         """Return the event and everything that came of it. `source` is needed where several used the id."""
-        return await self.get(f"/v1/events/{_segment(event_id)}", {"source": source} if source else None)
+        path = f"/v1/events/{segment(event_id)}"
+        return self._read(EventInfo.of, await self._call("GET", path, query_of(source=source)))
 
-    async def task(self, task_id: str) -> dict[str, Any]:
-        """Return one task."""
-        return await self.get(f"/v1/tasks/{_segment(task_id)}")
-
-    async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Ask the API what has no method here, such as `/v1/dead-letters`."""
-        return await self._call("GET", path, params=query)
-
-    async def post(self, path: str, body: Any = None) -> dict[str, Any]:
-        """Tell the API what has no method here. It may be sent more than once, as a publish is."""
-        return await self._post(
-            path, plain_json.dumps_plain({} if body is None else body), "application/json"
-        )
-
-    async def delete(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Have the API remove something. It may be sent more than once, as a publish is."""
-        return await self._call("DELETE", path, params=query)
-
-    async def ping(self) -> None:
-        """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
-        await self._call("GET", "/healthz", retry_for=0)
-
-    async def notifications(
-        self, *, event: str | None = None, after: str | None = None, **filters: str
-    ) -> AsyncGenerator[Note, None]:
-        """Follow notifications; when the connection breaks, reconnect and go on where it was.
-
-        With `event`, what happened already comes first and the stream ends when the event has ended.
-        `filters`: `task`, `type` (glob), `service`, `subject`; with `event` only `source`, where several
-        sources used its id. A note of type `resync` says that history asked for is gone.
-        """
-        path = f"/v1/events/{_segment(event)}/notifications" if event else "/v1/notifications"
-        last, backoff = after, Backoff(self._reconnect_for)
-        while True:
-            parser, headers, asked = SseParser(), {"Accept": "text/event-stream"}, None
-            if last:
-                headers["Last-Event-ID"] = last
-            reason: object = "the API ended the stream"
-            try:
-                async with self._open.get(
-                    URL(self._url + path, encoded=True),
-                    params=filters,
-                    headers=headers,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, connect=5, sock_connect=5, sock_read=self._silence
-                    ),
-                ) as answer:
-                    if answer.status == 204:  # all of the event was told before `after`
-                        return
-                    if answer.status in RETRIED:
-                        asked, reason = retry_after(answer.headers), f"the API answers {answer.status}"
-                    else:
-                        await self._refuse(answer)
-                        if answer.content_type != "text/event-stream":
-                            raise self._unexpected(f"a {answer.content_type}, not a stream of events")
-                        if backoff.tries:
-                            log.info("notifications of %s come again, after %s", self._url, last)
-                        backoff.reached()
-                        async with aclosing(events(answer.content.iter_any(), parser)) as stream:
-                            async for item in stream:
-                                backoff.tries = 0
-                                if item.event == "closed":  # by the server, which says why; come back
-                                    reason = f"the API closed it: {item.data}"
-                                    break
-                                if (note := _note(item.data, item.event)) is not None:
-                                    yield note
-                                if event and item.event in LAST:
-                                    return
-            except EventTooLong as error:
-                raise self._unexpected(str(error)) from None
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._raise_what_stays(error)
-                reason = _why(error)
-            last = parser.last_id or last
-            wait = backoff.wait(asked)
-            if wait is None:
-                raise MeshUnavailable(f"{self._url} cannot be reached: {reason}")
-            self._tell(Reconnect(str(reason), backoff.tries, wait, last))
-            await asyncio.sleep(wait)
+    def events(
+        self,
+        *,
+        type: str | None = None,
+        source: str | None = None,
+        subject: str | None = None,
+        since: datetime | str | None = None,
+        text: str | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Give recent events as they are stored, newest first, page by page. `type`: a type or a glob."""
+        query = query_of(type=type, source=source, subject=subject, since=since, text=text)
+        return self._pages("/v1/events", query, "events", dict)
 
     async def run(self, event_type: str, data: Any, *, timeout: float = 30, **attributes: Any) -> Outcome:
         """Publish and wait until every task of the event has ended.
@@ -221,141 +154,192 @@ class MeshClient:
             raise NotEnded(sent.id, sent.source, timeout, await self.waiting_for(sent)) from None
         return found.outcome()
 
+    async def wait(self, event_id: str, *, source: str | None = None, timeout: float = 30) -> EventInfo:
+        """Wait until every task of an event has ended, by long polls; return all that came of it.
+
+        Raises NotEnded, a TimeoutError, when it has not ended after `timeout` seconds.
+        """
+        until, state = monotonic() + timeout, None
+        while (left := until - monotonic()) > 0:
+            poll = min(left, LONGEST_POLL)
+            query = [*query_of(source=source), ("wait", f"{max(1, int(poll * 1000))}ms")]
+            path, allowed = f"/v1/events/{segment(event_id)}", poll + self._patience.timeout
+            retry_for = min(left, self._patience.retry_for)
+            answer = await self._call("GET", path, query, timeout=allowed, retry_for=retry_for)
+            state = self._read(EventInfo.of, answer)
+            if state.ended:
+                return state
+        waiting = self._read(_waiting, state.raw) if state else []
+        raise NotEnded(event_id, state.source if state else source or "", timeout, waiting)
+
     async def waiting_for(self, sent: Sent) -> list[str]:
         """Say of each task of an event that has not ended where it stands; empty where that cannot be asked."""
         with suppress(MeshError, TimeoutError):
             async with asyncio.timeout(ASKING):
-                return self._read(_waiting, await self.event(sent.id, source=sent.source))
+                found = await self.get(f"/v1/events/{segment(sent.id)}", {"source": sent.source})
+                return self._read(_waiting, found)
         return []
 
-    @property
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("use `async with MeshClient(...) as mesh`")
-        return self._session
+    def notifications(
+        self, *, event: str | None = None, after: str | None = None, **filters: Filter
+    ) -> AsyncGenerator[Note, None]:
+        """Follow notifications; when the connection breaks, reconnect and go on where it was.
 
-    async def _post(self, path: str, body: bytes, content_type: str) -> dict[str, Any]:
-        return await self._call("POST", path, data=body, headers={"Content-Type": content_type})
+        With `event`, what happened already comes first and the stream ends when the event has ended.
+        `filters`: `task`, `type` (glob), `service`, `subject`; with `event` only `source`, where several
+        sources used its id. A note of type `resync` says that history asked for is gone.
+        """
+        path = f"/v1/events/{segment(event)}/notifications" if event else "/v1/notifications"
+        return self._open.follow(path, query_of(**filters), after, ends=event is not None)
+
+    # Tasks
+
+    async def task(self, task_id: str) -> TaskInfo:
+        """Return one task."""
+        return self._read(TaskInfo.of, await self._call("GET", f"/v1/tasks/{segment(task_id)}"))
+
+    def tasks(
+        self,
+        *,
+        state: str = "open",
+        service: str | None = None,
+        name: str | None = None,
+        type: str | None = None,
+    ) -> AsyncGenerator[TaskInfo, None]:
+        """Give tasks, newest first, page by page. `state`: one, or `open` or `ended`; `name` and `type`: globs."""
+        query = query_of(state=state, service=service, name=name, type=type)
+        return self._pages("/v1/tasks", query, "tasks", TaskInfo.of)
+
+    async def cancel(self, task_id: str) -> Cancelled:
+        """Cancel a task. Raises ApiError (409) where it has ended otherwise."""
+        path = f"/v1/tasks/{segment(task_id)}/cancel"
+        try:
+            return self._read(Cancelled.of, await self._call("POST", path))
+        except ApiError as error:
+            if error.status == 409 and error.problem.get("state") == "cancelled":  # by us: an answer was lost
+                return Cancelled(task_id, "cancelled", "It has ended.")
+            raise
+
+    async def signal(self, task_id: str, data: Any = True, *, name: str = "approval") -> bool:
+        """Answer a handler that waits for a signal; return whether this is the answer: the first of its name counts."""
+        answer = await self.post(f"/v1/tasks/{segment(task_id)}/signal", {"name": name, "data": data})
+        return self._read(lambda found: not found["duplicate"], answer)
+
+    # Dead letters and schedules: to change them needs an admin key
+
+    def dead_letters(
+        self,
+        *,
+        service: str | None = None,
+        task: str | None = None,
+        type: str | None = None,
+        kind: str | None = None,
+        reason: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+    ) -> AsyncGenerator[DeadLetterInfo, None]:
+        """Give work that was given up, newest first, page by page. `task` and `type`: globs."""
+        query = query_of(
+            service=service, task=task, type=type, kind=kind, reason=reason, since=since, until=until
+        )
+        return self._pages("/v1/dead-letters", query, "dead_letters", DeadLetterInfo.of)
+
+    async def replay(
+        self, ids: Sequence[str], *, rate: float | None = None, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Let dead letters be tried again, `rate` a second; return what was done. Each once, however often this is sent."""
+        body = {"ids": list(ids), "dry_run": dry_run} | ({} if rate is None else {"rate": rate})
+        return await self.post("/v1/dead-letters/replay", body)
+
+    async def drop(self, ids: Sequence[str], *, dry_run: bool = False) -> dict[str, Any]:
+        """Remove dead letters for good; return what was done."""
+        return await self.post("/v1/dead-letters/drop", {"ids": list(ids), "dry_run": dry_run})
+
+    async def schedules(self) -> list[ScheduleInfo]:
+        """Return what is published at set times."""
+        answer = await self._call("GET", "/v1/schedules")
+        return self._read(lambda found: [ScheduleInfo.of(one) for one in found["schedules"]], answer)
+
+    async def put_schedule(self, name: str, **schedule: Any) -> ScheduleInfo:
+        """Store a schedule: `event`, and `cron` or `every`; `timezone`, `misfire`, `window`, `enabled` if wanted."""
+        body = plain_json.dumps_plain(schedule)
+        answer = await self._call("PUT", f"/v1/schedules/{segment(name)}", body=body)
+        return self._read(ScheduleInfo.of, answer)
+
+    async def delete_schedule(self, name: str) -> ScheduleInfo:
+        """Delete a schedule; return what it was."""
+        return self._read(ScheduleInfo.of, await self._call("DELETE", f"/v1/schedules/{segment(name)}"))
+
+    async def trigger(self, name: str, *, at: datetime | str | None = None) -> Sent:
+        """Publish a schedule's tick now; with `at`, not after now, the tick of that time, which is published once.
+
+        Without `at` it is not tried again when an answer is lost: each try would be another tick.
+        """
+        body = plain_json.dumps_plain({} if at is None else {"at": text_of(at)})
+        path, retry_for = f"/v1/schedules/{segment(name)}/trigger", 0 if at is None else None
+        return self._read(Sent.of, await self._call("POST", path, body=body, retry_for=retry_for))
+
+    # Tokens
+
+    async def token(
+        self,
+        types: Sequence[str] = ("*",),
+        *,
+        event: str | None = None,
+        source: str | None = None,
+        subject: str | None = None,
+        task: str | None = None,
+        lifetime: str | float = "10m",
+    ) -> TokenInfo:
+        """Make a token that may be told of a part of what this client's key may: what a browser is given."""
+        narrowed = dict(query_of(event=event, source=source, subject=subject, task=task))
+        body = plain_json.dumps_plain({"types": list(types), "lifetime": lifetime, **narrowed})
+        return self._read(TokenInfo.of, await self._call("POST", "/v1/tokens", body=body))
+
+    # All else
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Ask the API what has no method here, such as `/v1/dead-letters`."""
+        return await self._call("GET", path, query_of(**query or {}))
+
+    async def post(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Tell the API what has no method here. It may be sent more than once, as a publish is."""
+        return await self._call("POST", path, body=plain_json.dumps_plain({} if body is None else body))
+
+    async def delete(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Have the API remove something. It may be sent more than once, as a publish is."""
+        return await self._call("DELETE", path, query_of(**query or {}))
+
+    async def ping(self) -> None:
+        """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
+        await self._call("GET", "/healthz", retry_for=0)
+
+    @property
+    def _open(self) -> ApiConnection:
+        if self._connection is None:
+            raise RuntimeError("use `async with MeshClient(...) as mesh`")
+        return self._connection
 
     async def _call(
-        self, method: str, path: str, *, retry_for: float | None = None, **request: Any
+        self, method: str, path: str, query: list[tuple[str, str]] | None = None, **request: Any
     ) -> dict[str, Any]:
-        """Make one call until it is answered, refused, or its time is over. Raises MeshError."""
-        backoff = Backoff(self._retry_for if retry_for is None else retry_for)
-        url = URL(self._url + path, encoded=True)
-        while True:
-            asked, failure = None, None
-            try:
-                async with (
-                    asyncio.timeout(self._timeout),
-                    self._open.request(method, url, allow_redirects=False, **request) as answer,
-                ):
-                    await self._refuse(answer)
-                    return self._read(_document, await answer.read())
-            except (ApiError, MeshUnavailable) as error:
-                if isinstance(error, ApiError) and error.status not in RETRIED:
-                    raise
-                asked, failure = retry_after(answer.headers), error
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self._raise_what_stays(error)
-                failure = MeshUnavailable(f"{self._url} cannot be reached: {_why(error)}")
-            wait = backoff.wait(asked)
-            if wait is None:
-                raise failure
-            log.info("%s %s: %s; again in %.2f s", method, path, failure, wait)
-            await asyncio.sleep(wait)
+        return await self._open.call(method, path, query, **request)
 
-    async def _refuse(self, answer: aiohttp.ClientResponse) -> None:
-        """Raise what an answer that is no success says."""
-        if answer.status < 300:
-            return
-        if answer.status < 400:
-            raise self._unexpected(
-                f"a redirect to {answer.headers.get('Location', 'nowhere')}; give that URL"
-            )
-        try:
-            problem = plain_json.loads(await answer.read())
-        except ValueError:
-            problem = None
-        if not isinstance(problem, dict):
-            problem = {"title": answer.reason}
-        if answer.status in UNAVAILABLE:
-            raise MeshUnavailable(
-                str(problem.get("detail") or f"the mesh is not available ({answer.status})")
-            )
-        raise ApiError(answer.status, problem, retry_after(answer.headers))
-
-    def _raise_what_stays(self, error: BaseException) -> None:
-        """Raise what would be the same at every try."""
-        if isinstance(error, aiohttp.InvalidURL):
-            raise InvalidAddress(f"{self._url} is no URL") from None
-        if isinstance(error, aiohttp.ClientSSLError):
-            raise MeshUnavailable(f"{self._url}: no TLS connection: {_why(error)}") from error
-        if isinstance(error, aiohttp.ClientResponseError) and not isinstance(
-            error, aiohttp.ServerDisconnectedError
-        ):
-            raise self._unexpected(f"no HTTP ({_why(error)})") from error
+    async def _pages(
+        self, path: str, query: list[tuple[str, str]], member: str, form: Callable[[Any], T]
+    ) -> AsyncGenerator[T, None]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._call("GET", path, [*query, *query_of(cursor=cursor or None)])
+            found, cursor = self._read(lambda page: ([form(one) for one in page[member]], page["next"]), page)
+            for one in found:
+                yield one
 
     def _read(self, form: Callable[[Any], T], answer: Any) -> T:
-        try:
-            return form(answer)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._unexpected(f"not its JSON ({type(error).__name__})") from error
-
-    def _unexpected(self, what: str) -> UnexpectedAnswer:
-        return UnexpectedAnswer(f"what answers at {self._url} is not a mesh's API: it sent {what}")
-
-    def _tell(self, reconnect: Reconnect) -> None:
-        level = logging.WARNING if reconnect.tries == 1 else logging.INFO
-        text = "notifications of %s: %s; again in %.2f s, after %s"
-        log.log(level, text, self._url, reconnect.reason, reconnect.wait, reconnect.after)
-        if self._on_reconnect:
-            self._on_reconnect(reconnect)
+        return self._open.read(form, answer)
 
 
-def _checked_url(url: str) -> str:
-    try:
-        found = URL(url)
-        good = found.scheme in ("http", "https") and bool(found.host)
-        good = good and not (found.query_string or found.user or found.password)
-    except (ValueError, TypeError):
-        good = False
-    if not good:
-        given = "one with a password" if "@" in str(url) else repr(str(url)[:40])
-        raise InvalidAddress(f"the URL of the API should be like https://mesh.example, not {given}")
-    return url.rstrip("/")
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
-        return (
-            "nothing comes any more" if isinstance(error, aiohttp.SocketTimeoutError) else "no answer in time"
-        )
-    return str(error) or type(error).__name__
-
-
-def _segment(text: str) -> str:
-    """Return an id as one segment of a path, whatever characters it has."""
-    return quote(text, safe="")
-
-
-def _document(raw: bytes) -> dict[str, Any]:
-    value = plain_json.loads(raw)
-    if not isinstance(value, dict):
-        raise TypeError
-    return value
-
-
-def _note(data: str, kind: str) -> Note | None:
-    """Return a notification; None, and a line in the log, for what is none."""
-    try:
-        return Note.of(plain_json.loads(data), kind)
-    except (ValueError, AttributeError) as error:
-        log.warning("left out a notification of type %.80s that cannot be read: %s", kind, error)
-        return None
-
-
-def _waiting(event: dict[str, Any]) -> list[str]:
+def _waiting(event: Mapping[str, Any]) -> list[str]:
     not_run = event.get("not_run") or []
     named = {one["subscription"] for one in not_run}
     tasks = [delivery["task"] for delivery in event["deliveries"] if delivery["task"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 ENDS = ("task.succeeded", "task.failed", "task.cancelled", "task.expired")
 LAST = ("event.completed", "event.unrouted")
@@ -26,6 +26,24 @@ class Sent:
         return cls(item["id"], item["source"], item["type"], bool(item["duplicate"]))
 
 
+class NoteEvent(TypedDict, total=False):
+    """The event that a notification is about; empty where it is about a subscription."""
+
+    id: str
+    source: str
+    type: str
+    subject: str | None
+
+
+class NoteTask(TypedDict, total=False):
+    """The task that a notification is about."""
+
+    id: str
+    name: str
+    service: str
+    attempt: int
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """One notification. `id` is the position to resume after."""
@@ -33,8 +51,8 @@ class Note:
     id: str
     type: str
     time: str
-    event: dict[str, Any]
-    task: dict[str, Any] | None
+    event: NoteEvent
+    task: NoteTask | None
     data: dict[str, Any]
 
     @classmethod
@@ -44,7 +62,7 @@ class Note:
             id=value.get("id", ""),
             type=value.get("type", kind),
             time=value.get("time", ""),
-            event=value.get("event") or {},  # none where it is about a subscription
+            event=value.get("event") or NoteEvent(),  # none where it is about a subscription
             task=value.get("task"),
             data=value.get("data") or {},
         )

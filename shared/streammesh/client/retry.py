@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from time import monotonic
@@ -11,7 +13,30 @@ from time import monotonic
 # 408 and 429 ask for it; the rest is said by an API or a proxy in front of it that could not answer.
 RETRIED = frozenset((408, 429, 500, 502, 503, 504))
 UNAVAILABLE = frozenset((502, 503, 504))
+logging.getLogger("streammesh.client").addHandler(
+    logging.NullHandler()
+)  # a library speaks when its program logs
 LONGEST_WAIT = 5.0  # seconds between two tries, where the API does not say
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """A stream of notifications broke; after `wait` seconds it is asked for again, for the `tries`-th time in a row."""
+
+    reason: str
+    tries: int
+    wait: float
+    after: str | None  # the position from which it goes on
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what is waited for, in seconds; see MeshClient."""
+
+    retry_for: float
+    timeout: float
+    silence: float
+    reconnect_for: float | None
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

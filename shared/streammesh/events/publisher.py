@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,8 +15,9 @@ from streammesh import lua
 from streammesh.errors import EventConflict, MeshFull, MeshUnavailable
 from streammesh.events.encoded import Sealed, seal
 from streammesh.events.envelope import Event, build, check_size
+from streammesh.identity import identity_of, recent_parts
 from streammesh.keys import Keys
-from streammesh.lua.events import BatchedEvent, EventKind, PublishOnceScript, StoredEvent
+from streammesh.lua.events import BatchedEvent, EventKind, PublishOnceScript, SoughtIdentity, StoredEvent
 from streammesh.lua.signature import quick
 from streammesh.names import domain_of
 from streammesh.redisio.refusals import Refusal, is_unavailable, refusal_of
@@ -32,7 +34,7 @@ class Published(NamedTuple):
     entry: str
 
 
-_batched = quick(BatchedEvent)
+_batched, _sought = quick(BatchedEvent), quick(SoughtIdentity)
 AGAIN = ord("=")  # before the position of an event that was known already
 
 
@@ -50,19 +52,39 @@ def most_bytes(settings: MeshSettings) -> int:
     return 2 * settings.max_event_bytes + 131_072
 
 
-def stored_form(keys: Keys, event: Event) -> StoredEvent:
+def stored_form(keys: Keys, settings: MeshSettings, event: Event) -> StoredEvent:
     """What every script stores one event by; see `_event.lua`."""
-    deliver_at = event.deliver_at_ms
+    deliver_at, digest = event.deliver_at_ms, event.digest()
+    sets: list[str] = []
+    name = content = 0
+    if settings.has_history:
+        sets, name, content = sought(keys, settings, recent(settings), event.id, event.source, digest)
     return StoredEvent(
         row=keys.event(event.id),
         stream=keys.events(event.domain),
         source=event.source,
         id=event.id,
-        digest=event.digest(),
+        digest=digest,
         domain=event.domain,
         deliver_at="" if deliver_at is None else deliver_at,
+        name=name,
+        content=content,
         json=event.to_json(),
+        sets=sets,
     )
+
+
+def recent(settings: MeshSettings) -> range:
+    """The parts of time in which an identity is looked for."""
+    return recent_parts(time.time() * 1000, settings.dedup_window)
+
+
+def sought(
+    keys: Keys, settings: MeshSettings, parts: range, id: str, source: str, digest: str
+) -> tuple[list[str], int, int]:
+    """The sets in which an identity lies whose event's row has left, and its two numbers."""
+    bucket, name, content = identity_of(source, id, digest)
+    return [keys.identity(part, bucket) for part in parts], name, content
 
 
 def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -> lua.Call[list[Published]]:
@@ -75,6 +97,8 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
     kinds: dict[tuple[str, str, int | None], int] = {}
     batch: list[BatchedEvent] = []
     row_prefix = keys.event("")
+    identities: list[SoughtIdentity] = []
+    parts = recent(settings) if settings.has_history else None
     for id, source, event_type, digest, deliver_at, json in events:
         if len(json) > most:
             check_size(len(json), most)
@@ -82,6 +106,9 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
         if kind is None:
             kind = kinds[source, event_type, deliver_at] = len(kinds) + 1
         batch.append(_batched(row=row_prefix + id, kind=kind, digest=digest, json=json))
+        if parts is not None:
+            sets, name, content = sought(keys, settings, parts, id, source, digest)
+            identities.append(_sought(name=name, content=content, sets=sets))
 
     def parse(answer: list[Any]) -> list[Published]:
         if answer[0] == b"conflict":
@@ -106,6 +133,7 @@ def publish_call(keys: Keys, settings: MeshSettings, events: Sequence[Sealed]) -
         changed=keys.manifests_changed(),
         prefix=len(row_prefix),
         mark=settings.memory_mark,
+        identities=identities,
         kinds=[_kind(keys, source, event_type, at) for source, event_type, at in kinds],
         events=batch,
     ).call(parse)

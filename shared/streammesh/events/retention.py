@@ -28,31 +28,42 @@ class Trimmed:
     kept_by: str | None
 
 
-def trim_call(keys: Keys, domain: str, retention: timedelta) -> lua.Call[tuple[Trimmed, bool]]:
-    """`trim_events.lua`, one portion; answers also whether there may be more to remove."""
+def trim_call(
+    stream: str, domain: str, retention: timedelta, holder: str = ""
+) -> lua.Call[tuple[Trimmed, bool]]:
+    """`trim_events.lua`, one portion; answers also whether there may be more to remove.
+
+    `holder` is a group that keeps what it has not acknowledged, also where it never read the stream before.
+    """
 
     def parse(answer: list[Any]) -> tuple[Trimmed, bool]:
         removed, more, left, keeper = answer
         return Trimmed(domain, removed, left, keeper.decode() or None), bool(more)
 
-    return TrimEventsScript(events=keys.events(domain), retention=ms(retention), limit=AT_ONCE).call(parse)
+    return TrimEventsScript(events=stream, retention=ms(retention), limit=AT_ONCE, holder=holder).call(parse)
 
 
-async def trim(client: redis.asyncio.Redis, keys: Keys, retention: timedelta) -> list[Trimmed]:
+async def trim(
+    client: redis.asyncio.Redis, keys: Keys, retention: timedelta, holder: str = ""
+) -> list[Trimmed]:
     """Remove events older than `retention` that every group was given and has acknowledged, domain by domain.
 
-    An event that a group has not been given, or that is pending in one, stays however old it is. May be
-    stopped at any moment and run by several at once.
+    An event that a group has not been given, or that is pending in one, stays however old it is; `holder` is a
+    group that has to have had each. May be stopped at any moment and run by several at once.
     """
-    found = []
-    domains = await client.smembers(keys.domains())
-    for domain in sorted(name.decode("utf-8", "replace") for name in domains):
-        removed, more = 0, True
-        while more:
-            portion, more = await lua.run(client, trim_call(keys, domain, retention))
-            removed += portion.removed
-        found.append(Trimmed(domain, removed, portion.left, portion.kept_by))
-    return found
+    domains = sorted(name.decode("utf-8", "replace") for name in await client.smembers(keys.domains()))
+    return [await trim_stream(client, keys.events(one), one, retention, holder) for one in domains]
+
+
+async def trim_stream(
+    client: redis.asyncio.Redis, stream: str, domain: str, retention: timedelta, holder: str = ""
+) -> Trimmed:
+    """As `trim`, of one stream."""
+    removed, more = 0, True
+    while more:
+        portion, more = await lua.run(client, trim_call(stream, domain, retention, holder))
+        removed += portion.removed
+    return Trimmed(domain, removed, portion.left, portion.kept_by)
 
 
 async def forget_consumers(client: redis.asyncio.Redis, streams: Sequence[str], idle: timedelta) -> int:

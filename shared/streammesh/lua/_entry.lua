@@ -42,12 +42,29 @@ local function hold(h)
   return true
 end
 
+-- The fields h and b of a task that waits in the due set.
+local function due_fields(due_entries, member)
+  local lies = redis.pcall('HMGET', due_entries, member, 'h ' .. member, 'b ' .. member)
+  if lies.err then return nil, nil end
+  if lies[2] then return lies[2], lies[3] or nil end
+  local read, about = pcall(cjson.decode, lies[1] or '')
+  if not read or type(about) ~= 'table' or type(about.h) ~= 'string' or about.h == '' then return nil, nil end
+  return about.h, about.b
+end
+
+-- When an event was published, as its row says (`at:<source>`): ms and the entry's number as one number, as text. Nothing
+-- where it is held, or its row is gone.
+local function published_at(at)
+  local ms, number = string.match(at or '', '^(%d+)%-(%d+) ')
+  return ms and string.format('%.0f', tonumber(ms) * 1000 + math.min(tonumber(number), 999))
+end
+
 -- Whether nothing stands for a task that has not ended: no queue entry, no place in the due set or among those set
 -- aside. A workflow's parts are Celery's; nobody knows where they all are.
 -- t = {state, entry, workflow, held (its place), task, queue, due, aside (STREAM)}
 local function lies_nowhere(t)
   if t.workflow then return false end
-  if t.state == 'retrying' then return redis.pcall('ZSCORE', t.due, 'task:' .. t.task) == false end
+  if t.state == 'retrying' or t.state == 'waiting' then return redis.pcall('ZSCORE', t.due, 'task:' .. t.task) == false end
   local stream, place = t.queue, t.entry or ''
   if t.state == 'held' then stream, place = t.aside, t.held or '' end
   return string.match(place, '^%d+%-%d+$') ~= nil and #redis.pcall('XRANGE', stream, place, place) == 0

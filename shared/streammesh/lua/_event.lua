@@ -3,6 +3,7 @@
 -- c = {domains, due, due_entries, changed (channel), now, retention (ms)}, the same for all events of a call
 -- Returns the entry's position, or 'held' for one that is delivered later.
 --#include _write.lua
+--#include _identity.lua
 local function store_event(e, c)
   if not c.known then c.known, c.stamp, c.ttl = {}, ' ' .. digits(c.now) .. ' ', digits(c.retention) end
   local entry, ttl, wait = 'held', c.ttl, e.deliver_at ~= '' and tonumber(e.deliver_at) - c.now or 0
@@ -25,9 +26,10 @@ local function store_event(e, c)
   return entry
 end
 
--- Whether an event with this identity is there: false, 'known', or 'conflict' when its content is another.
-local function is_stored(row, source, digest)
-  local at = redis.call('HGET', row, 'at:' .. source)
-  if not at then return false end
-  return string.match(at, '^%S+ %d+ (%x+)') == digest and 'known' or 'conflict'
+-- Whether an event with this identity is there, or was and its row has left: false, 'known', or 'conflict' when its
+-- content is another. e = {row, source, digest, sets, name, content}, the last three as in _identity.lua
+local function is_stored(e)
+  local at = redis.call('HGET', e.row, 'at:' .. e.source)
+  if not at then return remembered(e.sets, e.name, e.content) end
+  return string.match(at, '^%S+ %d+ (%x+)') == e.digest and 'known' or 'conflict'
 end

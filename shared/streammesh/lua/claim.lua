@@ -14,7 +14,7 @@
 --   is_carried (whether another broker brings the entries)
 -- tasks: KEYS task (HASH), event_row (HASH) ARGS entry ('' when the queue is no stream), source, event, event_type,
 --   subject, id, head (body of the notification up to the task's id), mark (of this claim, of no other of this worker)
--- Returns per task {'run', attempt, times it was lost by a worker} | {'ended', state} | {'held'}
+-- Returns per task {'run', attempt, times it was lost by a worker} (and its row, of a durable handler that has steps) | {'ended', state} | {'held'}
 --   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
 --#include _time.lua
@@ -24,20 +24,25 @@ local now = now_ms()
 local stamp, lease_end = digits(now), digits(now + lease)
 local is_paused = redis.call('HEXISTS', paused, name) == 1
 
+local function run(task, attempt, lost, durable)
+  if not durable then return { 'run', attempt, lost } end
+  return { 'run', attempt, lost, redis.call('HGETALL', task) }
+end
+
 local function claim(one)
   local task, mine = one.task, one.entry
-  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt')
+  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable')
   local state, entry, mark = row[1], row[2], one.mark
   local changes = { 'state', 'started', 'started', stamp, 'worker', worker, 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
   if not state then return { 'gone' } end
-  if state == 'retrying' or state == 'held' then return { 'held' } end
+  if state == 'retrying' or state == 'waiting' or state == 'held' then return { 'held' } end
   if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
   local before
   if state == 'started' then
     before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained', 'mark', 'worker')
     if before[5] == mark and before[6] == worker and not before[2] and not before[3] then
-      return { 'run', attempt, lost }
+      return run(task, attempt, lost, row[6])
     end
   end
   if is_carried and mine ~= '' then
@@ -57,7 +62,7 @@ local function claim(one)
     if before[3] then return { 'cancelled' } end
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
     changes[9], changes[10] = 'lost', lost
-  elseif row[3] and tonumber(row[3]) < now then
+  elseif row[3] and tonumber(row[3]) < now and not row[6] then
     return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }
   end
   local note = { stream = notifications, kept = kept, row = one.event_row, source = one.source, type = 'task.started',
@@ -78,7 +83,7 @@ local function claim(one)
   if is_carried and mine ~= '' then redis.call('XCLAIM', queue, group, worker, 0, mine, 'JUSTID') end
   note.body = head .. attempt .. tail
   tell_of_event(note)
-  return { 'run', attempt, lost }
+  return run(task, attempt, lost, row[6])
 end
 
 local answers = {}

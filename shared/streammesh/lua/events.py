@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Each, Key, Number, Record, Text, TextList
+from streammesh.lua.signature import Arguments, Each, Key, KeyList, Number, Record, Text, TextList
 
 
 class StoredEvent(Record):
@@ -15,7 +15,18 @@ class StoredEvent(Record):
     digest: Text
     domain: Text
     deliver_at: Text
+    name: Text
+    content: Text
     json: Text
+    sets: KeyList
+
+
+class SoughtIdentity(Record):
+    """An identity that may have left its row, and where it is looked for; see `_identity.lua`."""
+
+    name: Text
+    content: Text
+    sets: KeyList
 
 
 class EventKind(Record):
@@ -48,6 +59,7 @@ class PublishOnceScript(Arguments):
     changed: Text
     prefix: Number
     mark: Number
+    identities: Each[SoughtIdentity]
     kinds: Each[EventKind]
     events: Each[BatchedEvent]
 
@@ -75,6 +87,7 @@ class TrimEventsScript(Arguments):
     events: Key
     retention: Number
     limit: Text
+    holder: Text
 
 
 class LowerWantedScript(Arguments):

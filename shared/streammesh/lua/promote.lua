@@ -28,11 +28,11 @@ if h == '' then
   redis.call('HDEL', due_entries, 'h ' .. member, 'b ' .. member, 'u ' .. member)
 end
 redis.call('HDEL', due_entries, member)
-if state and state ~= 'retrying' then return 0 end
+if state and state ~= 'retrying' and state ~= 'waiting' then return 0 end
 -- A task whose record was lost is queued all the same: whoever claims it parks it, with a reason.
 local place = redis.call('XADD', target, '*', unpack(fields))
 if state then
   redis.call('HSET', row, 'state', 'queued', 'entry', place)
-  redis.call('HDEL', row, 'due', 'lost')
+  redis.call('HDEL', row, 'due', 'lost', 'waiting')
 end
 return 1

@@ -3,9 +3,11 @@
 -- KEYS domains (SET), due (ZSET), due_entries (HASH), counters (HASH), memory_row (STRING)
 -- ARGS retention (lifetime of an event's row, ms), changed (channel), prefix (length of what stands before the id in
 --   the key of a row), mark (percent of maxmemory)
+-- identities: KEYS sets (SET each) ARGS name, content (of the event with the same number, where its row may have left;
+--   none where rows stay)
 -- kinds: KEYS stream (STREAM) ARGS source, domain, deliver_at (ms or '')
 -- events: KEYS row (HASH) ARGS kind (its number), digest, json (the envelope)
--- Returns per event '+' (new) or '=' (a duplicate) and its position, or {'conflict', index from 0}
+-- Returns per event '+' (new) or '=' (a duplicate) and its position ('' where its row has left), or {'conflict', index from 0}
 -- when an event has an identity that another content already has, or {'full', bytes used, maxmemory} where any of
 -- them is new and the mark is reached: then nothing was written.
 --#include _write.lua
@@ -33,6 +35,12 @@ for i, e in ipairs(events) do
     local at = known and redis.call('HGET', e.row, kind.field)
     if at then first[i], old = string.match(at, '^(%S+) %d+ (%x+)') end
     if at and not old then old = '' end
+    local left = not at and identities[i]
+    if left then
+      local was = remembered(left.sets, left.name, left.content)
+      if was == 'conflict' then return { 'conflict', i - 1 } end
+      if was then first[i] = '' end
+    end
   end
   if old and old ~= e.digest then return { 'conflict', i - 1 } end
   all_known = all_known and first[i] ~= nil

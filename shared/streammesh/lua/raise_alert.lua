@@ -4,7 +4,8 @@
 -- KEYS alerted (STRING), domains (SET), due (ZSET), due_entries (HASH), counters (HASH)
 -- ARGS last (until when the last alert tells, ms), until_ms (until when this one does), retention (ms),
 --   changed (channel)
--- events: KEYS row (HASH), stream (STREAM) ARGS source, id, digest, domain, deliver_at (ms or ''), json (the envelope)
+-- events: KEYS row (HASH), stream (STREAM), sets (SET each, of identities) ARGS source, id, digest, domain,
+--   deliver_at (ms or ''), name, content (these two of its identity), json (the envelope)
 -- Returns 1 if this call raised it, 0 if not.
 --#include _time.lua
 --#include _event.lua

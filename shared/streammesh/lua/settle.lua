@@ -18,8 +18,8 @@
 --   state, outcome (result or error, JSON), entry (of the queue, '' for none), source, event, event_type, subject, id,
 --   fragment (the event's part of the notification), id_json, letter (dead letter, JSON, '' for none),
 --   envelope (with a letter: kept where the queue entry is gone)
--- tasks.follow_ups: KEYS row (HASH), stream (STREAM) ARGS source, id, digest, domain, deliver_at (ms or ''),
---   json (the envelope)
+-- tasks.follow_ups: KEYS row (HASH), stream (STREAM), sets (SET each, of identities) ARGS source, id, digest, domain,
+--   deliver_at (ms or ''), name, content (these two of its identity), json (the envelope)
 -- Returns per task 'done <state>' | 'conflict <state>' (done; an event with the identity of a follow-up and other content
 -- is there) | 'asked' (its worker was told) | 'lost' (held by another) | 'ended <state>' (it had ended otherwise)
 -- | 'gone' (there is no such task).
@@ -37,7 +37,7 @@ local entries, ids, succeeded = {}, {}, false
 local function store_all(follow_ups)
   local conflict = false
   for _, event in ipairs(follow_ups) do
-    local known = is_stored(event.row, event.source, event.digest)
+    local known = is_stored(event)
     conflict = conflict or known == 'conflict'
     if not known then
       store_event(event, stores)
@@ -47,20 +47,10 @@ local function store_all(follow_ups)
   return conflict
 end
 
--- The fields h and b of a task that waits in the due set.
-local function due_fields(member)
-  local lies = redis.pcall('HMGET', due_entries, member, 'h ' .. member, 'b ' .. member)
-  if lies.err then return nil, nil end
-  if lies[2] then return lies[2], lies[3] or nil end
-  local read, about = pcall(cjson.decode, lies[1] or '')
-  if not read or type(about) ~= 'table' or type(about.h) ~= 'string' or about.h == '' then return nil, nil end
-  return about.h, about.b
-end
-
 -- t = {row (key), id, was, entry, held, member}
 local function bury(t, letter, envelope)
   local h, b
-  if t.was == 'retrying' then h, b = due_fields(t.member)
+  if t.was == 'retrying' or t.was == 'waiting' then h, b = due_fields(due_entries, t.member)
   elseif t.was == 'held' then h, b = queued_fields(held, t.held)
   elseif t.entry ~= '' then h, b = queued_fields(queue, t.entry) end
   local row = redis.call('HMGET', t.row, 'h', 'b', 'meta')  -- h and b of a workflow, whose queue entry is gone
@@ -72,7 +62,7 @@ end
 
 local function free(t, entry)
   if entry ~= '' then entries[#entries + 1] = entry end
-  if t.was == 'retrying' then
+  if t.was == 'retrying' or t.was == 'waiting' then
     redis.pcall('ZREM', due, t.member)
     redis.pcall('HDEL', due_entries, t.member, 'h ' .. t.member, 'b ' .. t.member, 'u ' .. t.member)
   elseif t.was == 'held' then

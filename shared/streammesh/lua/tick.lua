@@ -4,7 +4,8 @@
 -- exists already is not stored again, whatever it says.
 -- KEYS schedules (HASH), schedules_due (ZSET), domains (SET), due (ZSET), due_entries (HASH), counters (HASH)
 -- ARGS schedule, read (entry as read, JSON), stood_at (ms), next_at (ms), retention (ms), changed (channel)
--- ticks: KEYS row (HASH), stream (STREAM) ARGS source, id, digest, domain, deliver_at (ms or ''), json (the envelope)
+-- ticks: KEYS row (HASH), stream (STREAM), sets (SET each, of identities) ARGS source, id, digest, domain,
+--   deliver_at (ms or ''), name, content (these two of its identity), json (the envelope)
 -- Returns per tick 'stored', 'known', or 'conflict' when an event with its identity and other content is there;
 -- {'moved'} alone when the schedule had moved.
 --#include _time.lua
@@ -16,7 +17,7 @@ local c = { domains = domains, due = due, due_entries = due_entries, changed = c
   retention = retention }
 local published, answers = 0, {}
 for i, event in ipairs(ticks) do
-  answers[i] = is_stored(event.row, event.source, event.digest) or 'stored'
+  answers[i] = is_stored(event) or 'stored'
   if answers[i] == 'stored' then
     store_event(event, c)
     published = published + 1

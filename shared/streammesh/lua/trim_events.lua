@@ -2,10 +2,11 @@
 -- Removes the oldest events of a stream: those that are older than the retention and that every group has
 -- been given and has acknowledged. At most about `limit` of them, so that nobody waits long for the server.
 -- KEYS events (STREAM)
--- ARGS retention (ms), limit (entries in one call)
+-- ARGS retention (ms), limit (entries in one call), holder (a group that has to be there and had them, '' for none)
 -- Returns {removed, whether there may be more (1 or 0), length left, the group that keeps older ones ('' for none)}.
 --#include _time.lua
 if redis.call('EXISTS', events) == 0 then return { 0, 0, 0, '' } end
+if holder ~= '' then redis.pcall('XGROUP', 'CREATE', events, holder, '0') end  -- it is there already: an error
 local function parts(id)
   local a, b = string.match(id, '^(%d+)%-(%d+)$')
   return tonumber(a), tonumber(b)

@@ -98,7 +98,7 @@ def tick_call(
         next_at=plan.next_ms,
         retention=ms(settings.remembered),
         changed=keys.manifests_changed(),
-        ticks=[stored_form(keys, tick_event(entry, due_ms)) for due_ms in plan.ticks],
+        ticks=[stored_form(keys, settings, tick_event(entry, due_ms)) for due_ms in plan.ticks],
     ).call(lambda answer: [word.decode() for word in answer])
 
 

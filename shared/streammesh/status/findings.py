@@ -14,6 +14,7 @@ from streammesh.status.snapshot import ServiceState, Snapshot
 STALLED_MS = (
     30_000  # an event that waits so long, while its queue has room, waits for a lane that stands still
 )
+UNARCHIVED_MS = 600_000  # the archiver is minutes behind only when it does not come along
 RETIRED_MS = 86_400_000  # without a worker for a day, a service is perhaps one that was taken away
 
 
@@ -44,6 +45,7 @@ def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     """All that a person should look at, errors first; empty when all is well."""
     said = [*_server(found)]
     said += _roles(found)
+    said += _archive(found, settings)
     for state in found.services:
         said += _service(state, found, settings)
     said += _paused(found)
@@ -77,6 +79,19 @@ def _roles(found: Snapshot) -> Iterator[Finding]:
     if not found.beats:
         text = "no Beat is alive: nothing is scheduled"
         yield Finding("no-beat", "scheduler", Severity.WARNING, text, "start a scheduler")
+
+
+def _archive(found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:
+    waits = found.unarchived
+    since = _since(waits.oldest_ms, found.now_ms)
+    kept = f"{waits.lag}{'' if waits.exact else ' or more'} events wait for the history{since}, and stay in Redis until then"
+    if settings.has_history and not found.archivers:
+        text = f"no archiver is alive: {kept}"
+        yield Finding("no-archiver", "archiver", Severity.WARNING, text, "start an archiver")
+    elif waits.oldest_ms and found.now_ms - waits.oldest_ms > UNARCHIVED_MS:
+        text = f"the archiver is behind: {kept}"
+        do = "look at the archiver's log; start another, or see to the history's database"
+        yield Finding("archiver-behind", "archiver", Severity.WARNING, text, do)
 
 
 def _service(state: ServiceState, found: Snapshot, settings: MeshSettings) -> Iterator[Finding]:

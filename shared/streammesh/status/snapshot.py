@@ -11,7 +11,7 @@ from typing import Any
 import redis.asyncio
 
 from streammesh import lua
-from streammesh.keys import WORKERS, Keys
+from streammesh.keys import ARCHIVER, WORKERS, Keys
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
@@ -75,6 +75,10 @@ class Snapshot:
     server: tuple[ServerFinding, ...] = ()  # what is wrong with Redis itself
     streams: tuple[StreamState, ...] = ()  # by domain
     totals: Mapping[str, int] = field(default_factory=dict)  # since the mesh began
+    archivers: int = 0
+    unarchived: Backlog = field(
+        default_factory=Backlog
+    )  # events that the archiver has not written into the history
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -83,12 +87,13 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     manifests = {manifest.service: manifest for manifest in await read_manifests(client, keys)}
     domains = await read_domains(client, keys)
     backlogs = await read_backlogs(client, keys, domains)
+    unarchived = reduce(Backlog.__add__, backlogs.pop(ARCHIVER, {}).values(), Backlog())
     names = sorted({*manifests, *backlogs})
     paused = await read_paused(client, keys)
     seconds, micros = await client.time()
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
-    alive = await _alive(client, keys, ["dispatcher", BEAT, "api", *names], now)
+    alive = await _alive(client, keys, ["dispatcher", BEAT, "api", "archiver", *names], now)
     processes = await _processes(client, keys, names, now)
     held = await HeldTasks(client, keys, settings).waiting()
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
@@ -127,6 +132,8 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         server,
         tuple(streams),
         await read_totals(client, keys),
+        alive["archiver"],
+        unarchived,
     )
 
 

@@ -17,7 +17,7 @@ MAX_CONDITIONS = 64  # paths of one filter, values of one list: each event is co
 MAX_PATH = 256
 MAX_NESTED = 4  # `not` in `not`
 _LARGEST = 2**64  # JSON of the wire holds no larger whole number
-_MISSING = object()
+MISSING = object()
 
 
 def problems(where: Any) -> Iterator[str]:
@@ -98,25 +98,26 @@ def _named(value: Any) -> str:
 
 def fits(event: Event, where: Mapping[str, Any]) -> bool:
     """Whether an event fits a filter: every path must fit its condition."""
-    return all(_holds(_value_at(event, path), condition) for path, condition in where.items())
+    return all(_holds(value_at(event, path), condition) for path, condition in where.items())
 
 
-def _value_at(event: Event, path: str) -> Any:
+def value_at(event: Event, path: str) -> Any:
+    """What stands at a path of an event; `MISSING` where nothing does."""
     head, *rest = path.split(".")
     if head == "data":
         value = event.data
     elif head in event.extensions:
         value = event.extensions[head]
     else:
-        value = getattr(event, head, _MISSING) if head in Event.__dataclass_fields__ else _MISSING
-        value = _MISSING if value is None else value
+        value = getattr(event, head, MISSING) if head in Event.__dataclass_fields__ else MISSING
+        value = MISSING if value is None else value
     for part in rest:
         if isinstance(value, dict) and part in value:
             value = value[part]
         elif isinstance(value, list) and _is_position(part) and int(part) < len(value):
             value = value[int(part)]
         else:
-            return _MISSING
+            return MISSING
     return value
 
 
@@ -139,7 +140,7 @@ def _same(value: Any, wanted: Any) -> bool:
 
 def _operator(value: Any, name: str, operand: Any) -> bool:
     if name == "exists":
-        return bool((value is not _MISSING and value is not None) == operand)
+        return bool((value is not MISSING and value is not None) == operand)
     if name == "not":
         return not _holds(value, operand)
     if name == "prefix":

@@ -6,7 +6,7 @@ run another team's tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from streammesh.subscriptions.filters import fits, problems
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0
 MAX_SUBSCRIPTIONS = 1_000
+MAX_WAITS, MAX_PATHS = 32, 8  # types that a handler waits for; paths of one
 MAX_QUEUES = 32  # of one service
 MOST_TYPES = 4_096  # of events, whose subscriptions are remembered
 log = structlog.get_logger(__name__)
@@ -41,6 +42,9 @@ class Subscription:
     priority: int | None = None  # 0 to 9; overrides the event's own
     keep: float | None = None  # seconds the ended record is kept; the mesh's `result_ttl` if not said
     queue: str | None = None  # one of the service's further queues; None for its own
+
+    version: int = 1  # of a durable handler: runs under way go on with the version that they began with
+    waits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # types it waits for, and by which paths
 
     @property
     def queue_name(self) -> str:
@@ -151,8 +155,24 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
             yield f"{name} should be seconds, more than 0 and at most {LONGEST_SECONDS:,.0f}, not {value!r}"
     if not _is_whole(wanted.retries) or not 0 <= wanted.retries <= 1_000_000:
         yield f"retries should be a whole number from 0, not {wanted.retries!r}"
+    if not _is_whole(wanted.version) or not 1 <= wanted.version <= 1_000_000:
+        yield f"version should be a whole number from 1, not {wanted.version!r}"
+    yield from _wrong_waits(wanted.waits)
     if wanted.priority is not None and not (_is_whole(wanted.priority) and 0 <= wanted.priority <= 9):
         yield f"priority should be a whole number from 0 (low) to 9 (high), not {wanted.priority!r}"
+
+
+def _wrong_waits(waits: object) -> Iterator[str]:
+    if not isinstance(waits, Mapping) or len(waits) > MAX_WAITS:
+        yield f"waits should be at most {MAX_WAITS} types with their paths"
+        return
+    for event_type, paths in waits.items():
+        if not isinstance(event_type, str) or not names.is_type(event_type) or names.is_glob(event_type):
+            yield f"waits[{event_type!r:.80}]: should be an event type, and no glob"
+        elif not isinstance(paths, Sequence) or isinstance(paths, str) or not 0 < len(paths) <= MAX_PATHS:
+            yield f"waits[{event_type!r}]: should be 1 to {MAX_PATHS} paths"
+        else:
+            yield from problems(dict.fromkeys((p for p in paths if isinstance(p, str)), None))
 
 
 def _is_number(value: Any) -> bool:

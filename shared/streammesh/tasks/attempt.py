@@ -10,6 +10,7 @@ handler's last line and `finish`: the handler runs again; `ctx.task_id` is the s
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
@@ -22,6 +23,7 @@ from streammesh.tasks.context import Context
 from streammesh.tasks.dead_letter import park_call
 from streammesh.tasks.ledger import Claim, Verdict
 from streammesh.tasks.settlement import Ask, Cause, Ending, Terms, attempt_failed
+from streammesh.tasks.suspension import OpenRun, Suspended
 from streammesh.tasks.task import AttemptOutcome, Failure, Holder, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import describe, lost_too_often
 
@@ -54,6 +56,7 @@ def attempt_steps(
     place: QueuePlace,
     worker: str,
     act: Callable[[Call[LedgerAnswer]], Any],
+    open_run: OpenRun | None = None,
 ) -> Steps:
     """The steps of one attempt; their value is what became of it. `act` makes a call that need not get through."""
     ledger = terms.ledger
@@ -70,8 +73,11 @@ def attempt_steps(
     def progress(fraction: float, text: str) -> Any:
         return act(ledger.progress(ref, attempt, fraction, text))
 
-    context = Context(ref, attempt, progress, most_bytes(ledger.settings), log)
     try:
+        run = partial(open_run, ref, place, attempt, claim.row) if open_run else None
+        context = Context(ref, attempt, progress, most_bytes(ledger.settings), log, run)
+        if claim.row and run:
+            context.run  # noqa: B018 - what it cannot go on with fails before the handler is called
         result = yield Handle(context)
         if terms.is_workflow(result):
             answer = yield Workflow(result, context)
@@ -80,11 +86,16 @@ def attempt_steps(
             return AttemptOutcome.WORKFLOW if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
     except Stopped:
         return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
+    except Suspended as suspended:
+        answer = yield Ask(suspended.call)
+        if answer is LedgerAnswer.CANCELLED:
+            return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
+        return AttemptOutcome.WAITING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
     except LeaseLost:
         log.warning("task.lease_lost", attempt=attempt)
         return AttemptOutcome.LOST
     except Exception as error:
-        return (yield from attempt_failed(terms, ref, place, attempt, error))
+        return (yield from attempt_failed(terms, ref, place, attempt, error, waits=claim.waits))
     ending = Ending.success(result, context.follow_ups)
     try:
         steps = terms.settle(ref, place, attempt, ending, said)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from streammesh import names
-from streammesh.errors import EventTooLarge, LeaseLost
+from streammesh.durations import parse_duration
+from streammesh.errors import EventTooLarge, Fail, LeaseLost
 from streammesh.events.envelope import Event, build, check_size
+from streammesh.tasks.suspension import DurableRun
 from streammesh.tasks.task import LedgerAnswer, TaskRef
 
 if TYPE_CHECKING:
@@ -43,13 +46,75 @@ class Context:
         tell: Tell,
         most_bytes: int,
         log: FilteringBoundLogger,
+        open_run: Callable[[], DurableRun] | None = None,
     ) -> None:
         """`tell` says in the ledger how far the attempt is; an event may have `most_bytes`."""
         self.event: Event = ref.event
         self.task_id, self.attempt, self.log = ref.task_id, attempt, log
         self.follow_ups: list[Event] = []
         self._follow_up_bytes = 0
-        self._ref, self._tell, self._most_bytes = ref, tell, most_bytes
+        self._ref, self._tell, self._most_bytes, self._open_run = ref, tell, most_bytes, open_run
+
+    @cached_property
+    def run(self) -> DurableRun:
+        """The run of a durable handler that this attempt belongs to. Raises Fail where there is none: in a workflow's part."""
+        if self._open_run is None:
+            raise Fail(
+                "a part of a workflow has no steps and waits for nothing; a subscription's handler may"
+            )
+        return self._open_run()
+
+    def step(
+        self, name: str, function: Callable[..., Any], *args: Any, retries: int = 0, **kwargs: Any
+    ) -> Any:
+        """Call a function and record its result under `name`, once: a later attempt is answered from the record.
+
+        In an `async def` handler it must be awaited, whatever the function is (a `def` one runs in a thread); in a
+        `def` handler the result is returned. The function runs at least once; a crash before the record is made
+        runs it again. The result is JSON of 64 KiB at most, and comes back as the function's return annotation says.
+        `retries`: so often it is tried again here, before the attempt fails. Raises what the function raises, and
+        Fail for a second step of the name, a result that cannot be recorded and more than 1,000 steps.
+        """
+        return self.run.step(name, function, args, kwargs, retries)
+
+    def sleep(self, duration: timedelta | float | str, *, name: str | None = None) -> Any:
+        """Go on after `duration` (seconds, or text such as "2d"; a year at most). No worker is held meanwhile:
+
+        the attempt ends here, and the handler is called again, with its steps answered from their records.
+        """
+        return self.run.sleep(_seconds(duration), name)
+
+    def wait_for(
+        self,
+        event_type: str,
+        *,
+        match: Mapping[str, Any],
+        timeout: timedelta | float | str | None = None,
+        name: str | None = None,
+    ) -> Any:
+        """Wait for the first event of a type, published after this one, with these values at these paths.
+
+        The result is the Event, or None when it did not come within `timeout` (a year without one). The subscription
+        says what may be waited for: `waits={"order.paid": "data.order_id"}`. No worker is held, as in `sleep`.
+        """
+        seconds = None if timeout is None else _seconds(timeout)
+        return self.run.wait_for(event_type, match, seconds, name)
+
+    def wait_for_signal(self, name: str, *, timeout: timedelta | float | str | None = None) -> Any:
+        """Wait for `POST /v1/tasks/{id}/signal` with this name; the result is its data, None after `timeout`."""
+        return self.run.wait_for_signal(name, None if timeout is None else _seconds(timeout), {})
+
+    def approval(
+        self,
+        question: str,
+        *,
+        to: str = "",
+        timeout: timedelta | float | str | None = None,
+        name: str = "approval",
+    ) -> Any:
+        """Ask people: as `wait_for_signal`, and clients are told the question and whom it is for."""
+        seconds = None if timeout is None else _seconds(timeout)
+        return self.run.wait_for_signal(name, seconds, {"question": question[:TOLD_LENGTH], "to": to[:256]})
 
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Push how far this attempt is: `fraction` from 0 to 1, and a word about it, of 1,000 characters at most.
@@ -112,6 +177,16 @@ class Context:
             )
         self.follow_ups.append(event)
         return event
+
+
+def _seconds(duration: timedelta | float | str) -> float:
+    try:
+        parsed = parse_duration(duration)
+    except ValueError as error:
+        raise Fail(f"{duration!r:.80} {error}") from None
+    if not isinstance(parsed, timedelta):
+        raise Fail(f"{duration!r:.80} is no duration: seconds, a timedelta or text such as 30m fit")
+    return parsed.total_seconds()
 
 
 def _still_ours(answer: LedgerAnswer) -> None:

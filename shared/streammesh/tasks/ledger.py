@@ -8,7 +8,7 @@ script that is refused when its precondition is gone. This module makes the call
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from itertools import count
@@ -51,7 +51,13 @@ class Claim(NamedTuple):
     verdict: Verdict
     attempt: int = 0
     lost: int = 0  # attempts that ended because their worker died
+    row: Mapping[bytes, bytes] = {}  # of a durable handler that has steps or waits: all of its row
     state: str = ""  # how it ended; of what expired, why its last attempt failed
+
+    @property
+    def waits(self) -> int:
+        """How many attempts ended because their handler waits: these were no failures."""
+        return int(self.row.get(b"waits", 0))
 
 
 _claimed = quick(ClaimedTask)
@@ -188,7 +194,8 @@ class Ledger:
 def _parse_claim(answer: list[Any]) -> Claim:
     verdict = Verdict(answer[0].decode())
     if verdict is Verdict.RUN:
-        return Claim(verdict, int(answer[1]), int(answer[2]))
+        row = dict(zip(answer[3][::2], answer[3][1::2], strict=True)) if len(answer) > 3 else {}
+        return Claim(verdict, int(answer[1]), int(answer[2]), row)
     if verdict is Verdict.EXPIRED:
         return Claim(verdict, int(answer[1]), state=_reason_of(answer[2]))
     return Claim(verdict, state=answer[1].decode("utf-8", "replace") if len(answer) > 1 else "")

@@ -64,6 +64,7 @@ class TaskRow:
     workflow: str = ""  # the workflow that it became
     held: str = ""  # where it waits while its subscription is paused
     wanted_cancelled: bool = False  # its worker was told to stop it
+    durable: dict[bytes, bytes] = field(default_factory=dict)  # what its row holds of steps and waits
     times_ms: dict[str, int] = field(default_factory=dict)  # queued, started, ended, due: ms since the epoch
 
     @property
@@ -177,6 +178,9 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
         wanted_cancelled=b"cancel" in row,
+        durable={name: value for name, value in row.items() if name.startswith((b"step:", b"wait"))}
+        if b"durable" in row
+        else {},
         times_ms=times_ms,
     )
 

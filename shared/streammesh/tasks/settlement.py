@@ -141,7 +141,7 @@ class Settlement:
                 kept=settings.notifications_kept,
                 service=service,
                 name=ref.name,
-                keep=ms(keep or settings.result_ttl),
+                keep=ms(_kept(keep, settings)),
                 retention=ms(settings.remembered),
                 letters_kept=settings.dead_letters_kept,
                 changed=keys.manifests_changed(),
@@ -199,7 +199,9 @@ class Settlement:
             id_json=orjson.dumps(ref.task_id),
             letter=letter,
             envelope=envelope,
-            follow_ups=[stored_form(self._keys, follow_up) for follow_up in ending.follow_ups],
+            follow_ups=[
+                stored_form(self._keys, self._settings, follow_up) for follow_up in ending.follow_ups
+            ],
         ).call(common, _parse)
 
     def settle(
@@ -247,9 +249,14 @@ def attempt_failed(
     attempt: int,
     error: Exception,
     cause: Cause = Cause.GAVE_UP,
+    *,
+    waits: int = 0,
 ) -> Steps:
-    """The steps that follow when an attempt ended with `error`: another one later, or the end of the task."""
-    decision = after_error(error, attempt, terms.policy, terms.random())
+    """The steps that follow when an attempt ended with `error`: another one later, or the end of the task.
+
+    `waits`: so many of the attempts before it did not fail; their handler waited.
+    """
+    decision = after_error(error, max(1, attempt - waits), terms.policy, terms.random())
     said = {"attempt": attempt, **handlers_traceback(error)}
     failure = decision.failure
     if isinstance(decision, GiveUp):
@@ -314,6 +321,13 @@ def cancel_call(keys: Keys, settings: MeshSettings, row: TaskRow) -> lua.Call[Se
     """
     settlement = Settlement(keys, settings)
     return settlement.call(row.ref, row.place, Holder.ASKED_FIRST, Ending.cancelled())
+
+
+def _kept(keep: timedelta | None, settings: MeshSettings) -> timedelta:
+    """How long an ended row lies in Redis; with a history long enough for the archiver, which shortens it."""
+    if settings.has_history:
+        return max(keep or timedelta(), settings.outcome_kept)
+    return keep or settings.outcome_kept
 
 
 def _outcome(ending: Ending) -> bytes:

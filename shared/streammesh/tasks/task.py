@@ -82,6 +82,7 @@ class AttemptOutcome(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     RETRYING = "retrying"
+    WAITING = "waiting"  # its handler does, and no worker
     WORKFLOW = "workflow"  # its handler answered with one, which ends the task
     PARKED = "parked"  # nobody handed it over: a dead letter
     PAUSED = "paused"  # set aside, since its subscription is paused

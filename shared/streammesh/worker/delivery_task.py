@@ -16,6 +16,7 @@ from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
 
 from streammesh import logs
+from streammesh.durable.run import Run, async_driver, sync_driver
 from streammesh.events.envelope import Event
 from streammesh.lua import Call
 from streammesh.redisio.retry import insist, insist_sync, mention, mention_from_thread, mention_sync
@@ -25,6 +26,7 @@ from streammesh.tasks.context import Context
 from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.handler import Binding
 from streammesh.tasks.settlement import Ask, Terms
+from streammesh.tasks.suspension import OpenRun, Suspended
 from streammesh.tasks.task import AttemptOutcome, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import RetryPolicy
 from streammesh.telemetry import catalogue
@@ -127,16 +129,17 @@ class DeliveryTask(Task):
         act: Callable[[Call[LedgerAnswer]], Any] = partial(mention, calls, LedgerAnswer.DONE)
         if not binding.is_async:  # it runs in a thread, which has to wait for what it asks
             act = partial(mention_from_thread, asyncio.get_running_loop(), calls, LedgerAnswer.DONE)
-        steps = attempt_steps(self.terms, ref, place, worker, act)
+        insisting = partial(insist, calls)
+        ask = insisting if binding.is_async else partial(_ask_loop, asyncio.get_running_loop(), insisting)
+        steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(ask))
         handle = partial(call_async, binding, self.plumbing, timeout)
-        return await self._drive(steps, ref, place, partial(insist, calls), handle)
+        return await self._drive(steps, ref, place, insisting, handle)
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         client = self.plumbing.connections.blocking()
         binding, timeout = self.binding, self.subscription.timeout
-        steps = attempt_steps(
-            self.terms, ref, place, worker, partial(mention_sync, client, LedgerAnswer.DONE)
-        )
+        act = partial(mention_sync, client, LedgerAnswer.DONE)
+        steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(partial(insist_sync, client)))
 
         async def ask(call: Call[Any]) -> Any:
             return insist_sync(client, call)
@@ -145,6 +148,13 @@ class DeliveryTask(Task):
             return call_sync(binding, timeout, context, event)
 
         return _without_loop(self._drive(steps, ref, place, ask, handle))
+
+    def _runs(self, ask: Callable[[Call[Any]], Any]) -> OpenRun | None:
+        """Make what an attempt knows of its run; `ask` makes its calls. None for a handler that is given no Context."""
+        if self.binding.context_name is None:
+            return None
+        driver = async_driver(ask) if self.binding.is_async else sync_driver(ask)
+        return partial(Run, self.plumbing.durable, driver, self.subscription)
 
     async def _drive(
         self,
@@ -173,8 +183,15 @@ class DeliveryTask(Task):
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))
                 forward = steps.send
-            except Exception as error:
+            except (Exception, Suspended) as error:
                 forward, answer = steps.throw, error
+
+
+def _ask_loop(
+    loop: asyncio.AbstractEventLoop, ask: Callable[[Call[Any]], Coroutine[Any, Any, Any]], call: Call[Any]
+) -> Any:
+    """Make a call from a handler's thread on the loop beside it, however long Redis is away."""
+    return asyncio.run_coroutine_threadsafe(ask(call), loop).result()
 
 
 def _without_loop(coroutine: Coroutine[Any, Any, AttemptOutcome]) -> AttemptOutcome:

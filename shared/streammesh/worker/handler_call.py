@@ -15,6 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTermi
 from streammesh.events.envelope import Event
 from streammesh.tasks.context import Context
 from streammesh.tasks.handler import Binding
+from streammesh.tasks.suspension import Suspended
 from streammesh.worker.handler_threads import HandlerCall
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.running_handlers import CancelledItself, EndOfWorker, was_cancelled
@@ -60,6 +61,8 @@ async def call_async(
                 raise CancelledItself("the handler cancelled its own task") from error
             # Nobody stopped the handler: passed on, this would end the attempt without anybody being told.
             raise WaitedInVain("something that the handler waited for was cancelled") from error
+        except Suspended:
+            raise  # the handler waits
         except GeneratorExit as error:
             if not _is_current(me):
                 raise  # the loop is gone, and this coroutine is closed
@@ -95,7 +98,7 @@ def call_sync(binding: Binding, timeout: float | None, context: Context, event: 
         return binding.handler(*args, **kwargs)
     except SoftTimeLimitExceeded:
         raise TookTooLong(f"the handler did not end within {timeout} s") from None
-    except Exception:
+    except (Exception, Suspended):
         raise
     except BaseException as error:
         # The signals that end a pool's child, and the worker, raise SystemExit wherever they find it.

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
+from streammesh.redisio.retry import until_back
 from streammesh.roles import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import is_readable, register_call
@@ -175,22 +175,16 @@ def register_when_possible(connections: Connections, keys: Keys, manifest: Manif
 
     Raises InvalidManifest.
     """
+
+    def away(error: Exception) -> None:
+        answers.rest(f"does not answer: {type(error).__name__}")
+        if state.should_stop is not None or state.should_terminate is not None:
+            raise WorkerShutdown(0) from None
+
     call = register_call(keys, manifest)
-    while True:
-        try:
-            changed = lua.run_sync(connections.sync(), call)
-        except Exception as error:
-            if not is_unavailable(error):
-                raise
-            log.warning("redis.away", reason=str(error))
-            answers.rest(f"does not answer: {type(error).__name__}")
-            time.sleep(1)
-            if state.should_stop is not None or state.should_terminate is not None:
-                raise WorkerShutdown(0) from None
-        else:
-            answers.beat()
-            log.info("manifest.registered", changed=changed, subscriptions=len(manifest.subscriptions))
-            return
+    changed = until_back("the manifest", lambda: lua.run_sync(connections.sync(), call), away)
+    answers.beat()
+    log.info("manifest.registered", changed=changed, subscriptions=len(manifest.subscriptions))
 
 
 class Heartbeat:

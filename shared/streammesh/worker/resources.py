@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 
 from streammesh.clock import Clock, SystemClock
+from streammesh.durable.calls import DurableCalls
 from streammesh.group_place import group_place
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
@@ -52,6 +53,11 @@ class Plumbing:
     def settlement(self) -> Settlement:
         """Ends tasks."""
         return Settlement(Keys(self.settings.namespace), self.settings, self.clock)
+
+    @cached_property
+    def durable(self) -> DurableCalls:
+        """Builds the calls of durable handlers."""
+        return DurableCalls(Keys(self.settings.namespace), self.settings)
 
     @cached_property
     def connections(self) -> Connections:

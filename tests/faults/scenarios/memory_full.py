@@ -48,7 +48,7 @@ async def run(stage: Stage) -> Row:
     """Fill it, let the workers come back, and count."""
     limit = stage.pick(quick=16, normal=32) * MEGABYTE
     count = stage.pick(quick=3_000, normal=8_000)
-    env = {
+    env: dict[str, Any] = {
         "MESH_RETENTION": KEPT,
         "MESH_RESULT_TTL": KEPT,
         "MESH_DEDUP_WINDOW": "5m",  # what became of an event is known until all of its tasks have ended

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from streammesh.tasks.verdict import MAX_LOST
 
@@ -37,7 +38,7 @@ WAYS = (
     "parent",
     "child",
 )  # a whole worker of either kind, a parent alone, one of its children
-THREADS = {POOL: "threads"}
+THREADS: dict[str, Any] = {POOL: "threads"}
 WITH = "with "  # begins the name of who was killed together with its parent
 LOOKS, LOOK = 40, 0.025  # for somebody in the middle of a task, before an idle one is killed instead
 
@@ -67,7 +68,7 @@ async def _under_kills(
         await arena.add("dispatcher")
         workers = [
             *await arena.add("fault_async", 2),
-            *await arena.add("fault_sync", 2, **{"MESH_CONCURRENCY": "3", **(THREADS if in_threads else {})}),
+            *await arena.add("fault_sync", 2, MESH_CONCURRENCY="3", **(THREADS if in_threads else {})),
         ]
         groups = await arena.add("fault_sync", **THREADS, MESH_PROCESSES="2") if in_threads else []
         await arena.add_api(1)
@@ -80,15 +81,15 @@ async def _under_kills(
 
         played = await play(arena, events, length, trouble, kinds=LONGER, patience=90)
         hits, handlers = recovery.interrupted(arena.runs(), arena.kills)
-        kills = [kill for kill in arena.kills if not kill.name.startswith(WITH)]
+        killed = [kill for kill in arena.kills if not kill.name.startswith(WITH)]
         children = sum(kill.alone for kill in arena.children_killed)
-        whole = sum(not kill.alone for kill in kills)
+        whole = sum(not kill.alone for kill in killed)
         played.remarks.append(
-            f"{whole} whole workers, {len(kills) - whole - children} parents alone, {children} pool children;"
+            f"{whole} whole workers, {len(killed) - whole - children} parents alone, {children} pool children;"
             f" {hits} of them in the middle of {handlers} handlers"
         )
         slowest = recovery.slowest_takeover(arena.runs(), played.facts, arena.kills)
-        return played.row(name, len(kills), slowest, within=lease + GRACE)
+        return played.row(name, len(killed), slowest, within=lease + GRACE)
 
 
 async def _kill_one(arena: Arena, workers: list[Part], groups: list[Part]) -> None:

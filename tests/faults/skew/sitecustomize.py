@@ -30,7 +30,7 @@ class _Kind(type):
         return issubclass(kind, _real_datetime)
 
 
-class _Datetime(_real_datetime, metaclass=_Kind):
+class _Datetime(datetimes.datetime, metaclass=_Kind):
     def __new__(cls, *args: Any, **options: Any) -> Any:
         return _real_datetime(*args, **options)
 

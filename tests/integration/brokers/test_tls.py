@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trustme
 from streammesh.brokers.publisher import BrokerAway, Outlet
@@ -26,7 +28,7 @@ def authority():
 @pytest.fixture
 def outlet_at(kind, broker, authority, mesh_settings, tmp_path):
     """Opens a queue there under a host name, trusting one authority."""
-    opened = []
+    opened: list[Any] = []
 
     def outlet_at(host, trusted):
         trusted.cert_pem.write_to_path(tmp_path / "ca.pem")

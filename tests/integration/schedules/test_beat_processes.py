@@ -20,7 +20,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.events import envelope
 from streammesh.keys import Keys
 from streammesh.testing.conditions import wait_until_sync
-from streammesh.worker.beat import SCHEDULER
+from streammesh.worker.config import SCHEDULER
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "beats"

@@ -8,7 +8,7 @@ import { usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 import type { Task } from "../types";
 
-const STATES = ["open", "ended", "queued", "started", "retrying", "held", "succeeded", "failed", "cancelled", "expired"];
+const STATES = ["open", "ended", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired"];
 const FIELDS = [
   ["service", "Service"],
   ["name", "Task"],

@@ -1,0 +1,105 @@
+"""`/v1/tasks/{id}/signal`: an answer that a durable handler waits for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict, Field
+from streammesh import lua, plain_json
+from streammesh.durable.calls import DurableCalls, SignalAnswer
+from streammesh.durable.records import NAME_LENGTH, RESULT_BYTES
+
+from services.api.audit_trail import AuditedRoute
+from services.api.caller import Caller
+from services.api.openapi import READ, answers, told
+from services.api.problems import Problem
+from services.api.schemas import EXAMPLE_TASK, Answer, SelfLink
+from services.api.state import wiring_of
+
+router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
+LONGEST_ID = 64
+_EXAMPLE: dict[str, Any] = {
+    "id": EXAMPLE_TASK,
+    "signal": "approval",
+    "duplicate": False,
+    "links": {"self": f"/v1/tasks/{EXAMPLE_TASK}"},
+}
+
+
+class SignalRequest(BaseModel):
+    """What is said to a handler."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "approval", "data": True}]}
+    )
+
+    name: str = Field(
+        default="approval",
+        min_length=1,
+        max_length=NAME_LENGTH - len("signal:"),
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+        description="Of the signal, as the handler waits for it.",
+    )
+    data: Any = Field(default=True, description="What the handler is given: JSON of 64 KiB at most.")
+
+
+class AcceptedSignal(Answer):
+    """`duplicate`: one of this name came before, and counts."""
+
+    id: str
+    signal: str
+    duplicate: bool
+    links: SelfLink
+
+
+@router.post(
+    "/v1/tasks/{task_id}/signal",
+    summary="Answer a handler that waits",
+    status_code=202,
+    responses=answers(
+        *("task-ended", "body-too-large", "forbidden", *READ), _202=told("Accepted.", _EXAMPLE)
+    ),
+)
+async def signal_task(
+    request: Request,
+    key: Caller,
+    task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])],
+    said: SignalRequest,
+) -> AcceptedSignal:
+    """Whoever may publish an event's type may answer its handlers.
+
+    The first signal of a name counts; one that comes before its handler waits for it is kept. The handler goes on with
+    `data` as the result of `ctx.wait_for_signal(name)` or `ctx.approval(...)`.
+    """
+    wiring = wiring_of(request)
+    value = plain_json.dumps(said.data)
+    if len(value) > RESULT_BYTES:
+        raise Problem(
+            "body-too-large", f"A signal has {RESULT_BYTES:,} bytes at most; this one has {len(value):,}."
+        )
+    async with wiring.reading():
+        row = await wiring.rows.task(task_id) if len(task_id) <= LONGEST_ID else None
+        event_type = str(row.event.get("type", "")) if row else ""
+        if row is None or not (key.may_subscribe(event_type) or key.may_publish(event_type)):
+            raise Problem(
+                "not-found",
+                f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",
+            )
+        if not key.may_publish(event_type):
+            raise Problem(
+                "forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor answer for it."
+            )
+        calls = DurableCalls(wiring.keys, wiring.mesh)
+        answer = await lua.run(wiring.redis, calls.signal(row, said.name, value))
+    if answer in (SignalAnswer.ENDED, SignalAnswer.GONE):
+        state = row.state if row.ended else None
+        raise Problem("task-ended", "The task has ended, and waits for nothing.", members={"state": state})
+    if answer is SignalAnswer.FULL:
+        raise Problem("body-too-large", "The task holds as many steps and signals as it may.")
+    return AcceptedSignal(
+        id=row.id,
+        signal=said.name,
+        duplicate=answer is SignalAnswer.KNOWN,
+        links=SelfLink(self=f"/v1/tasks/{row.id}"),
+    )

@@ -1,0 +1,1 @@
+"""Writes what has ended into the history, and lets it leave Redis."""

@@ -1,0 +1,301 @@
+"""One attempt of a durable handler: steps answer from their records, waits end the attempt.
+
+Each operation is a generator that does no I/O: it yields what is to be done (a call, a function, a pause) and is sent
+what came of it, so that `async def` handlers and `def` handlers have the same rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from streammesh import plain_json
+from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step
+from streammesh.durable.records import (
+    LONGEST_WAIT,
+    MOST_BYTES,
+    MOST_STEPS,
+    OpenWait,
+    StepRecord,
+    check_name,
+    decode,
+    encode,
+    match_digest,
+    records_of,
+    waits_of,
+)
+from streammesh.errors import Fail, LeaseLost, Reject, Retry, Stopped
+from streammesh.events import envelope
+from streammesh.events.envelope import Event
+from streammesh.lua import Call
+from streammesh.subscriptions.manifest import Subscription
+from streammesh.tasks.suspension import DurableRun, Suspended
+from streammesh.tasks.task import QueuePlace, TaskRef
+
+T = TypeVar("T")
+MOST_PAUSE = 30.0  # seconds between two tries of a step
+
+
+class MakeCall(NamedTuple):
+    """Make this call, however long Redis is away, and send its answer."""
+
+    call: Call[Any]
+
+
+class CallFunction(NamedTuple):
+    """Call the step's function and send what it returns, or throw what it raises."""
+
+    function: Callable[[], Any]
+
+
+class WaitSeconds(NamedTuple):
+    """Go on after so many seconds."""
+
+    seconds: float
+
+
+Operation = Generator[MakeCall | CallFunction | WaitSeconds, Any, Any]
+
+
+class Run:
+    """What one attempt knows of its run; `drive` carries its operations out."""
+
+    def __init__(
+        self,
+        calls: DurableCalls,
+        drive: Callable[[Operation], Any],
+        subscription: Subscription,
+        ref: TaskRef,
+        place: QueuePlace,
+        attempt: int,
+        row: Mapping[bytes, bytes],
+    ) -> None:
+        self._calls, self._drive, self._subscription = calls, drive, subscription
+        self._ref, self._place, self._attempt = ref, place, attempt
+        began = row.get(b"durable")
+        if began is not None and began != str(subscription.version).encode():
+            raise Fail(
+                f"it began with version {began.decode('utf-8', 'replace')} of its handler, and this worker has version "
+                f"{subscription.version}; replay it where that version runs, or publish the event again"
+            )
+        self._records: dict[str, StepRecord] = records_of(row)
+        self._waits: dict[str, OpenWait] = waits_of(row)
+        self._named: set[str] = set()  # by this attempt's code
+        self._counts: dict[str, int] = {}
+
+    def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        retries: int,
+    ) -> Any:
+        """As `Context.step`."""
+        return self._drive(self._step(self._once(name), function, args, kwargs, retries))
+
+    def sleep(self, seconds: float, name: str | None) -> Any:
+        """As `Context.sleep`."""
+        about = {"for": "time"}
+        return self._drive(self._slept(self._once(name, "sleep"), _bounded(seconds), about))
+
+    def wait_for(
+        self, event_type: str, match: Mapping[str, Any], seconds: float | None, name: str | None
+    ) -> Any:
+        """As `Context.wait_for`."""
+        paths = self._subscription.waits.get(event_type)
+        if paths is None or sorted(match) != sorted(paths):
+            raise Fail(
+                f"it waits for {event_type!r} by {sorted(match)}, and its subscription does not say so: "
+                f"write waits={{{event_type!r}: {sorted(match)}}} there"
+            )
+        for path, value in match.items():
+            if not isinstance(value, str | int | float | bool | None):
+                raise Fail(
+                    f"match[{path!r}] is {type(value).__name__}; a text, a number, a boolean or None fits"
+                )
+        digest = match_digest(event_type, match)
+        about = {"for": "event", "type": event_type, "match": dict(match)}
+        named = self._once(name, f"event:{event_type}")
+        return self._drive(self._awaited(named, _bounded(seconds), about, digest))
+
+    def wait_for_signal(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Any:
+        """As `Context.wait_for_signal`."""
+        named = self._once(signal_step(check_name(name)))
+        about = {"for": "signal", "signal": name, **about}
+        return self._drive(self._signalled(named, _bounded(seconds), about))
+
+    def ask(self, call: Call[T]) -> Any:
+        """Make a call as this attempt makes its own."""
+        return self._drive(_asked(call))
+
+    def _once(self, name: str | None, prefix: str = "") -> str:
+        """The name of a step, which one run has once; what nobody named is counted."""
+        if name is None:
+            number = self._counts[prefix] = self._counts.get(prefix, 0) + 1
+            name = f"{prefix}:{number}"
+        elif name in self._named:
+            raise Fail(
+                f"two steps are named {name!r}: a step is known by its name, so that a repeated attempt finds it; "
+                "give each its own, as f'charge-{number}'"
+            )
+        self._named.add(check_name(name))
+        return name
+
+    def _step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        retries: int,
+    ) -> Operation:
+        if record := self._records.get(name):
+            return decode(name, function, record.value)
+        failed = 0
+        while True:
+            try:
+                value = yield CallFunction(partial(function, *args, **kwargs))
+                break
+            except (Reject, Fail, Retry, LeaseLost, Stopped):
+                raise
+            except Exception:
+                failed += 1
+                if failed > retries:
+                    raise
+            yield WaitSeconds(min(MOST_PAUSE, 0.25 * 2**failed))
+        raw = encode(name, function, value)
+        call = self._calls.record(self._ref, self._attempt, name, "step", raw, self._subscription.version)
+        record = _recorded((yield MakeCall(call)))
+        return decode(name, function, record.value)
+
+    def _slept(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
+        yield from self._wait(name, seconds, about, "")
+        return None
+
+    def _awaited(self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str) -> Operation:
+        record = yield from self._wait(name, seconds, about, digest)
+        return None if record.kind == "timeout" else _event(record.value)
+
+    def _signalled(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
+        record = yield from self._wait(name, seconds, about, "")
+        return None if record.kind == "timeout" else plain_json.loads(record.value)
+
+    def _wait(
+        self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str
+    ) -> Generator[MakeCall, Any, StepRecord]:
+        """The record of a wait that is over. Raises Suspended while it goes on."""
+        if record := self._records.get(name):
+            return record
+        ref, attempt, version = self._ref, self._attempt, self._subscription.version
+        if (
+            name in self._waits
+        ):  # it began in an earlier attempt: either it is over, or what woke this run was something else
+            waiter = Waiter(ref.task_id, self._place.queue, self._place.priority, name) if digest else None
+            call = self._calls.record(ref, attempt, name, "timeout", b"null", version, waiter, digest)
+            answer: StepAnswer = yield MakeCall(call)
+            if answer.verdict != "early":
+                return _recorded(answer)
+        raise Suspended(self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest))
+
+
+def _recorded(answer: StepAnswer) -> StepRecord:
+    if answer.record is not None:
+        return answer.record
+    if answer.verdict == "cancelled":
+        raise Stopped
+    if answer.verdict == "full":
+        raise Fail(
+            f"a run has at most {MOST_STEPS:,} steps, and {MOST_BYTES:,} bytes of results; "
+            "publish an event that another handler goes on with"
+        )
+    raise LeaseLost("another attempt of this task is the current one")
+
+
+def _event(value: bytes) -> Event:
+    try:
+        return envelope.from_checked(plain_json.loads(value))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Fail(f"the event that it waited for cannot be read: {error!r}"[:300]) from None
+
+
+def _bounded(seconds: float | None) -> float | None:
+    if seconds is not None and not 0 <= seconds <= LONGEST_WAIT:
+        raise Fail(f"a wait lasts from 0 to {LONGEST_WAIT:,.0f} seconds, not {seconds!r}")
+    return seconds
+
+
+def _asked(call: Call[Any]) -> Operation:
+    return (yield MakeCall(call))
+
+
+def sync_driver(ask: Callable[[Call[Any]], Any]) -> Callable[[Operation], Any]:
+    """Carries operations out in a `def` handler: each returns its result."""
+
+    def drive(operation: Operation) -> Any:
+        forward: Callable[[Any], Any] = operation.send
+        answer: Any = None
+        while True:
+            try:
+                wanted = forward(answer)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                answer, forward = _do_sync(wanted, ask), operation.send
+            except Exception as error:
+                answer, forward = error, operation.throw
+
+    return drive
+
+
+def _do_sync(wanted: MakeCall | CallFunction | WaitSeconds, ask: Callable[[Call[Any]], Any]) -> Any:
+    if isinstance(wanted, MakeCall):
+        return ask(wanted.call)
+    if isinstance(wanted, WaitSeconds):
+        return time.sleep(wanted.seconds)
+    value = wanted.function()
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise Fail("a step of a `def` handler is a `def` function; make the handler `async def`")
+    return value
+
+
+def async_driver(ask: Callable[[Call[Any]], Awaitable[Any]]) -> Callable[[Operation], Any]:
+    """Carries operations out in an `async def` handler: each is awaited."""
+
+    async def drive(operation: Operation) -> Any:
+        forward: Callable[[Any], Any] = operation.send
+        answer: Any = None
+        while True:
+            try:
+                wanted = forward(answer)
+            except StopIteration as stop:
+                return stop.value
+            try:
+                answer, forward = await _do_async(wanted, ask), operation.send
+            except Exception as error:
+                answer, forward = error, operation.throw
+
+    return drive
+
+
+async def _do_async(
+    wanted: MakeCall | CallFunction | WaitSeconds, ask: Callable[[Call[Any]], Awaitable[Any]]
+) -> Any:
+    if isinstance(wanted, MakeCall):
+        return await ask(wanted.call)
+    if isinstance(wanted, WaitSeconds):
+        return await asyncio.sleep(wanted.seconds)
+    function = getattr(wanted.function, "func", wanted.function)
+    if inspect.iscoroutinefunction(function):
+        return await wanted.function()
+    value = await asyncio.to_thread(wanted.function)  # it may block, and this loop has others to run
+    return await value if inspect.isawaitable(value) else value
+
+
+_: type[DurableRun] = Run  # what the attempt takes it for

@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Notes that an event came that may be waited for, and answers who waits for it now. Whoever begins to wait after this
+-- finds it here, so that no moment lies between.
+-- KEYS arrived (ZSET), waiters (ZSET), event_row (HASH)
+-- ARGS source, value (the event, JSON), lookback (ms), most (events that are kept, and tasks that are answered)
+-- Returns {score of the event, waiters...}.
+--#include _time.lua
+--#include _entry.lua
+local score = published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits(now_ms() * 1000)
+write('ZADD', arrived, 'NX', score, value)
+redis.call('ZREMRANGEBYRANK', arrived, 0, -most - 1)
+redis.call('PEXPIRE', arrived, digits(lookback))
+score = redis.call('ZSCORE', arrived, value) or score
+return { score, unpack(write('ZRANGEBYSCORE', waiters, '-inf', '(' .. score, 'LIMIT', 0, most)) }

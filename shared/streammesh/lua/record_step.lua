@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- Records what steps of durable handlers came to, each once and under its attempt's fencing token: a record that is there
+-- already is answered, whatever is brought now.
+-- KEYS notifications (STREAM)
+-- ARGS kept (notifications), service, most_steps, most_bytes (both of one task)
+-- steps: KEYS task_row (HASH), event_row (HASH), waiters (ZSET, of a wait that is given up) ARGS token, name,
+--   kind ('step', or 'timeout': a wait is given up, if it is time), value (JSON), waiter (member of waiters, or ''), version,
+--   body (of the notification), source, event, event_type, subject, task
+-- Returns per step {'done', record} | {'lost'} | {'cancelled'} (it is wanted cancelled) | {'early'} (the wait goes on)
+--   | {'full'} (the task has as many steps, or bytes of them, as it may).
+--#include _time.lua
+--#include _notify.lua
+local now = now_ms()
+
+local function record(one)
+  local field = 'step:' .. one.name
+  local row = redis.call('HMGET', one.task_row, 'state', 'attempt', 'cancel', field, 'wait:' .. one.name, 'steps', 'step_bytes')
+  if row[1] ~= 'started' or row[2] ~= one.token then return { 'lost' } end
+  if row[4] then return { 'done', row[4] } end
+  if row[3] then return { 'cancelled' } end
+  if one.kind == 'timeout' then
+    if (tonumber(string.match(row[5] or '', '^%d+') or '') or 0) > now then return { 'early' } end
+    if one.waiter ~= '' then write('ZREM', one.waiters, one.waiter) end
+  end
+  local steps, bytes = (tonumber(row[6] or '') or 0) + 1, (tonumber(row[7] or '') or 0) + #one.value
+  if steps > most_steps or bytes > most_bytes then return { 'full' } end
+  local made = digits(now) .. ' ' .. one.kind .. ' ' .. one.value
+  redis.call('HSET', one.task_row, field, made, 'steps', digits(steps), 'step_bytes', digits(bytes), 'durable', one.version)
+  tell_of_event({ stream = notifications, kept = kept, row = one.event_row, source = one.source, type = 'task.step',
+    event = one.event, task = one.task, service = service, event_type = one.event_type, subject = one.subject, body = one.body })
+  return { 'done', made }
+end
+
+local answers = {}
+for i, one in ipairs(steps) do answers[i] = record(one) end
+return answers

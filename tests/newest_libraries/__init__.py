@@ -1,0 +1,1 @@
+"""The newest libraries that the requirements allow, looked at."""
