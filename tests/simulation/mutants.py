@@ -109,8 +109,8 @@ MUTANTS = (
         small.two_beats(budget=4, kinds=FREEZES),
         {
             "tick": {
-                b"if math.floor(stands_at) ~= stood_at then return { 'moved' } end": b"",
-                b"answers[i] = is_stored(event.row, event.source, event.digest) or 'stored'": b"answers[i] = 'stored'",
+                b"if math.floor(stands_at) ~= move.stood_at then return false end": b"",
+                b"said[i] = is_stored(event) or 'stored'": b"said[i] = 'stored'",
             }
         },
     ),
