@@ -136,18 +136,6 @@ async def test_a_lane_whose_service_is_removed_hands_nothing_over_and_makes_no_g
     assert await mesh_redis.xinfo_groups(mesh_keys.events("user")) == []
 
 
-async def test_the_last_service_that_is_removed_is_not_taken_for_lost_data(
-    mesh_redis, mesh_keys, mesh_settings, capsys
-):
-    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
-    all_lanes = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, OWN, None, SystemClock())
-    assert [one.service for one in (await all_lanes.look()).manifests] == ["mail"]
-    await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
-
-    assert (await all_lanes.look()).manifests == []
-    assert "redis.lost_data" not in capsys.readouterr().out
-
-
 async def test_an_entry_that_is_no_event_becomes_a_dead_letter_and_the_lane_goes_on(
     make_lane, publisher, mesh_redis, mesh_keys
 ):

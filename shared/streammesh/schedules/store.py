@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from streammesh import lua
+from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import Keys
 from streammesh.lua.events import (
@@ -17,7 +18,7 @@ from streammesh.lua.events import (
     StoreSchedulesScript,
     TickScript,
 )
-from streammesh.schedules import Change, ScheduleEntry, Stored, TickPlan, tick_event
+from streammesh.schedules import Change, Stored, TickPlan
 from streammesh.settings import MeshSettings
 
 BEAT = "beat"  # the role under which Beats say that they are alive
@@ -87,11 +88,11 @@ def _position(score: bytes) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class DueTicks:
-    """A schedule that is due, and what to do with it."""
+    """A schedule that is due, what to do with it, and the events of its ticks."""
 
     standing: Standing
-    entry: ScheduleEntry
     plan: TickPlan
+    events: tuple[Event, ...]
 
 
 def tick_call(keys: Keys, settings: MeshSettings, due: Sequence[DueTicks]) -> lua.Call[list[list[str]]]:
@@ -115,9 +116,7 @@ def tick_call(keys: Keys, settings: MeshSettings, due: Sequence[DueTicks]) -> lu
                 read=one.standing.raw,
                 stood_at=one.standing.stands_at,
                 next_at=one.plan.next_ms,
-                ticks=[
-                    stored_form(keys, settings, tick_event(one.entry, due_ms)) for due_ms in one.plan.ticks
-                ],
+                ticks=[stored_form(keys, settings, event) for event in one.events],
             )
             for one in due
         ],

@@ -124,9 +124,8 @@ class Ticker:
             return None
         try:
             entry = from_json(standing.raw)
-            planned = DueTicks(standing, entry, due_ticks(entry, standing.stands_at, now_ms))
-            for due_ms in planned.plan.ticks:
-                tick_event(entry, due_ms).to_json()
+            plan = due_ticks(entry, standing.stands_at, now_ms)
+            planned = DueTicks(standing, plan, tuple(tick_event(entry, due_ms) for due_ms in plan.ticks))
         except Exception as error:
             if self._broken.get(standing.name) != standing.raw:
                 self._broken[standing.name] = standing.raw
@@ -152,14 +151,13 @@ class Ticker:
             bound.warning(
                 "schedule.skipped", since=rfc3339_ms(one.standing.stands_at), made_up_for=len(plan.ticks)
             )
-        for due_ms, answer in zip(plan.ticks, answers, strict=True):
-            event_id = tick_event(one.entry, due_ms).id
+        for due_ms, event, answer in zip(plan.ticks, one.events, answers, strict=True):
             if answer != "stored":
-                _say_why_not(bound, event_id, answer, due_ms)
+                _say_why_not(bound, event.id, answer, due_ms)
                 continue
             late = now_ms - due_ms
             say = bound.warning if late > LATE / timedelta(milliseconds=1) else bound.info
-            say("schedule.ticked", event_id=event_id, due_at=rfc3339_ms(due_ms), late_ms=late)
+            say("schedule.ticked", event_id=event.id, due_at=rfc3339_ms(due_ms), late_ms=late)
 
     def _sync(self, entries: list[ScheduleEntry]) -> None:
         for _ in range(SYNC_TRIES):
