@@ -58,6 +58,8 @@ COMPOSE: list[tuple[str, str | None, str]] = [
     ),
     ("GRAFANA_IMAGE", "grafana/grafana:12.1.0", "Grafana, with deploy/compose/monitoring.yml."),
     ("GRAFANA_PORT", "3000", "Where Grafana answers on this machine, with deploy/compose/monitoring.yml."),
+    ("JAEGER_IMAGE", "jaegertracing/jaeger:2.10.0", "Jaeger, with deploy/compose/monitoring.yml."),
+    ("JAEGER_PORT", "16686", "Where Jaeger answers on this machine, with deploy/compose/monitoring.yml."),
     ("MAIL_IMAGE", "axllent/mailpit:v1.31.3", "The mail catcher's image."),
     ("IMAGE_PREFIX", "streammesh/", "What the names of the services' images begin with."),
 ]

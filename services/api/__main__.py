@@ -15,6 +15,7 @@ from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
 from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
+from streammesh.telemetry import spans
 
 from services.api.app import create_app
 from services.api.bootstrap_keys import CannotStart, ensure_keys
@@ -47,6 +48,7 @@ def main() -> None:
     """Run the API; exits with 2 and one line when it cannot start as it is configured."""
     mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
     logs.configure(mesh, "api")
+    spans.begin(mesh.traces_url, mesh.traces_share, "api")
     start_with(check)
     start_inspecting(mesh)
     raise_file_limit(api)

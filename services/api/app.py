@@ -13,6 +13,7 @@ from starlette.types import Message, Scope
 from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
+from streammesh.history.reader import HistoryReader, RowsAndHistory
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
@@ -22,7 +23,6 @@ from streammesh.tasks.records import Rows
 from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
 from services.api.cursors import Cursors
-from services.api.hub import Hub
 from services.api.json_answer import no_store
 from services.api.mesh_gauges import MeshGauges
 from services.api.middleware import Door, handle
@@ -31,6 +31,7 @@ from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
 from services.api.publish_endpoint import PublishEndpoint
+from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
@@ -171,6 +172,7 @@ async def _wired(
     health.works_while("redis", presence.why_not_ready)
     health.works_while("server", lambda: "is stopping" if hub.stopping else None)
     looks = StatusCache(client, keys, mesh, reading)
+    history = HistoryReader(mesh.history_url) if mesh.history_url else None
     health.measured_by(MeshGauges(looks, hub, mesh).measure)
     try:
         wiring = Wiring(
@@ -181,7 +183,8 @@ async def _wired(
             keys=keys,
             redis=client,
             reading=reading,
-            rows=Rows(client, keys),
+            rows=RowsAndHistory(client, keys, history) if history else Rows(client, keys),
+            history=history,
             log=notification_log,
             auth=auth,
             tokens=tokens,
@@ -202,5 +205,7 @@ async def _wired(
         await auth.aclose()
         await sources.aclose()
         await calls.aclose()
+        if history is not None:
+            history.close()
         for opened in (client, publisher, reader):
             await opened.aclose()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from streammesh.api_keys import ApiKey
-from streammesh.notifications import LAST_OF_EVENT
+from streammesh.notifications import LAST_OF_EVENT, Filter
 from streammesh.tasks.records import EventRow
 
-from services.api.hub import Told
 from services.api.lookup import find_row
+from services.api.push.told import Told
 from services.api.state import Wiring
 
 
@@ -21,7 +21,7 @@ async def until_completed(wiring: Wiring, key: ApiKey, row: EventRow, seconds: f
     if row.completed or seconds <= 0:
         return row
     hub = wiring.hub
-    follower = hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
+    follower = hub.open(key, Filter(event=row.id, source=row.source))
     try:
         await hub.attach_now(follower)
         row = await find_row(wiring, key, row.id, row.source)  # it may have ended before we listened

@@ -18,6 +18,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "http.failed": "A request failed by a fault of the API; it was answered with 500.",
     "http.request": "A request was answered (only with API_ACCESS_LOG).",
     "notifications.missed": "Notifications were trimmed or lost before they were read; followers are told to resync.",
+    "notifications.past_failed": "Telling a client what it missed failed in a way that is not foreseen; it is cut off, and may resume.",
     "notifications.reader_failed": "Reading notifications failed in a way that is not foreseen; it goes on.",
     "notifications.reader_waits": "Notifications cannot be read while Redis is away.",
     "record.unreadable": "A record that is shown cannot be read as what it should be, and is left out.",

@@ -8,7 +8,7 @@ from streammesh.settings import MeshSettings
 from streammesh.status import gauges
 from streammesh.telemetry import catalogue
 
-from services.api.hub import Hub
+from services.api.push.hub import Hub
 from services.api.status_cache import StatusCache
 
 LOOK_SECONDS = 3.0  # that the mesh may take to answer; a scrape goes on without it

@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streammesh.telemetry import catalogue
 
 from services.api import problems
-from services.api.hub import overloaded
 from services.api.problems import Problem
+from services.api.push.hub import overloaded
 from services.api.settings import ApiSettings
-from services.api.sse import ABORT
+from services.api.sse import ABORT, ASLEEP
 
 log = structlog.get_logger(__name__)
 
@@ -108,6 +108,9 @@ class Door:
                 await self.app.state.wiring.publishing(scope, receive, answer)
             else:
                 await self.app(scope, receive, answer)
+                asleep = scope.get("extensions", {}).pop(ASLEEP, None)
+                if asleep is not None:  # a stream of notifications; nothing of the framework is held for it
+                    await asleep.sleep(send)
         except ClientDisconnect:
             log.debug("http.client_gone")
         except asyncio.CancelledError:

@@ -23,9 +23,10 @@ from streammesh.events import encoded, envelope
 from streammesh.events.encoded import Sealed, seal
 from streammesh.events.envelope import BATCH, STRUCTURED, Defaults
 from streammesh.events.publisher import Published, publish_call
+from streammesh.events.traced import traced
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.telemetry import catalogue
+from streammesh.telemetry import catalogue, spans
 
 from services.api import batch_body, request_body
 from services.api.auth import Authenticator, must_publish
@@ -67,6 +68,8 @@ class PublishEndpoint:
         """`POST /v1/events` as an ASGI application. Raises what the door makes problems of."""
         headers = request_body.headers_of(scope)
         authorization = headers.get(b"authorization")
+        if spans.is_on():
+            spans.remote_parent.set(headers.get(b"traceparent", b"").decode("latin-1"))
         key = self._auth.at_once(authorization) or await self._auth.authenticate(authorization)
         request_body.refuse_encoding(headers)
         media = request_body.media_type(headers)
@@ -111,7 +114,8 @@ class PublishEndpoint:
     async def store(self, events: Sequence[Sealed], size: int) -> list[Published]:
         """As `publish`, for events that were admitted."""
         try:
-            published = await self._calls.run(publish_call(self._keys, self._mesh, events), size)
+            with traced(events) as sealed:
+                published = await self._calls.run(publish_call(self._keys, self._mesh, sealed), size)
             again = sum(event.duplicate for event in published)
             catalogue.EVENTS_PUBLISHED.inc("stored", by=len(published) - again)
             if again:

@@ -10,7 +10,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.clock import to_ms
 from streammesh.errors import MeshUnavailable
 
-from services.api.hub import Hub
+from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
 
@@ -38,13 +38,9 @@ class RevocationWatch:
 
     async def run_once(self) -> None:
         """Look once. Raises MeshUnavailable."""
-        followers = self._hub.followers()
-        digests = list({follower.key.digest for follower in followers})
-        if not digests:
-            return
-        now_ms = to_ms(datetime.now(UTC))
-        async with self._reading():
-            valid = await self._api_keys.valid_of(digests, now_ms)
-        for follower in followers:
-            if follower.key.digest not in valid or follower.key.has_expired(now_ms):
-                follower.revoke()
+        digests = self._hub.digests()
+        if digests:
+            now_ms = to_ms(datetime.now(UTC))
+            async with self._reading():
+                valid = await self._api_keys.valid_of(digests, now_ms)
+            self._hub.revoke(valid, now_ms)

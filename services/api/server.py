@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from services.api.middleware import UNREAD, Door
 from services.api.problems import MEDIA_TYPE, Problem
 from services.api.settings import ApiSettings
-from services.api.sse import ABORT
+from services.api.sse import ABORT, WIRE, SseOutlet
 from services.api.web_socket import MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
@@ -77,12 +77,16 @@ class Protocol(HttpToolsProtocol):
     _handed_on = False  # whether the parser handed something on of what came just now
     _patience: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
+    _outlet: SseOutlet | None = None  # of the stream that goes over this connection now
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(LingeringTransport(transport, self))  # type: ignore[arg-type]
         self._patience = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        outlet, self._outlet = self._outlet, None
+        if outlet is not None:
+            outlet.lost()
         self._heard_out()
         self.resume_writing()
         closing: asyncio.TimerHandle | None = self.transport.closing  # type: ignore[attr-defined]
@@ -97,10 +101,14 @@ class Protocol(HttpToolsProtocol):
             return self._unseen_bytes > 0
         return self.cycle is not None and self.cycle.more_body
 
+    def on_response_complete(self) -> None:
+        self._outlet = None
+        super().on_response_complete()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unseen_bytes, self._in_head = 0, True
-        extensions = {ABORT: {"call": self._drop}}
+        extensions = {ABORT: {"call": self._drop}, WIRE: {"call": self._stream}}
         self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -146,7 +154,8 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         if self._stalled is None:
-            self._stalled = self.loop.call_later(STALL_SECONDS, self._drop)
+            stall = STALL_SECONDS if self._outlet is None else self._outlet.stall
+            self._stalled = self.loop.call_later(stall, self._drop)
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -154,6 +163,31 @@ class Protocol(HttpToolsProtocol):
             self._stalled.cancel()
             self._stalled = None
         super().resume_writing()
+        if self._outlet is not None:
+            self._outlet.resumed()
+
+    def _stream(self, outlet: SseOutlet) -> Protocol | None:
+        """Tell this stream from now on whether the client takes what it writes; None where the client is gone."""
+        if self.transport.is_closing() or not self._is_busy or self.cycle.disconnected:
+            return None
+        self._outlet = outlet
+        return self
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the client has taken nearly all that was written to it."""
+        return not self.flow.write_paused
+
+    def write_chunk(self, data: bytes) -> None:
+        """Write a piece of a stream's body."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def hurry(self, seconds: float) -> None:
+        """Drop the connection after so long if the client has not taken by then what was written."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = self.loop.call_later(seconds, self._drop)
 
     def handle_websocket_upgrade(self) -> None:
         if self.scope["method"] != "GET":

@@ -2,22 +2,27 @@
 
 Ids are positions in the stream of notifications. A block with an `id` and no `data` moves a client's
 `Last-Event-ID` on without telling it anything; so one that hears little resumes from a recent position.
+
+What a stream begins with goes out by ASGI. From then on the connection itself is the follower's outlet: what the hub
+has is written to it at once, and the request's own coroutine sleeps until the end, outside of the framework.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Protocol
 
-import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from streammesh.errors import MeshUnavailable
+from streammesh.notifications import LAST_OF_EVENT
 
-from services.api.hub import REVOKED, SLOW, STOPPING, Follower, Hub, Missed, Told
-from services.api.settings import ApiSettings
+from services.api.push.follower import REVOKED, SLOW, STOPPING, UNAVAILABLE, Follower
+from services.api.push.hub import Hub
+from services.api.push.told import Missed, Stretch, Told, chunk, named
 
 RETRY_MS = (
     500,
@@ -25,17 +30,31 @@ RETRY_MS = (
 )  # a browser waits for so long before it comes back; not all of them at the same moment
 HURRY_SECONDS = 1.0  # for what is being sent to a client whose key was revoked
 ABORT = "streammesh.abort"  # extension of the ASGI scope: drops the connection, whatever waits to be sent
+WIRE = (
+    "streammesh.wire"  # another: `call(outlet)` answers the `Wire` of the connection, None where that is lost
+)
+ASLEEP = "streammesh.asleep"  # among them too: the outlet of a stream that goes on when the application has returned
+WhatBecame = Callable[[], Awaitable[bytes | None]]
 _REASONS = {
     SLOW: "you take notifications slower than they come; come back with Last-Event-ID",
     STOPPING: "this replica is stopping; come back with Last-Event-ID",
     REVOKED: "the API key was revoked",
-    "unavailable": "Redis is away; come back with Last-Event-ID",
+    UNAVAILABLE: "Redis is away; come back with Last-Event-ID",
 }
 
 
-def named(event: str, data: object) -> bytes:
-    """An event of the stream itself, without a position."""
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), orjson.dumps(data))
+class Wire(Protocol):
+    """A connection, as far as a stream needs it."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the client has taken nearly all that was written."""
+
+    def write_chunk(self, data: bytes) -> None:
+        """Write a piece of a body, ready as it goes over the wire."""
+
+    def hurry(self, seconds: float) -> None:
+        """Drop the connection after this time if it is not free before."""
 
 
 def reason_of(why: str) -> str:
@@ -50,15 +69,12 @@ def closed(why: str) -> bytes:
 
 def resync(after: str) -> bytes:
     """Notifications after `after` are gone: what the client knows may be out of date."""
-    return named(
-        "resync",
-        {"after": after, "detail": "notifications after this position are gone; ask for the state anew"},
-    )
+    return Missed(after).frame
 
 
-def frames(told: list[Told | Missed]) -> bytes:
+def frames(told: Iterable[Told | Missed]) -> bytes:
     """What was taken from a follower, as bytes."""
-    return b"".join(resync(one.after) if isinstance(one, Missed) else one.frame for one in told)
+    return b"".join([one.frame for one in told])
 
 
 def hello(position: str | None) -> bytes:
@@ -72,40 +88,123 @@ def heartbeat(position: str) -> bytes:
     return b": heartbeat\nid: %b\n\n" % position.encode()
 
 
-async def follow(hub: Hub, follower: Follower, after: str, settings: ApiSettings) -> AsyncIterator[bytes]:
-    """The blocks of a stream without an end: the past after a position, then what comes."""
-    yield hello(after)
-    try:
-        async for told in hub.attach(follower, after):
-            yield frames(told)
-    except MeshUnavailable:
-        yield closed("unavailable")
-        return
-    async for heard in listen(hub, follower, settings):
-        yield heard if isinstance(heard, bytes) else frames(heard)
+@lru_cache(maxsize=8)  # most streams are at the same position
+def _heartbeat_chunk(position: str) -> bytes:
+    return chunk(heartbeat(position))
 
 
-async def listen(
-    hub: Hub, follower: Follower, settings: ApiSettings
-) -> AsyncIterator[list[Told | Missed] | bytes]:
-    """What an attached follower gets, and heartbeats and the end as bytes."""
-    quiet = settings.heartbeat.total_seconds()
-    while True:
-        told = await follower.take(quiet)
-        if told:
-            yield told
-        elif follower.ended:
-            yield closed(follower.ended)
-            return
+class SseOutlet:
+    """A follower's outlet into one HTTP response, from the moment at which the beginning has gone out."""
+
+    __slots__ = (
+        "_follower", "_hub", "_looking", "_missed", "_over", "_until_completed", "_wire", "limit", "stall",
+    )  # fmt: skip
+
+    def __init__(
+        self, hub: Hub, follower: Follower, stall: float, until_completed: bool, missed: WhatBecame | None
+    ) -> None:
+        self._hub, self._follower, self.stall = hub, follower, stall
+        self._until_completed, self._missed = until_completed, missed
+        self._wire: Wire | None = None
+        self._over: asyncio.Future[bool] | None = None  # whether the end is to be sent
+        self._looking: asyncio.Task[None] | None = None  # for what was missed
+        self.limit: asyncio.Timeout | None = None  # of what is being sent of the beginning
+        follower.outlet = self
+
+    def open(self, wire: Wire) -> None:
+        """Send by this connection from now on."""
+        self._wire, self._over = wire, asyncio.get_running_loop().create_future()
+
+    async def sleep(self, send: Send) -> None:
+        """Return when the response has come to its end, or the connection is lost."""
+        assert self._over is not None
+        if await self._over:
+            with suppress(TimeoutError):  # the connection drops itself where the client takes nothing
+                async with asyncio.timeout(self.stall):
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @property
+    def free(self) -> bool:
+        """Whether the client has taken nearly all that was written."""
+        return self._wire is not None and self._looking is None and self._wire.is_free
+
+    def tell(self, told: Told | Missed) -> None:
+        """Send one."""
+        assert self._wire is not None
+        self._wire.write_chunk(told.chunk)
+        if self._until_completed and isinstance(told, Told) and told.note.type in LAST_OF_EVENT:
+            self._finish(True)
+        elif self._missed is not None and isinstance(told, Missed):
+            self._looking = asyncio.create_task(self._look(self._missed))
+
+    def tell_stretch(self, stretch: Stretch) -> None:
+        """Send many."""
+        assert self._wire is not None
+        self._wire.write_chunk(stretch.chunk)
+
+    def beat(self, position: str) -> None:
+        """Show that the connection lives, and how far it is."""
+        assert self._wire is not None
+        self._wire.write_chunk(_heartbeat_chunk(position))
+
+    def close(self, why: str) -> None:
+        """Say why nothing more comes, and end."""
+        assert self._wire is not None
+        self._wire.write_chunk(chunk(closed(why)))
+        self._finish(True)
+
+    def hurry(self) -> None:
+        """Drop the connection soon if the client does not take what was written."""
+        if self._wire is not None:
+            self._wire.hurry(HURRY_SECONDS)
+        elif self.limit is not None:
+            self.limit.reschedule(asyncio.get_running_loop().time() + HURRY_SECONDS)
+
+    def resumed(self) -> None:
+        """The client has taken what was written."""
+        self._follower.flush()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        self._finish(False)
+
+    def _finish(self, tell_end: bool) -> None:
+        self._hub.close(self._follower)
+        self._wire = None
+        if self._looking is not None and self._looking is not asyncio.current_task():
+            self._looking.cancel()
+        if self._over is not None and not self._over.done():
+            self._over.set_result(tell_end)
+
+    async def _look(self, missed: WhatBecame) -> None:
+        ending = await missed()
+        self._looking = None
+        if ending is not None and self._wire is not None:
+            self._wire.write_chunk(chunk(ending))
+            self._finish(True)
         else:
-            yield heartbeat(hub.resume_position(follower))
+            self._follower.flush()
 
 
 class EventStream(Response):
-    """Sends blocks until they end, the client goes, or it takes nothing for `stall` seconds."""
+    """Tells a follower's client what the stream begins with, then what comes.
+
+    `after`: from where to catch up, for a follower that is not attached yet. `is_over`: nothing comes after the
+    beginning. `until_completed`: it ends with the last notification of an event; `missed` is asked then what it ends
+    with when something of it is gone, None to go on.
+    """
 
     def __init__(
-        self, blocks: AsyncIterator[bytes], follower: Follower, close: Callable[[], None], stall: float
+        self,
+        hub: Hub,
+        follower: Follower,
+        beginning: Iterable[bytes],
+        stall: float,
+        *,
+        after: str | None = None,
+        is_over: bool = False,
+        until_completed: bool = False,
+        missed: WhatBecame | None = None,
     ) -> None:
         super().__init__(
             status_code=200,
@@ -116,43 +215,46 @@ class EventStream(Response):
             },
         )
         del self.headers["content-length"]
-        self._blocks, self._close, self._stall = blocks, close, stall
-        self._limit: asyncio.Timeout | None = None
-        follower.hurry = self._hurry
+        self._hub, self._follower, self._beginning = hub, follower, beginning
+        self._after, self._is_over, self._stall = after, is_over, stall
+        self._outlet = SseOutlet(hub, follower, stall, until_completed, missed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sender = asyncio.create_task(self._send(send))
-        watcher = asyncio.create_task(_gone(receive))
+        """Send the beginning; then the end, or leave the outlet in the scope, for the server to sleep by it."""
+        extensions = scope.get("extensions", {})
         try:
-            await asyncio.wait({sender, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            if sender.done() and isinstance(sender.exception(), TimeoutError):
-                abort = scope.get("extensions", {}).get(ABORT)
-                if abort:
-                    abort["call"]()
-                    await watcher
-            elif sender.done():
-                await sender
-        finally:
-            self._close()
-            for task in (sender, watcher):
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            for block in self._beginning:
+                if self._follower.ended == REVOKED:
+                    break
+                if block:
+                    await self._send(send, block, more=True)
+            if self._is_over:
+                await self._send(send, b"", more=False)
+            else:
+                self._go_on(extensions)
+        except TimeoutError:
+            self._hub.close(self._follower)
+            if ABORT in extensions:
+                extensions[ABORT]["call"]()
+        except BaseException:
+            self._hub.close(self._follower)
+            raise
+        if self._is_over:
+            self._hub.close(self._follower)
 
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for block in self._blocks:
-            async with asyncio.timeout(self._stall) as self._limit:
-                await send({"type": "http.response.body", "body": block, "more_body": True})
-            self._limit = None
-        async with asyncio.timeout(self._stall):
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _send(self, send: Send, block: bytes, *, more: bool) -> None:
+        async with asyncio.timeout(self._stall) as self._outlet.limit:
+            await send({"type": "http.response.body", "body": block, "more_body": more})
+        self._outlet.limit = None
 
-    def _hurry(self) -> None:
-        if self._limit is not None:
-            self._limit.reschedule(asyncio.get_running_loop().time() + HURRY_SECONDS)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def _go_on(self, extensions: dict[str, Any]) -> None:
+        wire: Wire | None = extensions[WIRE]["call"](self._outlet)
+        if wire is None:
+            self._hub.close(self._follower)
+            return
+        self._outlet.open(wire)
+        extensions[ASLEEP] = self._outlet
+        self._hub.connect(self._follower, self._outlet)
+        if self._after is not None and not self._follower.ended:
+            self._hub.follow(self._follower, self._after)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import redis.asyncio
 from starlette.requests import HTTPConnection
 from streammesh.health import Health
+from streammesh.history.reader import HistoryReader
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.settings import MeshSettings
@@ -15,8 +16,8 @@ from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
 from services.api.cursors import Cursors
-from services.api.hub import Hub
 from services.api.publish_endpoint import PublishEndpoint
+from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.report_store import ReportStore
 from services.api.settings import ApiSettings
@@ -36,6 +37,7 @@ class Wiring:
     redis: redis.asyncio.Redis
     reading: ReadLimit
     rows: Rows
+    history: HistoryReader | None
     log: NotificationLog
     auth: Authenticator
     tokens: Tokens

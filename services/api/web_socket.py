@@ -2,13 +2,14 @@
 
 Every message is a JSON object with a `type`. Positions are those of the server-sent events, so a client may change
 from one to the other. What is sent waits for the client, `stall` seconds at most, and a follower that falls behind is
-cut off, as there.
+cut off, as there. A quiet connection has the one task that listens to its client; what sends lives while there is
+something to be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import deque
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -21,9 +22,10 @@ from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import Filter
 
 from services.api import problems
-from services.api.hub import REVOKED, SLOW, STOPPING, Follower, Missed, Told
 from services.api.parameters import whole_position
 from services.api.problems import Problem
+from services.api.push.follower import BUFFER, REVOKED, SLOW, STOPPING, UNAVAILABLE, Follower
+from services.api.push.told import Missed, Stretch, Told
 from services.api.sse import reason_of
 from services.api.state import Wiring
 from services.api.tokens import Token
@@ -60,6 +62,7 @@ class Subscribe(BaseModel):
     )
     service: Word | None = None
     subject: Word | None = None
+    subject_prefix: Word | None = None
     after: Annotated[str, Field(max_length=64)] | None = None
 
 
@@ -89,10 +92,12 @@ class SocketSession:
 
     def __init__(self, socket: WebSocket, wiring: Wiring, token: str | None = None) -> None:
         self._socket, self._wiring, self._token = socket, wiring, token
-        self._open: dict[str, tuple[Follower, asyncio.Task[None]]] = {}
+        self._open: dict[str, _Subscription] = {}
         self._sending, self._stall = asyncio.Lock(), wiring.api.stall.total_seconds()
         self._errors = 0
         self._leave: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
+        self._waiting: deque[bytes] = deque()
+        self._sender: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve it until either side ends it. Nothing of it is left then."""
@@ -112,10 +117,11 @@ class SocketSession:
             return
         finally:
             listening.cancel()
-            tasks = [listening, *(task for _, task in self._open.values())]
             for name in list(self._open):
                 self._end(name)
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._sender is not None:
+                self._sender.cancel()
+            await asyncio.gather(listening, *filter(None, [self._sender]), return_exceptions=True)
         if self._socket.client_state is WebSocketState.CONNECTED:
             await self._socket.close(leave.code, leave.reason[:120])
 
@@ -140,7 +146,7 @@ class SocketSession:
             except Problem as problem:
                 await self._wrong(problem.detail, message.id if not isinstance(message, Authorize) else None)
             except MeshUnavailable:
-                raise Leave(TRY_AGAIN, reason_of("unavailable")) from None
+                raise Leave(TRY_AGAIN, reason_of(UNAVAILABLE)) from None
 
     async def _authenticate(self) -> ApiKey:
         header = self._socket.headers.get("authorization")
@@ -165,7 +171,7 @@ class SocketSession:
         except Problem as problem:
             raise Leave(UNAUTHORIZED, problem.detail) from None
         except MeshUnavailable:
-            raise Leave(TRY_AGAIN, reason_of("unavailable")) from None
+            raise Leave(TRY_AGAIN, reason_of(UNAVAILABLE)) from None
 
     async def _receive(self) -> Authorize | Subscribe | Unsubscribe | None:
         raw = await self._socket.receive()
@@ -199,65 +205,59 @@ class SocketSession:
                 "too-many-requests", f"there are {MOST_SUBSCRIPTIONS} subscriptions on this connection"
             )
         after = whole_position("after", wanted.after) if wanted.after else None
-        fits = Filter(
+        wish = Filter(
             event=wanted.event,
             task=wanted.task,
-            type=wanted.glob,
+            types=(wanted.glob,) if wanted.glob else (),
             service=wanted.service,
             subject=wanted.subject,
-        ).fits
-        follower = self._wiring.hub.open(key, fits, wanted.event)
+            subject_prefix=wanted.subject_prefix,
+        )
+        hub = self._wiring.hub
+        follower = hub.open(key, wish)
         try:
-            after = after or await self._wiring.hub.ensure_reading()
+            after = after or await hub.ensure_reading()
             await self._send({"type": "subscribed", "id": wanted.id, "position": after})
         except BaseException:
-            self._wiring.hub.close(follower)
+            hub.close(follower)
             raise
-        task = asyncio.create_task(self._tell(wanted.id, follower, after))
-        self._open[wanted.id] = follower, task
+        self._open[wanted.id] = subscription = _Subscription(self, wanted.id, follower)
+        hub.connect(follower, subscription)
+        if not follower.ended:
+            hub.follow(follower, after)
 
     def _end(self, name: str) -> None:
-        follower, task = self._open.pop(name)
-        self._wiring.hub.close(follower)
-        task.cancel()
+        self._wiring.hub.close(self._open.pop(name).follower)
 
-    async def _tell(self, name: str, follower: Follower, after: str) -> None:
-        hub, quiet = self._wiring.hub, self._wiring.api.heartbeat.total_seconds()
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes more to be sent."""
+        return len(self._waiting) < BUFFER
+
+    def put(self, message: bytes) -> None:
+        """Send it when what was put before is sent."""
+        self._waiting.append(message)
+        if self._sender is None:
+            self._sender = asyncio.create_task(self._send_what_waits())
+
+    async def _send_what_waits(self) -> None:
         try:
-            async for told in hub.attach(follower, after):
-                await self._send_all(name, told)
-            while True:
-                told = await follower.take(quiet)
-                if told:
-                    await self._send_all(name, told)
-                elif follower.ended:
-                    self._go(follower.ended)
-                    return
-                else:
-                    place = hub.resume_position(follower)
-                    await self._send({"type": "heartbeat", "id": name, "position": place})
-        except MeshUnavailable:
-            self._go("unavailable")
+            while self._waiting:
+                await self._send_bytes(self._waiting.popleft())
+                if not self._waiting:
+                    for subscription in list(self._open.values()):
+                        subscription.follower.flush()
+            self._sender = None
         except TimeoutError:
-            self._go(SLOW)
+            self.go(SLOW)
         except WebSocketDisconnect:
             pass  # whoever listens hears of it, too
 
-    def _go(self, why: str) -> None:
+    def go(self, why: str) -> None:
+        """Close the connection, and say why."""
         code = {REVOKED: UNAUTHORIZED, STOPPING: GOING_AWAY}.get(why, TRY_AGAIN)
         if not self._leave.done():
             self._leave.set_result(Leave(code, reason_of(why)))
-
-    async def _send_all(self, name: str, told: Iterable[Told | Missed]) -> None:
-        subscription = orjson.dumps(name)
-        for one in told:
-            if isinstance(one, Missed):
-                await self._send({"type": "resync", "id": name, "after": one.after})
-                continue
-            await self._send_bytes(
-                b'{"type":"notification","id":%b,"position":"%b","notification":%b}'
-                % (subscription, one.note.id.encode(), one.note.to_json())
-            )
 
     async def _send(self, value: dict[str, Any]) -> None:
         await self._send_bytes(orjson.dumps(value))
@@ -265,3 +265,46 @@ class SocketSession:
     async def _send_bytes(self, text: bytes) -> None:
         async with self._sending, asyncio.timeout(self._stall):
             await self._socket.send({"type": "websocket.send", "text": text.decode()})
+
+
+class _Subscription:
+    """A follower's outlet into the connection, under the name that the client gave it."""
+
+    __slots__ = ("_name", "_session", "follower")
+
+    def __init__(self, session: SocketSession, name: str, follower: Follower) -> None:
+        self._session, self._name, self.follower = session, orjson.dumps(name), follower
+
+    @property
+    def free(self) -> bool:
+        """Whether the connection takes more."""
+        return self._session.is_free
+
+    def tell(self, told: Told | Missed) -> None:
+        """Send one."""
+        if isinstance(told, Missed):
+            self._session.put(
+                b'{"type":"resync","id":%b,"after":%b}' % (self._name, orjson.dumps(told.after))
+            )
+        else:
+            self._session.put(
+                b'{"type":"notification","id":%b,"position":"%b","notification":%b}'
+                % (self._name, told.note.id.encode(), told.json)
+            )
+
+    def tell_stretch(self, stretch: Stretch) -> None:
+        """Send many."""
+        for told in stretch.told:
+            self.tell(told)
+
+    def beat(self, position: str) -> None:
+        """Show that the subscription lives, and how far it is."""
+        self._session.put(b'{"type":"heartbeat","id":%b,"position":"%b"}' % (self._name, position.encode()))
+
+    def close(self, why: str) -> None:
+        """Nothing more comes: the connection is closed."""
+        self._session.go(why)
+
+    def hurry(self) -> None:
+        """Give up what the client does not take."""
+        self._session.go(REVOKED)

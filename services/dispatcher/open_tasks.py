@@ -152,7 +152,7 @@ class OpenTasks:
             place=one.place,
             h=header,
             b=body,
-            kept=self._settings.notifications_kept,
+            kept=self._settings.notifications_bound,
             body=note,
             source=ref.event.source,
             event=ref.event.id,

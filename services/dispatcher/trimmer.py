@@ -26,6 +26,7 @@ from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
 AT_ONCE = 1_000
+LIMIT, ROUNDS = 5_000, 20  # notifications that are removed by one command, and commands of one look
 GONE_AFTER = timedelta(hours=1)  # a consumer that lives reads every few seconds
 TIDY_EVERY = 3600.0  # seconds between removals of what grows slowly
 
@@ -67,12 +68,25 @@ class Trimmer:
         if removed:
             log.info("events.trimmed", removed=removed)
         self._tell(found)
+        await self._trim_notifications()
         if not self._tidied_at or time.monotonic() - self._tidied_at > TIDY_EVERY:
             done = await self.tidy()
             self._tidied_at = time.monotonic()
             if any(done.values()):
                 log.info("leftovers.dropped", **done)
         return found
+
+    async def _trim_notifications(self) -> int:
+        """Remove notifications that are too old, some thousand at a time; how many there may be, who writes them sees to."""
+        seconds, _ = await self._client.time()
+        oldest = max(0, seconds * 1000 - int(self._settings.notifications_age.total_seconds() * 1000))
+        removed = 0
+        for _ in range(ROUNDS):
+            found = int(await self._client.xtrim(self._keys.notifications(), minid=oldest, limit=LIMIT))
+            removed += found
+            if found < LIMIT // 2:  # whole nodes of the stream go, so a last one is never full
+                break
+        return removed
 
     def _tell(self, found: list[Trimmed]) -> None:
         kept = {stream.domain: stream.kept_by for stream in found if stream.kept_by}

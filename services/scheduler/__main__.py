@@ -14,6 +14,7 @@ from streammesh.errors import InvalidSchedule
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
+from streammesh.telemetry import spans
 from streammesh.worker.beat import BeatThread, run_beat
 
 from services.scheduler import status_watch
@@ -40,6 +41,7 @@ def main() -> None:
     chosen = parser.parse_args()
     settings = service.settings
     logs.configure(settings, service.name)
+    spans.begin(settings.traces_url, settings.traces_share, service.name)
     start_inspecting(settings)
     alerts = alert_settings()
     if alerts.webhook_url and not chosen.beat_only:

@@ -314,6 +314,10 @@ class Keys:
         """STREAM. Everything that clients are told, in order. About `notifications_kept` entries."""
         return f"{self.prefix}notifications"
 
+    def told(self, event_type: str) -> str:
+        """CHANNEL. Each notification of events of a type; `_notify.lua` makes its name from the stream's."""
+        return f"{self.prefix}told:{event_type}"
+
     # --- schedules ----------------------------------------------------------------------------
 
     def schedules(self) -> str:

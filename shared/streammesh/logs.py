@@ -55,6 +55,13 @@ def working_on(**ids: str) -> Iterator[None]:
         _unit_of_work.reset(token)
 
 
+@contextmanager
+def also(**ids: str) -> Iterator[None]:
+    """Within, log lines of this context carry these ids beside those that they carry already."""
+    with working_on(**_unit_of_work.get(), **ids):
+        yield
+
+
 def work_on(**ids: str) -> None:
     """The same for all that this context does from now on: an asyncio task that has one unit of work."""
     _unit_of_work.set(ids)

@@ -34,6 +34,7 @@ class NotificationPage:
     last: str = "0-0"  # the newest position of the stream
     reached: str | None = None  # the last position that was looked at, readable or not
     size: int = 0  # bytes of what was read
+    oldest: tuple[int, int] = (0, 0)  # the position of the first one that is kept
 
 
 class NotificationLog:
@@ -67,9 +68,10 @@ class NotificationLog:
             or int(stream.get("entries-added", -1)) == int(stream["length"])
             or position_key(after) == position_key(last)
         )
+        first = position_key(_text(oldest[0][0])) if oldest else (0, 0)
         reached = entries[-1][0].decode() if entries else None
         whole = complete and position_key(after) <= position_key(last)
-        return NotificationPage(await readable(entries), whole, last, reached, bytes_of(entries))
+        return NotificationPage(await readable(entries), whole, last, reached, bytes_of(entries), first)
 
     async def of_event(self, event_id: str, source: str) -> list[Notification]:
         """All that is still known of one event, oldest first: two round trips, however long the stream."""

@@ -1,8 +1,6 @@
 """What clients are told: how a notification is written and read; `notification_log.py` follows the stream of them.
 
-A notification is an entry of one capped stream, so a reader that was away continues where it was. The
-entry's position is the notification's id. Readers wait in XREAD BLOCK, which Redis answers as soon as
-there is an entry: a doorbell over pub/sub would cost a command more and could be missed.
+A notification is an entry of one capped stream; its position is its id, from which a reader that was away goes on.
 """
 
 from __future__ import annotations
@@ -35,9 +33,7 @@ UNROUTED = "event.unrouted"
 LAST_OF_EVENT = frozenset((COMPLETED, UNROUTED))
 LAST_POSITION = 2**64 - 2  # of either number; Redis can read after these, and after no greater ones
 LAST_MS = 253_402_300_799_999  # the year 9999 ends; a position may lie beyond, put there by hand
-LARGEST_BODY = (
-    8_650_752  # bytes: a result has 4 MiB at most, and 1,000 follow-up events may be named beside it
-)
+LARGEST_BODY = 8_650_752  # bytes: a result of 4 MiB, and 1,000 follow-up events named beside it
 MOST_VALUES = MAX_VALUES + 20_000
 _TEXTS = (b"t", b"e", b"k", b"v", b"y", b"u")
 _TYPE = re.compile(r"[a-z0-9._-]{1,128}")
@@ -124,28 +120,27 @@ class Notification:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which notifications a client wants; what is not named is not asked.
+    """Which notifications a client wants: all that is named has to fit, what is not named is not asked.
 
-    `type` is a glob over the notification's type or the type of the event that it is about.
+    Of `types`, which are globs, one has to fit the notification's type or the type of its event.
     """
 
     event: str | None = None
     task: str | None = None
-    type: str | None = None
+    types: tuple[str, ...] = ()
     service: str | None = None
     subject: str | None = None
+    subject_prefix: str | None = None
+    source: str | None = None
 
     def fits(self, note: Notification) -> bool:
         """Whether the client wants this one."""
+        exact = ("event", "task", "service", "subject", "source")
         return (
-            (self.event is None or note.event == self.event)
-            and (self.task is None or note.task == self.task)
-            and (self.service is None or note.service == self.service)
-            and (self.subject is None or note.subject == self.subject)
-            and (
-                self.type is None
-                or names.matches(self.type, note.type)
-                or names.matches(self.type, note.event_type)
+            all(getattr(self, name) in (None, getattr(note, name)) for name in exact)
+            and note.subject.startswith(self.subject_prefix or "")
+            and any(
+                names.matches(g, note.type) or names.matches(g, note.event_type) for g in self.types or "*"
             )
         )
 

@@ -196,7 +196,7 @@ class Retirement:
             notifications=keys.notifications(),
             version=keys.manifests_version(),
             planned_by=routes.version,
-            kept=self._settings.notifications_kept,
+            kept=self._settings.notifications_bound,
             source=event.source,
             event=event.id,
             event_type=event.type,

@@ -121,9 +121,9 @@ class MeshSettings(BaseSettings):
     max_queued: int = Field(
         10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."
     )
-    notifications_kept: int = Field(
-        200_000, ge=100, description="About how many notifications can be resumed from."
-    )
+    notifications_kept: int = Field(200_000, ge=100, description="About how many notifications are kept.")
+    notifications_age: Duration = Field(timedelta(days=7), description="How old a notification may become.")
+    pubsub: bool = Field(True, description="Publish each notification to plain Redis subscribers as well.")
     dead_letters_kept: int = Field(
         100_000, ge=100, description="Most dead letters kept per service; the oldest go first."
     )
@@ -174,6 +174,14 @@ class MeshSettings(BaseSettings):
     metrics: bool = Field(
         True, description="Count and measure, and answer /metrics (Prometheus) beside /livez, /readyz."
     )
+    traces_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/]+(/[^\s]*)?)?$",
+        description="Address of an OTLP receiver over HTTP (http://collector:4318) that spans are sent to; empty: none are made.",
+    )
+    traces_share: float = Field(
+        1.0, ge=0, le=1, description="Of the traces that begin here, how many are sampled: 0 to 1."
+    )
     stuck_after: Duration = Field(
         timedelta(minutes=5),
         description="An event loop or consumer that did not turn for this long is dead: /livez says so.",
@@ -193,6 +201,11 @@ class MeshSettings(BaseSettings):
     def remembered(self) -> timedelta:
         """How long what became of an event is known, and its identity with it."""
         return max(self.retention, self.dedup_window)
+
+    @property
+    def notifications_bound(self) -> int:
+        """`notifications_kept` as scripts want it: below 0 where nothing is published beside the stream."""
+        return self.notifications_kept if self.pubsub else -self.notifications_kept
 
     @property
     def has_history(self) -> bool:

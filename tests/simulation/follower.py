@@ -10,9 +10,11 @@ from typing import Any
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.notification_log import NotificationLog
+from streammesh.notifications import Filter
 from streammesh.redisio.client import open_async
 
-from services.api.hub import Hub, Missed
+from services.api.push.hub import Hub
+from services.api.push.told import Missed
 from services.api.read_limit import ReadLimit
 from services.api.settings import ApiSettings
 from tests.simulation.sometimes import declare, sometimes
@@ -41,7 +43,7 @@ def follower(world: World, *, trims: bool = False) -> Callable[[str], Any]:
         key = ApiKey("k", (), ("*",), False)  # type: ignore[call-arg]
         got = world.told.followed["follower"]
         while True:
-            listener = hub.open(key, lambda note: True)
+            listener = hub.open(key, Filter())
             try:
                 after = got[-1] if got else "0-0"
                 sometimes("a follower resumed", bool(got))

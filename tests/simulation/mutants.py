@@ -12,7 +12,8 @@ from unittest.mock import patch
 from streammesh import lua
 from streammesh.lua import signature
 
-from services.api.hub import Follower, Hub
+from services.api.push.follower import Follower
+from services.api.push.hub import Hub
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
 from tests.simulation import departures, small
@@ -53,8 +54,8 @@ def _with_holes(script: lua.Script, holes: dict[bytes, bytes]) -> lua.Script:
 
 def _attach_anywhere(self: Hub, follower: Follower) -> bool:
     """Attach a follower that has not caught up."""
+    self._attach(follower)
     follower.attached_at = (0, 0)
-    self._attached.setdefault(follower.event, set()).add(follower)
     return True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,14 +20,15 @@ from streammesh.tasks.records import EventRow, TaskRow
 from services.api import outcome
 from services.api.caller import Listener
 from services.api.documents import EventState
-from services.api.hub import WRITTEN_AT_ONCE, Follower, Missed, Told
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import JSON, READ, answers
 from services.api.parameters import whole_position
 from services.api.problems import Problem
+from services.api.push.follower import Follower
+from services.api.push.told import Told
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
-from services.api.sse import EventStream, follow, frames, hello, listen, resync
+from services.api.sse import EventStream, frames, hello, resync
 from services.api.state import Wiring, wiring_of
 from services.api.tokens import LONGEST
 from services.api.web_socket import SocketSession
@@ -68,6 +69,7 @@ def _position(
     return None
 
 
+WRITTEN_AT_ONCE = 1_000_000  # bytes that go out in one turn of the event loop
 Begin = Annotated[str | None, Depends(_position)]
 
 
@@ -96,15 +98,14 @@ async def notifications(
 ) -> Response:
     """Without a position it begins now. A `resync` event says that a part of what was asked for is gone."""
     wiring = wiring_of(request)
-    wanted = Filter(event=event, task=task, type=type, service=service, subject=subject)
-    follower = wiring.hub.open(key, wanted.fits, event)
+    wanted = Filter(event=event, task=task, types=(type,) if type else (), service=service, subject=subject)
+    follower = wiring.hub.open(key, wanted)
     try:
-        newest = await wiring.hub.ensure_reading()
+        begin = begin or await wiring.hub.ensure_reading()
     except BaseException:
         wiring.hub.close(follower)
         raise
-    blocks = follow(wiring.hub, follower, begin or newest, wiring.api)
-    return _stream(wiring, follower, blocks)
+    return EventStream(wiring.hub, follower, [hello(begin)], wiring.api.stall.total_seconds(), after=begin)
 
 
 @router.get(
@@ -135,7 +136,7 @@ async def of_event(
     row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
-    follower = wiring.hub.open(key, lambda note: note.event == row.id and note.source == row.source, row.id)
+    follower = wiring.hub.open(key, Filter(event=row.id, source=row.source))
     try:
         await wiring.hub.attach_now(follower)
         # In this order: what happens from here on is heard live, and an end that was before it is in the history.
@@ -151,7 +152,19 @@ async def of_event(
         wiring.hub.close(follower)
         raise
     about = OneEvent(wiring, follower, row, event, tasks)
-    return _stream(wiring, follower, about.blocks(past, begin))
+    if past.notes:
+        follower.skip(position_key(past.notes[-1].id), past.notes[-1].id)
+    elif begin:
+        follower.skip(position_key(begin), begin)
+    return EventStream(
+        wiring.hub,
+        follower,
+        about.beginning(past, begin),
+        wiring.api.stall.total_seconds(),
+        is_over=row.completed or any(note.type in LAST_OF_EVENT for note in past.notes),
+        until_completed=True,
+        missed=about.missed,
+    )
 
 
 async def _tasks(wiring: Wiring, row: EventRow) -> list[TaskRow]:
@@ -169,8 +182,8 @@ class OneEvent:
     event: Event | None
     tasks: list[TaskRow]
 
-    async def blocks(self, past: NotificationPage, begin: str | None) -> AsyncIterator[bytes]:
-        """The blocks after `begin`. Where notifications are not kept any more, the records say what became of it."""
+    def beginning(self, past: NotificationPage, begin: str | None) -> Iterator[bytes]:
+        """What happened after `begin`. Where that is not kept any more, the records say what became of it."""
         place = max(past.last, begin or "0-0", key=position_key)
         if position_key(place) == (0, 0):  # nothing was ever noted of it
             place = self.follower.position
@@ -183,24 +196,8 @@ class OneEvent:
             yield frames([Told.of(note) for note in some])
         if self.row.completed:
             yield outcome.end(self.row, self.event, self.tasks, past.notes, place)
-            return
-        if any(note.type in LAST_OF_EVENT for note in past.notes):
-            return
-        seen = position_key(past.notes[-1].id if past.notes else begin or "0-0")
-        async for told in listen(self.wiring.hub, self.follower, self.wiring.api):
-            if isinstance(told, bytes):
-                yield told
-                continue
-            new = [one for one in told if not isinstance(one, Told) or position_key(one.note.id) > seen]
-            if new:
-                yield frames(new)
-            if any(isinstance(one, Told) and one.note.type in LAST_OF_EVENT for one in new):
-                return
-            if any(isinstance(one, Missed) for one in new) and (missed := await self._missed()) is not None:
-                yield missed
-                return
 
-    async def _missed(self) -> bytes | None:
+    async def missed(self) -> bytes | None:
         """What became of the event, where it ended in a moment of which nothing is kept; None where it has not."""
         try:
             self.row = await find_row(self.wiring, self.follower.key, self.row.id, self.row.source)
@@ -226,10 +223,6 @@ def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
             part, size = [], 0
     if part:
         yield part
-
-
-def _stream(wiring: Wiring, follower: Follower, blocks: AsyncIterator[bytes]) -> EventStream:
-    return EventStream(blocks, follower, lambda: wiring.hub.close(follower), wiring.api.stall.total_seconds())
 
 
 @router.websocket("/v1/notifications/ws")

@@ -241,6 +241,18 @@ async def remove(
 
 def _own(wiring: Wiring) -> list[Finding]:
     """What is wrong in this process and does not stand in Redis."""
+    return [*_push(wiring), *_history(wiring)]
+
+
+def _history(wiring: Wiring) -> list[Finding]:
+    if wiring.history is None or not wiring.history.is_away:
+        return []
+    text = f"the history does not answer this API process: {wiring.history.why_away}"
+    do = "see to its database; what has left Redis is not found until then"
+    return [Finding("history-away", "history", Severity.WARNING, text, do)]
+
+
+def _push(wiring: Wiring) -> list[Finding]:
     still = wiring.hub.stands_still()
     if still is None or still[0] < STILL_SECONDS:
         return []

@@ -195,6 +195,13 @@ async def test_an_event_whose_end_was_trimmed_before_it_was_read_ends_all_the_sa
     async with listening(live, sent["links"]["notifications"]) as stream:
         await stream.take(2)
         hub = door.app.state.wiring.hub
+        async with asyncio.timeout(5):
+            while not [
+                c
+                for c in await mesh_redis.client_list()
+                if c["name"] == "streammesh-api-notifications" and "b" in c["flags"]
+            ]:
+                await asyncio.sleep(0.01)  # a reader that is not there yet would read what is told below
         read, gate = hub._read_once, asyncio.Event()
 
         async def held() -> None:

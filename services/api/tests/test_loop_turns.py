@@ -55,6 +55,11 @@ def conformance():
     return Unchecked()
 
 
+@pytest.fixture
+def few_routes():
+    """All are made at start, as in a process."""
+
+
 def slowness() -> float:
     """How much slower this machine is, now, than the one for which the bound stands; at least 1."""
     began = time.thread_time()

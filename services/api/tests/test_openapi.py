@@ -101,7 +101,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     "more", [{"surprise": 1}, {"links": {"self": "/", "notifications": "/", "else": "/"}}]
 )
 def test_a_member_that_is_not_described_is_found(door, more):
-    conformance = Conformance(door.app)
+    conformance = Conformance(json.loads(json.dumps(door.app.openapi())))
     answer = {"id": "1", "source": "s", "type": "t", "duplicate": False} | {
         "links": {"self": "/", "notifications": "/"}
     }

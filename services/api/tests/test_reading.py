@@ -232,7 +232,12 @@ class TestRecent:
         assert document["errors"][0]["parameter"] == next(iter(wrong))
 
     async def test_no_events_are_an_empty_page(self, api):
-        assert (await api.get("/v1/events")).json() == {"events": [], "next": None, "standings": []}
+        assert (await api.get("/v1/events")).json() == {
+            "events": [],
+            "next": None,
+            "standings": [],
+            "history_away": False,
+        }
 
 
 async def test_a_cursor_tells_nothing_and_is_good_for_its_own_list_at_every_replica(

@@ -70,3 +70,22 @@ async def test_old_dead_letters_and_gone_processes_are_dropped_and_young_ones_st
     assert await mesh_redis.hkeys(mesh_keys.dead_entries("billing")) == [b"h:young"]
     assert await mesh_redis.zrange(mesh_keys.dead_index("billing"), 0, -1) == [b"young"]
     assert await mesh_redis.zrange(mesh_keys.alive("billing"), 0, -1) == [b"billing@a:1"]
+
+
+async def test_notifications_are_kept_for_a_time_as_well_as_by_number(mesh_redis, mesh_keys, mesh_settings):
+    stream, now = mesh_keys.notifications(), int(time.time() * 1000)
+    pipeline = mesh_redis.pipeline(transaction=False)
+    for age in (2 * DAY, DAY / 2):
+        for number in range(600):
+            pipeline.xadd(
+                stream, {"t": "task.started"}, id=f"{now - int(age.total_seconds() * 1000)}-{number}"
+            )
+    await pipeline.execute()
+
+    await trimmer(
+        mesh_redis, mesh_keys, mesh_settings.model_copy(update={"notifications_age": DAY})
+    ).run_once()
+
+    assert 600 <= await mesh_redis.xlen(stream) < 750  # the node on the border goes when all of it is old
+    await trimmer(mesh_redis, mesh_keys, mesh_settings).run_once()
+    assert await mesh_redis.xlen(stream) >= 600

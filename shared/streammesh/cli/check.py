@@ -162,7 +162,7 @@ def _imported(node: ast.AST, depth: int) -> list[str]:
 def _requirements(home: Path) -> Iterator[str]:
     file = home / "requirements.txt"
     if file.exists() and not any(line.startswith("streammesh") for line in file.read_text().splitlines()):
-        yield "requirements.txt does not name streammesh[celery]"
+        yield "requirements.txt does not name streammesh[worker]"
 
 
 def _show(found: Checked) -> None:

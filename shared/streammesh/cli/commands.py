@@ -22,7 +22,7 @@ COMMANDS = {
     "up": CommandPlace(
         "up",
         "command",
-        "Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains.",
+        "Run the whole mesh here, with this folder's workers: Redis, a mail catcher, every service. Ctrl-C drains.",
     ),
     "demo": CommandPlace(
         "demo", "command", "Do the main job once, through the front door, and show what was pushed back."

@@ -95,7 +95,7 @@ class Replaying:
             due=keys.due(),
             due_entries=keys.due_entries(),
             wait=wait_ms,
-            kept=self._settings.notifications_kept,
+            kept=self._settings.notifications_bound,
             changed=keys.manifests_changed(),
             body=_body(letter),
             source=str(event.get("source") or ""),

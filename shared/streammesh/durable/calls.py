@@ -100,7 +100,7 @@ class DurableCalls:
         if common is None:
             common = self._commons[ref.service] = RecordStepScript(
                 notifications=keys.notifications(),
-                kept=self._settings.notifications_kept,
+                kept=self._settings.notifications_bound,
                 service=ref.service,
                 most_steps=MOST_STEPS,
                 most_bytes=MOST_BYTES,
@@ -151,7 +151,7 @@ class DurableCalls:
             token=attempt,
             entry=place.entry,
             group=WORKERS,
-            kept=self._settings.notifications_kept,
+            kept=self._settings.notifications_bound,
             name=name,
             longest=round((LONGEST_WAIT if seconds is None else seconds) * 1000),
             waiter=waiter,

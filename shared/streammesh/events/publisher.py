@@ -15,6 +15,7 @@ from streammesh import lua
 from streammesh.errors import EventConflict, MeshFull, MeshUnavailable
 from streammesh.events.encoded import Sealed, seal
 from streammesh.events.envelope import Event, build, check_size
+from streammesh.events.traced import traced
 from streammesh.identity import identity_of, recent_parts
 from streammesh.keys import Keys
 from streammesh.lua.events import BatchedEvent, EventKind, PublishOnceScript, SoughtIdentity, StoredEvent
@@ -181,10 +182,8 @@ class Publisher:
         """Publish a batch, all or nothing, in order."""
         if not events:
             return []
-        with unavailable():
-            return await lua.run(
-                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
-            )
+        with unavailable(), traced([seal(event) for event in events]) as sealed:
+            return await lua.run(self._client, publish_call(self._keys, self._settings, sealed))
 
 
 class SyncPublisher:
@@ -201,7 +200,5 @@ class SyncPublisher:
         """Publish a batch, all or nothing, in order."""
         if not events:
             return []
-        with unavailable():
-            return lua.run_sync(
-                self._client, publish_call(self._keys, self._settings, [seal(event) for event in events])
-            )
+        with unavailable(), traced([seal(event) for event in events]) as sealed:
+            return lua.run_sync(self._client, publish_call(self._keys, self._settings, sealed))

@@ -51,6 +51,7 @@ class Context:
         """`tell` says in the ledger how far the attempt is; an event may have `most_bytes`."""
         self.event: Event = ref.event
         self.task_id, self.attempt, self.log = ref.task_id, attempt, log
+        self.traceparent = ""  # of the span of this attempt, where traces are made
         self.follow_ups: list[Event] = []
         self._follow_up_bytes = 0
         self._ref, self._tell, self._most_bytes, self._open_run = ref, tell, most_bytes, open_run
@@ -156,6 +157,8 @@ class Context:
             for name, value in self.event.extensions.items()
             if name in ("traceparent", "tracestate", "partitionkey")
         }
+        if self.traceparent:
+            trace["traceparent"] = self.traceparent
         event = build(
             self._ref.service,
             event_type,

@@ -164,7 +164,7 @@ def handoff_call(
         memory_row=keys.memory(),
         routed=keys.routed(domain),
         group=group,
-        kept=settings.notifications_kept,
+        kept=settings.notifications_bound,
         planned_by=version,
         event_prefix=len(keys.event("")),
         task_prefix=len(keys.task("")),

@@ -138,7 +138,7 @@ class Settlement:
                 counters=keys.counters(),
                 held=keys.held(ref.name),
                 group=WORKERS,
-                kept=settings.notifications_kept,
+                kept=settings.notifications_bound,
                 service=service,
                 name=ref.name,
                 keep=ms(_kept(keep, settings)),

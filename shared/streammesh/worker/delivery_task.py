@@ -32,6 +32,7 @@ from streammesh.tasks.verdict import RetryPolicy
 from streammesh.telemetry import catalogue
 from streammesh.transport.codec import encode
 from streammesh.worker import measures, message_capture, workflow
+from streammesh.worker.attempt_span import attempt_span
 from streammesh.worker.celery_listeners import DeliveryFailed, begins_again
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.refs import queue_place, task_ref
@@ -137,7 +138,7 @@ class DeliveryTask(Task):
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         client = self.plumbing.connections.blocking()
-        binding, timeout = self.binding, self.subscription.timeout
+        binding, timeout, plumbing = self.binding, self.subscription.timeout, self.plumbing
         act = partial(mention_sync, client, LedgerAnswer.DONE)
         steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(partial(insist_sync, client)))
 
@@ -145,7 +146,7 @@ class DeliveryTask(Task):
             return insist_sync(client, call)
 
         async def handle(context: Context, event: Event) -> Any:
-            return call_sync(binding, timeout, context, event)
+            return call_sync(binding, plumbing, timeout, context, event)
 
         return _without_loop(self._drive(steps, ref, place, ask, handle))
 
@@ -178,7 +179,10 @@ class DeliveryTask(Task):
                 if isinstance(step, Ask):
                     answer = await ask(step.call)
                 elif isinstance(step, Handle):
-                    with measures.running(ref.name, place.entry):
+                    with (
+                        measures.running(ref.name, place.entry),
+                        attempt_span(ref, place, step.context),
+                    ):
                         answer = await handle(step.context, ref.event)
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))

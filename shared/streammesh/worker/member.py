@@ -32,6 +32,7 @@ from streammesh.redisio.retry import until_back
 from streammesh.roles import keep_what_is_loaded
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import is_readable, register_call
+from streammesh.telemetry import spans
 from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
 from streammesh.worker.broker_leases import EntryLeases
@@ -57,6 +58,7 @@ class MeshWorker(Worker):
         if app.plumbing is not None:
             service, settings = app.plumbing.service, app.plumbing.settings
             logs.configure(settings, service)
+            spans.begin(settings.traces_url, settings.traces_share, service)
             start_inspecting(settings)
             app.is_worker = True
             app.plumbing.health.works_while("consumer", lambda: "it is starting")
@@ -119,6 +121,11 @@ class Member(bootsteps.StartStopStep):
         register_when_possible(self._connections, self._keys, self._manifest, self._redis_answers)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._stopping, weak=False)
+        resources = worker.app.plumbing.resources  # of the async pool they are closed on its own loop
+        if isinstance(worker.pool, prefork_pool.TaskPool):
+            signals.worker_process_shutdown.connect(lambda **_: resources.close_sync(), weak=False)
+        elif not hasattr(worker.pool, "flights"):
+            signals.worker_shutdown.connect(lambda **_: resources.close_sync(), weak=False)
         if self._settings.broker_url:
             self._leases.start(guarded=not isinstance(worker.pool, prefork_pool.TaskPool))
         keep_what_is_loaded()

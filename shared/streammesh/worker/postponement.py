@@ -73,7 +73,7 @@ def postpone_call(
         changed=keys.manifests_changed(),
         task=task_id,
         failure=orjson.dumps({"error": failure.to_dict()}),
-        kept=settings.notifications_kept,
+        kept=settings.notifications_bound,
         body=body,
         source=source,
         event=event_id,

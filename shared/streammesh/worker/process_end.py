@@ -7,6 +7,7 @@ import threading
 
 import structlog
 
+from streammesh.telemetry import spans
 from streammesh.transport.lease_renewer import give_all_back
 
 EX_SOFTWARE = 70
@@ -20,4 +21,5 @@ def end_process(reason: str, code: int = EX_SOFTWARE) -> None:
     giving = threading.Thread(target=give_all_back, name="give-back", daemon=True)
     giving.start()
     giving.join(GIVE_BACK_SECONDS)
+    spans.end()
     os._exit(code)

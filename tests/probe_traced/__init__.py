@@ -1,0 +1,1 @@
+"""A service whose attempts are traced."""
