@@ -25,7 +25,7 @@ RANKS: list[set[str]] = [
         "identity",
     },
     {"settings", "keys", "group_place"},
-    {"logs", "log_events", "lua", "embedded", "health"},
+    {"acl_rules", "logs", "log_events", "lua", "embedded", "health"},
     {"redisio"},
     {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},

@@ -50,6 +50,7 @@ COMMANDS = {
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
+    "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules: a user for each kind of process."),
     "new-worker": CommandPlace(
         "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
     ),
