@@ -37,6 +37,7 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    asyncapi,
     audit,
     cancellation,
     dead_letters,
@@ -54,6 +55,7 @@ from services.api.routes import (
     subscriptions,
     task_list,
     tasks,
+    types,
     ui,
     users,
 )
@@ -65,6 +67,7 @@ from services.api.source_rules import SourceRules
 from services.api.state import Wiring
 from services.api.status_cache import StatusCache
 from services.api.tokens import Tokens
+from services.api.type_catalogue import TypeCatalogue
 
 DESCRIPTION = """
 Services say what happened; the right workers run; whoever waits is told.
@@ -117,10 +120,11 @@ def create_app(
         manifests,
         own_key,
         token_routes,
+        types,
         audit,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
-    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
+    for room in (health, docs, asyncapi, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
@@ -192,6 +196,7 @@ async def _wired(
             cursors=cursors,
             publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
+            types=TypeCatalogue(client, keys, reading),
         )
         wiring.publishing.when_done = lambda key, one, seconds: events.state_of(
             wiring, key, one.id, one.source, seconds

@@ -23,6 +23,7 @@ from services.api.report_store import ReportStore
 from services.api.settings import ApiSettings
 from services.api.status_cache import StatusCache
 from services.api.tokens import Tokens
+from services.api.type_catalogue import TypeCatalogue
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class Wiring:
     hub: Hub
     publishing: PublishEndpoint
     reports: ReportStore
+    types: TypeCatalogue
 
 
 def wiring_of(connection: HTTPConnection) -> Wiring:

@@ -242,7 +242,7 @@ class Service(AroundHandlers):
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues)
+        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
 
     @property
     def pool(self) -> PoolKind:

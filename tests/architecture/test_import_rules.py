@@ -30,7 +30,7 @@ RANKS: list[set[str]] = [
     {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks", "notification_log"},
-    {"dead_letters", "status", "durable", "routed"},
+    {"dead_letters", "status", "routed", "durable", "compatibility"},
     {"transport", "retirement", "history"},
     {"brokers"},
     {"worker"},

@@ -61,6 +61,9 @@ class Manifest:
     subscriptions: tuple[Subscription, ...] = ()
     schemas: Mapping[str, Any] = field(default_factory=dict)  # task name -> JSON Schema of its payload
     queues: tuple[str, ...] = ()  # its further queues, beside its own
+    publishes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # event type -> JSON Schema of its data, or None
 
     @property
     def queue_names(self) -> list[str]:
@@ -86,6 +89,7 @@ class Manifest:
                 ),
                 schemas=value.get("schemas", {}),
                 queues=tuple(value.get("queues") or ()),
+                publishes=value.get("publishes") or {},
             )
             check(manifest)
         except InvalidManifest:
@@ -118,6 +122,15 @@ def check(manifest: Manifest) -> None:
         )
     if not isinstance(manifest.schemas, Mapping):
         raise InvalidManifest("schemas should be an object")
+    if not isinstance(manifest.publishes, Mapping) or len(manifest.publishes) > MAX_SUBSCRIPTIONS:
+        raise InvalidManifest(
+            f"{service}: publishes should be an object of at most {MAX_SUBSCRIPTIONS:,} types"
+        )
+    for kind, schema in manifest.publishes.items():
+        if not names.is_type(kind) or not isinstance(schema, Mapping | None):
+            raise InvalidManifest(
+                f"{service}: publishes {kind!r:.80}: should be a type with an object or null"
+            )
     for queue in manifest.queues:
         if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
             raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")

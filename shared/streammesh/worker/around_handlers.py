@@ -1,4 +1,4 @@
-"""What a service declares around its handlers: resources that they share, hooks before and after each."""
+"""What a service declares around its handlers: resources that they share, hooks before and after each, what it publishes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from pydantic import PydanticUserError, TypeAdapter
+
+from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.subscriptions.declaration import InvalidHandler, SourceLine, calling_place
 from streammesh.worker.hooks import Hooks, check_hook
@@ -20,6 +23,19 @@ class AroundHandlers:
     def __init__(self) -> None:
         self._makers: dict[Any, Resource] = {}  # by the type that handlers ask for
         self._hooks = Hooks()
+        self._publishes: dict[str, dict[str, Any] | None] = {}
+
+    def publishes(self, event_type: str, model: Any = None) -> None:
+        """Say that this service publishes events of a type, with `data` that is a `model` (any type that pydantic knows).
+
+        It changes nothing about publishing: `GET /v1/types` and `/asyncapi.json` tell it, and `streammesh check
+        --against` compares it with what others read. Raises InvalidHandler for what is no type or no model.
+        """
+        with said_at(calling_place()):
+            if not isinstance(event_type, str) or not names.is_type(event_type):
+                raise InvalidManifest(f"{event_type!r:.80} is not an event type")
+            schema = None if model is None else TypeAdapter(model).json_schema(mode="serialization")
+        self._publishes[event_type] = schema
 
     def resource(self, function: F) -> F:
         """Decorate a function that makes what handlers share: a pool, a client. It is made once in each process.
@@ -62,6 +78,6 @@ def said_at(here: SourceLine, handler: Callable[..., Any] | None = None) -> Iter
     """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
     try:
         yield
-    except (InvalidManifest, TypeError) as error:
+    except (InvalidManifest, TypeError, PydanticUserError) as error:
         whose = f"{name}: " if (name := getattr(handler, "__qualname__", "")) else ""
         raise InvalidHandler(f"{here}: {whose}{error}") from None
