@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.webhook_keys import WebhookKeys
+
 WORKERS = "workers"  # the one consumer group of every queue
 RETURNED = "returned"  # owner, in that group, of entries that were given back; no process has this name
 FORWARDED = (
@@ -25,12 +27,18 @@ TYPES = {
     "tasks-recent": "stream",
     "notifications": "stream",
     "audit": "stream",
+    "webhook-attempts": "stream",
     "event": "hash",
     "due-entries": "hash",
     "manifests": "hash",
     "joined": "hash",
     "routed": "hash",
     "retiring": "hash",
+    "webhooks": "hash",
+    "url-workers": "hash",
+    "webhooks-disabled": "hash",
+    "webhook": "hash",
+    "webhook-entries": "hash",
     "last-seen": "hash",
     "failures": "hash",
     "paused": "hash",
@@ -43,6 +51,9 @@ TYPES = {
     "api-keys-used": "hash",
     "due": "zset",
     "alive": "zset",
+    "webhooks-due": "zset",
+    "webhooks-failing": "zset",
+    "webhook-queue": "zset",
     "binding-deadlines": "zset",
     "dead-index": "zset",
     "open": "zset",
@@ -54,10 +65,13 @@ TYPES = {
     "binding": "set",
     "binding-permanent": "set",
     "dead-services": "set",
+    "webhooks-behind": "set",
     "manifests-version": "string",
     "alerted": "string",
     "alert-told": "string",
     "cursor-secret": "string",
+    "webhooks-version": "string",
+    "webhooks-place": "string",
     "memory": "string",
 }
 
@@ -75,7 +89,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(WebhookKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -98,7 +112,10 @@ class Keys:
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
-            *(self.alive(role) for role in ("dispatcher", "api", "beat")),
+            *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
+            self.url_workers(),
+            *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
+            *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
         ]
 
     def of_a_service(self, service: str) -> list[str]:
