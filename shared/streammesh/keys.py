@@ -59,6 +59,8 @@ TYPES = {
     "open": "zset",
     "schedules-due": "zset",
     "api-keys-revoked": "zset",
+    "arrived": "zset",
+    "waiters": "zset",
     "domains": "set",
     "holding": "set",
     "identity": "set",
@@ -154,7 +156,7 @@ class Keys(WebhookKeys):
         return f"{self.prefix}event:{event_id}"
 
     def identity(self, part: int, bucket: int) -> str:
-        """SET of whole numbers. Digests of identities of one stretch of time; see `identity.py`. Expires."""
+        """SET. Whole numbers: digests of identities of one stretch of time; see `identity.py`. Expires."""
         return f"{self.prefix}identity:{part}:{bucket:x}"
 
     # --- what waits for later -----------------------------------------------------------------

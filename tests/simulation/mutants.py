@@ -33,7 +33,7 @@ class Mutant:
     def alive(self) -> Iterator[None]:
         """Within: the product is broken like this. Raises ValueError when a script has changed since."""
         broken = {name: _with_holes(lua.script(name), holes) for name, holes in self.holes.items()}
-        whole = signature.script
+        whole = lua.script
         with ExitStack() as stack:
             stack.enter_context(
                 patch.object(signature, "script", lambda name: broken.get(name) or whole(name))

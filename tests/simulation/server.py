@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha1
-from typing import Any
+from typing import Any, cast
 
 import detangle
 import hiredis
@@ -105,7 +105,7 @@ class SimulatedServer:
 
     def __init__(self, strike: Strike) -> None:
         self.state = FakeServer(version=(7, 4))
-        self.state.dbs[0]._change_callbacks = _InOrder()
+        self.state.dbs[0]._change_callbacks = cast("Any", _InOrder())
         self.restarts = 0
         self._strike = strike
         self.tape: Tape | None = None  # where what is asked and answered is recorded
