@@ -32,7 +32,7 @@ up: $(STAMP)  ## run the whole mesh until Ctrl-C
 	@$(BIN)/streammesh up
 
 test: $(STAMP)  ## every test that fits a quarter of an hour
-	@$(BIN)/python -m pytest -m "not bench and not ui" $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not ui" -n 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, architecture
 	@$(BIN)/ruff check $(SRC)
