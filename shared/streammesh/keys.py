@@ -32,6 +32,7 @@ TYPES = {
     "due-entries": "hash",
     "manifests": "hash",
     "joined": "hash",
+    "routed": "hash",
     "retiring": "hash",
     "webhooks": "hash",
     "url-workers": "hash",
@@ -132,6 +133,14 @@ class Keys(WebhookKeys):
     def events(self, domain: str) -> str:
         """STREAM. The events of one domain, field `e` = the envelope as JSON. Trimmed by `retention`."""
         return f"{self.prefix}events:{domain}"
+
+    def routed(self, domain: str) -> str:
+        """HASH. How far the router of one domain is, and whom it serves: service -> position from which on.
+
+        `:at` position, `:read` how many events that are, `:members` another number after each change of the
+        services, `:by` and `:until` (ms) the dispatcher that routes. Bounded by the number of services.
+        """
+        return f"{self.prefix}routed:{domain}"
 
     def domains(self) -> str:
         """SET. Every domain that has a stream. Bounded by the number of domains."""
