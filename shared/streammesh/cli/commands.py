@@ -54,6 +54,9 @@ COMMANDS = {
         "doctor",
         "Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`.",
     ),
+    "sizing": CommandPlace(
+        "memory_need", "sizing", "Say what to buy: memory of Redis for so many events a second."
+    ),
     "services": CommandPlace("status", "services", "Services: list them, take one away."),
     "top": CommandPlace("top", "top", "Show the mesh as it works, until Ctrl-C."),
     "schedules": CommandPlace("schedules", "app", "Schedules: list, enable, disable, run now, delete."),
