@@ -63,7 +63,7 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 def test_a_share_of_all_single_deviations_does_no_harm(name):
     tried, found = enumerate_all(name, Part(3, 30))
     assert not found
-    assert tried > 10
+    assert tried > 5
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
