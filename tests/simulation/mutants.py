@@ -106,7 +106,7 @@ MUTANTS = (
         {
             "tick": {
                 b"if math.floor(stands_at) ~= stood_at then return { 'moved' } end": b"",
-                b"answers[i] = is_stored(event.row, event.source, event.digest) or 'stored'": b"answers[i] = 'stored'",
+                b"answers[i] = is_stored(event) or 'stored'": b"answers[i] = 'stored'",
             }
         },
     ),

@@ -37,6 +37,7 @@ from tests.simulation.blocking import BlockingClient, on_this_loop
 from tests.simulation.faults import Aim, Striker
 from tests.simulation.server import HOST, SimulatedServer
 from tests.simulation.sometimes import sometimes
+from tests.simulation.tape import Tape
 
 URL = f"redis://{HOST}:6379"
 OWN = DispatcherSettings(
@@ -93,6 +94,8 @@ class World:
     """One run. `start` brings processes up; a killed one comes back under a new name after a moment."""
 
     aims: tuple[Aim, ...] = ()  # of the schedule that is played; the explorer sets them
+    tape: Tape | None = None  # where it is recorded
+    current: World  # the one that is played
 
     def __init__(
         self,
@@ -113,6 +116,8 @@ class World:
         self.striker = Striker(budget, self._crash, self._restart, aims=list(World.aims), **faults)
         self.errands: list[Errands] = []
         self.server = SimulatedServer(self.striker)
+        self.server.tape = World.tape
+        World.current = self
         self.generation: Counter[str] = Counter()
         self._roles: dict[str, Callable[[str], Awaitable[Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -47,6 +47,8 @@ COMMANDS = {
         "Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`.",
     ),
     "services": CommandPlace("status", "services", "Services: list them, take one away."),
+    "top": CommandPlace("top", "top", "Show the mesh as it works, until Ctrl-C."),
+    "schedules": CommandPlace("schedules", "app", "Schedules: list, enable, disable, run now, delete."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),

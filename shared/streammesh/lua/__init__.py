@@ -28,6 +28,7 @@ __all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
 T = TypeVar("T")
 DECLARED = (durable, events, history, queues, services, tasks)  # the modules that say what scripts take
 SET_ASIDE_MS = 7 * 86_400_000
+MENDS = 3  # who writes what has the wrong type may do so again in between
 log = structlog.get_logger(__name__)
 
 
@@ -68,14 +69,14 @@ async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
 
     What has the wrong type among its keys is set aside, and the call is made again.
     """
-    try:
-        return await _run(client, call)
-    except ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-    await _run(
-        client, mend_call(call)
-    )  # that it moved nothing may be said of its repeat, after a lost answer
+    for _ in range(MENDS):
+        try:
+            return await _run(client, call)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+        # That it moved nothing may be said of its repeat, after a lost answer.
+        await _run(client, mend_call(call))
     return await _run(client, call)
 
 
@@ -89,12 +90,13 @@ async def _run(client: redis.asyncio.Redis, call: Call[T]) -> T:
 
 def run_sync(client: BlockingClient, call: Call[T]) -> T:
     """As `run`, on a blocking client."""
-    try:
-        return _run_sync(client, call)
-    except ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-    _run_sync(client, mend_call(call))
+    for _ in range(MENDS):
+        try:
+            return _run_sync(client, call)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+        _run_sync(client, mend_call(call))
     return _run_sync(client, call)
 
 
