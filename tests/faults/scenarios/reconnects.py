@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,9 @@ async def run(stage: Stage) -> Row:
             door.cut_replies = LONGEST
             url = f"http://127.0.0.1:{door.port}"
             heard: dict[str, Heard] = {name: [] for name in FOLLOWERS}
-            following = {name: asyncio.create_task(follow(url, heard[name])) for name, follow in FOLLOWERS.items()}
+            following = {
+                name: asyncio.create_task(follow(url, heard[name])) for name, follow in FOLLOWERS.items()
+            }
             began = time.monotonic()
             events = await _publish(arena, lambda: door.cuts >= cuts)
             seconds = time.monotonic() - began
@@ -53,10 +55,16 @@ async def run(stage: Stage) -> Row:
                 task.cancel()
             ended = await asyncio.gather(*following.values(), return_exceptions=True)
             made = door.cuts
-    remarks = [f"{made:,} connections cut, {events / seconds:.0f} events a second; followers: {', '.join(FOLLOWERS)}"]
+    remarks = [
+        f"{made:,} connections cut, {events / seconds:.0f} events a second; followers: {', '.join(FOLLOWERS)}"
+    ]
     if NODE is None:
         remarks.append("Node is not there, so the TypeScript client was not among them")
-    lost = [f"{name} was not told {len(gone)} of {len(told)}" for name in heard if (gone := set(told) - {*heard[name]})]
+    lost = [
+        f"{name} was not told {len(gone)} of {len(told)}"
+        for name in heard
+        if (gone := set(told) - {*heard[name]})
+    ]
     lost += [repr(error) for error in ended if isinstance(error, Exception)]
     doubled = [
         f"{name} was told {len(seen) - len(set(seen))} twice, or not in order"
@@ -64,7 +72,9 @@ async def run(stage: Stage) -> Row:
         if seen != sorted(set(seen), key=position_key)
     ]
     passed = not lost and not doubled and made >= cuts
-    return Row(NAME, made, events, len(lost), len(doubled), round(late, 3), passed, remarks, [*lost, *doubled])
+    return Row(
+        NAME, made, events, len(lost), len(doubled), round(late, 3), passed, remarks, [*lost, *doubled]
+    )
 
 
 async def _publish(arena: Arena, enough: Callable[[], bool]) -> int:
@@ -98,7 +108,10 @@ async def _until_heard(heard: dict[str, Heard], last: str) -> float:
 
 
 async def _python(url: str, heard: Heard) -> None:
-    async with MeshClient(url, api_key=API_KEY) as mesh, aclosing(mesh.notifications(type=TYPE, after="0-0")) as notes:
+    async with (
+        MeshClient(url, api_key=API_KEY) as mesh,
+        aclosing(mesh.notifications(type=TYPE, after="0-0")) as notes,
+    ):
         async for note in notes:
             heard.append(note.id or note.type)
 
@@ -165,7 +178,7 @@ async def _typescript(url: str, heard: Heard) -> None:
 
 
 NODE = shutil.which("node")
-FOLLOWERS: dict[str, Callable[[str, Heard], Awaitable[None]]] = {
+FOLLOWERS: dict[str, Callable[[str, Heard], Coroutine[Any, Any, None]]] = {
     "SSE": _sse,
     "WebSocket": _web_socket,
     "Python": _python,
