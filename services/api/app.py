@@ -57,7 +57,9 @@ from services.api.routes import (
     tasks,
     types,
     ui,
+    url_services,
     users,
+    webhooks,
 )
 from services.api.routes import (
     tokens as token_routes,
@@ -122,8 +124,11 @@ def create_app(
         token_routes,
         types,
         audit,
+        webhooks,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
+    for router in (webhooks.secret_router, url_services.router, url_services.result_router):
+        app.include_router(router, dependencies=[Depends(only_known_parameters)])
     for room in (health, docs, asyncapi, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):

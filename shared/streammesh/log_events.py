@@ -99,6 +99,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "task.unknown": "A queue holds a task that this worker does not know; it waits or becomes a dead letter.",
     "task.unreadable": "The row of a task cannot be read; it counts as not there.",
     "tasks.forwarded": "Entries were handed to another broker.",
+    "url_worker.unreadable": "What is stored of a service whose worker is a URL cannot be read; nothing is sent to it.",
+    "webhook.unreadable": "What is stored of a webhook cannot be read; it is told nothing.",
     "worker.drain_deadline": "The time to drain is over; what still runs is given back.",
     "worker.draining": "The worker reads no more and lets what runs end.",
     "worker.ends": "The worker ends by itself, to be started anew; `reason` says why.",
