@@ -19,6 +19,7 @@ ANYBODY = (200, 200, 200, 200, 200)
 LISTED = (401, 403, 200, 200, 200)  # to others: a list without what is hidden
 FOUND = (401, 404, 404, 404, 200)  # to others: as if it had never been
 KEYS_FOUND = (401, 403, 404, 404, 200)  # the same, and tokens read events and tasks alone
+OTHERS = (401, 403, 404, 404, 404)  # another key's own
 ADMIN = (401, 403, 403, 403, 403)
 WHOLE = ADMIN  # of the whole mesh: for those who may read every type
 PUBLISHED = (401, 403, 403, 202, 403)
@@ -44,8 +45,8 @@ ROUTES: dict[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/subscriptions/{task}/resume"): ADMIN,
     ("post", "/v1/users/{user_id}/welcome-email"): ADMIN,
     ("post", "/v1/reports"): ADMIN,
-    ("get", "/v1/reports/{report_id}.pdf"): (401, 403, 404, 404, 404),
-    ("get", "/v1/reports/{report_id}"): (401, 403, 404, 404, 404),
+    ("get", "/v1/reports/{report_id}.pdf"): OTHERS,
+    ("get", "/v1/reports/{report_id}"): OTHERS,
     ("get", "/metrics"): WHOLE,
     ("get", "/v1/status"): WHOLE,
     ("get", "/v1/services"): WHOLE,
@@ -63,6 +64,17 @@ ROUTES: dict[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/types"): LISTED,
     ("get", "/v1/types/{type}"): KEYS_FOUND,
     ("get", "/v1/audit"): ADMIN,
+    ("get", "/v1/webhooks"): LISTED,  # each has its own
+    ("post", "/v1/webhooks"): (401, 403, 201, 403, 201),
+    ("get", "/v1/webhooks/{webhook_id}"): OTHERS,
+    ("patch", "/v1/webhooks/{webhook_id}"): OTHERS,
+    ("delete", "/v1/webhooks/{webhook_id}"): OTHERS,
+    ("get", "/v1/webhooks/{webhook_id}/attempts"): OTHERS,
+    ("post", "/v1/webhooks/{webhook_id}/replay"): OTHERS,
+    ("post", "/v1/webhooks/{webhook_id}/test"): OTHERS,
+    ("post", "/v1/webhooks/{webhook_id}/secret"): OTHERS,
+    ("put", "/v1/services/{service}"): ADMIN,
+    ("post", "/v1/tasks/{task_id}/result"): (401, 404, 404, 404, 404),
     ("get", "/livez"): ANYBODY,
     ("get", "/healthz"): ANYBODY,
     ("get", "/readyz"): ANYBODY,
@@ -74,7 +86,12 @@ BODIES: dict[str, Any] = {
     "/v1/users/{user_id}/welcome-email": {"email": "ann@example.com"},
 }
 BODIES["/v1/reports"] = {"rows": [{"a": 1}], "group_by": "a"}
-TELLS_ITSELF = {"/v1/key"}  # what a key may do, to that key
+BODIES["/v1/webhooks"] = {"url": "https://shop.example/hooks"}
+BODIES["/v1/webhooks/{webhook_id}"] = {"enabled": False}
+BODIES["/v1/webhooks/{webhook_id}/replay"] = {"since": "2026-11-22T06:00:00Z"}
+BODIES["/v1/services/{service}"] = {"url": "https://w.example/", "subscriptions": [{"type": KIND}]}
+BODIES["/v1/tasks/{task_id}/result"] = {"result": 1}
+OF_A_KEY = {"/v1/key", "/v1/webhooks"}  # each key's own, whatever it may read
 WHO = ("nobody", "a token for others", "a key for others", "a publisher", "a reader")
 
 
@@ -101,6 +118,8 @@ async def house(live, mesh, mesh_redis, mesh_keys, make_key, store_settings) -> 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{report}.pdf").write_bytes(b"%PDF-1.7")
     (letter,) = (await live.get("/v1/dead-letters")).json()["dead_letters"]
+    hook = {"url": f"https://{HIDDEN}.example/hooks", "types": [f"{HIDDEN}.*"]}
+    webhook = (await live.post("/v1/webhooks", json=hook)).json()["id"]
     token = (await live.post("/v1/tokens", json={"types": ["other.*"]})).json()["token"]
     secrets = [
         await make_key("stranger", publish=["other.*"], subscribe=["other.*"]),
@@ -109,6 +128,7 @@ async def house(live, mesh, mesh_redis, mesh_keys, make_key, store_settings) -> 
     ]
     return {
         "ids": {
+            "webhook_id": webhook,
             **{"event_id": f"{HIDDEN}-1", "task_id": first.ref.task_id, "letter_id": letter["id"]},
             **{
                 "service": f"{HIDDEN}_worker",
@@ -166,7 +186,7 @@ async def test_who_may_not_read_a_type_is_told_nothing_of_it_by_any_route(live, 
             assert status >= 300 or HIDDEN not in text, (
                 f"{method} {path} tells {who} of what is hidden: {text[:500]}"
             )
-        if expected in (LISTED, FOUND, KEYS_FOUND) and path not in TELLS_ITSELF:
+        if expected in (LISTED, FOUND, KEYS_FOUND) and path not in OF_A_KEY:
             assert HIDDEN in answers[4][1], (
                 f"{method} {path} tells not even a reader: there was nothing to hide"
             )
