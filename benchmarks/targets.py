@@ -60,6 +60,8 @@ TARGETS = (
     Target("latency.low.p50", most=8),
     Target("latency.low.p99", most=20),
     Target("scale.backlog.ratio", most=1.1),
+    Target("route.1of100.ratio", most=2),
+    Target("schedules.late.2p.p99", most=2_000),
     Target("idle.cpu", most=3),
     Target(
         "idle.redis", most=60

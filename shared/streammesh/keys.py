@@ -32,6 +32,7 @@ TYPES = {
     "due-entries": "hash",
     "manifests": "hash",
     "joined": "hash",
+    "routed": "hash",
     "retiring": "hash",
     "webhooks": "hash",
     "url-workers": "hash",
@@ -58,6 +59,8 @@ TYPES = {
     "open": "zset",
     "schedules-due": "zset",
     "api-keys-revoked": "zset",
+    "arrived": "zset",
+    "waiters": "zset",
     "domains": "set",
     "holding": "set",
     "identity": "set",
@@ -131,6 +134,14 @@ class Keys(WebhookKeys):
         """STREAM. The events of one domain, field `e` = the envelope as JSON. Trimmed by `retention`."""
         return f"{self.prefix}events:{domain}"
 
+    def routed(self, domain: str) -> str:
+        """HASH. How far the router of one domain is, and whom it serves: service -> position from which on.
+
+        `:at` position, `:read` how many events that are, `:members` another number after each change of the
+        services, `:by` and `:until` (ms) the dispatcher that routes. Bounded by the number of services.
+        """
+        return f"{self.prefix}routed:{domain}"
+
     def domains(self) -> str:
         """SET. Every domain that has a stream. Bounded by the number of domains."""
         return f"{self.prefix}domains"
@@ -145,7 +156,7 @@ class Keys(WebhookKeys):
         return f"{self.prefix}event:{event_id}"
 
     def identity(self, part: int, bucket: int) -> str:
-        """SET of whole numbers. Digests of identities of one stretch of time; see `identity.py`. Expires."""
+        """SET. Whole numbers: digests of identities of one stretch of time; see `identity.py`. Expires."""
         return f"{self.prefix}identity:{part}:{bucket:x}"
 
     # --- what waits for later -----------------------------------------------------------------

@@ -31,13 +31,14 @@ RANKS: list[set[str]] = [
     {"roles", "events", "api_keys", "process_group", "audit"},
     {"subscriptions", "notifications", "schedules"},
     {"tasks", "notification_log"},
-    {"dead_letters", "status", "durable", "compatibility", "webhooks"},
+    {"dead_letters", "status", "routed", "durable", "compatibility", "webhooks"},
     {"transport", "retirement", "history"},
     {"brokers"},
     {"worker"},
     {"service"},
     {"client"},
-    {"testing", "cli"},
+    {"testing"},
+    {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import orjson
@@ -135,8 +135,9 @@ class RealServer:
             self.forget_connections()
             return self.ask(0, at, [b"SCRIPT", b"FLUSH"])
         if command == CLOSE:
-            known = self._connections.pop(connection, None)
-            return known and known.close()
+            if known := self._connections.pop(connection, None):
+                known.close()
+            return None
         return self._connection(connection).ask(command)
 
 
@@ -151,7 +152,7 @@ class Connection:
 
     def ask(self, command: Command) -> Any:
         """Return the answer; what a subscriber is told is passed over."""
-        self._socket.sendall(hiredis.pack_command(tuple(command)))
+        self._socket.sendall(hiredis.pack_command(cast("Any", tuple(command))))
         silent = command[0].upper() in {b"SUBSCRIBE", b"UNSUBSCRIBE"}
         while not silent:
             while (answer := self._reader.gets()) is not False:

@@ -21,6 +21,7 @@ class Entry:
 
 PORTFOLIO = (
     Entry("two dispatchers", small.two_dispatchers, 20),
+    Entry("two routers", departures.routed, 6),
     Entry("publishing again", small.publishing_again, 12),
     Entry("one client resuming", small.one_client_resuming, 10),
     Entry("two beats", small.two_beats, 8),

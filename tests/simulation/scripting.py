@@ -37,7 +37,7 @@ class CompiledScripts:
         return chunk()
 
 
-class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
+class ScriptingSocket(AsyncFakeSocket):
     """fakeredis's end of a connection, which runs scripts in the runtime of the process.
 
     Beside it what is put right here, where a server answers otherwise; `playback.py` would show it.
@@ -79,7 +79,7 @@ class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
             return SimpleError("NOGROUP No such key or consumer group in XREADGROUP with GROUP option")
         return answer
 
-    def _xreadgroup(self, consumer: bytes, groups: list[Any], *args: Any, **options: Any) -> Any:
+    def _xreadgroup(self, consumer: Any, groups: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         """Read. Who waits is heard of once, when the wait begins, and not each time something else is added."""
         before = [(group, group.consumers.get(consumer)) for group, *_ in groups]
         times = [known and known.last_attempt for _, known in before]

@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha1
-from typing import Any
+from typing import Any, cast
 
 import detangle
 import hiredis
@@ -60,6 +60,7 @@ class _Socket(ScriptingSocket):
     step: Step | None = None  # what is under way, where it is recorded
     number = 0
     reads: Sequence[bytes] = ()
+    verb = b""  # of the command under way
 
     def _group_is_gone(self) -> bool:
         words = [word.upper() for word in self.reads]
@@ -75,6 +76,8 @@ class _Socket(ScriptingSocket):
         waited = self.waits  # in vain where there is no answer: then nothing took effect
         if waited and not msg and self.reads and self._group_is_gone():
             msg = SimpleError("NOGROUP the group is gone for which this client waited")
+        if not msg and self.verb == b"XREAD":
+            msg = None  # fakeredis says that there is nothing with an empty table
         self.waits = False
         if self.tape is not None and self.step is not None and (msg or not waited):
             if self.tape.steps[-1] is not self.step:
@@ -102,7 +105,7 @@ class SimulatedServer:
 
     def __init__(self, strike: Strike) -> None:
         self.state = FakeServer(version=(7, 4))
-        self.state.dbs[0]._change_callbacks = _InOrder()
+        self.state.dbs[0]._change_callbacks = cast("Any", _InOrder())
         self.restarts = 0
         self._strike = strike
         self.tape: Tape | None = None  # where what is asked and answered is recorded
@@ -188,7 +191,7 @@ class SimulatedServer:
             socket.step = self.tape.note(socket.number, without_waiting(command))
             if command[0].upper() == b"SUBSCRIBE" or socket.tells:
                 socket.step = None
-        socket.waits = False
+        socket.waits, socket.verb = False, command[0].upper()
         socket._process_command(self._without_flags(command))
         socket.waits = socket.responses.empty()
         socket.reads = command if command[0].upper() == b"XREADGROUP" else ()

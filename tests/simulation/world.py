@@ -43,7 +43,7 @@ URL = f"redis://{HOST}:6379"
 OWN = DispatcherSettings(
     _env_file=None, block="200ms", reclaim_idle="500ms", reclaim_every="200ms", batch=4,
     janitor_every="2s", janitor_after="6s", trim_every="1s",
-)  # type: ignore[call-arg]  # fmt: skip
+)  # fmt: skip
 
 
 def mesh_settings(**others: Any) -> MeshSettings:
@@ -204,7 +204,7 @@ class World:
     async def beat(self, host: str) -> None:
         """One Beat."""
         client = open_async(self.settings, "beat")
-        ticker = Ticker(BlockingClient(client), self.keys, self.settings, host)  # type: ignore[arg-type]
+        ticker = Ticker(BlockingClient(client), self.keys, self.settings, host)
         while True:
             wait = await on_this_loop(ticker.tick, 0.5)
             await asyncio.sleep(max(0.02, wait))
