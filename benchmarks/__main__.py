@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import front_door, idleness, latency, scale, throughput, webhooks
+from benchmarks import front_door, history, idleness, latency, scale, throughput, webhooks
 from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
@@ -38,6 +38,8 @@ PARTS: dict[str, Part] = {
     "latency.half": Part(latency.half, 5_000),
     "handoff.1p": Part(throughput.handoff, 60_000),
     **{name: Part(drain, 20_000) for name, drain in throughput.DRAINS.items()},
+    "archive": Part(history.archive, 20_000),
+    "bytes": Part(history.sizes, 5_000, most_runs=1),
     "idle": Part(idleness.idle, 20_000),
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
     "webhooks": Part(webhooks.webhooks, 20_000),
