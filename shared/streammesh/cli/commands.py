@@ -30,7 +30,7 @@ COMMANDS = {
     "rerun": CommandPlace(
         "rerun",
         "rerun",
-        "Run this folder's handlers for one event of the mesh on your desk, without effects.",
+        "Run this folder's handlers for one event of the mesh on your desk, without effects on the mesh.",
     ),
     "demo": CommandPlace(
         "demo", "command", "Do the main job once, through the front door, and show what was pushed back."
