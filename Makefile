@@ -6,6 +6,7 @@ STAMP := $(V)/.made
 # Of the kit, for the lock; `mesh` would look this repository's own services up in a registry.
 EXTRAS := --extra worker --extra client --extra cli --extra testing --extra postgres --extra history --extra tracing --extra mail
 SRC := shared services tests benchmarks examples deploy
+TESTERS ?= 3  # processes that run tests: most of them wait most of the time
 
 .PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
 
@@ -32,7 +33,7 @@ up: $(STAMP)  ## run the whole mesh until Ctrl-C
 	@$(BIN)/streammesh up
 
 test: $(STAMP)  ## every test that fits a quarter of an hour
-	@$(BIN)/python -m pytest -m "not bench and not ui" -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not ui" -n $(TESTERS) --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, architecture
 	@$(BIN)/ruff check $(SRC)

@@ -37,7 +37,8 @@ RANKS: list[set[str]] = [
     {"worker"},
     {"service"},
     {"client"},
-    {"testing", "cli"},
+    {"testing"},
+    {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {

@@ -24,6 +24,14 @@ COMMANDS = {
         "command",
         "Run the whole mesh here, with this folder's workers: Redis, a mail catcher, every service. Ctrl-C drains.",
     ),
+    "dev": CommandPlace(
+        "dev", "dev", "Run one worker beside a whole mesh, anew whenever a file is saved. Ctrl-C stops both."
+    ),
+    "rerun": CommandPlace(
+        "rerun",
+        "rerun",
+        "Run this folder's handlers for one event of the mesh on your desk, without effects.",
+    ),
     "demo": CommandPlace(
         "demo", "command", "Do the main job once, through the front door, and show what was pushed back."
     ),
