@@ -33,7 +33,7 @@ declare(
     "an event was written into the history before it had ended",
 )
 TYPE, PAID, TASK = "user.registered", "bill.paid", "orders.place"
-OWN = ArchiverSettings(_env_file=None, linger="300ms", reclaim_idle="1s", look_every="1s")  # type: ignore[call-arg,arg-type]
+OWN = ArchiverSettings(_env_file=None, linger="300ms", reclaim_idle="1s", look_every="1s")
 
 
 class Books:

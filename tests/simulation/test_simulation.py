@@ -60,7 +60,7 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 
 
 @pytest.mark.parametrize("name", ["2 dispatchers, 3 events", "2 Beats, 2 ticks"])
-def test_a_share_of_all_single_deviations_does_no_harm(name):
+def test_a_share_of_all_single_deviations_does_no_harm(name: str) -> None:
     tried, found = enumerate_all(name, Part(3, 30))
     assert not found
     assert tried > 5
