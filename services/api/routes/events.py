@@ -65,6 +65,7 @@ _ACCEPTED = {
         }
     },
 }
+EXAMPLE_POSITION = "1763790000123-0"
 EXAMPLE = {
     "id": EXAMPLE_ID,
     "source": "shop",
@@ -109,7 +110,11 @@ async def publish(wait: Wait = None) -> Response:
     summary="Recent events, newest first",
     response_model=EventPage,
     responses=answers(
-        *READ, _200=told("A page.", {"events": [EXAMPLE_EVENT], "next": None, "standings": []})
+        *READ,
+        _200=told(
+            "A page.",
+            {"events": [EXAMPLE_EVENT], "next": None, "standings": [], "position": EXAMPLE_POSITION},
+        ),
     ),
 )
 async def recent(
@@ -140,8 +145,10 @@ async def recent(
     A page may be short, or empty, and still have a `next`, where few of many fit.
     """
     wiring = wiring_of(request)
+    async with wiring.reading():
+        position = await wiring.log.last()  # before the events: what comes meanwhile is told after it
     if not key.may_subscribe_to_any:
-        return await in_turns(EventPage(events=[], next=None, standings=[]))
+        return await in_turns(EventPage(events=[], next=None, standings=[], position=position))
     search = Search(source, subject, text)
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
@@ -157,12 +164,17 @@ async def recent(
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
         if not standing and state is None:
-            return await in_turns(EventPage(events=events, next=following, standings=[]))
+            return await in_turns(EventPage(events=events, next=following, standings=[], position=position))
         rows = await wiring.rows.standings([(one.id, one.source) for one in events])
     known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
     shown = [(one, found) for one, found in known if state is None or found.state == state]
     return await in_turns(
-        EventPage(events=[one for one, _ in shown], standings=[found for _, found in shown], next=following)
+        EventPage(
+            events=[one for one, _ in shown],
+            standings=[found for _, found in shown],
+            next=following,
+            position=position,
+        )
     )
 
 
