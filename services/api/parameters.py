@@ -16,7 +16,7 @@ from services.api.problems import Problem
 SHOWN = 64  # characters of a name
 
 
-def only_known_parameters(request: HTTPConnection) -> None:
+async def only_known_parameters(request: HTTPConnection) -> None:
     """Raise Problem (400) for a query parameter that the request's route has no use for, or has twice."""
     if not request.scope["query_string"]:
         return

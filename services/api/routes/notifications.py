@@ -53,7 +53,7 @@ _SAME = "As the header, from clients that cannot send one; goes before `after`."
 Word = Query(min_length=1, max_length=MAX_ATTRIBUTE)
 
 
-def _position(
+async def _position(  # a plain function would be run in a thread
     after: After = None,
     last_event_id: Annotated[
         str | None,

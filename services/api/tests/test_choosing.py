@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from streammesh.clock import to_ms
+
 from services.api.tests.expectations import assert_problem
 from services.api.tests.sse import listening
 
@@ -38,10 +40,7 @@ async def test_there_is_a_bound_to_the_types_of_one_stream(api):
 async def test_history_begins_at_a_time_and_one_without_news_begins_now(live, mesh_redis, mesh_keys):
     now = datetime.now(UTC)
     ages = [timedelta(hours=3), timedelta(hours=2), timedelta(hours=1)]
-    told = [
-        await _tell(mesh_redis, mesh_keys, {"y": "a.b"}, f"{int((now - age).timestamp() * 1000)}-5")
-        for age in ages
-    ]
+    told = [await _tell(mesh_redis, mesh_keys, {"y": "a.b"}, f"{to_ms(now - age)}-5") for age in ages]
     since = {"since": (now - ages[1]).isoformat()}
     async with listening(live, "/v1/notifications", params=since) as stream:
         heard = [one.last_event_id for one in await stream.take(2)]
