@@ -3,9 +3,12 @@ PYTHON ?= python3
 V := .venv
 BIN := $(V)/bin
 STAMP := $(V)/.made
+# Of the kit, for the lock; `mesh` would look this repository's own services up in a registry.
+EXTRAS := --extra worker --extra client --extra cli --extra testing --extra postgres --extra history --extra tracing --extra mail
 SRC := shared services tests benchmarks examples deploy
+TESTERS ?= 3  # processes that run tests: most of them wait most of the time
 
-.PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill lock format clean
+.PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,7 +33,7 @@ up: $(STAMP)  ## run the whole mesh until Ctrl-C
 	@$(BIN)/streammesh up
 
 test: $(STAMP)  ## every test that fits a quarter of an hour
-	@$(BIN)/python -m pytest -m "not bench and not ui" $(ARGS)
+	@$(BIN)/python -m pytest -m "not bench and not ui" -n $(TESTERS) --dist loadfile $(ARGS)
 
 check: $(STAMP)  ## lint, format, types, architecture
 	@$(BIN)/ruff check $(SRC)
@@ -87,8 +90,14 @@ csv-trial: $(STAMP)  ## a report of every CSV file inside five data packages (do
 
 lock: $(STAMP)  ## bring the lock files up to date
 	@cat services/*/requirements.txt deploy/*/requirements.txt requirements-dev.txt | grep -v '^streammesh' > $(V)/all.in
-	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --all-extras shared/pyproject.toml $(V)/all.in -o requirements.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(EXTRAS) shared/pyproject.toml $(V)/all.in -o requirements.lock
 	@echo uv | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements.lock - -o requirements-setup.lock
 
+release: $(STAMP)  ## build what is published into dist/: wheels, sdists, a bill of materials; say the images
+	@$(BIN)/python -m deploy.release $(ARGS)
+
+package-test: $(STAMP)  ## install the wheels into an empty environment elsewhere and run a worker there
+	@$(BIN)/python -m tests.package $(ARGS)
+
 clean:  ## remove everything that was made
-	@rm -rf $(V) var .ruff_cache .mypy_cache
+	@rm -rf $(V) var dist .ruff_cache .mypy_cache

@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import front_door, idleness, latency, push, scale, throughput
+from benchmarks import front_door, history, idleness, latency, push, scale, throughput, webhooks
 from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
@@ -38,6 +38,8 @@ PARTS: dict[str, Part] = {
     "latency.half": Part(latency.half, 5_000),
     "handoff.1p": Part(throughput.handoff, 60_000),
     **{name: Part(drain, 20_000) for name, drain in throughput.DRAINS.items()},
+    "archive": Part(history.archive, 20_000),
+    "bytes": Part(history.sizes, 5_000, most_runs=1),
     "idle": Part(idleness.idle, 20_000),
     "push.filters": Part(push.filters, 5_000, most_runs=3),
     "push.broadcast": Part(push.broadcast, 5_000, most_runs=3),
@@ -45,7 +47,10 @@ PARTS: dict[str, Part] = {
     "push.storm": Part(push.storm, push.BEHIND, most_runs=3),
     "push.slow": Part(push.slow, 1_000, most_runs=3),
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
+    "webhooks": Part(webhooks.webhooks, 20_000),
     "scale.services": Part(scale.services, 50_000, most_runs=3),
+    "schedules.late": Part(scale.schedules, 10_000, most_runs=3),
+    "route.1of100": Part(scale.route, 20_000, most_runs=3),
 }
 
 

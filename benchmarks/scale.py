@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from dataclasses import dataclass
 
 from streammesh import Service
+from streammesh.lua import run
+from streammesh.schedules import Change, ScheduleEntry, parse_entry
+from streammesh.schedules.store import BEAT, store_call
 
 from benchmarks.arena import Arena, arena, until
 from benchmarks.machine import cpu_seconds
@@ -18,6 +22,9 @@ from tests.harness.processes import MeshProcess
 BURSTS, BURST = 20, 1_000  # events are handed over in bursts, and counted only while they are
 WARM_UP = 2_000
 SERVICES = (1, 10, 50)
+ROUTED = (1, 100)
+SCHEDULERS = (1, 2)
+DUE_IN = 10  # seconds, in which the schedules are stored
 
 
 @dataclass
@@ -116,3 +123,63 @@ async def services(results: Results, size: int) -> None:
             await _hand_over(mesh, dispatcher, each * n, cost)
             results.add(f"scale.services.{n}", "deliveries/s", cost.tasks / cost.seconds)
             results.add(f"scale.services.{n}.cpu", "µs/delivery", cost.cpu_us)
+
+
+def _bystander(n: int) -> Service:
+    service = Service(f"bench_bystander_{n}")
+
+    @service.on("bench.other")
+    async def other() -> None:
+        """Want another type of the same domain."""
+
+    return service
+
+
+async def route(results: Results, size: int) -> None:
+    """`route.1ofN`: one service wants every event, and N - 1 want others of its domain. `.ratio`: CPU, by that of N = 1."""
+    costs = {}
+    for n in ROUTED:
+        async with arena() as mesh:
+            await mesh.register(async_worker.service)
+            for number in range(n - 1):
+                await mesh.register(_bystander(number))
+            await mesh.publish("bench.noop", WARM_UP, small=True)
+            [dispatcher] = await mesh.start(DISPATCHER)
+            await _hand_over(mesh, dispatcher, WARM_UP, Spent())
+            await mesh.publish("bench.noop", size)
+            costs[n] = Spent()
+            await _hand_over(mesh, dispatcher, size, costs[n])
+            results.add(f"route.1of{n}", "events/s", costs[n].tasks / costs[n].seconds)
+            results.add(f"route.1of{n}.cpu", "µs/event", costs[n].cpu_us)
+    results.add("route.1of100.ratio", "×", costs[100].cpu_us / costs[1].cpu_us)
+
+
+async def schedules(results: Results, size: int) -> None:
+    """`schedules.late`: how late the ticks of many schedules are that are due at one moment, with two schedulers."""
+    for count in SCHEDULERS:
+        async with arena() as mesh:
+            await mesh.start("services.scheduler", count=count)
+            while await mesh.redis.zcard(mesh.keys.alive(BEAT)) < count:
+                await asyncio.sleep(0.1)
+            seconds, _ = await mesh.redis.time()
+            due_ms = (seconds + DUE_IN) * 1000
+            for first in range(0, size, 1_000):
+                changes = [
+                    Change(f"s{n}", b"", _schedule(n).to_json(), due_ms)
+                    for n in range(first, min(size, first + 1_000))
+                ]
+                await run(mesh.redis, store_call(mesh.keys, changes))
+
+            async def all_ticked() -> bool:
+                return int(await mesh.redis.xlen(mesh.keys.events("bench"))) >= size
+
+            await until(all_ticked, pause=0.1)
+            entries = await mesh.redis.xrange(mesh.keys.events("bench"))
+            late = sorted(int(position.partition(b"-")[0]) - due_ms for position, _ in entries)
+            name = f"schedules.late.{count}p"
+            results.add(f"{name}.p50", "ms", late[len(late) // 2])
+            results.add(f"{name}.p99", "ms", late[len(late) * 99 // 100])
+
+
+def _schedule(n: int) -> ScheduleEntry:
+    return parse_entry({"name": f"s{n}", "every": "60s", "event": {"type": "bench.due", "data": {"n": n}}})

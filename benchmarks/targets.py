@@ -56,9 +56,12 @@ TARGETS = (
     Target("handoff.1p", least=15_000),
     Target("publish.http.single", least=4_000),
     Target("publish.http.batch", least=40_000),
+    Target("webhooks", least=1_000),
     Target("latency.low.p50", most=8),
     Target("latency.low.p99", most=20),
     Target("scale.backlog.ratio", most=1.1),
+    Target("route.1of100.ratio", most=2),
+    Target("schedules.late.2p.p99", most=2_000),
     Target("idle.cpu", most=3),
     Target(
         "idle.redis", most=60

@@ -66,8 +66,8 @@ def wanted(lines: list[str], kit: Path | None) -> list[str]:
         for extra in filter(None, (extra.strip() for extra in (named[1] or "").split(","))):
             if extra not in project["optional-dependencies"]:
                 raise SystemExit(f"{line}: the kit has no extra {extra!r}")
-            out += project["optional-dependencies"][extra]
-    return out
+            out += wanted(project["optional-dependencies"][extra], kit)  # which may name further extras
+    return list(dict.fromkeys(out))
 
 
 def resolve(requirements: list[str], lock: dict[str, str], folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ from starlette.types import Message, Scope
 from streammesh.api_keys import ApiKeys
 from streammesh.errors import MeshError
 from streammesh.health import Echo, Health
+from streammesh.history.reader import HistoryReader, RowsAndHistory
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
@@ -36,6 +37,7 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    asyncapi,
     audit,
     cancellation,
     dead_letters,
@@ -53,8 +55,11 @@ from services.api.routes import (
     subscriptions,
     task_list,
     tasks,
+    types,
     ui,
+    url_services,
     users,
+    webhooks,
 )
 from services.api.routes import (
     tokens as token_routes,
@@ -64,6 +69,7 @@ from services.api.source_rules import SourceRules
 from services.api.state import Wiring
 from services.api.status_cache import StatusCache
 from services.api.tokens import Tokens
+from services.api.type_catalogue import TypeCatalogue
 
 DESCRIPTION = """
 Services say what happened; the right workers run; whoever waits is told.
@@ -116,10 +122,14 @@ def create_app(
         manifests,
         own_key,
         token_routes,
+        types,
         audit,
+        webhooks,
     ):
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
-    for room in (health, docs, ui, about):  # whatever a probe or a browser adds, it is answered
+    for router in (webhooks.secret_router, url_services.router, url_services.result_router):
+        app.include_router(router, dependencies=[Depends(only_known_parameters)])
+    for room in (health, docs, asyncapi, ui, about):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
@@ -171,6 +181,7 @@ async def _wired(
     health.works_while("redis", presence.why_not_ready)
     health.works_while("server", lambda: "is stopping" if hub.stopping else None)
     looks = StatusCache(client, keys, mesh, reading)
+    history = HistoryReader(mesh.history_url) if mesh.history_url else None
     health.measured_by(MeshGauges(looks, hub, mesh).measure)
     try:
         wiring = Wiring(
@@ -181,7 +192,8 @@ async def _wired(
             keys=keys,
             redis=client,
             reading=reading,
-            rows=Rows(client, keys),
+            rows=RowsAndHistory(client, keys, history) if history else Rows(client, keys),
+            history=history,
             log=notification_log,
             auth=auth,
             tokens=tokens,
@@ -189,6 +201,7 @@ async def _wired(
             cursors=cursors,
             publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
+            types=TypeCatalogue(client, keys, reading),
         )
         wiring.publishing.when_done = lambda key, one, seconds: events.state_of(
             wiring, key, one.id, one.source, seconds
@@ -202,5 +215,7 @@ async def _wired(
         await auth.aclose()
         await sources.aclose()
         await calls.aclose()
+        if history is not None:
+            history.close()
         for opened in (client, publisher, reader):
             await opened.aclose()

@@ -32,13 +32,15 @@ log = structlog.get_logger(__name__)
 class AuditedRoute(APIRoute):
     """A route of which each call by an admin key that changes something is noted, before and after it is made.
 
-    Its answer is noted too, so a route that answers with a secret is none of these. Where it cannot be noted it is
+    Its answer is noted too, so a route that answers with a secret is a `SecretRoute`. Where it cannot be noted it is
     not made. What only says what would be done (`dry_run`) is no action.
     """
 
+    notes_answer = True
+
     def get_route_handler(self) -> Handler:
         """Return the framework's handler with the notes around it."""
-        handler, name = super().get_route_handler(), self.name
+        handler, name, notes_answer = super().get_route_handler(), self.name, self.notes_answer
 
         async def handle(request: Request) -> Response:
             if request.method in SAFE:
@@ -50,10 +52,16 @@ class AuditedRoute(APIRoute):
                 return await handler(request)
             about = ", ".join(str(value) for value in request.path_params.values())
             action = Action(key.name, name, about[:LONGEST_ABOUT], request.scope.get("request_id", ""))
-            trail = AuditTrail(wiring, request, action)
+            trail = AuditTrail(wiring, request, action, notes_answer)
             return await trail.around(handler)
 
         return handle
+
+
+class SecretRoute(AuditedRoute):
+    """One whose answer holds a secret, and is not noted."""
+
+    notes_answer = False
 
 
 @dataclass(slots=True)
@@ -63,6 +71,7 @@ class AuditTrail:
     wiring: Wiring
     request: Request
     action: Action
+    notes_answer: bool = True
     _body: bytearray = field(default_factory=bytearray)
     _size: int = 0
     _begun: str = ""
@@ -80,7 +89,8 @@ class AuditTrail:
         except Exception as error:
             await self._end(_status_of(error), str(error)[:MOST_BYTES])
             raise
-        await self._end(response.status_code, _as_kept(bytes(response.body)))
+        is_shown = self.notes_answer or response.status_code >= 400
+        await self._end(response.status_code, _as_kept(bytes(response.body)) if is_shown else None)
         return response
 
     async def _receive(self) -> Message:

@@ -182,6 +182,9 @@ class EventState(Answer):
     links: EventLinks
 
 
+HISTORY_AWAY = Field(
+    False, description="The history did not answer: what has left Redis is not among these. Ask again later."
+)
 StandingState = Literal["waiting", "running", "completed", "failed", "unrouted"]
 
 
@@ -206,6 +209,7 @@ class EventPage(Answer):
     next: str | None
     standings: list[EventStanding]
     position: str
+    history_away: bool = HISTORY_AWAY
 
 
 def event_ref(about: Mapping[str, Any]) -> EventRef:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import redis.asyncio
 from streammesh import names, plain_json
@@ -28,6 +29,13 @@ NEWEST = "+"
 EventPlace = tuple[tuple[int, int], str]
 
 
+class Listed(NamedTuple):
+    """One event, and where it lies."""
+
+    place: EventPlace
+    event: CloudEvent
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """The last event that was given out: positions are unique within a domain only."""
@@ -47,6 +55,17 @@ class Cursor:
         position_key(found[1])
         return cls(found[1], found[2])
 
+    @property
+    def place(self) -> EventPlace:
+        """As events are ordered."""
+        return position_key(self.position), self.domain
+
+    @classmethod
+    def of(cls, place: EventPlace) -> Cursor:
+        """The cursor after an event."""
+        (at, seq), domain = place
+        return cls(f"{at}-{seq}", domain)
+
     def upper_bound(self, domain: str) -> str:
         """From where to go on in a domain: events are ordered by position, then by domain, both downwards."""
         return self.position if domain < self.domain else f"({self.position}"
@@ -61,13 +80,13 @@ async def list_recent(
     since_ms: int,
     limit: int,
     cursor: Cursor | None,
-) -> tuple[list[CloudEvent], Cursor | None]:
+) -> tuple[list[Listed], Cursor | None]:
     """Events whose type fits the pattern and that are wanted, and where the next page begins (None at the end).
 
     `wanted` is asked with the event and its JSON as it is stored.
     """
     domains = await _domains(client, keys, pattern)
-    found: list[CloudEvent] = []
+    found: list[Listed] = []
     if not domains:
         return [], None
     most = max(4, min(limit, SCANNED_AT_ONCE // len(domains)))
@@ -75,14 +94,14 @@ async def list_recent(
     for _ in range(ROUNDS):
         entries, frontier = await _scan(client, keys, domains, cursor, since_ms, look.count)
         look.seen(sum(len(raw) for _, _, raw in entries))
-        for (_, domain), position, raw in entries:
+        for place, position, raw in entries:
             await turns.give()
-            event = _event(raw)
+            event = read_event(raw)
             if event and names.matches(pattern, event.type) and wanted(event, raw):
-                found.append(event)
+                found.append(Listed(place, event))
                 size += len(raw)
                 if len(found) == limit or size >= MOST_BYTES:
-                    return found, Cursor(position, domain)
+                    return found, Cursor(position, place[1])
         if frontier is None:
             return found, None
         cursor = frontier
@@ -126,7 +145,8 @@ async def _scan(
     return certain, Cursor(frontier[1], frontier[0][1])
 
 
-def _event(raw: bytes) -> CloudEvent | None:
+def read_event(raw: bytes) -> CloudEvent | None:
+    """An event as it is stored; None for what is none."""
     try:
         if len(raw) > LARGEST or plain_json.is_crowded(raw, MAX_VALUES):
             return None

@@ -19,12 +19,15 @@ class Search:
     source: str | None = None
     subject: str | None = None
     text: str | None = None
+    correlation: str | None = None
 
     def fits(self, event: CloudEvent, raw: bytes) -> bool:
         """Whether an event is meant; `raw` is its JSON as it is stored."""
         if self.source is not None and event.source != self.source:
             return False
         if self.subject is not None and event.subject != self.subject:
+            return False
+        if self.correlation is not None and str(event.correlationid or event.id) != self.correlation:
             return False
         return self.text is None or _as_in_json(self.text) in raw.decode("utf-8", "replace").casefold()
 

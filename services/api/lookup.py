@@ -8,14 +8,16 @@ from fastapi import Path, Query, Request
 from streammesh.api_keys import ApiKey
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.history.reader import HistoryReader
 from streammesh.tasks.records import MOST_SOURCES, EventRow, TaskRow
 
 from services.api.documents import type_of
-from services.api.problems import Problem
+from services.api.problems import Problem, unavailable
 from services.api.schemas import EXAMPLE_ID
 from services.api.state import Wiring
 from services.api.tokens import EVERYTHING, narrowing_of
 
+HISTORY_IS_AWAY = "the history, where it may be, does not answer."
 LOOKED_AT = 20  # events of one id whose types are looked at for a key that may not read everything
 SourceParameter = Annotated[
     str | None,
@@ -30,9 +32,11 @@ SourceParameter = Annotated[
 EventId = Annotated[str, Path(description="A slash in it is sent as %2F.", examples=[EXAMPLE_ID])]
 
 
-def no_event(event_id: str) -> Problem:
-    """404."""
+def no_event(event_id: str, history: HistoryReader | None = None) -> Problem:
+    """404; while the history is away 503, since it may be there."""
     shown = event_id if len(event_id) <= 100 else f"{event_id[:100]}…"
+    if history is not None and history.is_away:
+        return unavailable(f"Redis does not know the event {shown!r}, and {HISTORY_IS_AWAY}")
     return Problem(
         "not-found", f"There is no event {shown!r}; it was never published, or its retention is over."
     )
@@ -54,7 +58,7 @@ async def find_row(wiring: Wiring, key: ApiKey, event_id: str, source: str | Non
         if len(rows) > 1 and not key.may_subscribe_to_all:
             rows = [row for row in rows[:LOOKED_AT] if await _may_read(wiring, key, row)]
     if not rows:
-        raise no_event(event_id)
+        raise no_event(event_id, wiring.history)
     if len(rows) > 1:
         raise Problem(
             "ambiguous-event",

@@ -125,5 +125,5 @@ def _describe_problem(responses: dict[str, Any], status: str, path: str) -> None
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, operations in document["paths"].items():
         for name, operation in operations.items():
-            if name in ("get", "post", "put", "delete", "head"):
+            if name in ("get", "post", "put", "patch", "delete", "head"):
                 yield path, operation

@@ -92,6 +92,7 @@ _KINDS = (
         "Take it out of the file, or switch it off.",
     ),
     Kind("schedule-changed", 409, "The schedule is being changed", "Look at it, then send the change again."),
+    Kind("webhook-changed", 409, "The webhook is being changed", "Look at it, then send the change again."),
     Kind("schedule-broken", 409, "What is stored is no schedule", "Store it anew, or delete it."),
     Kind("upload-conflict", 409, "Another file was uploaded for this report", "Choose another `report_id`."),
     Kind(

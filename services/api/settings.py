@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.api_keys import LONGEST, SHORTEST, is_secret
 from streammesh.settings import Duration, StoreUrl
+from streammesh.webhooks.addresses import Network, parse_networks
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
@@ -72,6 +73,12 @@ class ApiSettings(BaseSettings):
         description="Origins whose pages may call the API from a browser, as a JSON list such as "
         '["https://shop.example"]; "*" for all of them.',
     )
+    allow_private: list[str] = Field(
+        [],
+        validation_alias="WEBHOOK_ALLOW_PRIVATE",
+        description="Networks of your own that URLs may lead to, as a JSON list such as "
+        '["127.0.0.0/8", "::1/128"]; for development. Else only public addresses are sent to.',
+    )
     heartbeat: Duration = Field(
         timedelta(seconds=15), description="How often a quiet notification stream shows that it is alive."
     )
@@ -98,6 +105,20 @@ class ApiSettings(BaseSettings):
         if value < timedelta(milliseconds=50):
             raise ValueError("should be at least 50ms")
         return value
+
+    @field_validator("allow_private")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        try:
+            parse_networks(value)
+        except ValueError as error:
+            raise ValueError(f"should be networks such as 10.0.0.0/8: {error}") from None
+        return value
+
+    @property
+    def open_networks(self) -> tuple[Network, ...]:
+        """The networks of one's own that webhooks may lead to."""
+        return parse_networks(self.allow_private)
 
     @field_validator("cors_origins")
     @classmethod

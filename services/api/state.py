@@ -8,6 +8,7 @@ from typing import Any, cast
 import redis.asyncio
 from starlette.requests import HTTPConnection
 from streammesh.health import Health
+from streammesh.history.reader import HistoryReader
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.settings import MeshSettings
@@ -22,6 +23,7 @@ from services.api.report_store import ReportStore
 from services.api.settings import ApiSettings
 from services.api.status_cache import StatusCache
 from services.api.tokens import Tokens
+from services.api.type_catalogue import TypeCatalogue
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class Wiring:
     redis: redis.asyncio.Redis
     reading: ReadLimit
     rows: Rows
+    history: HistoryReader | None
     log: NotificationLog
     auth: Authenticator
     tokens: Tokens
@@ -43,6 +46,7 @@ class Wiring:
     hub: Hub
     publishing: PublishEndpoint
     reports: ReportStore
+    types: TypeCatalogue
 
 
 def wiring_of(connection: HTTPConnection) -> Wiring:

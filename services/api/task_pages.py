@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis.asyncio
 from streammesh.keys import Keys
@@ -45,6 +45,7 @@ class TaskPage:
 
     tasks: list[TaskRow]
     next: str | None
+    places: list[str] = field(default_factory=list)  # of each, where it stands among the ended
 
 
 class TaskPages:
@@ -101,6 +102,7 @@ class TaskPages:
         if place:
             position_key(place)
         found: list[TaskRow] = []
+        places: list[str] = []
         for _ in range(ROUNDS):
             pipeline = self._client.pipeline(transaction=False)
             pipeline.xrevrange(self._keys.tasks_recent(), f"({place}" if place else "+", "-", count=LOOKED_AT)
@@ -112,8 +114,9 @@ class TaskPages:
                 row = rows.pop(task_id, None)  # one that was replayed ended more than once
                 if row is not None and row.ended and wanted(row):
                     found.append(row)
+                    places.append(place)
                     if len(found) == limit:
-                        return TaskPage(found, place)
+                        return TaskPage(found, place, places)
             if len(entries) < LOOKED_AT:
-                return TaskPage(found, None)
-        return TaskPage(found, place)
+                return TaskPage(found, None, places)
+        return TaskPage(found, place, places)

@@ -1,1 +1,1 @@
-"""Stream to queues: one lane per subscribing service, plus promoter and reclaimers."""
+"""Stream to queues: a router, a lane per service that catches up, plus promoter and reclaimers."""

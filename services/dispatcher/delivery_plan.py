@@ -1,17 +1,17 @@
-"""Decides what a batch of stream entries becomes for one service. Pure."""
+"""Decides what a batch of stream entries becomes: for one service, or for all that the router serves. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
-from streammesh.events.envelope import Event
 from streammesh.events.group_reader import Entry
 from streammesh.subscriptions.manifest import Delivery, Routes, delivery
 from streammesh.tasks.handoff import Encoded, Handover
 
+MOST_DELIVERIES = 400  # in one call: it holds the server up for a few milliseconds
 Encode = Callable[[Delivery, bytes, int], Encoded]
 
 
@@ -44,36 +44,64 @@ def plan_batch(
         plan = plans.get(entry.domain)
         if plan is None:
             plan = plans[entry.domain] = DeliveryPlan()
-        if entry.envelope is None:
-            plan.broken.append(Broken(entry, "the stream entry has no envelope in its field `e`"))
-            continue
-        if len(entry.envelope) > most_bytes:
-            size = f"{len(entry.envelope):,} bytes where at most {most_bytes:,} are allowed"
-            plan.broken.append(Broken(entry, f"the envelope is too large: {size}"))
-            continue
-        try:
-            event = envelope.from_json(entry.envelope)
-        except InvalidEvent as error:
-            plan.broken.append(Broken(entry, f"the envelope is broken: {error}"))
-            continue
-        try:
-            plan.handovers.append(_handover(entry, entry.envelope, event, routes, service, encode))
-        except Exception as error:  # whatever it is about this event: the others are not held up by it
-            plan.broken.append(Broken(entry, f"the event cannot be handed over: {error!r}"[:500]))
+        one = _planned(entry, routes, service, (service,), encode, most_bytes)
+        if isinstance(one, Broken):
+            plan.broken.append(one)
+        else:
+            plan.handovers.append(one)
     return plans
 
 
-def _handover(
-    entry: Entry, envelope: bytes, event: Event, routes: Routes, service: str, encode: Encode
-) -> Handover:
-    wanting = routes.wanting_at(event, entry.position, service)
-    return Handover(
-        entry=entry.position,
-        event=event,
-        wanted=len(wanting),
-        deliveries=[
-            encode(delivery(event, wants), envelope, event.priority)
+def plan_routing(
+    entries: Iterable[Entry],
+    routes: Routes,
+    served: Container[str],
+    encode: Encode,
+    most_bytes: int = 1 << 26,
+    most_deliveries: int = MOST_DELIVERIES,
+) -> tuple[list[Handover], Broken | None]:
+    """What entries of one domain become for all services that the router serves.
+
+    It ends before a broken one, and where there are enough deliveries for one call.
+    """
+    handovers: list[Handover] = []
+    deliveries = 0
+    for entry in entries:
+        if deliveries >= most_deliveries:
+            break
+        one = _planned(entry, routes, None, served, encode, most_bytes)
+        if isinstance(one, Broken):
+            return handovers, one
+        handovers.append(one)
+        deliveries += len(one.deliveries)
+    return handovers, None
+
+
+def _planned(
+    entry: Entry,
+    routes: Routes,
+    given_to: str | None,
+    services: Container[str],
+    encode: Encode,
+    most_bytes: int,
+) -> Handover | Broken:
+    """What one entry becomes for these services; `given_to`: whose group it was read for."""
+    if entry.envelope is None:
+        return Broken(entry, "the stream entry has no envelope in its field `e`")
+    if len(entry.envelope) > most_bytes:
+        size = f"{len(entry.envelope):,} bytes where at most {most_bytes:,} are allowed"
+        return Broken(entry, f"the envelope is too large: {size}")
+    try:
+        event = envelope.from_json(entry.envelope)
+    except InvalidEvent as error:
+        return Broken(entry, f"the envelope is broken: {error}")
+    try:
+        wanting = routes.wanting_at(event, entry.position, given_to)
+        deliveries = [
+            encode(delivery(event, wants), entry.envelope, event.priority)
             for wants in wanting
-            if wants.service == service
-        ],
-    )
+            if wants.service in services
+        ]
+        return Handover(entry.position, event, len(wanting), deliveries)
+    except Exception as error:  # whatever it is about this event: the others are not held up by it
+        return Broken(entry, f"the event cannot be handed over: {error!r}"[:500])

@@ -42,7 +42,7 @@ class KeyGuard:
                 raise answer
         services, dead, domains, held = (_names(answer) for answer in answers)
         names = [name for service in {*services, *dead} for name in keys.of_a_service(service)]
-        names += [keys.events(domain) for domain in domains]
+        names += [key for domain in domains for key in (keys.events(domain), keys.routed(domain))]
         names += [keys.held(task) for task in held]
         return aside + await self._look(names)
 

@@ -1,5 +1,8 @@
 """One lane: reads what one service subscribes to and hands it over to that service's queue.
 
+It is how a service catches up: when it is new, when its queue was full, when something in a stream cannot be handed over.
+At the head of a stream the router serves all services at once (`router.py`), and the lane waits until it does not.
+
 What if SIGKILL here? Before the hand-off call the entries are pending and another dispatcher takes
 them over; within it nothing can happen, it is one script; after it they are acknowledged and queued.
 """
@@ -10,6 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 import redis.asyncio
 import structlog
@@ -36,6 +40,7 @@ MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds 
 MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
 GONE_WAIT = timedelta(seconds=1)
 SAID_EVERY = timedelta(minutes=1)  # how often a lane that goes on waiting says so
+SERVED_RECLAIM = 20  # times as long until a lane looks again for what others left, while the router serves
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
 
 
@@ -46,6 +51,16 @@ class Batch:
     entries: Sequence[Entry]
     plans: dict[str, DeliveryPlan]
     version: str
+
+
+class ServedDomains(Protocol):
+    """Where the router is known to serve a service; without one the lane does all by itself."""
+
+    def of(self, service: str) -> Collection[str]:
+        """Return the domains."""
+
+    def begins(self, domain: str, service: str) -> None:
+        """Note that the router serves the service from now on."""
 
 
 class Lane:
@@ -65,8 +80,11 @@ class Lane:
         encode: Encode,
         clock: Clock,
         paused: Callable[[], Collection[str]] = frozenset,
+        served: ServedDomains | None = None,
     ) -> None:
         self._paused = paused
+        self._served = served
+        self.changed = asyncio.Event()  # to be set when the router begins or ceases to serve the service
         self._refused_in_a_row = 0
         self.service, self.domains = service, sorted(domains)
         self._reader, self._client, self._keys = reader, client, keys
@@ -102,11 +120,18 @@ class Lane:
         # What this process was given before its last read was cut short is pending under its name.
         while mine := await self._reader.mine(self.domains, self._own.batch):
             await self.hand_over(mine)
+        await self._offer()
         under_way: asyncio.Task[bool] | None = None
         try:
             while True:
+                self.changed.clear()
+                if not under_way and not self._unserved():
+                    await self.changed.wait()
+                    continue
                 # While Redis hands one batch over, the next one is read and encoded; they stay in order.
                 entries = await self._read_new(None if under_way else self._own.block)
+                if not entries and not under_way:
+                    await self._offer()
                 batch = self._plan(entries) if entries else None
                 if under_way:
                     full, under_way = await under_way, None
@@ -119,9 +144,27 @@ class Lane:
                 under_way.cancel()
                 await asyncio.gather(under_way, return_exceptions=True)
 
+    def _unserved(self) -> list[str]:
+        """Return the domains that the lane has to read itself."""
+        served = self._served.of(self.service) if self._served else ()
+        return [domain for domain in self.domains if domain not in served]
+
+    async def _offer(self) -> None:
+        """Leave the service to the router where nothing waits for it."""
+        if self._served is None:
+            return
+        version = self._routes().version
+        for domain in self._unserved():
+            done = await lua.run(self._client, self._call(domain, [], version))
+            if done.routed:
+                self._served.begins(domain, self.service)
+
     async def _read_new(self, block: timedelta | None) -> list[Entry]:
+        unserved = self._unserved()
+        if not unserved:
+            return []
         try:
-            return await self._reader.read(self.domains, self._own.batch, block)
+            return await self._reader.read(unserved, self._own.batch, block)
         except ResponseError as error:
             if "NOGROUP" not in str(error):
                 raise
@@ -146,7 +189,8 @@ class Lane:
             if stale:
                 log.info("lane.took_over", service=self.service, count=len(stale))
                 await self.hand_over(stale)
-            await asyncio.sleep(self._own.reclaim_every.total_seconds())
+            every = self._own.reclaim_every * (1 if self._unserved() else SERVED_RECLAIM)
+            await asyncio.sleep(every.total_seconds())
 
     async def hand_over(self, entries: Sequence[Entry]) -> bool:
         """Hand a batch over, exactly once each; answers whether what it went into is full now."""
@@ -176,6 +220,8 @@ class Lane:
                 rest = self._plan([entry for entry in batch.entries if entry.domain == domain])
                 full = await self._act(rest) or full
                 continue
+            if done.routed and self._served is not None:
+                self._served.begins(domain, self.service)
             self._measure(plan.handovers, done)
             full = full or (done.queued or 0) >= self._settings.max_queued
             full = full or (done.held or 0) >= self._settings.max_held
@@ -194,7 +240,8 @@ class Lane:
 
     def _call(self, domain: str, handovers: Sequence[Handover], version: str) -> lua.Call[HandedOver]:
         return handoff_call(
-            self._keys, self._settings, domain, self.service, handovers, self._paused(), version
+            *(self._keys, self._settings, domain, self.service, handovers, self._paused(), version),
+            may_join=self._served is not None,
         )
 
     async def _hand_off(self, domain: str, handovers: Sequence[Handover], version: str) -> HandedOver:
@@ -240,6 +287,7 @@ class Lane:
             max((queued for queued, _ in lengths if queued is not None), default=None),
             max((held for _, held in lengths if held is not None), default=None),
             any(one.stale for one in done),
+            routed=any(one.routed for one in done),
         )
 
     async def _when_there_is_memory(self, call: lua.Call[HandedOver]) -> HandedOver:

@@ -1,4 +1,4 @@
-"""Keeps one lane running per subscribing service, and follows changes of manifests and domains.
+"""Keeps the router and one lane per subscribing service running, and follows changes of manifests and domains.
 
 Domains that no service reads have a lane of their own, `_unclaimed`, whose whole work is to account
 for events that nobody wants.
@@ -15,11 +15,13 @@ from typing import NamedTuple
 import redis.asyncio
 import structlog
 from redis.exceptions import ConnectionError as RedisConnectionError
+from streammesh import lua
 from streammesh.clock import Clock
 from streammesh.events.group_reader import GroupReader
 from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import process_name
+from streammesh.routed import leave_call
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes
 from streammesh.subscriptions.registry import Registered, lanes, read_registered
@@ -27,6 +29,7 @@ from streammesh.tasks.pause import read_paused
 
 from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.lane import Lane
+from services.dispatcher.router import Router, Served
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -64,11 +67,16 @@ class Lanes:
         self._looked = False
         self._running: dict[str, RunningLane] = {}
         self._consumer = process_name("dispatcher")
+        self._served = Served()
+        self._served.changed = self._tell_lane
+        self._routing: tuple[Router, asyncio.Task[None]] | None = None
 
     def why_not_ready(self) -> str | None:
         """Return what to say while it is not known which lanes there should be, or a lane's task has ended."""
         if not self._looked:
             return "it has not read the manifests yet"
+        if self._routing is None or self._routing[1].done():
+            return "the router has ended"
         dead = [service for service, running in self._running.items() if running.task.done()]
         return f"the lane of {', '.join(sorted(dead))} has ended" if dead else None
 
@@ -88,6 +96,8 @@ class Lanes:
         unclaimed = domains - claimed
         if unclaimed:
             wanted[UNCLAIMED] = unclaimed
+        await self._served.look(self._client, self._keys, sorted(domains.union(*wanted.values())))
+        self._route(domains)
         for service in list(self._running):
             if wanted.get(service) != self._running[service].domains:
                 before = (await self._stop(service)).domains
@@ -132,6 +142,30 @@ class Lanes:
         self._known_domains = domains
         return manifests
 
+    def _route(self, domains: frozenset[str]) -> None:
+        if self._routing is None:
+            blocking = open_async(self._settings, "router", blocking=True)
+            router = Router(
+                self._client, blocking, self._keys, self._settings, self._own, self._consumer,
+                lambda: self._routes, self._look_again, self._encode, self._clock, lambda: self._paused, self._served,
+            )  # fmt: skip
+
+            async def run() -> None:
+                try:
+                    await router.run()
+                finally:
+                    await blocking.aclose()
+
+            self._routing = router, asyncio.create_task(run(), name="router")
+        router = self._routing[0]
+        if domains != router.domains:
+            router.domains = domains
+            router.changed.set()
+
+    def _tell_lane(self, service: str) -> None:
+        if (running := self._running.get(service)) is not None:
+            running.lane.changed.set()
+
     def _start(self, service: str, domains: frozenset[str]) -> None:
         blocking = open_async(self._settings, f"lane-{service}", blocking=True)
         lane = Lane(
@@ -149,6 +183,7 @@ class Lanes:
             self._encode,
             self._clock,
             lambda: self._paused,
+            self._served,
         )
 
         async def run() -> None:
@@ -170,6 +205,7 @@ class Lanes:
     async def _leave(self, domains: frozenset[str]) -> None:
         """A service took these domains over: account for what is still unread, then take the group away."""
         for domain in domains:
+            await lua.run(self._client, leave_call(self._keys, domain, [UNCLAIMED]))
             reader = GroupReader(self._client, self._client, self._keys, UNCLAIMED, self._consumer)
             lane = Lane(
                 UNCLAIMED, [domain], reader, self._client, self._keys, self._settings, self._own,
@@ -185,9 +221,14 @@ class Lanes:
 
     async def stop(self) -> None:
         """Stop every lane. What was read is handed over still; where Redis is away, others take it over later."""
+        if self._routing is not None:
+            self._routing[1].cancel()
+            await asyncio.gather(self._routing[1], return_exceptions=True)
         stopped = [await self._stop(service) for service in list(self._running)]
         try:
             async with asyncio.timeout(LAST_HAND_OVER.total_seconds()):
+                if self._routing is not None:
+                    await self._routing[0].stop()
                 for running in stopped:
                     await running.lane.finish()
         except Exception as error:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from streammesh.extras import what_to_install
+
+__version__ = "0.1.0"  # of both distributions, of the API and of what a service says of itself
+
 if TYPE_CHECKING:
     from streammesh.errors import Fail, InvalidEvent, LeaseLost, MeshError, MeshUnavailable, Reject, Retry
     from streammesh.events.envelope import Event
@@ -40,5 +44,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Public names are brought in at first use, so that a client of the API need not have Celery (PEP 562)."""
     if name in _PUBLIC:
-        return getattr(import_module(f"streammesh.{_PUBLIC[name]}"), name)
+        try:
+            return getattr(import_module(f"streammesh.{_PUBLIC[name]}"), name)
+        except ModuleNotFoundError as error:
+            if said := what_to_install(f"streammesh.{name}", error):
+                raise ModuleNotFoundError(said, name=error.name) from error
+            raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

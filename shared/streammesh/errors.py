@@ -133,5 +133,9 @@ class ApiKeyExists(MeshError):
     """The name of an API key is taken. Nothing was stored."""
 
 
+class InvalidWebhook(MeshError):
+    """A webhook cannot be what was asked for, or what is stored is none. Nothing was changed."""
+
+
 class Stopped(Exception):
     """The handler was stopped because its task is wanted cancelled."""

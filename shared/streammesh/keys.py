@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.webhook_keys import WebhookKeys
+
 WORKERS = "workers"  # the one consumer group of every queue
 RETURNED = "returned"  # owner, in that group, of entries that were given back; no process has this name
 FORWARDED = (
@@ -25,11 +27,18 @@ TYPES = {
     "tasks-recent": "stream",
     "notifications": "stream",
     "audit": "stream",
+    "webhook-attempts": "stream",
     "event": "hash",
     "due-entries": "hash",
     "manifests": "hash",
     "joined": "hash",
+    "routed": "hash",
     "retiring": "hash",
+    "webhooks": "hash",
+    "url-workers": "hash",
+    "webhooks-disabled": "hash",
+    "webhook": "hash",
+    "webhook-entries": "hash",
     "last-seen": "hash",
     "failures": "hash",
     "paused": "hash",
@@ -42,21 +51,29 @@ TYPES = {
     "api-keys-used": "hash",
     "due": "zset",
     "alive": "zset",
+    "webhooks-due": "zset",
+    "webhooks-failing": "zset",
+    "webhook-queue": "zset",
     "binding-deadlines": "zset",
     "dead-index": "zset",
     "open": "zset",
     "schedules-due": "zset",
     "api-keys-revoked": "zset",
+    "arrived": "zset",
+    "waiters": "zset",
     "domains": "set",
     "holding": "set",
     "identity": "set",
     "binding": "set",
     "binding-permanent": "set",
     "dead-services": "set",
+    "webhooks-behind": "set",
     "manifests-version": "string",
     "alerted": "string",
     "alert-told": "string",
     "cursor-secret": "string",
+    "webhooks-version": "string",
+    "webhooks-place": "string",
     "memory": "string",
 }
 
@@ -74,7 +91,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(WebhookKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -97,7 +114,10 @@ class Keys:
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
-            *(self.alive(role) for role in ("dispatcher", "api", "beat")),
+            *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
+            self.url_workers(),
+            *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
+            *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
         ]
 
     def of_a_service(self, service: str) -> list[str]:
@@ -114,6 +134,14 @@ class Keys:
         """STREAM. The events of one domain, field `e` = the envelope as JSON. Trimmed by `retention`."""
         return f"{self.prefix}events:{domain}"
 
+    def routed(self, domain: str) -> str:
+        """HASH. How far the router of one domain is, and whom it serves: service -> position from which on.
+
+        `:at` position, `:read` how many events that are, `:members` another number after each change of the
+        services, `:by` and `:until` (ms) the dispatcher that routes. Bounded by the number of services.
+        """
+        return f"{self.prefix}routed:{domain}"
+
     def domains(self) -> str:
         """SET. Every domain that has a stream. Bounded by the number of domains."""
         return f"{self.prefix}domains"
@@ -128,7 +156,7 @@ class Keys:
         return f"{self.prefix}event:{event_id}"
 
     def identity(self, part: int, bucket: int) -> str:
-        """SET of whole numbers. Digests of identities of one stretch of time; see `identity.py`. Expires."""
+        """SET. Whole numbers: digests of identities of one stretch of time; see `identity.py`. Expires."""
         return f"{self.prefix}identity:{part}:{bucket:x}"
 
     # --- what waits for later -----------------------------------------------------------------

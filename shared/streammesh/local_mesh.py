@@ -1,4 +1,5 @@
-"""What a process finds out about where it runs, without being told: the mesh beside it, and the folder of its secrets.
+"""What a process finds out about where it runs, without being told: the mesh beside it, the folder of its secrets, and
+where the mesh's own services are installed.
 
 The first is the file by which a mesh that `streammesh up` runs here is found: `var/up/up.json`, there while it runs.
 Commands and services started in the same folder join that mesh without being told where it is.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,14 @@ def running_here(place: Path = PLACE) -> dict[str, Any] | None:
     except (OSError, OverflowError):
         return None
     return found
+
+
+def services_home() -> Path | None:
+    """Return the folder that has the mesh's own `services/`: of the distribution `streammesh-mesh`, or of a checkout."""
+    if found := find_spec("streammesh_mesh"):
+        return next(map(Path, found.submodule_search_locations or ()), None)
+    checkout = Path(__file__).parents[2]
+    return checkout if (checkout / "services" / "dispatcher" / "__main__.py").is_file() else None
 
 
 def secrets_folder(named: str | None) -> Path | None:

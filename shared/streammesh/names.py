@@ -8,7 +8,7 @@ import time
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha1
-from uuid import UUID, uuid5
+from uuid import UUID
 
 TYPE_LENGTH = 256  # characters
 NOT_TEXT = (
@@ -86,15 +86,20 @@ def owner_of(queue: str) -> str:
 
 def task_id(source: str, event_id: str, subscription: str) -> str:
     """The id of the task that one event becomes for one subscription: the same everywhere and for ever."""
-    digest = _IN_TASK_NAMESPACE.copy()
-    digest.update(f"{source}\0{event_id}\0{subscription}".encode())
-    h = digest.hexdigest()
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"  # uuid5, in a third of its time
+    return _uuid5(f"{source}\0{event_id}\0{subscription}")
 
 
 def tick_id(schedule: str, due_ms: int) -> str:
     """The event id of one tick of a schedule: the same whoever publishes it."""
-    return str(uuid5(TASK_NAMESPACE, f"tick\0{schedule}\0{due_ms}"))
+    return _uuid5(f"tick\0{schedule}\0{due_ms}")
+
+
+def _uuid5(name: str) -> str:
+    """A UUIDv5 of `TASK_NAMESPACE`, in a third of the time that `uuid.uuid5` takes."""
+    digest = _IN_TASK_NAMESPACE.copy()
+    digest.update(name.encode())
+    h = digest.hexdigest()
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
 def new_id() -> str:

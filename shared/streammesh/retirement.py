@@ -38,6 +38,7 @@ from streammesh.lua.services import (
     RemoveManifestScript,
 )
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
+from streammesh.routed import leave_call
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Routes, delivery
 from streammesh.subscriptions.registry import read_domains, read_registered
@@ -104,6 +105,7 @@ class Retirement:
             wanted = Manifest.from_json(manifest) if manifest else Manifest(self._service)
         except InvalidManifest:
             wanted = Manifest(self._service)  # broken: what waits is known by its tasks
+        await self._leave_router(wanted.domains - {"*"})
         self._domains = await self._read(wanted.domains - {"*"})
         if not manifest and not self._domains and not await self._is_anything_left():
             raise NoSuchService(f"there is no service {self._service!r}")
@@ -126,6 +128,14 @@ class Retirement:
             fresh=FRESH_MS,
             changed=keys.manifests_changed(),
         ).call(lambda answer: (int(answer[0]), bytes(answer[1])))
+
+    async def _leave_router(self, wanted: frozenset[str]) -> None:
+        """Let its groups say what it was not handed; nothing new is planned for it since its manifest went."""
+        domains = sorted(await read_domains(self._client, self._keys) | wanted)
+        calls = [leave_call(self._keys, domain, [self._service]) for domain in domains]
+        for answer in await lua.run_many(self._client, calls):
+            if isinstance(answer, Exception):
+                raise answer
 
     async def _read(self, wanted: frozenset[str]) -> list[str]:
         """Return the domains where it has a group; of those that it wanted some may have had no event yet."""

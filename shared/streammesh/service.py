@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -31,6 +30,7 @@ from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.tasks.handler import Binding, bind
 from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
+from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.member import run_worker
@@ -41,7 +41,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Seconds = float | str | timedelta
 
 
-class Service:
+class Service(AroundHandlers):
     """One team's worker: it owns the queue of its name and one Celery app.
 
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
@@ -61,7 +61,7 @@ class Service:
         queues: Sequence[str] = (),
         settings: MeshSettings | None = None,
     ) -> None:
-        with _said_at(calling_place()):
+        with said_at(calling_place()):
             whole_number("prefetch", prefetch, 1, 100_000)
             if pool is not None and pool not in get_args(PoolKind):
                 raise InvalidManifest(f"pool={pool!r}: should be one of {', '.join(get_args(PoolKind))}")
@@ -69,15 +69,19 @@ class Service:
                 raise InvalidManifest(f"queues={queues!r:.80}: should be a list of names")
             self._queues = tuple(one for one in dict.fromkeys(queues) if one != names.DEFAULT_QUEUE)
             check(Manifest(name, queues=self._queues))
+        super().__init__()
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
         self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
+        self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
         self._wakers: set[str] = set()  # names of the subscriptions that end waits
         self._places: dict[str, SourceLine] = {}  # where each handler is written
-        self._plumbing = self.celery_app.plumbing = Plumbing(name, lambda: self.settings)
+        self._plumbing = self.celery_app.plumbing = Plumbing(
+            name, lambda: self.settings, makers=self._makers, hooks=self._hooks
+        )
         self.celery_app.manifest = self.manifest
         self.celery_app.add_defaults(
             lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
@@ -133,7 +137,7 @@ class Service:
                 if callable(event_type)
                 else f"{here}: {event_type!r:.80} is not an event type"
             )
-        with _said_at(here):
+        with said_at(here):
             policy = RetryPolicy(
                 whole_number("retries", retries, 0, 1_000_000),
                 duration("backoff", backoff, least=-1e-6),
@@ -157,8 +161,8 @@ class Service:
             )
 
         def decorate(handler: F) -> F:
-            with _said_at(here, handler):
-                binding = bind(handler)
+            with said_at(here, handler):
+                binding = bind(handler, self._makers)
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 if first := self._places.get(named.task):
                     raise InvalidManifest(
@@ -167,11 +171,19 @@ class Service:
                 check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
             self._subscriptions.append(named)
             self._bindings[named.task], self._places[named.task] = binding, here
-            self._add_task(named, binding, policy, breaker)
+            self._add_task(named, lambda _: binding, policy, breaker)
             self._add_wakers(named)
             return handler
 
         return decorate
+
+    def delivery_tasks(self, plumbing: Plumbing) -> dict[str, DeliveryTask]:
+        """Return its handlers as tasks of their own, by name, over other plumbing than its worker's; for tests."""
+        return {task: made(plumbing)() for task, made in self._tasks.items()}
+
+    def plumbing_for(self, settings: MeshSettings) -> Plumbing:
+        """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
+        return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
 
     def _add_wakers(self, subscription: Subscription) -> None:
         """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
@@ -180,27 +192,34 @@ class Service:
             if waker.task in self._wakers:
                 continue
             check(Manifest(self.name, subscriptions=(*self._subscriptions, waker), queues=self._queues))
-            handler = wake_handler(self.name, event_type, paths, lambda: self._plumbing.durable)
+
+            def bound(plumbing: Plumbing, of: str = event_type, by: Sequence[str] = paths) -> Binding:
+                return bind(wake_handler(self.name, of, by, lambda: plumbing.durable))
+
             self._subscriptions.append(waker)
             self._wakers.add(waker.task)
-            self._add_task(waker, bind(handler), RetryPolicy(waker.retries), breaker=False)
+            self._add_task(waker, bound, RetryPolicy(waker.retries), breaker=False)
 
     def _add_task(
-        self, subscription: Subscription, binding: Binding, policy: RetryPolicy, breaker: bool
+        self,
+        subscription: Subscription,
+        bound: Callable[[Plumbing], Binding],
+        policy: RetryPolicy,
+        breaker: bool,
     ) -> None:
-        task = type(
-            subscription.task,
-            (DeliveryTask,),
-            {
+        def made(plumbing: Plumbing) -> type[DeliveryTask]:
+            about = {
                 "name": subscription.task,
                 "subscription": subscription,
-                "binding": binding,
+                "binding": bound(plumbing),
                 "policy": policy,
                 "breaker": breaker,
-                "plumbing": self._plumbing,
-            },
-        )
-        self.celery_app.register_task(task())
+                "plumbing": plumbing,
+            }
+            return type(subscription.task, (DeliveryTask,), about)
+
+        self._tasks[subscription.task] = made
+        self.celery_app.register_task(made(self._plumbing)())
 
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
         """Decorate a part of a workflow: a Celery task (`.s()`, `.si()`) that may take a `ctx`.
@@ -223,7 +242,7 @@ class Service:
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues)
+        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
 
     @property
     def pool(self) -> PoolKind:
@@ -255,16 +274,6 @@ def _asked_for(arguments: Sequence[str]) -> list[str]:
     parser.add_argument("-Q", "--queues", default="")
     known, _ = parser.parse_known_args(arguments)
     return [name for one in known.queues.split(",") if (name := one.strip())]
-
-
-@contextmanager
-def _said_at(here: SourceLine, handler: Callable[..., Any] | None = None) -> Iterator[None]:
-    """Within, what cannot be taken is raised with the line at which it is written, and the handler's name."""
-    try:
-        yield
-    except (InvalidManifest, TypeError) as error:
-        whose = f"{name}: " if (name := getattr(handler, "__qualname__", "")) else ""
-        raise InvalidHandler(f"{here}: {whose}{error}") from None
 
 
 def _filter(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from deploy import env_example
+from deploy import env_example, kubernetes_manifests
 from deploy.image.install_locked import canonical, wanted
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def test_every_container_is_asked_on_the_health_port_of_its_image() -> None:
     assert 'CMD ["python", "/app/healthy.py"]' in dockerfile
     for service in set(SERVICES) - OWN:
         assert services[service]["healthcheck"]["test"] == ["CMD", "python", "/app/healthy.py"]
-    assert "containerPort: 8090" in (ROOT / "docs/deploy.md").read_text()
+    assert kubernetes_manifests.HEALTH_PORT == 8090
 
 
 def test_compose_takes_nothing_of_an_images_own_environment_away() -> None:

@@ -231,3 +231,14 @@ def test_the_audit_shows_who_did_what(visitor: Any, shop: Any, picture: Any) -> 
 def test_the_shop_is_whole(shop: Any) -> None:
     assert {name for name, process in shop.processes.items() if not process.running} == set()
     assert set(MODULES) <= set(shop.processes)
+
+
+def test_a_handler_that_asks_is_answered(visitor: Any, shop: Any) -> None:
+    sent = shop.http.post("/v1/events", json={"type": "loan.asked", "data": {"order_id": 7}}).json()
+    page = visitor.visit(f"event/{sent['id']}")
+    page.get_by_text("Lend 500 to this customer? (the bank)").first.wait_for()
+    page.get_by_text("billing.lend recorded a step").wait_for()
+    page.get_by_role("button", name="Approve").click()
+    page.get_by_text("billing.lend succeeded").wait_for()
+    task = shop.http.get(f"/v1/events/{sent['id']}").json()["deliveries"][0]["task"]
+    assert (task["result"], task["attempt"]) == ({"lent": True}, 2)

@@ -60,7 +60,7 @@ def url(mesh_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -
             [sys.executable, "-m", "services.api"], env=environment, stderr=out, stdout=out
         )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (found := re.search(r'"url":"(http://[^"]+)"', log.read_text())):
             assert child.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)

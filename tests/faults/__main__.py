@@ -16,6 +16,7 @@ from tests.faults.processes import Forks
 from tests.faults.report import Row, show, together, write
 from tests.faults.scenarios import (
     api_kills,
+    archiver_kills,
     beats,
     clock_steps,
     cluster_failover,
@@ -43,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
     "threads": worker_kills.in_threads,
     "worker-lease": worker_kills.with_the_lease_of_production,
     "api": api_kills.run,
+    "archiver": archiver_kills.run,
     "rolling": rolling.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,

@@ -341,3 +341,14 @@ async def test_a_service_that_left_is_removed(command, mesh):
 
     assert removed.exit_code == 0 and removed.stdout.startswith("retired is removed; ")
     assert "retired" not in {one["service"] for one in listed}
+
+
+def test_top_shows_services_and_schedules_are_switched(command):
+    shown = command("top", "--count", "2", "--every", "0.2")
+    assert shown.exit_code == 0, shown.output
+    assert "probe" in shown.output and "gone in" in shown.output
+    lines = command("top", "--count", "2", "--every", "0.2", "--json").output.splitlines()
+    assert [row["service"] for row in json.loads(lines[-1])["services"]] == ["probe"]
+    assert command("schedules", "list", "--json").output.strip() == "[]"
+    refused = command("schedules", "disable", "nobody")
+    assert refused.exit_code == 1 and "nobody" in refused.output

@@ -47,6 +47,7 @@ async def begun(ask, event_id, times=1):
     await wait_until(f"{event_id} began", there)
 
 
+@pytest.mark.alone
 async def test_a_live_workers_task_is_not_taken_and_a_dead_ones_is(ask, worker):
     kinds = [
         ("tests.probe", "probe.gripping", ""),  # in a thread beside the loop

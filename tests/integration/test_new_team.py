@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streammesh.cli.up import find_services
+from streammesh.cli.found_programs import find_services
 from streammesh.redisio.heartbeat import alive
 from streammesh.testing.conditions import wait_until
 

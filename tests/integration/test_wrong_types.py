@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from streammesh import lua
 from streammesh.keys import set_aside, type_of
+from streammesh.redisio.heartbeat import life_call
 
 from tests.harness.moves import BILL, SERVICE, Moves
 
@@ -92,3 +94,22 @@ async def test_the_queue_of_the_wrong_type_is_made_anew_by_the_hand_off(mesh_red
 
     assert moved.place.entry
     assert BILL.task == moved.ref.name
+
+
+async def test_a_call_bears_that_something_is_put_there_again_while_it_is_set_aside(
+    mesh_redis, mesh_keys, monkeypatch
+):
+    key = mesh_keys.alive("dispatcher")
+    spoilt: list[None] = []
+    call = life_call(mesh_keys, "dispatcher", "one")
+    whole = lua._run
+
+    async def meddled(client, made):
+        if made.script.name == "show_life" and len(spoilt) < 2:
+            spoilt.append(await spoil(mesh_redis, key))
+        return await whole(client, made)
+
+    monkeypatch.setattr(lua, "_run", meddled)
+    await lua.run(mesh_redis, call)
+
+    assert await mesh_redis.type(key) == b"zset"

@@ -16,7 +16,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
 
 from tests.simulation import faults, sometimes, table
-from tests.simulation.campaign import controls, try_all
+from tests.simulation.campaign import compare, controls, try_all
 from tests.simulation.explorer import parse, replay
 from tests.simulation.portfolio import BY_NAME, PORTFOLIO
 
@@ -33,6 +33,12 @@ def main() -> int:
         "--only", help="scenarios whose name has this in it; nothing is asked of the table then"
     )
     parser.add_argument("--replay", metavar="TOKEN", help="play one schedule again, and show its trace")
+    parser.add_argument(
+        "--compared",
+        type=int,
+        default=8,
+        help="schedules of each scenario that are played to real servers too",
+    )
     parser.add_argument("--no-controls", action="store_true", help="leave the controls out")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many at once")
     wanted = parser.parse_args()
@@ -59,6 +65,7 @@ def run(wanted: argparse.Namespace, seed: int) -> int:
     with ProcessPoolExecutor(wanted.processes, get_context("spawn")) as pool:
         met = try_all(pool, chosen, wanted.schedules, seed)
         missed = controls(pool, seed) if whole and not wanted.no_controls else []
+        wrong = pool.submit(compare, chosen, wanted.compared, seed).result() if wanted.compared else 0
     never = sometimes.never_reached(met.reached) if whole else []
     for line in table.lines(met):
         print(line)
@@ -67,10 +74,11 @@ def run(wanted: argparse.Namespace, seed: int) -> int:
     seconds = time.monotonic() - began
     print(
         f"{met.schedules:,} schedules, {sum(met.struck.values()):,} faults, {100 * share:.1f} % of the table,"
-        f" {len(met.findings)} findings, {len(missed)} controls missed, {seconds:,.0f} s"
+        f" {len(met.findings)} findings, {len(missed)} controls missed, {wrong} answers otherwise than of real servers,"
+        f" {seconds:,.0f} s"
     )
     enough = share >= table.WANTED or not whole or wanted.schedules < 10_000
-    return int(bool(met.findings or missed or (never and wanted.schedules >= 1_000)) or not enough)
+    return int(bool(met.findings or missed or wrong or (never and wanted.schedules >= 1_000)) or not enough)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def changing_schedules(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Sc
 
             async def check(client: redis.asyncio.Redis) -> None:
                 found = await client.xrange(world.keys.events("clock"))
-                due = Counter()
+                due: Counter[tuple[str, str]] = Counter()
                 for _, fields in found:
                     event = orjson.loads(fields[b"e"])
                     due[event["source"], event["id"]] += 1

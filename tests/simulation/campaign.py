@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tests.simulation.explorer import Met, explore
+from tests.simulation.explorer import Met, explore, record
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.portfolio import BY_NAME, Entry
+from tests.simulation.playback import CannotPlay, build_clock, differences, real_server, servers
+from tests.simulation.portfolio import BY_NAME, Entry, recordable
 
 ROUNDS = 8  # after each it is looked at anew which pairs are still to be met
 MOST_FOR_A_CONTROL = 500
@@ -35,6 +38,33 @@ def try_all(pool: ProcessPoolExecutor, chosen: list[Entry], schedules: int, seed
 def job(name: str, runs: int, seed: int, met: Met) -> Met:
     """Try schedules of one scenario, in a process of the pool."""
     return explore(name, BY_NAME[name].scenario(), runs, seed, met)
+
+
+def compare(chosen: list[Entry], each: int, seed: int) -> int:
+    """Play `each` schedules of every scenario to the real servers of this machine; return how many answers differ."""
+    wrong = 0
+    with TemporaryDirectory() as name:
+        try:
+            clock = build_clock(Path(name))
+        except CannotPlay as error:
+            print(f"not compared with real servers: {error}")
+            return 0
+        tapes = [record(recordable(entry), f"{seed}:{n}") for entry in chosen for n in range(each)]
+        for server, program in servers().items():
+            compared = 0
+            with real_server(program, clock, Path(name) / server) as running:
+                for tape in tapes:
+                    answers, found = differences(tape, running)
+                    compared += answers
+                    wrong += len(found)
+                    for line in found[:3]:
+                        print(f"{server}: {line}", flush=True)
+            version = running.version
+            print(
+                f"{len(tapes)} schedules played to {server} {version}: {compared:,} answers compared",
+                flush=True,
+            )
+    return wrong
 
 
 def controls(pool: ProcessPoolExecutor, seed: int) -> list[str]:

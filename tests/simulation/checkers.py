@@ -13,7 +13,7 @@ from tests.simulation.world import World
 ENDS = {"task.succeeded", "task.failed", "task.cancelled", "task.expired"}
 
 
-async def notes(client: redis.asyncio.Redis, world: World) -> list[tuple[str, str, dict[str, Any]]]:
+async def notes(client: redis.asyncio.Redis, world: World) -> list[tuple[str, str, dict[Any, Any]]]:
     """Return every notification that is kept: position, type, body."""
     found = await client.xrange(world.keys.notifications())
     return [(at.decode(), fields[b"t"].decode(), fields) for at, fields in found]

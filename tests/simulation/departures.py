@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 from typing import Any
 
 import redis.asyncio
 from streammesh import Context, Service, lua
 from streammesh.retirement import Fate, NoSuchService, Retirement, ServiceAlive
+from streammesh.routed import members_of
+from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
 
+from services.dispatcher.__main__ import dispatch
 from tests.simulation import checkers
 from tests.simulation.faults import KINDS
 from tests.simulation.follower import follower
@@ -19,8 +23,11 @@ from tests.simulation.scenarios import Scenario, a_world
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.witness import witness
 from tests.simulation.worker import Manner, worker
+from tests.simulation.world import OWN
 
 declare(
+    "a service was at the head and the router served it",
+    "a full service left the router to the others",
     "a service was removed while something waited for it",
     "a removal was done again after it had ended",
     "a task whose queue entry vanished was queued again",
@@ -140,6 +147,58 @@ def removal(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS)
                 assert manifests == [b"mail"], f"manifests: {manifests}"
                 for key in (world.keys.open_tasks("audit"), world.keys.queue("audit")):
                     assert not await client.exists(key), f"{key} is left; {world.striker.history}"
+
+            await world.plain(check)
+
+    return run
+
+
+def routed(*, events: int = 8, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
+    """Return a scenario: two dispatchers route; one service's queue is full again and again, it comes back each time."""
+
+    async def run() -> None:
+        async with a_world(budget, kinds=kinds) as world:
+            world.settings = world.settings.model_copy(update={"max_queued": 2})
+            for service in ("mail", "audit"):
+                await world.register_manifest(
+                    Manifest(service, subscriptions=(Subscription(service, f"{service}.handle", TYPE),))
+                )
+            ids = [f"e{n}" for n in range(events)]
+            worked: dict[str, set[bytes]] = {"mail": set(), "audit": set()}
+            # What is worked off here leaves no outcome, and would be taken for lost.
+            own = OWN.model_copy(update={"janitor_every": timedelta(hours=1)})
+
+            async def dispatcher(host: str) -> None:
+                await dispatch(world.settings.model_copy(update={"broker_url": None}), own, asyncio.Event())
+
+            for name in ("dispatcher a", "dispatcher b"):
+                world.start(name, dispatcher)
+            world.start("publisher", world.publisher(ids, TYPE, lambda _: {}, every=0.2))
+
+            async def work_off(client: redis.asyncio.Redis, service: str) -> None:
+                queue = world.keys.queue(service)
+                for position, _ in await client.xrange(queue):
+                    worked[service].add(position)
+                    await client.xdel(queue, position)
+
+            async def missing(client: redis.asyncio.Redis) -> str:
+                served = members_of(await client.hkeys(world.keys.routed("user")))
+                await work_off(client, "mail")
+                if len(worked["mail"]) % 3 == 0 or len(worked["mail"]) >= events:
+                    await work_off(client, "audit")
+                sometimes("a service was at the head and the router served it", "mail" in served)
+                full = "audit" not in served and "mail" in served
+                sometimes("a full service left the router to the others", full)
+                return "" if all(len(found) >= events for found in worked.values()) else f"{worked}"
+
+            await world.settle(missing, 120)
+            await asyncio.sleep(3.0)
+
+            async def check(client: redis.asyncio.Redis) -> None:
+                for service in worked:
+                    await work_off(client, service)
+                    found = len(worked[service])
+                    assert found == events, f"{service}: {found} of {events}; {world.striker.history}"
 
             await world.plain(check)
 

@@ -13,7 +13,7 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import structlog
@@ -31,12 +31,12 @@ class SimulatedDatetime(real.datetime):
     @classmethod
     def now(cls, tz: Any = None) -> Any:
         """Return virtual time on the host that asks."""
-        return real.datetime.fromtimestamp(time.time() + skew.get(current_host.get(), 0.0), tz)
+        return real.datetime.fromtimestamp(time.time() + skew.get(current_host.get() or "", 0.0), tz)
 
 
 def _pid() -> int:
     """Return a process number of the simulated host; a restarted host has another name, so another number."""
-    return 1000 + sum(current_host.get().encode())
+    return 1000 + sum((current_host.get() or "").encode())
 
 
 def _urandom(size: int) -> bytes:
@@ -98,7 +98,7 @@ def seeded() -> Iterator[None]:
             patches.append(patch.object(module, "datetime", SimulatedDatetime))
     configured = structlog.get_config()
     structlog.configure(
-        processors=[_listen], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+        processors=[cast("Any", _listen)], wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
     )
     for one in patches:
         one.start()

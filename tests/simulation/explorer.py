@@ -21,6 +21,7 @@ from tests.simulation import faults, sometimes
 from tests.simulation.faults import KINDS, Aim
 from tests.simulation.forgetting import Forgotten
 from tests.simulation.scenarios import Scenario
+from tests.simulation.tape import Tape
 from tests.simulation.world import World
 
 OPTIONS: dict[str, Any] = {"patch_time": True, "max_steps": 150_000, "fail_on_unobserved": False}
@@ -117,8 +118,22 @@ def _to_its_end(scenario: Scenario) -> Scenario:
             await scenario()
         except Forgotten:
             pass  # it was looked at, see forgetting.py
+        if World.tape is not None:
+            World.current.server.record_contents()
 
     return play
+
+
+def record(scenario: Scenario, seed: str) -> Tape:
+    """Return what a schedule asked the server, and was answered."""
+    World.tape = tape = Tape()
+    try:
+        with _quietly():
+            if (found := _try("recorded", scenario, seed, 1, False)) is not None:
+                raise AssertionError(found.what)
+    finally:
+        World.tape = None
+    return tape
 
 
 def parse(token: str) -> tuple[str, tuple[Aim, ...], str]:

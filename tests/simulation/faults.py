@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import pkgutil
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
@@ -79,7 +79,7 @@ class Striker:
 
     budget: int
     crash: Callable[[str], None]
-    restart: Callable[[bool], Awaitable[None]]  # `with_loss`
+    restart: Callable[[bool], Coroutine[Any, Any, None]]  # `with_loss`
     kinds: tuple[str, ...] = KINDS
     one_in: int = 12
     spared: frozenset[str] = frozenset()

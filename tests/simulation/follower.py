@@ -36,11 +36,11 @@ def follower(world: World, *, trims: bool = False) -> Callable[[str], Any]:
     """
 
     async def role(host: str) -> None:
-        settings = ApiSettings(_env_file=None)  # type: ignore[call-arg]
+        settings = ApiSettings(_env_file=None)
         client = open_async(world.settings, "api")
         blocking = open_async(world.settings, "api-hub", blocking=True)
         hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, ReadLimit(1.0), 1.0)
-        key = ApiKey("k", (), ("*",), False)  # type: ignore[call-arg]
+        key = ApiKey("k", (), ("*",), False)
         got = world.told.followed["follower"]
         while True:
             listener = hub.open(key, Filter())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +16,7 @@ from streammesh.brokers.publisher import BrokerAway
 from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on
 from streammesh.service import Service
-from streammesh.tasks.ledger import QueuePlace
+from streammesh.tasks.task import QueuePlace
 from streammesh.transport.codec import parse_tag
 from streammesh.transport.scripts import unread_calls
 from streammesh.worker.refs import task_ref
@@ -33,6 +34,10 @@ declare(
     "another broker brought a task twice",
     "another broker was away when a task was to be sent",
 )
+
+
+def _forget(running: dict[str, Any], tag: str, task: object) -> None:
+    running.pop(tag, None)
 
 
 class Broker:
@@ -91,7 +96,7 @@ def forward(world: World, broker: Broker) -> Callable[[str], Any]:
             patch.object(forwarding_module, "Outlet", lambda app, queue: SimulatedOutlet(broker)),
             patch.object(forwarding_module, "open_sync", lambda s, name: BlockingClient(open_async(s, name))),
         ):
-            forwarder = Forwarder(world.settings, None, "mail")  # type: ignore[arg-type]
+            forwarder = Forwarder(world.settings, None, "mail")
 
         async def steps() -> None:
             while True:
@@ -138,7 +143,7 @@ def brought(world: World, broker: Broker, make: Callable[[str], Service]) -> Cal
                     tag = str(message["properties"]["delivery_tag"])
                     task = asyncio.get_running_loop().create_task(deliver(message))
                     running[tag] = task
-                    task.add_done_callback(lambda _, tag=tag: running.pop(tag, None))
+                    task.add_done_callback(partial(_forget, running, tag))
 
         await asyncio.gather(keep_on("renew", renew), keep_on("read", read))
 

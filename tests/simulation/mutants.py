@@ -15,8 +15,8 @@ from streammesh.lua import signature
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
 from tests.faults.controls.hasty import HastyLane
-from tests.faults.controls.ungated import GATES
-from tests.simulation import small
+from tests.faults.controls.ungated import GATES, ROUTE_GATES
+from tests.simulation import departures, small
 from tests.simulation.scenarios import Scenario
 
 
@@ -33,7 +33,7 @@ class Mutant:
     def alive(self) -> Iterator[None]:
         """Within: the product is broken like this. Raises ValueError when a script has changed since."""
         broken = {name: _with_holes(lua.script(name), holes) for name, holes in self.holes.items()}
-        whole = signature.script
+        whole = lua.script
         with ExitStack() as stack:
             stack.enter_context(
                 patch.object(signature, "script", lambda name: broken.get(name) or whole(name))
@@ -92,6 +92,11 @@ MUTANTS = (
         ((small, "Lane", HastyLane),),
     ),
     Mutant(
+        "the position that the router moves",
+        departures.routed(budget=4, kinds=FREEZES),
+        {"route": dict(ROUTE_GATES)},
+    ),
+    Mutant(
         "publishing once",
         small.publishing_again(budget=4, kinds=FREEZES),
         {
@@ -105,8 +110,8 @@ MUTANTS = (
         small.two_beats(budget=4, kinds=FREEZES),
         {
             "tick": {
-                b"if math.floor(stands_at) ~= stood_at then return { 'moved' } end": b"",
-                b"answers[i] = is_stored(event.row, event.source, event.digest) or 'stored'": b"answers[i] = 'stored'",
+                b"if math.floor(stands_at) ~= move.stood_at then return false end": b"",
+                b"said[i] = is_stored(event) or 'stored'": b"said[i] = 'stored'",
             }
         },
     ),

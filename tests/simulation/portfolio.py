@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.simulation import administration, departures, forwarding, operations, small, workflows
+from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.scenarios import Scenario, whole_mesh
 
 
@@ -14,12 +15,13 @@ class Entry:
     """A scenario and its share of the schedules."""
 
     name: str
-    scenario: Callable[[], Scenario]
+    scenario: Callable[..., Scenario]
     weight: int
 
 
 PORTFOLIO = (
     Entry("two dispatchers", small.two_dispatchers, 20),
+    Entry("two routers", departures.routed, 6),
     Entry("publishing again", small.publishing_again, 12),
     Entry("one client resuming", small.one_client_resuming, 10),
     Entry("two beats", small.two_beats, 8),
@@ -42,3 +44,10 @@ PORTFOLIO = (
     Entry("workflows", workflows.workflows, 3),
 )
 BY_NAME = {entry.name: entry for entry in PORTFOLIO}
+
+
+def recordable(entry: Entry) -> Scenario:
+    """Return the scenario with a server that forgets nothing: a real one cannot be made to do so at a moment."""
+    kinds = tuple(kind for kind in KINDS if kind != FORGETS)
+    made: Scenario = entry.scenario(kinds=kinds)
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.simulation.worker import worker
 from tests.simulation.world import World
 
 declare("a delivery was retried", "a delivery was given up", "a follow-up event was delivered")
-Scenario = Callable[[], Awaitable[None]]
+Scenario = Callable[[], Coroutine[Any, Any, None]]
 
 
 @asynccontextmanager

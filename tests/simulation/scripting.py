@@ -37,10 +37,14 @@ class CompiledScripts:
         return chunk()
 
 
-class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
-    """fakeredis's end of a connection, which runs scripts in the runtime of the process."""
+class ScriptingSocket(AsyncFakeSocket):
+    """fakeredis's end of a connection, which runs scripts in the runtime of the process.
+
+    Beside it what is put right here, where a server answers otherwise; `playback.py` would show it.
+    """
 
     _template: FakeServer | None = None
+    waits = False  # for new entries
 
     def _get_server_runtime(self, server: Any) -> Any:
         if not hasattr(server, "_lua_runtime"):
@@ -75,11 +79,32 @@ class ScriptingSocket(AsyncFakeSocket):  # type: ignore[misc]
             return SimpleError("NOGROUP No such key or consumer group in XREADGROUP with GROUP option")
         return answer
 
+    def _xreadgroup(self, consumer: Any, groups: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Read. Who waits is heard of once, when the wait begins, and not each time something else is added."""
+        before = [(group, group.consumers.get(consumer)) for group, *_ in groups]
+        times = [known and known.last_attempt for _, known in before]
+        found = super()._xreadgroup(consumer, groups, *args, **options)
+        if self.waits and not found:
+            for (group, known), at in zip(before, times, strict=True):
+                if known is None:
+                    group.consumers.pop(consumer, None)
+                else:
+                    known.last_attempt = at
+        return found
+
+    def xinfo_consumers(self, *args: Any) -> Any:
+        """Answer in the order of names, as a server does."""
+        return sorted(super().xinfo_consumers(*args), key=lambda consumer: consumer["name"])
+
+    def xinfo_groups(self, *args: Any) -> Any:
+        """Answer in the order of names, as a server does."""
+        return sorted(super().xinfo_groups(*args), key=lambda group: group[b"name"])
+
     def _xreadgroup_reply(self, res: dict[bytes, Any] | None) -> Any:
         """Answer a script as a server does, which speaks RESP2 to scripts whatever the client speaks."""
         if self._script_resp == 2:
             return [[key, entries] for key, entries in res.items()] if res else None
-        return super()._xreadgroup_reply(res)
+        return super()._xreadgroup_reply(res) if res else None
 
 
 class WithoutGlobals:

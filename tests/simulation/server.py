@@ -11,7 +11,7 @@ import pickle
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hashlib import sha1
-from typing import Any
+from typing import Any, cast
 
 import detangle
 import hiredis
@@ -20,6 +20,7 @@ from fakeredis import FakeServer
 from fakeredis._helpers import SimpleError, SimpleString
 
 from tests.simulation.scripting import ScriptingSocket
+from tests.simulation.tape import CLOSE, RESTART, Step, Tape, without_waiting
 
 HOST, PORT = "redis", 6379
 Command = list[bytes]
@@ -55,6 +56,35 @@ class _Socket(ScriptingSocket):
     """fakeredis's end of one connection, with replies left as fakeredis makes them."""
 
     tells = False  # a subscriber: what it is answered and told goes out as it comes
+    tape: Tape | None = None
+    step: Step | None = None  # what is under way, where it is recorded
+    number = 0
+    reads: Sequence[bytes] = ()
+    verb = b""  # of the command under way
+
+    def _group_is_gone(self) -> bool:
+        words = [word.upper() for word in self.reads]
+        names = self.reads[words.index(b"STREAMS") + 1 :]
+        for key in names[: len(names) // 2]:
+            item = self._db.get(key)
+            if item is None or item.value.group_get(self.reads[2]) is None:
+                return True
+        return False
+
+    def put_response(self, msg: Any) -> None:
+        """Answer; on the tape, what waited took effect now."""
+        waited = self.waits  # in vain where there is no answer: then nothing took effect
+        if waited and not msg and self.reads and self._group_is_gone():
+            msg = SimpleError("NOGROUP the group is gone for which this client waited")
+        if not msg and self.verb == b"XREAD":
+            msg = None  # fakeredis says that there is nothing with an empty table
+        self.waits = False
+        if self.tape is not None and self.step is not None and (msg or not waited):
+            if self.tape.steps[-1] is not self.step:
+                self.step = self.tape.note(self.number, self.step.command)
+            self.step.answer = encoded(msg)
+            self.step = None
+        super().put_response(msg)
 
     def _decode_result(self, result: Any) -> Any:
         return result
@@ -75,9 +105,11 @@ class SimulatedServer:
 
     def __init__(self, strike: Strike) -> None:
         self.state = FakeServer(version=(7, 4))
-        self.state.dbs[0]._change_callbacks = _InOrder()
+        self.state.dbs[0]._change_callbacks = cast("Any", _InOrder())
         self.restarts = 0
         self._strike = strike
+        self.tape: Tape | None = None  # where what is asked and answered is recorded
+        self._accepted = 0
         self._plain: dict[bytes, bytes] = {}  # SHA-1 with flags -> without
         self._synced = pickle.dumps({})  # the data as they were on disk
         self.synced_at = 0.0
@@ -103,6 +135,8 @@ class SimulatedServer:
     async def restart(self, down: float, *, with_loss: bool = False) -> None:
         """Be away for `down` seconds; with loss, what was written since the last fsync is gone."""
         await self.stop()
+        if self.tape is not None:
+            self.tape.note(0, RESTART)
         self.restarts += 1
         self.state.script_cache.clear()
         if with_loss:
@@ -120,6 +154,8 @@ class SimulatedServer:
         peer = writer.get_extra_info("peername")[0]
         parser = hiredis.Reader()
         socket = _Socket(self.state, 0, client_class=redis.asyncio.Redis)
+        self._accepted += 1
+        socket.tape, socket.number = self.tape, self._accepted
         telling: asyncio.Task[None] | None = None
         try:
             while data := await reader.read(1 << 16):
@@ -144,15 +180,39 @@ class SimulatedServer:
             if telling is not None:
                 telling.cancel()
             self._connections.pop(writer, None)
+            if self.tape is not None:
+                self.tape.note(socket.number, CLOSE)
             socket.close()
             writer.close()
 
     async def _execute(self, socket: _Socket, command: Command) -> bytes:
         detangle.note(f"{command[0].decode()} {command[1][:40] if len(command) > 1 else ''!r}")
+        if self.tape is not None:
+            socket.step = self.tape.note(socket.number, without_waiting(command))
+            if command[0].upper() == b"SUBSCRIBE" or socket.tells:
+                socket.step = None
+        socket.waits, socket.verb = False, command[0].upper()
         socket._process_command(self._without_flags(command))
+        socket.waits = socket.responses.empty()
+        socket.reads = command if command[0].upper() == b"XREADGROUP" else ()
         if socket.tells:
             return b""  # its answer goes the way of what is published
         return encoded(await socket.responses.get())
+
+    def record_contents(self) -> None:
+        """Record all that lies in the server."""
+        assert self.tape is not None
+        socket = _Socket(self.state, 0, client_class=redis.asyncio.Redis)
+
+        def ask(command: Command) -> bytes:
+            socket._process_command(command)
+            return encoded(socket.responses.get_nowait())
+
+        keys = [key for key in list(self.state.dbs[0]) if key in self.state.dbs[0]]
+        types = {}
+        for key in keys:
+            types[key] = ask([b"TYPE", key])[1:-2]
+        self.tape.contents(ask, keys, types)
 
     def _without_flags(self, command: Command) -> Command:
         """Return the command with its script's first line, `#!lua flags=…`, taken out: fakeredis knows none."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from detangle import NotLinearizable
 from detangle.lin import History
@@ -9,7 +11,7 @@ from detangle.lin import History
 from tests.simulation.identities import Identities
 
 
-def history(*calls):
+def history(*calls: Any) -> Any:
     """Calls one after the other: (what, answer), None for no answer."""
     found = History()
     for number, (what, answer) in enumerate(calls):
@@ -29,7 +31,7 @@ def history(*calls):
         [("publish", None), ("read", ""), ("publish", "1-0")],
     ],
 )
-def test_answers_that_some_order_explains_are_right(calls):
+def test_answers_that_some_order_explains_are_right(calls: Any) -> None:
     history(*calls).assert_linearizable(Identities())
 
 
@@ -42,12 +44,12 @@ def test_answers_that_some_order_explains_are_right(calls):
         [("publish", None), ("read", "1-0"), ("read", "")],
     ],
 )
-def test_answers_that_no_order_explains_are_found(calls):
+def test_answers_that_no_order_explains_are_found(calls: Any) -> None:
     with pytest.raises(NotLinearizable):
         history(*calls).assert_linearizable(Identities())
 
 
-def test_calls_that_overlap_may_have_any_order():
+def test_calls_that_overlap_may_have_any_order() -> None:
     found = History()
     publish, read = found.invoke(1, "publish", "e1"), found.invoke(2, "read", "e1")
     found.ok(read, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from streammesh import lua
@@ -29,12 +30,12 @@ OTHERS = 4  # 300 and some in all
 
 
 @pytest.mark.parametrize("entry", PORTFOLIO, ids=lambda entry: entry.name)
-def test_what_is_promised_holds_in_many_schedules(entry):
+def test_what_is_promised_holds_in_many_schedules(entry: Any) -> None:
     met = explore(entry.name, entry.scenario(), RUNS.get(entry.name, OTHERS), SEED, shrink=False)
     assert not met.findings, f"{met.findings[0].what}\n--replay {met.findings[0].token}"
 
 
-def test_the_hand_off_without_its_gate_is_found_and_its_token_shows_it_again():
+def test_the_hand_off_without_its_gate_is_found_and_its_token_shows_it_again() -> None:
     gate = MUTANTS[0]
     with gate.alive():
         met = explore(gate.name, gate.scenario, 100, SEED, shrink=False)
@@ -45,7 +46,7 @@ def test_the_hand_off_without_its_gate_is_found_and_its_token_shows_it_again():
     assert found[0] == finding.what
 
 
-def test_an_aim_is_met_in_the_schedule_that_has_it():
+def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
     entry = next(entry for entry in PORTFOLIO if entry.name == "publishing again")
     known = explore(entry.name, entry.scenario(), 1, SEED)
     known.struck.update((script, kind) for script in table.reachable() for kind in KINDS)
@@ -58,12 +59,12 @@ def test_an_aim_is_met_in_the_schedule_that_has_it():
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_every_control_still_fits_the_scripts(mutant):
+def test_every_control_still_fits_the_scripts(mutant: Any) -> None:
     for name, holes in mutant.holes.items():
         assert _with_holes(lua.script(name), holes).text != lua.script(name).text
 
 
-def test_a_schedule_is_the_same_in_every_process():
+def test_a_schedule_is_the_same_in_every_process() -> None:
     code = (
         "from tests.simulation.explorer import OPTIONS\n"
         "import detangle, gc; gc.disable()\n"

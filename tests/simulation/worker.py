@@ -7,6 +7,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
@@ -171,7 +172,9 @@ class Worker:
 
     async def _control(self) -> None:
         """Hear which tasks are to be cancelled, and look now and then, as `worker/cancellation.py` does in a thread."""
-        running = self._service.celery_app.plumbing.running
+        plumbing = self._service.celery_app.plumbing
+        assert plumbing is not None
+        running = plumbing.running
         async with self._waiting.pubsub() as pubsub:
             await pubsub.subscribe(self._world.keys.control(self._service.name))
             while True:
@@ -198,7 +201,7 @@ class Worker:
                 continue
             task = asyncio.get_running_loop().create_task(self._deliver(tag, message))
             self._running[tag] = task
-            task.add_done_callback(lambda task, tag=tag: self._ended(tag, task))
+            task.add_done_callback(partial(self._ended, tag))
 
     def _ended(self, tag: str, task: asyncio.Task[None]) -> None:
         self._running.pop(tag, None)
@@ -279,7 +282,9 @@ class Worker:
 
     async def _drain(self) -> None:
         """Leave in good order: say what is given back while it ran, give it back, leave the group."""
-        ledger = self._service.celery_app.plumbing.ledger
+        plumbing = self._service.celery_app.plumbing
+        assert plumbing is not None
+        ledger = plumbing.ledger
         back = dict(self._held)
         try:
             for tag, ref in list(self._refs.items()):

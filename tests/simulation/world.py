@@ -37,12 +37,13 @@ from tests.simulation.blocking import BlockingClient, on_this_loop
 from tests.simulation.faults import Aim, Striker
 from tests.simulation.server import HOST, SimulatedServer
 from tests.simulation.sometimes import sometimes
+from tests.simulation.tape import Tape
 
 URL = f"redis://{HOST}:6379"
 OWN = DispatcherSettings(
     _env_file=None, block="200ms", reclaim_idle="500ms", reclaim_every="200ms", batch=4,
     janitor_every="2s", janitor_after="6s", trim_every="1s",
-)  # type: ignore[call-arg]  # fmt: skip
+)  # fmt: skip
 
 
 def mesh_settings(**others: Any) -> MeshSettings:
@@ -93,6 +94,8 @@ class World:
     """One run. `start` brings processes up; a killed one comes back under a new name after a moment."""
 
     aims: tuple[Aim, ...] = ()  # of the schedule that is played; the explorer sets them
+    tape: Tape | None = None  # where it is recorded
+    current: World  # the one that is played
 
     def __init__(
         self,
@@ -113,6 +116,8 @@ class World:
         self.striker = Striker(budget, self._crash, self._restart, aims=list(World.aims), **faults)
         self.errands: list[Errands] = []
         self.server = SimulatedServer(self.striker)
+        self.server.tape = World.tape
+        World.current = self
         self.generation: Counter[str] = Counter()
         self._roles: dict[str, Callable[[str], Awaitable[Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -199,7 +204,7 @@ class World:
     async def beat(self, host: str) -> None:
         """One Beat."""
         client = open_async(self.settings, "beat")
-        ticker = Ticker(BlockingClient(client), self.keys, self.settings, host)  # type: ignore[arg-type]
+        ticker = Ticker(BlockingClient(client), self.keys, self.settings, host)
         while True:
             wait = await on_this_loop(ticker.tick, 0.5)
             await asyncio.sleep(max(0.02, wait))

@@ -42,6 +42,7 @@ class CountingLoop:
         monkeypatch.setattr(loop, "call_soon_threadsafe", count)
 
 
+@pytest.mark.alone
 async def test_a_batch_of_short_calls_is_run_by_few_threads_and_comes_back_in_few_wake_ups(
     threads, monkeypatch
 ):
@@ -62,6 +63,7 @@ async def test_calls_that_wait_hold_up_none(threads):
     await asyncio.wait_for(asyncio.gather(*(threads.run(all_there.wait, 5) for _ in range(20))), 5)
 
 
+@pytest.mark.alone
 async def test_a_call_behind_one_that_hogs_the_interpreter_is_run_beside_it(threads):
     over = threading.Event()
 

@@ -8,8 +8,16 @@ import pytest
 from streammesh.keys import TYPES, Keys, set_aside, type_of
 
 KEYS = Keys("shop")
+VALUES = {"int": 1}
+
+
+def called(made):
+    """The key, of values of the right types."""
+    return made(*(VALUES.get(one.annotation, "x") for one in inspect.signature(made).parameters.values()))
+
+
 MADE = [
-    (made(*["x"] * (len(inspect.signature(made).parameters))), made.__doc__.partition(".")[0].lower())
+    (called(made), made.__doc__.partition(".")[0].lower())
     for name, made in inspect.getmembers(KEYS, inspect.ismethod)
     if not name.startswith("_") and made.__doc__.partition(".")[0].isupper() and "CHANNEL" not in made.__doc__
 ]

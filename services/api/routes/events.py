@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -11,12 +12,14 @@ from starlette.types import Receive, Scope, Send
 from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
 from streammesh.events.validation import MAX_ATTRIBUTE
+from streammesh.history.queries import EventSearch
 from streammesh.names import TYPE_LENGTH
 from streammesh.status.not_run import Waiting
 from streammesh.subscriptions.registry import read_registered
 
 from services.api import completion
 from services.api.caller import Caller, Listener
+from services.api.cloudevents import CloudEvent
 from services.api.cursors import LONGEST_CURSOR
 from services.api.documents import (
     EXAMPLE_TASK_DOCUMENT,
@@ -30,6 +33,7 @@ from services.api.event_search import Search
 from services.api.event_search import standing as standing_of
 from services.api.json_answer import in_turns
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event
+from services.api.merged_pages import is_away, is_hot, merged, past_events
 from services.api.openapi import JSON, READ, WRITTEN, answers, told
 from services.api.publish_openapi import DESCRIPTION, OPENAPI
 from services.api.schemas import (
@@ -113,7 +117,13 @@ async def publish(wait: Wait = None) -> Response:
         *READ,
         _200=told(
             "A page.",
-            {"events": [EXAMPLE_EVENT], "next": None, "standings": [], "position": EXAMPLE_POSITION},
+            {
+                "events": [EXAMPLE_EVENT],
+                "next": None,
+                "standings": [],
+                "history_away": False,
+                "position": EXAMPLE_POSITION,
+            },
         ),
     ),
 )
@@ -124,6 +134,14 @@ async def recent(
         str, Query(description="Type or glob.", min_length=1, max_length=TYPE_LENGTH, examples=["order.*"])
     ] = "*",
     since: Annotated[AwareDatetime | None, Query(description="Not older than this.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Older than this.")] = None,
+    correlation: Annotated[
+        str | None,
+        Query(
+            description="Exactly this `correlationid`; of an event without one it is its id.",
+            max_length=MAX_ATTRIBUTE,
+        ),
+    ] = None,
     source: Annotated[str | None, Query(description="Exactly this source.", max_length=MAX_ATTRIBUTE)] = None,
     subject: Annotated[
         str | None, Query(description="Exactly this subject.", max_length=MAX_ATTRIBUTE)
@@ -149,22 +167,37 @@ async def recent(
         position = await wiring.log.last()  # before the events: what comes meanwhile is told after it
     if not key.may_subscribe_to_any:
         return await in_turns(EventPage(events=[], next=None, standings=[], position=position))
-    search = Search(source, subject, text)
+    search = Search(source, subject, text, correlation)
+    past = EventSearch(
+        type,
+        source,
+        subject,
+        correlation,
+        state,
+        max(0, to_ms(since)) if since else 0,
+        to_ms(until) if until else None,
+    )
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)
         place = None if opened is None else Cursor.parse(opened)
-        events, after = await list_recent(
-            wiring.redis,
-            wiring.keys,
-            type,
+        events, after = await _page(
+            wiring,
+            past,
             lambda event, raw: key.may_subscribe(event.type) and search.fits(event, raw),
-            since_ms=max(0, to_ms(since)) if since else 0,
-            limit=limit,
-            cursor=place,
+            limit,
+            place,
         )
         following = await wiring.cursors.seal("events", str(after) if after else None)
         if not standing and state is None:
-            return await in_turns(EventPage(events=events, next=following, standings=[], position=position))
+            return await in_turns(
+                EventPage(
+                    events=events,
+                    next=following,
+                    standings=[],
+                    position=position,
+                    history_away=is_away(wiring.history),
+                )
+            )
         rows = await wiring.rows.standings([(one.id, one.source) for one in events])
     known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
     shown = [(one, found) for one, found in known if state is None or found.state == state]
@@ -174,8 +207,29 @@ async def recent(
             standings=[found for _, found in shown],
             next=following,
             position=position,
+            history_away=is_away(wiring.history),
         )
     )
+
+
+async def _page(
+    wiring: Wiring,
+    search: EventSearch,
+    wanted: Callable[[CloudEvent, bytes], bool],
+    limit: int,
+    place: Cursor | None,
+) -> tuple[list[CloudEvent], Cursor | None]:
+    """A page of Redis, and where that ends before it is full, of the history."""
+    if place is None and search.until is not None:
+        place = Cursor(f"{search.until}-0", "")
+    recent, after = await list_recent(
+        wiring.redis, wiring.keys, search.pattern, wanted, since_ms=search.since, limit=limit, cursor=place
+    )
+    if wiring.history is None or (after and is_hot(after.place[0], wiring.mesh.hot)):
+        return [one.event for one in recent], after
+    past, past_after = await past_events(wiring.history, search, wanted, limit, place)
+    page, end = merged(recent, after.place if after else None, past, past_after, limit)
+    return [event for _, event in page], Cursor.of(end) if end else None
 
 
 @router.get(

@@ -33,6 +33,7 @@ _EXAMPLE: dict[str, Any] = {
             "schema": {"type": "object", "required": ["email"]},
         }
     ],
+    "publishes": {"email.sent": None},
 }
 
 
@@ -60,6 +61,9 @@ class ServiceManifest(Answer):
     version: str
     queues: list[str]
     subscriptions: list[DeclaredSubscription]
+    publishes: dict[str, dict[str, Any] | None] = Field(
+        description="Types that it says it publishes, with the JSON Schema of their data, or null."
+    )
 
 
 class ManifestList(Answer):
@@ -89,13 +93,15 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
                 about["queue"] = one.queue_name
                 about["schema"] = manifest.schemas.get(one.task)
                 subscriptions.append(DeclaredSubscription.model_validate(about))
-        if subscriptions or key.may_subscribe_to_all:
+        publishes = {name: one for name, one in manifest.publishes.items() if key.may_subscribe(name)}
+        if subscriptions or publishes or key.may_subscribe_to_all:
             shown.append(
                 ServiceManifest(
                     service=manifest.service,
                     version=manifest.version,
                     queues=manifest.queue_names,
                     subscriptions=subscriptions,
+                    publishes=publishes,
                 )
             )
     broken = sorted(registered.broken) if key.may_subscribe_to_all else []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
 from streammesh.redisio.client import is_unavailable
+from streammesh.redisio.heartbeat import alive
 from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, report, service_document, span
+from streammesh.webhooks.url_workers import read_url_worker, store_url_worker
 
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
@@ -21,6 +24,7 @@ from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["status"], route_class=AuditedRoute)
+LEAVING_SECONDS = 10.0  # in which the process of a worker that is a URL drains
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
 _SERVICE: dict[str, Any] = {
@@ -217,6 +221,7 @@ async def remove(
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
     wiring = wiring_of(request)
+    await _leave_url(wiring, service)
     retirement = Retirement(wiring.redis, wiring.keys, wiring.mesh, service, backlog)
     try:
         done = await retirement.run(REMOVING_SECONDS)
@@ -239,8 +244,34 @@ async def remove(
     )
 
 
+async def _leave_url(wiring: Wiring, service: str) -> None:
+    """Where the service's worker is a URL, have the webhook workers send nothing more, and wait for them to stop."""
+    async with wiring.reading():
+        _, raw = await read_url_worker(wiring.redis, wiring.keys, service)
+        if not raw:
+            return
+        await store_url_worker(wiring.redis, wiring.keys, service, None, raw)
+    for _ in range(int(LEAVING_SECONDS / 0.1)):
+        async with wiring.reading():
+            if not await alive(wiring.redis, wiring.keys, service):
+                return
+        await asyncio.sleep(0.1)
+
+
 def _own(wiring: Wiring) -> list[Finding]:
     """What is wrong in this process and does not stand in Redis."""
+    return [*_push(wiring), *_history(wiring)]
+
+
+def _history(wiring: Wiring) -> list[Finding]:
+    if wiring.history is None or not wiring.history.is_away:
+        return []
+    text = f"the history does not answer this API process: {wiring.history.why_away}"
+    do = "see to its database; what has left Redis is not found until then"
+    return [Finding("history-away", "history", Severity.WARNING, text, do)]
+
+
+def _push(wiring: Wiring) -> list[Finding]:
     still = wiring.hub.stands_still()
     if still is None or still[0] < STILL_SECONDS:
         return []

@@ -7,14 +7,17 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 from streammesh import names
+from streammesh.history.queries import TaskSearch
 from streammesh.names import TYPE_LENGTH
+from streammesh.notifications import position_key
 from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR, wrong_cursor
-from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
+from services.api.documents import EXAMPLE_TASK_DOCUMENT, HISTORY_AWAY, TaskDocument, task_document
 from services.api.json_answer import in_turns
+from services.api.merged_pages import is_away, is_hot, merged_tasks, past_tasks
 from services.api.openapi import READ, answers, told
 from services.api.schemas import Answer
 from services.api.state import wiring_of
@@ -42,13 +45,16 @@ class TaskList(Answer):
 
     tasks: list[TaskDocument]
     next: str | None
+    history_away: bool = HISTORY_AWAY
 
 
 @router.get(
     "/v1/tasks",
     summary="Tasks, newest first",
     response_model=TaskList,
-    responses=answers(*READ, _200=told("A page.", {"tasks": [EXAMPLE_TASK_DOCUMENT], "next": None})),
+    responses=answers(
+        *READ, _200=told("A page.", {"tasks": [EXAMPLE_TASK_DOCUMENT], "next": None, "history_away": False})
+    ),
 )
 async def task_list(
     request: Request,
@@ -92,10 +98,21 @@ async def task_list(
         try:
             if ended:
                 page = await pages.ended(wanted, limit, place)
+                if wiring.history and not (page.next and is_hot(position_key(page.next), wiring.mesh.hot)):
+                    states = [state] if state in names.ENDED else sorted(names.ENDED)
+                    search = TaskSearch(states, service, name or "*", type or "*", worker)
+                    past, past_after = await past_tasks(wiring.history, search, wanted, limit, place)
+                    page = merged_tasks(page, past, past_after, limit)
             else:
                 known = [manifest.service for manifest in await read_manifests(wiring.redis, wiring.keys)]
                 page = await pages.open([service] if service else known, wanted, limit, place)
         except ValueError:
             raise wrong_cursor() from None
         following = await wiring.cursors.seal(kind, page.next)
-    return await in_turns(TaskList(tasks=[task_document(row) for row in page.tasks], next=following))
+    return await in_turns(
+        TaskList(
+            tasks=[task_document(row) for row in page.tasks],
+            next=following,
+            history_away=ended and is_away(wiring.history),
+        )
+    )

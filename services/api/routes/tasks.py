@@ -10,8 +10,9 @@ from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Listener
 from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
+from services.api.lookup import HISTORY_IS_AWAY
 from services.api.openapi import READ, answers, told
-from services.api.problems import Problem
+from services.api.problems import Problem, unavailable
 from services.api.schemas import EXAMPLE_TASK
 from services.api.state import wiring_of
 from services.api.tokens import narrowing_of
@@ -43,6 +44,8 @@ async def task_state(
     if len(task_id) <= LONGEST_ID:
         async with wiring.reading():
             found = await wiring.rows.task(task_id)
+    if found is None and wiring.history is not None and wiring.history.is_away:
+        raise unavailable(f"Redis does not know the task {task_id[:LONGEST_ID]!r}, and {HISTORY_IS_AWAY}")
     if found is None or not _may_read(key, found):
         raise Problem(
             "not-found",

@@ -62,6 +62,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
         ),
         *("/v1/subscriptions", "/v1/events", "/v1/events/1", f"/v1/tasks/{task}", "/v1/dead-letters"),
         *("/v1/tasks", "/v1/tasks?state=ended", "/v1/audit", "/v1/manifests", "/v1/events?standing=true"),
+        *("/v1/types", "/v1/types/order.placed"),
         *(f"/v1/dead-letters/{letter['id']}", f"/v1/reports/{asked}", f"/v1/reports/{asked}.pdf"),
     ):
         await live.get(path)
@@ -74,6 +75,8 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     for action in ("replay", "drop"):
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
     await live.post("/v1/tokens", json={"types": ["order.*"]})
+    await use_webhooks(live)
+    await use_urls(live, mesh)
     await live.delete("/v1/services/worker")
     daily = {"cron": "0 9 * * *", "event": {"type": "report.requested", "data": {}}}
     await live.put("/v1/schedules/daily", json=daily)
@@ -95,6 +98,35 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     assert sent == set(conformance.operations())
     refused = {path for path, _, status in conformance.seen if status >= 400}
     assert refused == {path for path, _ in conformance.operations()} - WITHOUT_REFUSAL - {"/readyz"}
+
+
+async def use_webhooks(live):
+    made = await live.post("/v1/webhooks", json={"url": "https://shop.example/hook"})
+    path = f"/v1/webhooks/{made.json()['id']}"
+    for method, at, said in (
+        ("GET", "/v1/webhooks", None),
+        ("GET", path, None),
+        ("PATCH", path, {"ordered": True}),
+        ("POST", f"{path}/test", None),
+        ("POST", f"{path}/replay", {"after": "0"}),
+        ("POST", f"{path}/secret", {}),
+        ("GET", f"{path}/attempts", None),
+        ("DELETE", path, None),
+    ):
+        assert (await live.request(method, at, json=said)).is_success
+
+
+async def use_urls(live, mesh):
+    wanted = {"url": "https://shop.example/work", "subscriptions": [{"type": "order.placed"}]}
+    put = await live.put("/v1/services/by_url", json=wanted)
+    assert put.json()["secret"].startswith("whsec_")
+    await live.post("/v1/events", json={"type": "order.placed", "data": {}})
+    (task,) = await mesh.dispatch("order", "by_url")
+    at = f"/v1/tasks/{task.ref.task_id}/result"
+    assert (await live.post(at, json={"result": 1})).json()["duplicate"] is False
+    assert (await live.post(at, json={"reject": "late"})).json()["duplicate"] is True
+    nobody = {"streammesh-result-token": "none"}
+    assert (await live.post(at, json={"result": 1}, headers=nobody)).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -232,8 +232,13 @@ class TestRecent:
         assert document["errors"][0]["parameter"] == next(iter(wrong))
 
     async def test_no_events_are_an_empty_page(self, api):
-        page = (await api.get("/v1/events")).json()
-        assert page == {"events": [], "next": None, "standings": [], "position": "0-0"}
+        assert (await api.get("/v1/events")).json() == {
+            "events": [],
+            "next": None,
+            "standings": [],
+            "history_away": False,
+            "position": "0-0",
+        }
 
 
 async def test_a_cursor_tells_nothing_and_is_good_for_its_own_list_at_every_replica(

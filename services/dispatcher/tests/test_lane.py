@@ -136,18 +136,6 @@ async def test_a_lane_whose_service_is_removed_hands_nothing_over_and_makes_no_g
     assert await mesh_redis.xinfo_groups(mesh_keys.events("user")) == []
 
 
-async def test_the_last_service_that_is_removed_is_not_taken_for_lost_data(
-    mesh_redis, mesh_keys, mesh_settings, capsys
-):
-    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
-    all_lanes = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, OWN, None, SystemClock())
-    assert [one.service for one in (await all_lanes.look()).manifests] == ["mail"]
-    await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
-
-    assert (await all_lanes.look()).manifests == []
-    assert "redis.lost_data" not in capsys.readouterr().out
-
-
 async def test_an_entry_that_is_no_event_becomes_a_dead_letter_and_the_lane_goes_on(
     make_lane, publisher, mesh_redis, mesh_keys
 ):
@@ -312,6 +300,8 @@ async def test_what_a_stopping_dispatcher_was_given_at_the_last_moment_is_handed
     own = OWN.model_copy(update={"reclaim_idle": timedelta(hours=1)})
     dispatcher = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, own, encode, SystemClock())
     await publisher.publish("user.registered", {}, id="one")
+    # The router is far ahead: the service is its lane's.
+    await mesh_redis.hset(mesh_keys.routed("user"), mapping={":at": "9999999999999-0", ":members": "1"})
     await dispatcher.refresh()
 
     async def given():

@@ -13,7 +13,7 @@ from streammesh.retirement import Retirement
 from streammesh.subscriptions.manifest import Manifest, Routes, Subscription
 from streammesh.subscriptions.registry import register_call
 
-from services.dispatcher import lane
+from services.dispatcher import lane, lanes
 from services.dispatcher.lane import Lane
 from services.dispatcher.settings import DispatcherSettings
 
@@ -60,3 +60,15 @@ async def test_a_service_that_is_removed_before_the_first_event_of_its_domain_le
     await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
 
     assert await groups(mesh_redis, mesh_keys) == []
+
+
+async def test_the_last_service_that_is_removed_is_not_taken_for_lost_data(
+    mesh_redis, mesh_keys, mesh_settings, capsys
+):
+    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
+    all_lanes = lanes.Lanes(mesh_redis, mesh_keys, mesh_settings, OWN, None, SystemClock())
+    assert [one.service for one in (await all_lanes.look()).manifests] == ["mail"]
+    await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
+
+    assert (await all_lanes.look()).manifests == []
+    assert "redis.lost_data" not in capsys.readouterr().out

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streammesh import names
-from streammesh.cli.api_call import REFUSED, Json, print_json
+from streammesh.cli.api_call import REFUSED, Json, Key, ask, print_json
 from streammesh.cli.terminal import console, plain, short
 from streammesh.errors import InvalidManifest
 
 if TYPE_CHECKING:
+    from streammesh.client import MeshClient
     from streammesh.service import Service
 
 ROOMS = ("__init__.py", "__main__.py", "settings.py", "handlers.py", "requirements.txt", "tests")
@@ -32,22 +33,57 @@ class Checked:
     problems: list[str] = field(default_factory=list)
     pool: str | None = None
     subscriptions: list[dict[str, Any]] = field(default_factory=list)
+    publishes: dict[str, Any] = field(default_factory=dict)
+    breaks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="The folder's name in services/.")], json: Json = False
+    name: Annotated[str, typer.Argument(help="The folder's name in services/.")],
+    json: Json = False,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The API of a mesh: tell what it would break there, too."),
+    ] = None,
+    key: Key = None,
 ) -> None:
     """Tell what would be refused when the worker services/NAME joins. Exit code 1 if anything would be.
 
-    Imports its handlers, and needs no mesh.
+    Imports its handlers, and needs no mesh. With --against it asks one what its others publish and read: a member
+    that is required and not published any more, a type that became narrower. 1: it would break something; 3: the
+    API cannot be reached.
     """
     found = check_worker(name, Path.cwd())
+    if against and not found.problems:
+        _look_at_others(found, against, key)
     if json:
         print_json(asdict(found))
     else:
         _show(found)
-    if found.problems:
+    if found.problems or found.breaks:
         raise typer.Exit(REFUSED)
+
+
+def _look_at_others(found: Checked, url: str, key: str | None) -> None:
+    from streammesh.compatibility.gate import against
+    from streammesh.subscriptions.manifest import Manifest, Subscription
+
+    async def work(mesh: MeshClient) -> tuple[dict[str, Any], dict[str, Any]]:
+        return await mesh.get("/v1/manifests"), await mesh.get("/v1/key")
+
+    def manifest(service: str, told: list[dict[str, Any]], publishes: dict[str, Any]) -> Manifest:
+        wanted = tuple(Subscription(service, one["task"], one["type"], one["where"]) for one in told)
+        schemas = {one["task"]: one["schema"] for one in told if one["schema"]}
+        return Manifest(service, subscriptions=wanted, schemas=schemas, publishes=publishes)
+
+    answer, own_key = ask(url, key, work)
+    known = [manifest(one["service"], one["subscriptions"], one["publishes"]) for one in answer["manifests"]]
+    gate = against(manifest(found.service, found.subscriptions, found.publishes), known)
+    found.breaks, found.warnings = gate.breaks, gate.warnings
+    if own_key["role"] == "limited":
+        found.warnings.append(
+            f"the key {own_key['name']!r} may not read every type: the others were not compared"
+        )
 
 
 def check_worker(name: str, root: Path) -> Checked:
@@ -87,7 +123,7 @@ def _look_at_service(found: Checked, root: Path) -> None:
         found.problems.append(
             "handlers.py: it subscribes to nothing; decorate a handler with @service.on(TYPE)"
         )
-    found.pool = service.pool
+    found.pool, found.publishes = service.pool, dict(manifest.publishes)
     found.subscriptions = [
         {**asdict(subscription), "schema": manifest.schemas.get(subscription.task)}
         for subscription in manifest.subscriptions
@@ -162,7 +198,7 @@ def _imported(node: ast.AST, depth: int) -> list[str]:
 def _requirements(home: Path) -> Iterator[str]:
     file = home / "requirements.txt"
     if file.exists() and not any(line.startswith("streammesh") for line in file.read_text().splitlines()):
-        yield "requirements.txt does not name streammesh[celery]"
+        yield "requirements.txt does not name streammesh[worker]"
 
 
 def _show(found: Checked) -> None:
@@ -172,7 +208,13 @@ def _show(found: Checked) -> None:
         payload = (subscription["schema"] or {}).get("title", "any payload")
         line = f"{subscription['type']}{where} -> {subscription['task']} ({payload})"
         out.print(plain(line), markup=False)
+    for kind in found.publishes:
+        out.print(plain(f"publishes {kind}"), markup=False)
     for problem in found.problems:
         out.print(plain(f"problem: {problem}"), style="red", markup=False)
-    if not found.problems:
+    for one in found.breaks:
+        out.print(plain(f"breaks: {one}"), style="red", markup=False)
+    for one in found.warnings:
+        out.print(plain(f"warning: {one}"), style="yellow", markup=False)
+    if not found.problems and not found.breaks:
         out.print(f"{found.service} may join; pool: {found.pool}", style="green", markup=False)

@@ -22,7 +22,15 @@ COMMANDS = {
     "up": CommandPlace(
         "up",
         "command",
-        "Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains.",
+        "Run the whole mesh here, with this folder's workers: Redis, a mail catcher, every service. Ctrl-C drains.",
+    ),
+    "dev": CommandPlace(
+        "dev", "dev", "Run one worker beside a whole mesh, anew whenever a file is saved. Ctrl-C stops both."
+    ),
+    "rerun": CommandPlace(
+        "rerun",
+        "rerun",
+        "Run this folder's handlers for one event of the mesh on your desk, without effects.",
     ),
     "demo": CommandPlace(
         "demo", "command", "Do the main job once, through the front door, and show what was pushed back."
@@ -46,10 +54,16 @@ COMMANDS = {
         "doctor",
         "Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`.",
     ),
+    "sizing": CommandPlace(
+        "memory_need", "sizing", "Say what to buy: memory of Redis for so many events a second."
+    ),
     "services": CommandPlace("status", "services", "Services: list them, take one away."),
+    "top": CommandPlace("top", "top", "Show the mesh as it works, until Ctrl-C."),
+    "schedules": CommandPlace("schedules", "app", "Schedules: list, enable, disable, run now, delete."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
+    "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules: a user for each kind of process."),
     "new-worker": CommandPlace(
         "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
     ),

@@ -39,7 +39,7 @@ def event(
             ]
         )
     )
-    tasks = _known(found)
+    tasks = known_tasks(found)
     if tasks:
         _print([Text(), *task_lines(tasks)])
     missed = [f"not to {one['subscription']}: {one['reason']}" for one in found["not_delivered"]]
@@ -52,7 +52,7 @@ def tasks(
     event_id: EventId, source: Source = None, json: Json = False, url: Url = None, key: Key = None
 ) -> None:
     """List the tasks that an event became."""
-    found = _known(_event(event_id, source, url, key))
+    found = known_tasks(_event(event_id, source, url, key))
     if json:
         print_json(found)
     else:
@@ -96,6 +96,6 @@ def _event(event_id: str, source: str | None, url: str | None, key: str | None) 
     return ask(url, key, lambda mesh: mesh.event(event_id, source=source)).raw
 
 
-def _known(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def known_tasks(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The tasks whose records are still kept."""
     return [delivery["task"] for delivery in found["deliveries"] if delivery["task"]]

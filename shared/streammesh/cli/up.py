@@ -7,11 +7,11 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import aiohttp
 import orjson
@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.exceptions import RedisError
 
 from streammesh.cli.api_call import REFUSED, fail
+from streammesh.cli.found_programs import FoundProgram, NothingToRun, find_programs
 from streammesh.cli.supervisor import Program, Supervisor
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
@@ -65,14 +66,10 @@ class RunningMesh:
     environment: dict[str, str]  # the settings with which a service joins
 
 
-def find_services(root: Path) -> list[str]:
-    """Every folder in `services/` that can be run; a new team's folder is found by its place alone."""
-    return sorted(p.parent.name for p in (root / "services").glob("*/__main__.py"))
-
-
-def find_workers(root: Path) -> list[str]:
-    """Those of them that subscribe to events: they have handlers, and show life once they are registered."""
-    return sorted(p.parent.name for p in (root / "services").glob("*/handlers.py"))
+# What runs in the terminal of a mesh beside its programs: given what ends when the mesh is ready, where it is, `say`.
+Beside = Callable[
+    [asyncio.Task[None], RunningMesh, Callable[[str, str, str], None]], Coroutine[Any, Any, None]
+]
 
 
 def choose_port(wanted: int) -> int:
@@ -86,6 +83,11 @@ def choose_port(wanted: int) -> int:
         return wanted
 
 
+def module_path(first: Path) -> str:
+    """PYTHONPATH with a folder before what is in ours."""
+    return os.pathsep.join(filter(None, (str(first), os.environ.get("PYTHONPATH"))))
+
+
 @contextmanager
 def _redis(settings: MeshSettings, folder: Path, given: str | None) -> Iterator[str]:
     if given:
@@ -95,8 +97,20 @@ def _redis(settings: MeshSettings, folder: Path, given: str | None) -> Iterator[
         yield server.url
 
 
-def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False, port: int | None = None) -> None:
-    """Run every service until Ctrl-C or SIGTERM; then drain and stop everything."""
+def up(
+    root: Path,
+    folder: Path,
+    redis_url: str | None,
+    quiet: bool = False,
+    port: int | None = None,
+    apart: Sequence[str] = (),
+    beside: Beside | None = None,
+) -> None:
+    """Run every service but those `apart` until Ctrl-C or SIGTERM, and `beside` with them; then drain and stop all."""
+    try:
+        programs = [one for one in find_programs(root) if one.name not in apart]
+    except NothingToRun as error:
+        fail(error, REFUSED)
     settings, own = load_settings(MeshSettings, join=False), load_settings(UpSettings, join=False)
     if redis_url:
         try:
@@ -117,9 +131,9 @@ def up(root: Path, folder: Path, redis_url: str | None, quiet: bool = False, por
     found.unlink(missing_ok=True)
     with _redis(settings, folder, redis_url) as url:
         place = _place(folder, url, port or choose_port(own.port), choose_port(SMTP_PORT))
-        if settings.history_url is None and "archiver" in find_services(root):
+        if settings.history_url is None and any(one.name == "archiver" for one in programs):
             place.environment["MESH_HISTORY_URL"] = f"sqlite:///{folder / 'history.db'}"
-        run_until_stopped(lambda stop: _supervise(root, folder, place, settings, stop, quiet))
+        run_until_stopped(lambda stop: _supervise(programs, folder, place, settings, stop, quiet, beside))
 
 
 def _place(folder: Path, redis_url: str, api_port: int, smtp_port: int) -> RunningMesh:
@@ -156,28 +170,38 @@ def command(
     ] = None,
     quiet: Annotated[bool, typer.Option(help="Do not print where everything is.")] = False,
 ) -> None:
-    """Run the whole mesh here: Redis, a mail catcher and every service in `services/`. Ctrl-C drains."""
+    """Run the whole mesh here, with this folder's workers: Redis, a mail catcher, every service. Ctrl-C drains."""
     up(Path.cwd(), folder.resolve(), redis_url, quiet, port)
 
 
 async def _supervise(
-    root: Path, folder: Path, place: RunningMesh, settings: MeshSettings, stop: asyncio.Event, quiet: bool
+    found: Sequence[FoundProgram],
+    folder: Path,
+    place: RunningMesh,
+    settings: MeshSettings,
+    stop: asyncio.Event,
+    quiet: bool,
+    beside: Beside | None,
 ) -> None:
-    supervisor = Supervisor(_programs(root, place))
-    ready = asyncio.create_task(_announce(supervisor, folder, place, settings, find_workers(root), quiet))
+    supervisor = Supervisor(_programs(found, place))
+    workers = [one.service for one in found if one.service]
+    ready = asyncio.create_task(_announce(supervisor, folder, place, settings, workers, quiet))
+    other = asyncio.create_task(beside(ready, place, supervisor.say)) if beside else None
     grace = settings.drain.total_seconds() + GRACE_AFTER_DRAIN
     await supervisor.run(stop, grace=grace)
     ready.cancel()
+    if other:
+        other.cancel()
+        await asyncio.wait((other,), timeout=grace)
     (folder / "up.json").unlink(missing_ok=True)
     supervisor.say("mesh", "everything has stopped")
 
 
-def _programs(root: Path, place: RunningMesh) -> list[Program]:
+def _programs(found: Sequence[FoundProgram], place: RunningMesh) -> list[Program]:
     env = {
         **place.environment,
         "API_HOST": "127.0.0.1",
         "API_PORT": place.api_url.rpartition(":")[2],
-        "PYTHONPATH": str(root),
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",  # we read it as such, whatever the terminal's own is
         "FORCE_COLOR": "1" if sys.stdout.isatty() else "",
@@ -185,7 +209,7 @@ def _programs(root: Path, place: RunningMesh) -> list[Program]:
     mail = [sys.executable, "-m", "streammesh.cli.mail_catcher", "--port", place.smtp_url.rpartition(":")[2]]
     return [
         Program("mail", [*mail, "--folder", place.mail_folder], env),
-        *(Program(name, [sys.executable, "-m", f"services.{name}"], env) for name in find_services(root)),
+        *(Program(one.name, one.command, {**env, "PYTHONPATH": module_path(one.path)}) for one in found),
     ]
 
 

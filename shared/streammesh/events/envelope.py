@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -131,10 +131,6 @@ class Event:
         for name in ("time", "traceparent", "tracestate"):
             facts.pop(name, None)
         return blake2b(plain_json.dumps_plain(facts, sort_keys=True, finite=True), digest_size=8).hexdigest()
-
-    def with_extensions(self, **more: str | int | bool) -> Event:
-        """A copy with further extension attributes; those that it has already are kept."""
-        return replace(self, extensions={**more, **self.extensions})
 
 
 @dataclass(frozen=True, slots=True)

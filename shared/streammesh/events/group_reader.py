@@ -1,9 +1,11 @@
-"""Reads event streams as a member of a consumer group: new entries, own pending ones, other people's stale ones."""
+"""Reads event streams: as a member of a consumer group (new entries, own pending ones, other people's stale ones),
+and from positions that the caller keeps.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -98,19 +100,42 @@ class GroupReader:
         ]
 
     def _entries(self, domains: Sequence[str], answer: Any) -> list[Entry]:
-        if not answer:
-            return []
-        by_key = {self._keys.events(domain): domain for domain in domains}
-        streams = answer.items() if isinstance(answer, dict) else answer
-        found = []
-        for key, entries in streams:
-            if isinstance(answer, dict):  # RESP3 wraps each stream's entries once more
-                entries = entries[0] if entries and isinstance(entries[0], list) else entries
-            domain = by_key[_text(key)]
-            found += [
-                Entry(domain, _text(position), (fields or {}).get(b"e")) for position, fields in entries
-            ]
-        return found
+        return _entries(self._keys, domains, answer)
+
+
+async def read_after(
+    blocking: redis.asyncio.Redis,
+    keys: Keys,
+    positions: Mapping[str, str],
+    count: int,
+    block: timedelta | None,
+    patience: timedelta,
+) -> list[Entry]:
+    """Entries of several domains after a position of each, up to `count` per domain; waits up to `block` for one.
+
+    Raises TimeoutError when the connection stays silent for `patience` more.
+    """
+    async with asyncio.timeout(((block or timedelta()) + patience).total_seconds()):
+        answer = await blocking.xread(
+            {keys.events(domain): position for domain, position in positions.items()},
+            count=count,
+            block=None if block is None else ms(block),
+        )
+    return _entries(keys, list(positions), answer)
+
+
+def _entries(keys: Keys, domains: Sequence[str], answer: Any) -> list[Entry]:
+    if not answer:
+        return []
+    by_key = {keys.events(domain): domain for domain in domains}
+    streams = answer.items() if isinstance(answer, dict) else answer
+    found = []
+    for key, entries in streams:
+        if isinstance(answer, dict):  # RESP3 wraps each stream's entries once more
+            entries = entries[0] if entries and isinstance(entries[0], list) else entries
+        domain = by_key[_text(key)]
+        found += [Entry(domain, _text(position), (fields or {}).get(b"e")) for position, fields in entries]
+    return found
 
 
 def _text(value: bytes | str) -> str:

@@ -1,7 +1,7 @@
 """Runs calls of the Lua scripts: on a sync client, an async client, or several in one round trip.
 
 A script is `<name>.lua` beside this file (`script.py`); what it takes is declared by name in `queues.py`, `tasks.py`,
-`events.py`, `services.py` and `history.py` (how: `signature.py`). Each script has one typed caller elsewhere in the kit, which
+`events.py`, `services.py`, `history.py` and `webhooks.py` (how: `signature.py`). Each script has one typed caller elsewhere in the kit, which
 builds a `Call`; the same `Call` runs on a sync client, an async client or in a pipeline.
 
 A script that takes several tasks decides about each of them on its own, and answers a list. Its calls have a
@@ -19,15 +19,24 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import durable, events, history, queues, services, tasks
+from streammesh.lua import durable, events, history, queues, services, tasks, webhooks
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
 __all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
 
 T = TypeVar("T")
-DECLARED = (durable, events, history, queues, services, tasks)  # the modules that say what scripts take
+DECLARED = (
+    durable,
+    events,
+    history,
+    queues,
+    services,
+    tasks,
+    webhooks,
+)  # the modules that say what scripts take
 SET_ASIDE_MS = 7 * 86_400_000
+MENDS = 3  # who writes what has the wrong type may do so again in between
 log = structlog.get_logger(__name__)
 
 
@@ -68,14 +77,14 @@ async def run(client: redis.asyncio.Redis, call: Call[T]) -> T:
 
     What has the wrong type among its keys is set aside, and the call is made again.
     """
-    try:
-        return await _run(client, call)
-    except ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-    await _run(
-        client, mend_call(call)
-    )  # that it moved nothing may be said of its repeat, after a lost answer
+    for _ in range(MENDS):
+        try:
+            return await _run(client, call)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+        # That it moved nothing may be said of its repeat, after a lost answer.
+        await _run(client, mend_call(call))
     return await _run(client, call)
 
 
@@ -89,12 +98,13 @@ async def _run(client: redis.asyncio.Redis, call: Call[T]) -> T:
 
 def run_sync(client: BlockingClient, call: Call[T]) -> T:
     """As `run`, on a blocking client."""
-    try:
-        return _run_sync(client, call)
-    except ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-    _run_sync(client, mend_call(call))
+    for _ in range(MENDS):
+        try:
+            return _run_sync(client, call)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+        _run_sync(client, mend_call(call))
     return _run_sync(client, call)
 
 

@@ -129,10 +129,21 @@ class ReadDueSchedulesScript(Arguments):
     alive: Key
     beat: Text
     limit: Number
+    fresh: Number
+
+
+class MovedSchedule(Record):
+    """One schedule whose ticks are due."""
+
+    schedule: Text
+    read: Text
+    stood_at: Number
+    next_at: Text
+    ticks: Each[StoredEvent]
 
 
 class TickScript(Arguments):
-    """Publish due ticks of one schedule."""
+    """Publish due ticks of schedules."""
 
     schedules: Key
     schedules_due: Key
@@ -140,13 +151,9 @@ class TickScript(Arguments):
     due: Key
     due_entries: Key
     counters: Key
-    schedule: Text
-    read: Text
-    stood_at: Number
-    next_at: Text
     retention: Number
     changed: Text
-    ticks: Each[StoredEvent]
+    moves: Each[MovedSchedule]
 
 
 class ReadSchedulesScript(Arguments):

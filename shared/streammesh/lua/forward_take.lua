@@ -22,16 +22,15 @@ local function take(owner, idle, most, counts)
   end
 end
 
+take(me, 0, left, false)  -- before all others, whose entries are its own from then on
 for _, member in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
   local of = {}
   for i = 1, #member, 2 do of[member[i]] = member[i + 1] end
-  if of.name == me then
-    take(me, 0, left, false)
-  elseif of.name == returned then
+  if of.name == returned then
     take(returned, 0, left, true)
   elseif of.name == sent then
     take(sent, patience, math.min(left, of.pending - waiting), false)
-  elseif of.pending > 0 then
+  elseif of.name ~= me and of.pending > 0 then
     take(of.name, lease, left, true)
     local near = redis.call('XPENDING', stream, group, 'IDLE', math.floor(lease / 2), '-', '+', 100, of.name)
     for _, row in ipairs(near) do

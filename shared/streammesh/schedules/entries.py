@@ -164,7 +164,7 @@ def parse_entry(raw: Mapping[str, Any]) -> ScheduleEntry:
         ) from None
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=16_384)
 def from_json(raw: bytes) -> ScheduleEntry:
     """A stored schedule. Raises InvalidSchedule when it is broken."""
     try:

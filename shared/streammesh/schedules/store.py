@@ -7,19 +7,24 @@ from dataclasses import dataclass
 from math import inf
 
 from streammesh import lua
+from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import Keys
 from streammesh.lua.events import (
+    MovedSchedule,
     ReadDueSchedulesScript,
     ReadSchedulesScript,
     ScheduleChange,
     StoreSchedulesScript,
     TickScript,
 )
-from streammesh.schedules import Change, ScheduleEntry, Stored, TickPlan, tick_event
+from streammesh.schedules import Change, Stored, TickPlan
 from streammesh.settings import MeshSettings
 
 BEAT = "beat"  # the role under which Beats say that they are alive
+SHARES_MS = (
+    10_000  # a Beat looks every five seconds; what one that is gone would do is done by others after this
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,10 @@ class DueSchedules:
 
 
 def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
-    """`read_due_schedules.lua`: what is due by the server's clock; says that the Beat called `beat` is alive."""
+    """`read_due_schedules.lua`: what is due by the server's clock; says that the Beat called `beat` is alive.
+
+    Of several Beats each is told of others as long as there are so many; any of them may do all.
+    """
 
     def parse(answer: list[bytes]) -> DueSchedules:
         due, unreadable = [], []
@@ -68,6 +76,7 @@ def read_due_call(keys: Keys, beat: str, limit: int) -> lua.Call[DueSchedules]:
         alive=keys.alive(BEAT),
         beat=beat,
         limit=limit,
+        fresh=SHARES_MS,
     ).call(parse)
 
 
@@ -77,13 +86,20 @@ def _position(score: bytes) -> int | None:
     return int(at) if 0 <= at < 2**53 else None
 
 
-def tick_call(
-    keys: Keys, settings: MeshSettings, standing: Standing, entry: ScheduleEntry, plan: TickPlan
-) -> lua.Call[list[str]]:
-    """`tick.lua`: publish the plan's ticks and move the schedule, if it still stands where it was read.
+@dataclass(frozen=True, slots=True)
+class DueTicks:
+    """A schedule that is due, what to do with it, and the events of its ticks."""
 
-    Answers per tick `stored`, `known`, or `conflict` when another event has its identity; `moved` alone when
-    another Beat or a change came first. May be repeated after a lost reply.
+    standing: Standing
+    plan: TickPlan
+    events: tuple[Event, ...]
+
+
+def tick_call(keys: Keys, settings: MeshSettings, due: Sequence[DueTicks]) -> lua.Call[list[list[str]]]:
+    """`tick.lua`: publish the plans' ticks and move their schedules, each if it still stands where it was read.
+
+    Answers for each schedule per tick `stored`, `known`, or `conflict` when another event has its identity; `moved`
+    alone when another Beat or a change came first. May be repeated after a lost reply.
     """
     return TickScript(
         schedules=keys.schedules(),
@@ -92,14 +108,19 @@ def tick_call(
         due=keys.due(),
         due_entries=keys.due_entries(),
         counters=keys.counters(),
-        schedule=standing.name,
-        read=standing.raw,
-        stood_at=standing.stands_at,
-        next_at=plan.next_ms,
         retention=ms(settings.remembered),
         changed=keys.manifests_changed(),
-        ticks=[stored_form(keys, settings, tick_event(entry, due_ms)) for due_ms in plan.ticks],
-    ).call(lambda answer: [word.decode() for word in answer])
+        moves=[
+            MovedSchedule(
+                schedule=one.standing.name,
+                read=one.standing.raw,
+                stood_at=one.standing.stands_at,
+                next_at=one.plan.next_ms,
+                ticks=[stored_form(keys, settings, event) for event in one.events],
+            )
+            for one in due
+        ],
+    ).call(lambda answer: [[word.decode() for word in said] for said in answer])
 
 
 def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:

@@ -7,6 +7,7 @@ another one, fires it. After it: the tick is published and the schedule has move
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 import orjson
@@ -29,12 +30,20 @@ from streammesh.schedules import (
     tick_event,
 )
 from streammesh.schedules.file_watch import FileWatch
-from streammesh.schedules.store import Standing, read_call, read_due_call, store_call, tick_call
+from streammesh.schedules.store import (
+    DueTicks,
+    Standing,
+    read_call,
+    read_due_call,
+    store_call,
+    tick_call,
+)
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
 
-MAX_DUE = 100  # schedules fired before Redis is asked again
+MAX_DUE = 500  # schedules fired before Redis is asked again
+TICKS_AT_ONCE = 100  # of several schedules in one call; the server does nothing else for that long
 SYNC_TRIES = 5  # another Beat may be following the same file
 BROKEN_AGAIN_MS = 60_000  # after which one that cannot be read is looked at again
 LATE = timedelta(seconds=5)  # a later tick is worth a warning
@@ -91,24 +100,22 @@ class Ticker:
         """Fire what is due; answers in how many seconds the next schedule is, None if there is none."""
         found = lua.run_sync(self._client, read_due_call(self._keys, self.name, MAX_DUE))
         times = [] if found.next_ms is None else [found.next_ms]
-        fired = False
-        for standing in found.due:
-            next_ms = self._fire(standing, found.now_ms)
-            if next_ms is not None:
-                times.append(next_ms)
-                fired = True
+        planned = [due for one in found.due if (due := self._plan(one, found.now_ms)) is not None]
+        for some in _portions(planned):
+            self._fire(some, found.now_ms)
+        times += [due.plan.next_ms for due in planned]
         if (
             found.unreadable
         ):  # there is room for so many only in one look: they may not stand before the good ones
             log.error("schedules.unreadable", count=len(found.unreadable))
             later = dict.fromkeys(found.unreadable, found.now_ms + BROKEN_AGAIN_MS)
             self._client.zadd(self._keys.schedules_due(), later, xx=True)
-        if found.due and not fired:
+        if found.due and not planned:
             times = [ms for ms in times if ms > found.now_ms]  # nothing but broken ones: do not spin on them
         return (min(times) - found.now_ms) / 1000 + EARLY_SECONDS if times else None
 
-    def _fire(self, standing: Standing, now_ms: int) -> int | None:
-        """Fire one schedule; answers where it stands then, None when it could not be done."""
+    def _plan(self, standing: Standing, now_ms: int) -> DueTicks | None:
+        """Return what one schedule is to do now, None when it cannot be said."""
         bound = log.bind(schedule=standing.name)
         if not standing.raw:
             gone = Change(standing.name, b"", b"", "none")
@@ -118,7 +125,7 @@ class Ticker:
         try:
             entry = from_json(standing.raw)
             plan = due_ticks(entry, standing.stands_at, now_ms)
-            call = tick_call(self._keys, self._settings, standing, entry, plan)
+            planned = DueTicks(standing, plan, tuple(tick_event(entry, due_ms) for due_ms in plan.ticks))
         except Exception as error:
             if self._broken.get(standing.name) != standing.raw:
                 self._broken[standing.name] = standing.raw
@@ -127,27 +134,30 @@ class Ticker:
                     self._wanted.again()  # no Beat of any version wrote that: what the file says is put back
             return None
         self._broken.pop(standing.name, None)
-        answers = lua.run_sync(self._client, call)
+        return planned
+
+    def _fire(self, due: Sequence[DueTicks], now_ms: int) -> None:
+        """Fire some schedules in one call."""
+        answers = lua.run_sync(self._client, tick_call(self._keys, self._settings, due))
+        for one, said in zip(due, answers, strict=True):
+            self._tell(one, said, now_ms)
+
+    def _tell(self, one: DueTicks, answers: list[str], now_ms: int) -> None:
+        bound, plan = log.bind(schedule=one.standing.name), one.plan
         if answers == ["moved"]:
             bound.debug("schedule.moved")  # by another Beat, or by a change
-            return plan.next_ms
+            return
         if plan.skipped:
             bound.warning(
-                "schedule.skipped", since=rfc3339_ms(standing.stands_at), made_up_for=len(plan.ticks)
+                "schedule.skipped", since=rfc3339_ms(one.standing.stands_at), made_up_for=len(plan.ticks)
             )
-        for due_ms, answer in zip(plan.ticks, answers, strict=True):
+        for due_ms, event, answer in zip(plan.ticks, one.events, answers, strict=True):
             if answer != "stored":
-                _say_why_not(bound, tick_event(entry, due_ms).id, answer, due_ms)
+                _say_why_not(bound, event.id, answer, due_ms)
                 continue
             late = now_ms - due_ms
             say = bound.warning if late > LATE / timedelta(milliseconds=1) else bound.info
-            say(
-                "schedule.ticked",
-                event_id=tick_event(entry, due_ms).id,
-                due_at=rfc3339_ms(due_ms),
-                late_ms=late,
-            )
-        return plan.next_ms
+            say("schedule.ticked", event_id=event.id, due_at=rfc3339_ms(due_ms), late_ms=late)
 
     def _sync(self, entries: list[ScheduleEntry]) -> None:
         for _ in range(SYNC_TRIES):
@@ -163,6 +173,20 @@ class Ticker:
             if all(made):
                 return
         log.warning("schedules.contended")
+
+
+def _portions(due: Sequence[DueTicks]) -> Iterator[list[DueTicks]]:
+    """Cut into what one call takes: one schedule at least, however many ticks it has to make up for."""
+    some: list[DueTicks] = []
+    ticks = 0
+    for one in due:
+        if some and ticks + len(one.plan.ticks) > TICKS_AT_ONCE:
+            yield some
+            some, ticks = [], 0
+        some.append(one)
+        ticks += max(1, len(one.plan.ticks))
+    if some:
+        yield some
 
 
 def _is_object(raw: bytes) -> bool:

@@ -49,6 +49,7 @@ def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     for state in found.services:
         said += _service(state, found, settings)
     said += _paused(found)
+    said += _webhooks(found)
     return sorted(said, key=_errors_first)
 
 
@@ -129,6 +130,15 @@ def _paused(found: Snapshot) -> Iterator[Finding]:
         text = f"{pause.task} is paused {why}{since}: {pause.reason[:200]}"
         resume = f"streammesh subscriptions resume {pause.task}"
         yield Finding("paused", pause.task, Severity.WARNING, text, resume)
+
+
+def _webhooks(found: Snapshot) -> Iterator[Finding]:
+    if found.webhooks and not found.webhook_workers:
+        text = f"no webhook worker is alive: {found.webhooks} webhooks are told nothing"
+        yield Finding("no-webhook-worker", "webhook_worker", Severity.ERROR, text, "start a webhook_worker")
+    for name, why in found.disabled_webhooks.items():
+        do = f'mend the receiver, then PATCH /v1/webhooks/{name} {{"enabled": true}}'
+        yield Finding("webhook-disabled", name, Severity.WARNING, f"{name} was disabled: {why}", do)
 
 
 def _lag(state: ServiceState) -> str:

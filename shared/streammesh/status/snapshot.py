@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+import orjson
 import redis.asyncio
 
 from streammesh import lua
@@ -79,6 +80,9 @@ class Snapshot:
     unarchived: Backlog = field(
         default_factory=Backlog
     )  # events that the archiver has not written into the history
+    disabled_webhooks: Mapping[str, str] = field(default_factory=dict)  # by the mesh itself: id -> why
+    webhooks: int = 0
+    webhook_workers: int = 0
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -93,7 +97,8 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     seconds, micros = await client.time()
     now = seconds * 1000 + micros // 1000
     seen = {n.decode("utf-8", "replace"): ms for n, ms in (await client.hgetall(keys.last_seen())).items()}
-    alive = await _alive(client, keys, ["dispatcher", BEAT, "api", "archiver", *names], now)
+    roles = ["dispatcher", BEAT, "api", "archiver", "webhook_worker"]
+    alive = await _alive(client, keys, [*roles, *names], now)
     processes = await _processes(client, keys, names, now)
     held = await HeldTasks(client, keys, settings).waiting()
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
@@ -134,6 +139,9 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         await read_totals(client, keys),
         alive["archiver"],
         unarchived,
+        await _disabled_webhooks(client, keys),
+        await client.hlen(keys.webhooks()),
+        alive["webhook_worker"],
     )
 
 
@@ -155,6 +163,18 @@ async def read_redis(
         last_write_ok=info.get("aof_last_write_status", "ok") == "ok",
         clients=info["connected_clients"],
     ), tuple(wrong)
+
+
+async def _disabled_webhooks(client: redis.asyncio.Redis, keys: Keys) -> dict[str, str]:
+    """Webhooks that the mesh disabled, and why; some of them, where they are many."""
+    _, found = await client.hscan(keys.webhooks_disabled(), count=MOST_NAMED)
+    said = {}
+    for name, raw in list(found.items())[:MOST_NAMED]:
+        try:
+            said[name.decode("utf-8", "replace")] = str(orjson.loads(raw)["reason"])[:200]
+        except (ValueError, KeyError, TypeError):
+            said[name.decode("utf-8", "replace")] = "what is noted of it cannot be read"
+    return said
 
 
 @dataclass(frozen=True, slots=True)

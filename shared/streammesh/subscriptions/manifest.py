@@ -24,6 +24,7 @@ LONGEST_SECONDS = 366 * 86_400.0
 MAX_SUBSCRIPTIONS = 1_000
 MAX_WAITS, MAX_PATHS = 32, 8  # types that a handler waits for; paths of one
 MAX_QUEUES = 32  # of one service
+MOST_TYPES = 4_096  # of events, whose subscriptions are remembered
 log = structlog.get_logger(__name__)
 
 
@@ -60,6 +61,9 @@ class Manifest:
     subscriptions: tuple[Subscription, ...] = ()
     schemas: Mapping[str, Any] = field(default_factory=dict)  # task name -> JSON Schema of its payload
     queues: tuple[str, ...] = ()  # its further queues, beside its own
+    publishes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # event type -> JSON Schema of its data, or None
 
     @property
     def queue_names(self) -> list[str]:
@@ -85,6 +89,7 @@ class Manifest:
                 ),
                 schemas=value.get("schemas", {}),
                 queues=tuple(value.get("queues") or ()),
+                publishes=value.get("publishes") or {},
             )
             check(manifest)
         except InvalidManifest:
@@ -117,6 +122,15 @@ def check(manifest: Manifest) -> None:
         )
     if not isinstance(manifest.schemas, Mapping):
         raise InvalidManifest("schemas should be an object")
+    if not isinstance(manifest.publishes, Mapping) or len(manifest.publishes) > MAX_SUBSCRIPTIONS:
+        raise InvalidManifest(
+            f"{service}: publishes should be an object of at most {MAX_SUBSCRIPTIONS:,} types"
+        )
+    for kind, schema in manifest.publishes.items():
+        if not names.is_type(kind) or not isinstance(schema, Mapping | None):
+            raise InvalidManifest(
+                f"{service}: publishes {kind!r:.80}: should be a type with an object or null"
+            )
     for queue in manifest.queues:
         if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
             raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
@@ -212,7 +226,7 @@ def _report(task: str, reason: str) -> None:
 
 
 class Routes:
-    """All subscriptions, ready to be asked: exact types by dictionary, globs one by one.
+    """All subscriptions, ready to be asked: by type, so that an event costs what wants it and not what is there.
 
     `version` names the moment they are of. `joined`: (domain, service) -> position of the last event that is
     older than the service's group, and so not the service's.
@@ -230,7 +244,8 @@ class Routes:
             self._joined.setdefault(domain, {})[service] = _place(position)
         self._last_joined = {domain: max(places.values()) for domain, places in self._joined.items()}
         self._exact: dict[str, list[Subscription]] = {}
-        self._globs: list[Subscription] = []
+        self._globs: dict[str | None, list[Subscription]] = {}  # by their domain; None: they leave it open
+        self._typed: dict[str, list[Subscription]] = {}  # types that were asked for
         self._queues: dict[str, list[str]] = {}
         manifests = [*manifests]
         self.services = frozenset(manifest.service for manifest in manifests)
@@ -238,7 +253,9 @@ class Routes:
             self._queues[manifest.service] = manifest.queue_names
             for subscription in manifest.subscriptions:
                 if names.is_glob(subscription.type):
-                    self._globs.append(subscription)
+                    self._globs.setdefault(names.domain_of_pattern(subscription.type), []).append(
+                        subscription
+                    )
                 else:
                     self._exact.setdefault(subscription.type, []).append(subscription)
 
@@ -247,14 +264,23 @@ class Routes:
         return self._queues.get(service, [service])
 
     def wanting(self, event: Event) -> list[Subscription]:
-        """Every subscription that wants the event. Each lane asks this about each event: it makes no task ids."""
-        wanting = [s for s in self._exact.get(event.type, ()) if not s.where or wants(event, s)]
-        if self._globs:
-            wanting += [s for s in self._globs if names.matches(s.type, event.type) and wants(event, s)]
-        return wanting
+        """Every subscription that wants the event. No task ids are made."""
+        typed = self._typed.get(event.type)
+        if typed is None:
+            typed = self._of_type(event.type, event.domain)
+        return [s for s in typed if not s.where or wants(event, s)]
 
-    def wanting_at(self, event: Event, position: str, service: str) -> list[Subscription]:
-        """As `wanting`, for the event at this position of its domain's stream, which `service` was given.
+    def _of_type(self, event_type: str, domain: str) -> list[Subscription]:
+        typed = list(self._exact.get(event_type, ()))
+        for globs in (self._globs.get(domain), self._globs.get(None)):
+            typed += [s for s in globs or () if names.matches(s.type, event_type)]
+        if len(self._typed) >= MOST_TYPES:
+            self._typed.clear()
+        self._typed[event_type] = typed
+        return typed
+
+    def wanting_at(self, event: Event, position: str, service: str | None = None) -> list[Subscription]:
+        """As `wanting`, for the event at this position of its domain's stream, which `service`'s group was given.
 
         A service that joined later is left out: its group begins after the event.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -15,7 +15,7 @@ from streammesh.errors import Reject
 from streammesh.events.envelope import Event
 from streammesh.tasks.context import Context
 
-_ONLY_TWO = "a handler is given its payload and a Context"
+_MADE = "a handler is given its payload, a Context, and what a @service.resource above it makes ({})"
 _ADVICE = {name: f"annotate it `{name}: Context`" for name in ("ctx", "context", "c")}
 
 
@@ -30,6 +30,7 @@ class Binding:
     payload_name: str | None
     context_name: str | None
     context_first: bool = False  # the payload then has to be given by name too
+    resources: tuple[tuple[str, Any], ...] = ()  # (parameter, type) of each that it is given
 
     def arguments(self, event: Event, context: Context) -> tuple[list[Any], dict[str, Any]]:
         """The handler's arguments for one event. Raises Reject when the payload does not fit its model."""
@@ -51,7 +52,8 @@ class Binding:
                 f"/{'/'.join(str(part) for part in e['loc'])}: {e['msg']}"
                 for e in error.errors(include_url=False, include_input=False)[:10]
             )
-            raise Reject(f"the payload does not fit {self.handler.__name__}: {found}") from None
+            what = f"the payload of {event.type} {event.id} does not fit {self.handler.__name__}"
+            raise Reject(f"{what}: {found}") from None
 
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON Schema of the payload; None when the handler takes anything, or has no such schema."""
@@ -81,8 +83,8 @@ def context_parameter(function: Callable[..., Any]) -> str | None:
     return found
 
 
-def bind(handler: Callable[..., Any]) -> Binding:
-    """Read a handler's signature: `(payload, ctx)`, either of them optional.
+def bind(handler: Callable[..., Any], resources: Container[Any] = ()) -> Binding:
+    """Read a handler's signature: `(payload, ctx)`, either of them optional, and resources, known by their types.
 
     The payload's annotation decides: a pydantic model or any type is validated, `Event` gets the whole
     envelope, no annotation, `dict` or `Any` gets the data as it is. Raises TypeError, with what to write
@@ -92,8 +94,15 @@ def bind(handler: Callable[..., Any]) -> Binding:
     hints = _annotations(handler)
     context_name = context_parameter(handler)
     payload: inspect.Parameter | None = None
+    given: list[tuple[str, Any]] = []
     for name, parameter in inspect.signature(handler).parameters.items():
         if name == context_name:
+            continue
+        wanted = _plain(hints.get(name))
+        if _is_known(wanted, resources):
+            if parameter.kind is parameter.POSITIONAL_ONLY:
+                raise TypeError(f"{name} is given by name; it cannot stand before `/`")
+            given.append((name, wanted))
             continue
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
@@ -113,7 +122,8 @@ def bind(handler: Callable[..., Any]) -> Binding:
             or parameter.kind is not parameter.KEYWORD_ONLY
             or _plain(hints.get(name)) is Event
         ):
-            raise TypeError(f"nothing is known to give for {name!r}: {_ADVICE.get(name, _ONLY_TWO)}")
+            advice = _ADVICE.get(name, _MADE.format(getattr(wanted, "__name__", "its type")))
+            raise TypeError(f"nothing is known to give for {name!r}: {advice}")
     wanted = hints.get(payload.name, Any) if payload else Any
     if payload and Event in get_args(wanted):
         raise TypeError(f"{payload.name}: the event is always there; annotate it `{payload.name}: Event`")
@@ -125,8 +135,22 @@ def bind(handler: Callable[..., Any]) -> Binding:
         gives_event=wanted is Event,
         payload_name=payload.name if payload else None,
         context_name=context_name,
-        context_first=next(iter(inspect.signature(handler).parameters), None) == context_name is not None,
+        context_first=_stands_first(handler, context_name, given),
+        resources=tuple(given),
     )
+
+
+def _is_known(wanted: Any, resources: Container[Any]) -> bool:
+    try:
+        return wanted is not None and wanted in resources
+    except TypeError:  # an annotation that has no hash
+        return False
+
+
+def _stands_first(handler: Callable[..., Any], context: str | None, given: list[tuple[str, Any]]) -> bool:
+    """Whether the first parameter is given by name: then the payload has to be, too."""
+    first = next(iter(inspect.signature(handler).parameters), None)
+    return first is not None and (first == context or first in dict(given))
 
 
 def _refuse_what_is_no_function(handler: Callable[..., Any]) -> None:

@@ -56,7 +56,8 @@ class HandedOver:
     """What one call did, and afterwards the longest of the streams it queued into, and of its paused subscriptions.
 
     Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
-    that have changed since. `full`: it did nothing, Redis has no room for more tasks.
+    that have changed since. `full`: it did nothing, Redis has no room for more tasks. `routed`: the router serves
+    the service, from now on or already.
     """
 
     tasks: int = 0
@@ -65,6 +66,7 @@ class HandedOver:
     held: int | None = None
     stale: bool = False
     full: bool = False
+    routed: bool = False
 
 
 def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
@@ -74,21 +76,16 @@ def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | 
     return min(own, ours) if own is not None and ours is not None else own if ours is None else ours
 
 
-def handoff_call(
-    keys: Keys,
-    settings: MeshSettings,
-    domain: str,
-    group: str,
-    batch: Sequence[Handover],
-    paused: Container[str] = (),
-    version: str = "*",
-) -> lua.Call[HandedOver]:
-    """`handoff.lua` for entries of one domain's stream that `group` was given.
+class Described(NamedTuple):
+    """A batch as the scripts take it: what entries have in common is said once, and named by number."""
 
-    Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed. `version`: of
-    the manifests that the batch was planned by, "*" where it was planned without them.
-    """
-    # What entries have in common is sent once: a batch has a few subscriptions and a few kinds of event.
+    subscriptions: list[HandoffSubscription]
+    kinds: list[HandoffKind]
+    entries: list[HandoffEntry]
+
+
+def describe(keys: Keys, batch: Sequence[Handover], paused: Container[str]) -> Described:
+    """Describe a batch: it has a few subscriptions and a few kinds of event."""
     said = _Said(keys, paused)
     entries = []
     event_row, task_row = keys.event(""), keys.task("")
@@ -112,32 +109,71 @@ def handoff_call(
                 deliveries=queued,
             )
         )
+    return Described(said.subscriptions, said.kinds, entries)
+
+
+def memory_mark(settings: MeshSettings) -> float:
+    """Return the percentage of Redis's memory up to which tasks are handed over.
+
+    Halfway from where publishing stops to the end: what was accepted is worked off, and what began has room.
+    """
+    return (settings.memory_mark + 100) / 2
+
+
+def handoff_call(
+    keys: Keys,
+    settings: MeshSettings,
+    domain: str,
+    group: str,
+    batch: Sequence[Handover],
+    paused: Container[str] = (),
+    version: str = "*",
+    *,
+    may_join: bool = False,
+) -> lua.Call[HandedOver]:
+    """`handoff.lua` for entries of one domain's stream that `group` was given.
+
+    Deliveries to subscriptions in `paused` (task names) are set aside until they are resumed. `version`: of
+    the manifests that the batch was planned by, "*" where it was planned without them. `may_join`: a router is
+    there, and may serve the group's service from now on.
+    """
+    subscriptions, kinds, entries = describe(keys, batch, paused)
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
             return HandedOver(stale=True)
         if answer == [b"full"]:
             return HandedOver(full=True)
-        tasks, skipped, queued, held = map(int, answer)
-        return HandedOver(tasks, skipped, None if queued < 0 else queued, None if held < 0 else held)
+        if answer == [b"routed"]:
+            return HandedOver(skipped=len(entries), routed=True)
+        tasks, skipped, queued, held, routed = map(int, answer)
+        return HandedOver(
+            tasks,
+            skipped,
+            None if queued < 0 else queued,
+            None if held < 0 else held,
+            routed=bool(routed),
+        )
 
     return HandoffScript(
         stream=keys.events(domain),
         notifications=keys.notifications(),
         counters=keys.counters(),
-        open_tasks=keys.open_tasks(group),
         holding=keys.holding(),
         version=keys.manifests_version(),
         memory_row=keys.memory(),
+        routed=keys.routed(domain),
         group=group,
         kept=settings.notifications_bound,
         planned_by=version,
-        event_prefix=len(event_row),
-        task_prefix=len(task_row),
-        # Halfway from where publishing stops to the end: what was accepted is worked off, and what began has room.
-        mark=(settings.memory_mark + 100) / 2,
-        subscriptions=said.subscriptions,
-        kinds=said.kinds,
+        event_prefix=len(keys.event("")),
+        task_prefix=len(keys.task("")),
+        mark=memory_mark(settings),
+        may_join=may_join,
+        most_queued=settings.max_queued,
+        most_held=settings.max_held,
+        subscriptions=subscriptions,
+        kinds=kinds,
         entries=entries,
     ).call(parse)
 
@@ -167,6 +203,7 @@ class _Said:
             _, rest = notifications.task_fragment("", wants.task, wants.service, 0).split('"id":"', 1)
             one = HandoffSubscription(
                 queue=self._keys.held(wants.task) if is_held else queue,
+                open_tasks=self._keys.open_tasks(wants.service),
                 name=wants.task,
                 service=wants.service,
                 state=words.TaskState.HELD if is_held else words.TaskState.QUEUED,

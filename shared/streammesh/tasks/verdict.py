@@ -79,7 +79,7 @@ def describe(error: BaseException) -> Failure:
     return Failure(
         reason=_told(words or type(error).__name__)[:REASON_LENGTH],
         kind=type(error).__name__,
-        traceback=_told("".join(traceback.format_exception(error)))[-TRACEBACK_LENGTH:],
+        traceback=_told("".join(_from_the_handler(error).format()))[-TRACEBACK_LENGTH:],
         refused=isinstance(error, Reject | ValidationError),
     )
 
@@ -88,6 +88,11 @@ def handlers_traceback(error: BaseException) -> dict[str, str]:
     """The traceback for the log, from the handler's frame on; nothing for what a handler says on purpose."""
     if isinstance(error, Reject | Fail | Retry):
         return {}
+    return {"exception": _told("".join(_from_the_handler(error).format()))[-LOGGED_LENGTH:].rstrip()}
+
+
+def _from_the_handler(error: BaseException) -> traceback.TracebackException:
+    """An error's traceback, and those of its causes, without what the kit did before it called the handler."""
     told = traceback.TracebackException.from_exception(error)
     waiting: list[traceback.TracebackException | None] = [told]
     while waiting:
@@ -96,7 +101,7 @@ def handlers_traceback(error: BaseException) -> dict[str, str]:
             frames = list(dropwhile(lambda frame: frame.filename.startswith(_KIT), one.stack))
             one.stack = traceback.StackSummary.from_list(frames or one.stack)
             waiting += [one.__cause__, one.__context__]
-    return {"exception": _told("".join(told.format()))[-LOGGED_LENGTH:].rstrip()}
+    return told
 
 
 def _told(text: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import Popen
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
@@ -17,6 +20,12 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async, open_sync
 from streammesh.settings import MeshSettings
 from streammesh.testing.programs import Programs
+
+if TYPE_CHECKING:
+    from streammesh.testing.mesh import Mesh
+
+# pytest-asyncio's strict mode asks for its own; where it is not installed, anyio takes pytest's.
+async_fixture: Any = (import_module("pytest_asyncio") if find_spec("pytest_asyncio") else pytest).fixture
 
 _NUMBERS = itertools.count(1)
 
@@ -35,7 +44,28 @@ def mesh_settings(mesh_server: EmbeddedServer) -> MeshSettings:
         _env_file=None,
         redis_url=mesh_server.url,
         namespace=f"t{os.getpid()}-{next(_NUMBERS)}",
+        metrics=False,
     )
+
+
+@pytest.fixture
+def mesh(
+    mesh_settings: MeshSettings, mesh_server: EmbeddedServer, request: pytest.FixtureRequest
+) -> Iterator[Mesh]:
+    """A whole mesh of the test's own: publish, run handlers for real, `await mesh.outcome(event)`, skip time.
+
+    Fails the test when it leaves keys in Redis that would stay for ever.
+    """
+    from streammesh.testing.mesh import Mesh  # which brings Celery, of no use to other tests
+
+    def start(module: str, **environment: str) -> Popen[bytes]:
+        starts: Callable[..., Popen[bytes]] = request.getfixturevalue("mesh_start")
+        return starts(module, **environment)
+
+    with Mesh(mesh_settings, mesh_server, start) as made:
+        yield made
+        left = made.leaks().get()
+    assert left == [], "the test leaves keys in Redis that would stay for ever"
 
 
 @pytest.fixture
@@ -44,7 +74,7 @@ def mesh_keys(mesh_settings: MeshSettings) -> Keys:
     return Keys(mesh_settings.namespace)
 
 
-@pytest.fixture
+@async_fixture  # type: ignore[untyped-decorator]
 async def mesh_redis(mesh_settings: MeshSettings) -> AsyncIterator[redis.asyncio.Redis]:
     """An asyncio client on the private server."""
     client = open_async(mesh_settings, "test")

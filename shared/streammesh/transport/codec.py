@@ -331,8 +331,3 @@ def _write(head: dict[str, Any]) -> bytes:
         return orjson.dumps(head, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS)
     except TypeError:  # dates and the like, which kombu marks with their type
         return kombu_json.dumps(head).encode()
-
-
-def text_of(value: bytes | None) -> str:
-    """Raw bytes as text that can be shown and stored, whatever they are."""
-    return (value or b"").decode("utf-8", "backslashreplace")

@@ -155,6 +155,8 @@ class TaskPool(BasePool):
             self.flights.close()
             while self._running:
                 await asyncio.wait(set(self._running))
+            if self.app.plumbing:
+                await self.app.plumbing.resources.close()
 
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(drained(), self.loop).result()

@@ -60,3 +60,12 @@ class Connections:
         if kept is None or kept[0] != pid:
             kept = self._threads.runner = (pid, asyncio.Runner(loop_factory=uvloop.new_event_loop))
         return kept[1].run(coroutine)
+
+    async def aclose(self) -> None:
+        """Close what the running event loop has, and the blocking client of this process."""
+        shared = self._async.pop(asyncio.get_running_loop(), None)
+        if shared is not None:
+            await shared.aclose()
+        kept, self._sync = self._sync, None
+        if kept is not None and kept[0] == os.getpid():
+            kept[1].close()

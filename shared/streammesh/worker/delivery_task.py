@@ -138,7 +138,7 @@ class DeliveryTask(Task):
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         client = self.plumbing.connections.blocking()
-        binding, timeout = self.binding, self.subscription.timeout
+        binding, timeout, plumbing = self.binding, self.subscription.timeout, self.plumbing
         act = partial(mention_sync, client, LedgerAnswer.DONE)
         steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(partial(insist_sync, client)))
 
@@ -146,7 +146,7 @@ class DeliveryTask(Task):
             return insist_sync(client, call)
 
         async def handle(context: Context, event: Event) -> Any:
-            return call_sync(binding, timeout, context, event)
+            return call_sync(binding, plumbing, timeout, context, event)
 
         return _without_loop(self._drive(steps, ref, place, ask, handle))
 

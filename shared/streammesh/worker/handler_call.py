@@ -7,8 +7,10 @@ loop, a thread or a coroutine without anybody settling the attempt.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import Any
 
+import structlog
 from billiard.common import terminate_handler_fired
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
@@ -19,6 +21,8 @@ from streammesh.tasks.suspension import Suspended
 from streammesh.worker.handler_threads import HandlerCall
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.running_handlers import CancelledItself, EndOfWorker, was_cancelled
+
+log = structlog.get_logger(__name__)
 
 
 class TookTooLong(Exception):
@@ -32,12 +36,47 @@ class WaitedInVain(Exception):
 async def call_async(
     binding: Binding, plumbing: Plumbing, timeout: float | None, context: Context, event: Event
 ) -> Any:
+    """Call the handler with its resources, and the service's hooks around it. Raises as `_call_async`, or what a hook does."""
+    hooks = plumbing.hooks
+    if not hooks and not binding.resources:
+        return await _call_async(binding, plumbing, timeout, context, event, {})
+    try:
+        for before in hooks.before:
+            await _done(before(context))
+        given = await plumbing.resources.arguments(binding.resources) if binding.resources else {}
+        result = await _call_async(binding, plumbing, timeout, context, event, given)
+        for after in reversed(hooks.after):
+            await _done(after(context, result))
+    except Exception as error:
+        for on_failure in reversed(hooks.on_failure):
+            try:
+                await _done(on_failure(context, error))
+            except Exception:
+                log.exception("hook.failed", hook=getattr(on_failure, "__qualname__", "?"))
+        raise
+    return result
+
+
+async def _done(answer: Any) -> None:
+    if inspect.isawaitable(answer):
+        await answer
+
+
+async def _call_async(
+    binding: Binding,
+    plumbing: Plumbing,
+    timeout: float | None,
+    context: Context,
+    event: Event,
+    given: dict[str, Any],
+) -> Any:
     """Call the handler on this loop, a `def` handler in a thread; after `timeout` seconds it is told to end.
 
     Raises what the handler raises; EndOfWorker, CancelledItself, WaitedInVain or TookTooLong for what is no ordinary
     error; asyncio.CancelledError only where the worker itself cancelled it.
     """
     args, kwargs = binding.arguments(event, context)
+    kwargs.update(given)
     me = asyncio.current_task()
     assert me is not None
     with plumbing.running.handler(context.task_id):
@@ -91,9 +130,39 @@ async def _in_thread(call: HandlerCall, timeout: float | None) -> Any:
         alarm.cancel()
 
 
-def call_sync(binding: Binding, timeout: float | None, context: Context, event: Event) -> Any:
-    """Call a `def` handler in this thread, where Celery raises the soft limit. Raises as `call_async`."""
+def call_sync(
+    binding: Binding, plumbing: Plumbing, timeout: float | None, context: Context, event: Event
+) -> Any:
+    """As `call_async`, of a `def` handler in this thread, where Celery raises the soft limit."""
+    hooks = plumbing.hooks
+    if not hooks and not binding.resources:
+        return _call_sync(binding, timeout, context, event, {})
+    run = plumbing.connections.run
+    try:
+        for before in hooks.before:
+            if inspect.isawaitable(answer := before(context)):
+                run(_done(answer))
+        given = plumbing.resources.arguments_sync(binding.resources) if binding.resources else {}
+        result = _call_sync(binding, timeout, context, event, given)
+        for after in reversed(hooks.after):
+            if inspect.isawaitable(answer := after(context, result)):
+                run(_done(answer))
+    except Exception as error:
+        for on_failure in reversed(hooks.on_failure):
+            try:
+                if inspect.isawaitable(answer := on_failure(context, error)):
+                    run(_done(answer))
+            except Exception:
+                log.exception("hook.failed", hook=getattr(on_failure, "__qualname__", "?"))
+        raise
+    return result
+
+
+def _call_sync(
+    binding: Binding, timeout: float | None, context: Context, event: Event, given: dict[str, Any]
+) -> Any:
     args, kwargs = binding.arguments(event, context)
+    kwargs.update(given)
     try:
         return binding.handler(*args, **kwargs)
     except SoftTimeLimitExceeded:

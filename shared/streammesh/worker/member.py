@@ -121,6 +121,11 @@ class Member(bootsteps.StartStopStep):
         register_when_possible(self._connections, self._keys, self._manifest, self._redis_answers)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._stopping, weak=False)
+        resources = worker.app.plumbing.resources  # of the async pool they are closed on its own loop
+        if isinstance(worker.pool, prefork_pool.TaskPool):
+            signals.worker_process_shutdown.connect(lambda **_: resources.close_sync(), weak=False)
+        elif not hasattr(worker.pool, "flights"):
+            signals.worker_shutdown.connect(lambda **_: resources.close_sync(), weak=False)
         if self._settings.broker_url:
             self._leases.start(guarded=not isinstance(worker.pool, prefork_pool.TaskPool))
         keep_what_is_loaded()

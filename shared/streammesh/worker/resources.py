@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 from streammesh.clock import Clock, SystemClock
 from streammesh.durable.calls import DurableCalls
@@ -16,18 +17,30 @@ from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
 from streammesh.worker.group_link import GroupLink
 from streammesh.worker.handler_threads import HandlerThreads
+from streammesh.worker.hooks import Hooks
+from streammesh.worker.resource_function import Resource
 from streammesh.worker.running_handlers import RunningHandlers
+from streammesh.worker.shared_resources import SharedResources
 
 
 class Plumbing:
-    """One service's ledger, connections and running handlers."""
+    """One service's ledger, connections, running handlers, and what its handlers share in this process."""
 
     def __init__(
-        self, service: str, settings: Callable[[], MeshSettings], clock: Clock | None = None
+        self,
+        service: str,
+        settings: Callable[[], MeshSettings],
+        clock: Clock | None = None,
+        makers: Mapping[Any, Resource] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
         self.running, self.threads = RunningHandlers(), HandlerThreads()
         self.health, self._serves_health = Health(), False
+        self.hooks = Hooks() if hooks is None else hooks
+        self.resources = SharedResources(
+            {} if makers is None else makers, self.threads, lambda: self.connections
+        )
 
     def serve_health(self) -> None:
         """Answer `/livez` and `/readyz` from now on, in a group by way of its parent; harmless when called again."""

@@ -30,5 +30,16 @@ async def surcharge(data: dict[str, Any]) -> dict[str, Any]:
     return {"surcharge": 5}
 
 
+@service.on("loan.asked", retries=0)
+async def lend(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Lend, once somebody says that it may be."""
+    await ctx.step("look-up", _look_up, data["order_id"])
+    return {"lent": await ctx.approval("Lend 500 to this customer?", to="the bank", timeout="1h")}
+
+
+def _look_up(order_id: int) -> str:
+    return f"customer of {order_id}"
+
+
 if __name__ == "__main__":
     service.run()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from streammesh import lua
-from streammesh.lua import signature
-from streammesh.lua.tasks import HandoffScript
+from streammesh.routed import Routed
 
 from services.dispatcher import lanes
 from services.dispatcher.__main__ import main
 from services.dispatcher.lane import Batch, Lane
-from tests.faults.controls.ungated import without_gates
+from services.dispatcher.router import RoutePlan, Router
+from tests.faults.controls.ungated import GATES, ROUTE_GATES, break_scripts
 
 THOUGHT = 0.02  # seconds between the two
 
@@ -28,8 +27,19 @@ class HastyLane(Lane):
         return await super()._act(batch)
 
 
+class HastyRouter(Router):
+    """The same: the position is moved first."""
+
+    async def _route(self, plan: RoutePlan) -> Routed:
+        """Move on, then hand over."""
+        if plan.handovers:
+            place = self._keys.routed(plan.batch.domain)
+            await self._client.hset(place, ":at", plan.handovers[-1].entry)
+            await asyncio.sleep(THOUGHT)
+        return await super()._route(plan)
+
+
 if __name__ == "__main__":
-    vars(lanes)["Lane"] = HastyLane
-    broken, whole = without_gates(HandoffScript.script()), lua.script
-    vars(signature)["script"] = lambda name: broken if name == "handoff" else whole(name)
+    vars(lanes).update(Lane=HastyLane, Router=HastyRouter)
+    break_scripts({"handoff": GATES, "route": ROUTE_GATES})
     main()

@@ -179,6 +179,7 @@ def test_an_entry_whose_owners_all_die_becomes_a_dead_letter(
     assert (letter["kind"], letter["attempts"]) == ("Poison", 3)
 
 
+@pytest.mark.alone
 def test_what_the_dead_held_is_taken_over_and_what_the_living_hold_is_not(
     connect, queue, stream, mesh_redis_sync
 ):

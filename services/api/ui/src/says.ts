@@ -7,6 +7,14 @@ function text(value: unknown, most = 160): string {
   return found.length > most ? `${found.slice(0, most)}…` : found;
 }
 
+/** What a durable handler waits for, from a notification or from its task. */
+export function waits(about: Record<string, unknown>): string {
+  const what = about.for ?? about.kind;
+  if (what === "event") return `for ${text(about.type)} with ${text(about.match)}`;
+  if (what === "signal") return about.question ? `${text(about.question)}${about.to ? ` (${text(about.to)})` : ""}` : `for the signal ${text(about.signal)}`;
+  return "until its time has come";
+}
+
 export function says(note: Note): string {
   const { data } = note;
   const error = data.error as { reason?: string; kind?: string } | undefined;
@@ -21,6 +29,10 @@ export function says(note: Note): string {
       return text(error?.reason ?? "");
     case "task.succeeded":
       return data.result === null || data.result === undefined ? "" : text(data.result);
+    case "task.step":
+      return data.kind === "step" ? text(data.step) : `${text(data.step)}: ${text(data.kind)}`;
+    case "task.waiting":
+      return waits(data);
     case "event.completed":
       return `${data.tasks} done${Number(data.failed) ? `, ${data.failed} without success` : ""}`;
     case "event.unrouted":

@@ -50,6 +50,8 @@ export interface Task {
   result: unknown;
   error: Failure | null;
   events: FollowUp[];
+  steps: { name: string; kind: string; at: string }[];
+  waits_for: { name: string; kind: string; until: string; type: string | null; match: Record<string, unknown> | null; signal: string | null; question: string | null; to: string | null } | null;
 }
 
 export interface EventState {

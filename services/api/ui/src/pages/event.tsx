@@ -7,7 +7,7 @@ import { useLoaded } from "../parts/hooks";
 import { Lineage } from "../parts/lineage";
 import { Waterfall } from "../parts/waterfall";
 import { go, link, place } from "../router";
-import { says } from "../says";
+import { says, waits } from "../says";
 import { follow, type StreamState } from "../stream";
 import type { EventState, Note, Task } from "../types";
 
@@ -216,6 +216,8 @@ const WORDS: Record<string, string> = {
   "task.started": "started",
   "task.progress": "is on its way",
   "task.retrying": "failed, and is tried again",
+  "task.step": "recorded a step",
+  "task.waiting": "waits",
   "task.succeeded": "succeeded",
   "task.failed": "failed: it is a dead letter now",
   "task.cancelled": "was cancelled",
@@ -290,6 +292,15 @@ function TaskPanel({ task, reload }: { task: Task; reload: () => void }) {
     }
     reload();
   };
+  const answer = async (data: boolean) => {
+    try {
+      await post(`v1/tasks/${encodeURIComponent(task.id)}/signal`, { name: task.waits_for?.signal, data });
+      setWrong("");
+    } catch (error) {
+      setWrong(told(error));
+    }
+    reload();
+  };
   const open = !task.ended_at;
   return (
     <Panel
@@ -315,10 +326,23 @@ function TaskPanel({ task, reload }: { task: Task; reload: () => void }) {
           ["Queued", clock(task.queued_at)],
           ["Started", clock(task.started_at)],
           ["Ended", clock(task.ended_at)],
-          ...(task.next_attempt_at ? ([["Next attempt", `${clock(task.next_attempt_at)} (${ago(task.next_attempt_at)})`]] as [string, string][]) : []),
+          ...(task.next_attempt_at && !task.waits_for ? ([["Next attempt", `${clock(task.next_attempt_at)} (${ago(task.next_attempt_at)})`]] as [string, string][]) : []),
+          ...(task.waits_for ? ([["Waits", `${waits(task.waits_for)}, at most to ${clock(task.waits_for.until)}`]] as [string, string][]) : []),
+          ...(task.steps.length ? ([["Steps", task.steps.map((step) => step.name).join(", ")]] as [string, string][]) : []),
           ...(task.progress ? ([["Progress", `${Math.round((task.progress.progress ?? 0) * 100)} % ${task.progress.text ?? ""}`]] as [string, string][]) : []),
         ]}
       />
+      {task.waits_for?.kind === "signal" && (
+        <p class="asks">
+          {waits(task.waits_for)}{" "}
+          <button class="button small" onClick={() => void answer(true)}>
+            Approve
+          </button>{" "}
+          <button class="button small danger" onClick={() => void answer(false)}>
+            Refuse
+          </button>
+        </p>
+      )}
       {task.error && <Json value={task.error.reason ?? task.error} label={`Why ${task.name} failed`} />}
       {task.result !== null && task.result !== undefined && <Json value={task.result} label={`The result of ${task.name}`} />}
     </Panel>

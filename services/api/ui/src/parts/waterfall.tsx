@@ -3,7 +3,7 @@ import { span } from "../format";
 import type { EventState, Note, Task } from "../types";
 
 interface Piece {
-  kind: "queued" | "running" | "retrying" | "held";
+  kind: "queued" | "running" | "retrying" | "waiting" | "held";
   from: number;
   to: number;
   failed?: boolean;
@@ -51,13 +51,14 @@ export function Waterfall({ event, tasks, notes }: { event: EventState; tasks: T
       <p class="legend" aria-hidden="true">
         <span class="key fall-queued" /> in the queue <span class="key fall-running" /> running <span class="key fall-failed" /> attempt failed{" "}
         <span class="key fall-retrying" /> waits for the next attempt
+        <span class="key fall-waiting" /> its handler waits
       </p>
     </div>
   );
 }
 
 function pieces(task: Task, notes: Note[], end: number): Piece[] {
-  const own = notes.filter((note) => note.task?.id === task.id && note.type !== "task.progress");
+  const own = notes.filter((note) => note.task?.id === task.id && note.type !== "task.progress" && note.type !== "task.step");
   const ended = task.ended_at ? Date.parse(task.ended_at) : end;
   if (!own.length) {
     const queued = task.queued_at ? Date.parse(task.queued_at) : ended;
@@ -72,7 +73,7 @@ function pieces(task: Task, notes: Note[], end: number): Piece[] {
     const from = Date.parse(note.time);
     const next = own[i + 1];
     const to = next ? Date.parse(next.time) : task.ended_at ? from : end;
-    const kind = { "task.queued": "queued", "task.started": "running", "task.retrying": "retrying", "task.held": "held" }[note.type];
+    const kind = { "task.queued": "queued", "task.started": "running", "task.retrying": "retrying", "task.waiting": "waiting", "task.held": "held" }[note.type];
     if (!kind) continue;
     const failed = note.type === "task.started" && (next?.type === "task.retrying" || next?.type === "task.failed");
     found.push({ kind: kind as Piece["kind"], from, to, failed });

@@ -1,0 +1,361 @@
+"""`/v1/webhooks`: notifications pushed to a URL, signed; `services/webhook_worker` delivers them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request
+from streammesh import names
+from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.clock import rfc3339_ms, to_ms
+from streammesh.errors import InvalidWebhook
+from streammesh.notification_log import readable as readable_notes
+from streammesh.webhooks.definition import Secret, Webhook
+from streammesh.webhooks.signature import new_secret
+from streammesh.webhooks.store import MOST, StoredWebhook, WebhookStore, body_of
+
+from services.api.audit_trail import AuditedRoute, SecretRoute
+from services.api.caller import Caller
+from services.api.cursors import LONGEST_CURSOR
+from services.api.json_body import JsonBody
+from services.api.openapi import READ, answers, told
+from services.api.parameters import whole_position
+from services.api.problems import Problem
+from services.api.schemas import readable
+from services.api.state import Wiring, wiring_of
+from services.api.webhook_documents import (
+    EXAMPLE,
+    EXAMPLE_ID,
+    AttemptList,
+    DeliveryAttempt,
+    ReplayWanted,
+    RotationWanted,
+    WebhookChange,
+    WebhookList,
+    WebhookMade,
+    WebhookQueued,
+    WebhookSecret,
+    WebhookState,
+    WebhookWanted,
+    document,
+)
+
+router = APIRouter(tags=["webhooks"], route_class=AuditedRoute)
+secret_router = APIRouter(tags=["webhooks"], route_class=SecretRoute)  # whose answers hold a secret
+BODY_BYTES = 65_536
+TRIES = 5  # of a change, while somebody else changes the same webhook
+PREFIX = "wh_"
+Id = Annotated[str, Path(pattern=r"^wh_[0-9a-f]{32}$", examples=[EXAMPLE_ID])]
+_BODIES = ("malformed-body", "too-slow", "body-too-large", "unsupported-media-type")
+_FILTERS = ("types", "event", "task", "service", "subject")
+_ATTEMPT = {
+    "delivery": f"{EXAMPLE_ID}_1763790000004-0",
+    "notification": "1763790000004-0",
+    "attempt": 1,
+    "at": "2026-11-22T06:00:00.004Z",
+    "outcome": "failed",
+    "status": 500,
+    "error": "it answered 500",
+    "seconds": 0.012,
+    "next_attempt": "2026-11-22T06:00:05.004Z",
+}
+
+
+def _allowed(wiring: Wiring) -> object:
+    return wiring.api.open_networks
+
+
+_WANTED = JsonBody(
+    WebhookWanted,
+    "The webhook.",
+    {"orders": {"value": {"url": "https://shop.example/hooks", "types": ["order.*"]}}},
+    BODY_BYTES,
+    _allowed,
+)
+_CHANGE = JsonBody(
+    WebhookChange, "What changes.", {"off": {"value": {"enabled": False}}}, BODY_BYTES, _allowed
+)
+_REPLAY = JsonBody(
+    ReplayWanted, "Which.", {"since": {"value": {"since": "2026-11-22T06:00:00Z"}}}, BODY_BYTES
+)
+_ROTATION = JsonBody(RotationWanted, "The overlap.", {"a day": {"value": {"overlap": "24h"}}}, BODY_BYTES)
+_STATE = told("The webhook now.", EXAMPLE)
+
+
+@secret_router.post(
+    "/v1/webhooks",
+    summary="Have notifications pushed to a URL",
+    status_code=201,
+    responses=answers(
+        *("forbidden", "quota-exceeded", *_BODIES, *READ),
+        _201=told("The webhook, with its secret.", {**EXAMPLE, "secret": "whsec_8KZr..."}),
+    ),
+    openapi_extra=_WANTED.openapi,
+)
+async def make_webhook(request: Request, key: Caller) -> WebhookMade:
+    """It is told what it asks for and your key may be told, from now on. Its secret is shown once."""
+    if not key.may_subscribe_to_any:
+        raise Problem("forbidden", f"The key {key.name!r} may be told nothing, and so may a webhook of it.")
+    wanted = await _WANTED(request)
+    wiring, secret, now_ms = wiring_of(request), new_secret(), _now_ms()
+    webhook = Webhook(
+        id=PREFIX + names.new_id().replace("-", ""),
+        owner=key.name,
+        secrets=(Secret(secret),),
+        created_ms=now_ms,
+        **{**wanted.model_dump(), "types": tuple(wanted.types)},
+    )
+    async with wiring.reading():
+        stored = await _store(wiring).put(webhook, start=await wiring.log.last())
+    if stored == "full":
+        raise Problem("quota-exceeded", f"There are {MOST:,} webhooks already; delete some.")
+    state = await _state(wiring, webhook)
+    return WebhookMade(**state.model_dump(), secret=secret)
+
+
+@router.get(
+    "/v1/webhooks",
+    summary="Your webhooks",
+    responses=answers(*READ, _200=told("All.", {"webhooks": [EXAMPLE]})),
+)
+async def webhooks(request: Request, key: Caller) -> WebhookList:
+    """Those of your key; all, for an admin key."""
+    wiring = wiring_of(request)
+    async with wiring.reading():
+        _, stored = await _store(wiring).all()
+        own = [one.webhook for one in stored if _is_own(key, one.webhook)]
+        standings = await _store(wiring).standings([one.id for one in own])
+    now_ms = _now_ms()
+    return WebhookList(webhooks=[document(*one, now_ms) for one in zip(own, standings, strict=True)])
+
+
+@router.get("/v1/webhooks/{webhook_id}", summary="One webhook", responses=answers(*READ, _200=_STATE))
+async def webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookState:
+    """What it asks for, and how its deliveries stand."""
+    wiring = wiring_of(request)
+    return await _state(wiring, (await _find(wiring, key, webhook_id)).webhook)
+
+
+@router.patch(
+    "/v1/webhooks/{webhook_id}",
+    summary="Change a webhook",
+    responses=answers("forbidden", "webhook-changed", *_BODIES, *READ, _200=_STATE),
+    openapi_extra=_CHANGE.openapi,
+)
+async def change_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookState:
+    """One that is disabled is told nothing meanwhile; enabled again, it goes on where it stopped, as far as that is kept."""
+    wanted = await _CHANGE(request)
+    given = wanted.model_dump(include=wanted.model_fields_set)
+    if "types" in given:
+        given["types"] = tuple(given["types"])
+    if "enabled" in given:
+        given["disabled_why"] = None
+    wiring = wiring_of(request)
+    changed = await _change(wiring, key, webhook_id, lambda found: replace(found, **given))
+    return await _state(wiring, changed)
+
+
+@router.delete(
+    "/v1/webhooks/{webhook_id}",
+    summary="Delete a webhook",
+    responses=answers("forbidden", *READ, _200=told("What it was.", EXAMPLE)),
+)
+async def delete_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookState:
+    """What waits for it is not delivered any more, and its attempts are forgotten."""
+    wiring = wiring_of(request)
+    found = await _find(wiring, key, webhook_id)
+    state = await _state(wiring, found.webhook)
+    async with wiring.reading():
+        await _store(wiring).remove(webhook_id)
+    return state
+
+
+@router.get(
+    "/v1/webhooks/{webhook_id}/attempts",
+    summary="What became of its deliveries",
+    responses=answers(*READ, _200=told("A page.", {"attempts": [_ATTEMPT], "next": None})),
+)
+async def attempts(
+    request: Request,
+    key: Caller,
+    webhook_id: Id,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
+    ] = None,
+) -> AttemptList:
+    """Newest first; about the last 1,000 are kept."""
+    wiring = wiring_of(request)
+    await _find(wiring, key, webhook_id)
+    async with wiring.reading():
+        before = await wiring.cursors.open(webhook_id, cursor)
+        page = await _store(wiring).attempts(webhook_id, before, limit)
+        following = await wiring.cursors.seal(webhook_id, page.next)
+    shown = [readable(DeliveryAttempt, one) for one in page.attempts]
+    return AttemptList(attempts=[one for one in shown if one is not None], next=following)
+
+
+@router.post(
+    "/v1/webhooks/{webhook_id}/replay",
+    summary="Deliver again",
+    status_code=202,
+    responses=answers(
+        *("forbidden", "quota-exceeded", *_BODIES, *READ),
+        _202=told("What will be delivered.", {"deliveries": [], "after": "1763790000000-0"}),
+    ),
+    openapi_extra=_REPLAY.openapi,
+)
+async def replay_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQueued:
+    """All since a time, in their order, or some by their ids. Each has the `webhook-id` that it had before."""
+    wanted = await _REPLAY(request)
+    wiring = wiring_of(request)
+    found = await _find(wiring, key, webhook_id)
+    if wanted.notifications:
+        return await _again(wiring, found.webhook, wanted.notifications)
+    if wanted.since is not None:
+        after = f"{max(0, to_ms(wanted.since) - 1)}-{2**63}"
+    else:
+        after = whole_position("after", str(wanted.after))
+    async with wiring.reading():
+        reads = await _store(wiring).seek(webhook_id, after)
+    if reads is None:
+        raise _unknown(webhook_id)
+    return WebhookQueued(deliveries=[], after=reads)
+
+
+@router.post(
+    "/v1/webhooks/{webhook_id}/test",
+    summary="Deliver a test",
+    status_code=202,
+    responses=answers(
+        *("forbidden", "quota-exceeded", *READ),
+        _202=told("Its delivery.", {"deliveries": [f"{EXAMPLE_ID}_1763790000004-0"], "after": None}),
+    ),
+)
+async def try_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQueued:
+    """A notification of type `webhook.test`, signed as all are; what came of it is among the attempts."""
+    wiring = wiring_of(request)
+    found = await _find(wiring, key, webhook_id)
+    now_ms = _now_ms()
+    position = f"{now_ms}-{time.time_ns() % 1_000_000_000}"
+    told_of = {
+        "id": position,
+        "type": "webhook.test",
+        "time": rfc3339_ms(now_ms),
+        "event": None,
+        "task": None,
+    }
+    body = orjson.dumps({**told_of, "data": {"webhook": webhook_id}})
+    return await _queue(wiring, found.webhook, {position: body})
+
+
+@secret_router.post(
+    "/v1/webhooks/{webhook_id}/secret",
+    summary="Replace the secret",
+    responses=answers(
+        *("forbidden", "webhook-changed", *_BODIES, *READ),
+        _200=told("The new secret.", {"secret": "whsec_8KZr...", "old_until": "2026-11-23T06:00:00.000Z"}),
+    ),
+    openapi_extra=_ROTATION.openapi,
+)
+async def rotate_secret(request: Request, key: Caller, webhook_id: Id) -> WebhookSecret:
+    """Deliveries are signed with both until the old one ends, so that a receiver may change over meanwhile."""
+    wanted = await _ROTATION(request)
+    secret, now_ms = new_secret(), _now_ms()
+    until = now_ms + int(wanted.overlap.total_seconds() * 1000)
+
+    def rotated(found: Webhook) -> Webhook:
+        old = replace(found.secrets[0], until_ms=until) if found.secrets and until > now_ms else None
+        return replace(found, secrets=(Secret(secret), *((old,) if old else ())))
+
+    await _change(wiring_of(request), key, webhook_id, rotated)
+    return WebhookSecret(secret=secret, old_until=rfc3339_ms(until) if until > now_ms else None)
+
+
+async def _again(wiring: Wiring, webhook: Webhook, positions: list[str]) -> WebhookQueued:
+    """Queue some notifications by their ids. Raises Problem where one is not there, or not for this webhook."""
+    async with wiring.reading():
+        pipeline = wiring.redis.pipeline(transaction=False)
+        for position in positions:
+            pipeline.xrange(wiring.keys.notifications(), position, position)
+        found = await pipeline.execute()
+        owners = [
+            one
+            for one in await ApiKeys(wiring.redis, wiring.keys).list()
+            if one.name == webhook.owner and not one.has_expired(_now_ms())
+        ]
+    notes = await readable_notes([entries[0] for entries in found if entries])
+    bodies = {
+        note.id: body_of(note)
+        for note in notes
+        if webhook.wants(note) and any(one.may_subscribe(note.event_type) for one in owners)
+    }
+    missing = [one for one in positions if whole_position("notifications", one) not in bodies]
+    if missing:
+        detail = f"{missing[0]} is not kept any more, or not for this webhook"
+        raise Problem(
+            "invalid-request",
+            detail,
+            [{"pointer": f"/notifications/{positions.index(missing[0])}", "detail": detail}],
+        )
+    return await _queue(wiring, webhook, bodies)
+
+
+async def _queue(wiring: Wiring, webhook: Webhook, bodies: dict[str, bytes]) -> WebhookQueued:
+    async with wiring.reading():
+        queued = await _store(wiring).queue(webhook, bodies)
+    if queued is None:
+        raise _unknown(webhook.id)
+    if not queued:
+        raise Problem("quota-exceeded", "As many deliveries wait for this webhook as may; it takes none now.")
+    return WebhookQueued(deliveries=[webhook.delivery_of(position) for position in bodies], after=None)
+
+
+async def _change(
+    wiring: Wiring, key: ApiKey, webhook_id: str, changed: Callable[[Webhook], Webhook]
+) -> Webhook:
+    for _ in range(TRIES):
+        found = await _find(wiring, key, webhook_id)
+        wanted = changed(found.webhook)
+        async with wiring.reading():
+            if await _store(wiring).put(wanted, found.raw) == "stored":
+                return wanted
+    raise Problem("webhook-changed", f"{webhook_id} is being changed by somebody else.")
+
+
+async def _find(wiring: Wiring, key: ApiKey, webhook_id: str) -> StoredWebhook:
+    """One of the key's own. Raises Problem (404) for all others alike."""
+    async with wiring.reading():
+        try:
+            found = await _store(wiring).one(webhook_id)
+        except InvalidWebhook:
+            found = None
+    if found is None or not _is_own(key, found.webhook):
+        raise _unknown(webhook_id)
+    return found
+
+
+async def _state(wiring: Wiring, webhook: Webhook) -> WebhookState:
+    async with wiring.reading():
+        [standing] = await _store(wiring).standings([webhook.id])
+    return document(webhook, standing, _now_ms())
+
+
+def _is_own(key: ApiKey, webhook: Webhook) -> bool:
+    return key.admin or webhook.owner == key.name
+
+
+def _store(wiring: Wiring) -> WebhookStore:
+    return WebhookStore(wiring.redis, wiring.keys)
+
+
+def _unknown(webhook_id: str) -> Problem:
+    return Problem("not-found", f"There is no webhook {webhook_id!r} of yours; GET /v1/webhooks lists them.")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,1 @@
+"""Delivers notifications to the URLs that asked for them."""

@@ -1,0 +1,87 @@
+"""Wires and runs the webhook worker: `python -m services.webhook_worker`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import structlog
+from streammesh import logs
+from streammesh.health import Echo, Health, Pulse, serve_health
+from streammesh.keys import Keys
+from streammesh.redisio.client import open_async
+from streammesh.redisio.heartbeat import FRESH_MS, show_life
+from streammesh.redisio.inspector import start_inspecting
+from streammesh.roles import keep_on, run_until_stopped
+from streammesh.settings import MeshSettings, load_settings
+
+from services.webhook_worker.changes import watch
+from services.webhook_worker.crew import Crew
+from services.webhook_worker.settings import WebhookSettings
+from services.webhook_worker.url_services import UrlServices
+
+ROLE = "webhook_worker"
+STOPPING = timedelta(seconds=3)  # that a process may take beyond its drain
+NAMES_AT_ONCE = 64  # threads that resolve names: one that hangs holds up few others
+log = structlog.get_logger(__name__)
+
+
+async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Event) -> None:
+    """Run every role until `stop` is set."""
+    loop, keys = asyncio.get_running_loop(), Keys(settings.namespace)
+    loop.set_default_executor(ThreadPoolExecutor(NAMES_AT_ONCE, "names"))
+    health, redis_answers = Health(), Pulse()
+    echo, stuck = Echo(loop), settings.stuck_after.total_seconds()
+    health.lives_while("loop", lambda: echo.silent_for(stuck))
+    health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
+    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
+    client = open_async(settings, ROLE)
+    ears, bell = (
+        open_async(settings, f"{ROLE}-ears", blocking=True),
+        open_async(settings, f"{ROLE}-bell", blocking=True),
+    )
+    crew = Crew(client, ears, keys, own)
+    url_services = UrlServices(client, keys, (settings.drain + STOPPING).total_seconds())
+
+    def changed(what: str) -> None:
+        crew.changed(what)
+        if what in ("workers", "look"):
+            url_services.changed.set()
+
+    roles = [
+        keep_on("watcher", lambda: watch(bell, keys, changed, settings.redis_timeout)),
+        *crew.roles(),
+        keep_on("url services", url_services.run),
+        keep_on("heartbeat", lambda: show_life(client, keys, ROLE, redis_answers)),
+    ]
+    tasks = [asyncio.create_task(role) for role in roles]
+    health.lives_while("roles", _ended(tasks))
+    log.info("webhooks.ready")
+    await stop.wait()
+    health.lives_while("roles", lambda: None)
+    health.works_while("redis", lambda: "it is stopping")
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(crew.stop(min(own.timeout, settings.drain).total_seconds()), url_services.stop())
+    for opened in (client, ears, bell):
+        await opened.aclose()
+    log.info("webhooks.stopped")
+
+
+def _ended(roles: list[asyncio.Task[None]]) -> Callable[[], str | None]:
+    return lambda: "a role has ended by itself" if any(role.done() for role in roles) else None
+
+
+def main() -> None:
+    """The process."""
+    settings, own = load_settings(MeshSettings), load_settings(WebhookSettings)
+    logs.configure(settings, ROLE)
+    start_inspecting(settings)
+    run_until_stopped(lambda stop: deliver(settings, own, stop))
+
+
+if __name__ == "__main__":
+    main()

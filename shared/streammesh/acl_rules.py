@@ -1,0 +1,78 @@
+"""Redis's ACL rules: one user for each kind of process of a mesh, with the keys and commands that it needs. Pure.
+
+Source: https://redis.io/docs/latest/operate/oss_and_stack/management/security/acl/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from streammesh.keys import Keys
+
+COMMANDS = (
+    *(
+        "-@all",
+        "+@read",
+        "+@write",
+        "+@connection",
+        "+@pubsub",
+        "+@transaction",
+        "-@dangerous",
+        "-@scripting",
+    ),
+    *("+eval", "+evalsha", "+script|load"),
+)
+CELERY = ("+script|exists", "+time", "+info", "+client|unblock")
+PLAIN = ("+time", "+info")
+CLUSTER = ("+cluster|slots",)
+KINDS = ("api", "dispatcher", "archiver", "scheduler")  # that reach all keys of the mesh
+
+
+def users(
+    keys: Keys, services: Iterable[str], passwords: Iterable[str], *, database: int = 0, cluster: bool = False
+) -> list[str]:
+    """One line for an aclfile for each kind of process and for the workers of each service, each with a password."""
+    more = CLUSTER if cluster else ()
+    mesh = [(f"mesh-{kind}", _of_the_mesh(keys, kind, database)) for kind in KINDS]
+    workers = [(f"mesh-worker-{service}", worker_rules(keys, service, database)) for service in services]
+    return [
+        " ".join(("user", name, "on", f">{password}", *rules, *more))
+        for (name, rules), password in zip([*mesh, *workers], passwords, strict=False)
+    ]
+
+
+def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
+    """What the workers of one service may: their own queues and dead letters, and what all services share."""
+    queue = keys.queue(service)
+    own = (
+        *(queue, f"{queue}:*", f"{queue}.*"),
+        *(f"{keys.queue('*.pidbox')}", f"{keys.queue('*.pidbox')}:*"),
+        *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
+        *(keys.alive(service), keys.held(f"{service}.*")),
+        *(keys.arrived(service, "*"), keys.waiters(service, "*")),
+    )
+    shared = (
+        *(keys.task("*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
+        *(f"{keys.prefix}set-aside:*", f"{keys.prefix}identity:*", f"{keys.prefix}binding*"),
+        *(keys.notifications(), keys.tasks_recent(), keys.domains(), keys.due(), keys.due_entries()),
+        *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),
+        *(keys.paused(), keys.holding(), keys.dead_services(), keys.counters(), keys.memory()),
+    )
+    return [
+        "resetkeys",
+        *(f"~{key}" for key in (*own, *shared)),
+        *_channels(keys, database),
+        *COMMANDS,
+        *CELERY,
+    ]
+
+
+def _of_the_mesh(keys: Keys, kind: str, database: int) -> list[str]:
+    celery = kind == "scheduler"
+    channels = _channels(keys, database) if celery else ["resetchannels", f"&{keys.prefix}*"]
+    return ["resetkeys", f"~{keys.prefix}*", *channels, *COMMANDS, *(CELERY if celery else PLAIN)]
+
+
+def _channels(keys: Keys, database: int) -> list[str]:
+    # Redis compares subscribed patterns by letter, so remote control's stands by itself.
+    return ["resetchannels", f"&{keys.prefix}*", f"&{keys.fanout(database)}celery.pidbox"]

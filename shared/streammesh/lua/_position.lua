@@ -1,0 +1,12 @@
+-- Positions in a stream, compared.
+local function parts(position)
+  local ms, seq = string.match(position, '^(%d+)%-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+-- Whether one position is before another.
+local function is_before(one, other)
+  local a, b = parts(one)
+  local c, d = parts(other)
+  return a < c or a == c and b < d
+end

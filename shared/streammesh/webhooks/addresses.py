@@ -1,0 +1,91 @@
+"""Which addresses a webhook may lead to: none inside the network that the mesh itself is in.
+
+A name is judged by what it resolves to, and a connection by the address that it is made to: between the two nothing can
+change. An address that carries another one (IPv4 in IPv6, 6to4, NAT64, Teredo) is what it carries, too. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from streammesh.errors import InvalidWebhook
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+LONGEST_URL = 2_048
+REFUSED: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+        *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        "168.63.129.16/32",  # Azure's host, which answers its machines with their secrets; a public address else
+        *("::/96", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16"),
+        *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+    )
+)
+_NAT64 = ip_network("64:ff9b::/96")
+_LOCAL_NAT64 = ip_network("64:ff9b:1::/48")  # where its operator likes: within the network
+
+
+def is_refused(address: str, allowed: Sequence[Network] = ()) -> bool:
+    """Whether nothing may be sent to this address. `allowed` are networks that are open all the same."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return True
+    if any(
+        one in network for one in _readings(found) for network in allowed if network.version == one.version
+    ):
+        return False
+    return any(
+        one in network for one in _readings(found) for network in REFUSED if network.version == one.version
+    ) or (isinstance(found, IPv6Address) and found in _LOCAL_NAT64)
+
+
+def _readings(address: Address) -> Iterable[Address]:
+    """Return the address, and what it stands for where it carries another."""
+    if isinstance(address, IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
+            inner = IPv4Address(int(address) & 0xFFFF_FFFF)
+        if address.ipv4_mapped is not None:
+            return (address.ipv4_mapped,)
+        if inner is not None:
+            return (address, inner)
+        if address.teredo is not None:
+            return (address, *address.teredo)
+    return (address,)
+
+
+def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+    """Networks such as `127.0.0.0/8`. Raises ValueError."""
+    return tuple(ip_network(text) for text in texts)
+
+
+def check_url(url: str, allowed: Sequence[Network] = ()) -> str:
+    """Return a URL that deliveries may go to, as far as can be said without asking for its name. Raises InvalidWebhook."""
+    if not url.isascii() or not url.isprintable() or " " in url or len(url) > LONGEST_URL:
+        raise InvalidWebhook(f"should be a URL of at most {LONGEST_URL:,} ASCII characters without spaces")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidWebhook("is no URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise InvalidWebhook("should begin with https:// or http:// and name a host")
+    if parts.username is not None or parts.password is not None:
+        raise InvalidWebhook("should hold no user and no password; a delivery is signed instead")
+    if parts.fragment or url.endswith("#"):
+        raise InvalidWebhook("should have no fragment (#…), which is never sent")
+    if host == "localhost" or host.endswith(".localhost"):
+        host = "127.0.0.1"
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return url
+    if is_refused(host, allowed):
+        raise InvalidWebhook("leads into the mesh's own network, where nothing is delivered to")
+    return url
