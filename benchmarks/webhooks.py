@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 from streammesh.api_keys import ApiKeys
 from streammesh.webhooks.definition import Secret, Webhook
@@ -42,7 +43,7 @@ class Receiver(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         self._transport, self._rest = transport, b""
 
     def data_received(self, data: bytes) -> None:

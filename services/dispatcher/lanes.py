@@ -29,7 +29,7 @@ from streammesh.tasks.pause import read_paused
 
 from services.dispatcher.delivery_plan import Encode
 from services.dispatcher.lane import Lane
-from services.dispatcher.router import Router, Served
+from services.dispatcher.router import EventRouter, Served
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,7 @@ class Lanes:
         self._consumer = process_name("dispatcher")
         self._served = Served()
         self._served.changed = self._tell_lane
-        self._routing: tuple[Router, asyncio.Task[None]] | None = None
+        self._routing: tuple[EventRouter, asyncio.Task[None]] | None = None
 
     def why_not_ready(self) -> str | None:
         """Return what to say while it is not known which lanes there should be, or a lane's task has ended."""
@@ -145,7 +145,7 @@ class Lanes:
     def _route(self, domains: frozenset[str]) -> None:
         if self._routing is None:
             blocking = open_async(self._settings, "router", blocking=True)
-            router = Router(
+            router = EventRouter(
                 self._client, blocking, self._keys, self._settings, self._own, self._consumer,
                 lambda: self._routes, self._look_again, self._encode, self._clock, lambda: self._paused, self._served,
             )  # fmt: skip

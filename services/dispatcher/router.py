@@ -34,7 +34,7 @@ from streammesh.keys import UNCLAIMED, Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.roles import keep_on
 from streammesh.routed import (
-    Routed,
+    RoutedBatch,
     RouteVerdict,
     leave_call,
     level_call,
@@ -131,7 +131,7 @@ class RoutePlan:
     strangers: frozenset[str]  # served, and of no manifest that can be read: what they want is not known
 
 
-class Router:
+class EventRouter:
     """The router of all domains that this dispatcher has taken."""
 
     def __init__(
@@ -282,14 +282,14 @@ class Router:
             elif plan.broken:
                 await self._leave_to_lanes(domain, plan.broken)
 
-    async def _route(self, plan: RoutePlan) -> Routed:
+    async def _route(self, plan: RoutePlan) -> RoutedBatch:
         """Hand one batch over; it is planned again where the manifests changed, and waits for memory."""
         waits = False
         while plan.handovers:
             batch = plan.batch
             if plan.strangers:
                 await lua.run(self._client, leave_call(self._keys, batch.domain, plan.strangers))
-                return Routed(RouteVerdict.MOVED)
+                return RoutedBatch(RouteVerdict.MOVED)
             call = route_call(
                 *(self._keys, self._settings, batch.domain, plan.handovers, self._paused(), plan.version),
                 begins=batch.begins,
@@ -313,7 +313,7 @@ class Router:
                 if done.verdict is RouteVerdict.DONE:
                     self._measure(plan.handovers, done)
                 return done
-        return Routed(RouteVerdict.DONE)
+        return RoutedBatch(RouteVerdict.DONE)
 
     def _begin_anew(self, domain: str) -> None:
         """Read on from where the router really is, for whom it really serves."""
@@ -326,7 +326,7 @@ class Router:
         await lua.run(self._client, leave_call(self._keys, domain, None))
         await self._served.look(self._client, self._keys, [domain])
 
-    def _measure(self, handovers: Sequence[Handover], done: Routed) -> None:
+    def _measure(self, handovers: Sequence[Handover], done: RoutedBatch) -> None:
         events: Counter[str] = Counter()
         tasks: Counter[str] = Counter()
         for handover in handovers:

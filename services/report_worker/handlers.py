@@ -82,7 +82,8 @@ def make_operations_report(request: OperationsReportRequested, ctx: Context) -> 
     client = open_sync(service.settings, "report-worker-operations")
     try:
         keys = Keys(service.settings.namespace)
-        tasks, events, cut_short = read_operations(client, keys, period, settings().max_operations)
+        most, past = settings().max_operations, service.settings.history_url
+        tasks, events, cut_short = read_operations(client, keys, period, most, past)
     finally:
         client.close()
     work = _refusing(

@@ -17,62 +17,73 @@ from streammesh.dead_letters.letters import parse
 from streammesh.keys import Keys
 
 from services.report_worker.operations import EventSeen, Period, TaskSeen
+from services.report_worker.operations_history import Place, read_past
 
 T = TypeVar("T")
+Entry = tuple[bytes, dict[bytes, bytes]]  # position, fields
 log = structlog.get_logger()
 PAGE = 1_000  # entries a round trip
 
 
 def read_operations(
-    client: redis.Redis, keys: Keys, period: Period, most: int
+    client: redis.Redis, keys: Keys, period: Period, most: int, history_url: str | None = None
 ) -> tuple[list[TaskSeen], list[EventSeen], bool]:
     """(tasks that ended in the period, events published in it, whether there were more than `most` of either).
 
-    What is older than the mesh's retention is not there any more. Failed tasks have the reason of their dead
+    What has left Redis is in the history, where there is one; what is older than the mesh's retention is not there any
+    more. Failed tasks have the reason of their dead
     letter, for as long as that is parked.
     """
     ended = _entries(client, keys.tasks_recent(), period)
-    tasks = list(islice(_read(_task, ended), most + 1))
+    seen = list(islice(_read(_task, ended), most + 1))
+    tasks = _with_reasons(client, keys, seen)
     domains = sorted(domain.decode("utf-8", "replace") for domain in client.smembers(keys.domains()))
-    events = [
-        event
-        for domain in domains
-        for event in islice(_read(_event, _entries(client, keys.events(domain), period)), most + 1)
-    ]
-    events.sort(key=lambda event: event.at, reverse=True)
-    cut_short = len(tasks) > most or len(events) > most
-    return _with_reasons(client, keys, tasks[:most]), events[:most], cut_short
+    events: dict[Place, EventSeen] = {}
+    for domain in domains:
+        events |= dict(islice(_read(_event, _entries(client, keys.events(domain), period)), most + 1))
+    if history_url is not None:
+        past_tasks, past_events = read_past(history_url, period, most + 1)
+        known = {task_id for task_id, _ in seen}  # of a task that was replayed Redis knows each end
+        tasks += [task for task_id, task in past_tasks.items() if task_id not in known]
+        tasks.sort(key=lambda task: task.ended or period[0], reverse=True)
+        events = past_events | events
+    published = [event for _, event in sorted(events.items(), reverse=True)]
+    cut_short = len(tasks) > most or len(published) > most
+    return tasks[:most], published[:most], cut_short
 
 
-def _entries(client: redis.Redis, key: str, period: Period) -> Iterator[tuple[datetime, dict[bytes, bytes]]]:
+def _entries(client: redis.Redis, key: str, period: Period) -> Iterator[Entry]:
     """A stream's entries of the period, newest first, page by page."""
     start, end = period
     first, last = str(to_ms(start)), f"{to_ms(end) - 1}"
     while True:
         page: list[Any] = client.xrevrange(key, last, first, count=PAGE)
-        for position, fields in page:
-            yield from_ms(int(position.partition(b"-")[0])), fields
+        yield from page
         if len(page) < PAGE:
             return
         last = f"({page[-1][0].decode()}"
 
 
-def _read(
-    read: Callable[[datetime, dict[bytes, bytes]], T], entries: Iterator[tuple[datetime, dict[bytes, bytes]]]
-) -> Iterator[T]:
+def _read(read: Callable[[bytes, dict[bytes, bytes]], T], entries: Iterator[Entry]) -> Iterator[T]:
     """What entries say; those that no part of the mesh wrote are stepped over, and said."""
-    for at, fields in entries:
+    for position, fields in entries:
         try:
-            yield read(at, fields)
+            yield read(position, fields)
         except (ValueError, KeyError, TypeError, OverflowError) as error:
-            log.warning("entry.unreadable", at=at.isoformat(), reason=repr(error)[:200])
+            log.warning("entry.unreadable", at=_moment(position).isoformat(), reason=repr(error)[:200])
 
 
-def _event(at: datetime, fields: dict[bytes, bytes]) -> EventSeen:
-    return EventSeen(str(orjson.loads(fields[b"e"])["type"]), at)
+def _moment(position: bytes) -> datetime:
+    return from_ms(int(position.partition(b"-")[0]))
 
 
-def _task(ended: datetime, fields: dict[bytes, bytes]) -> tuple[str, TaskSeen]:
+def _event(position: bytes, fields: dict[bytes, bytes]) -> tuple[Place, EventSeen]:
+    at, seq = map(int, position.split(b"-"))
+    event_type = str(orjson.loads(fields[b"e"])["type"])
+    return (at, seq, event_type), EventSeen(event_type, from_ms(at))
+
+
+def _task(position: bytes, fields: dict[bytes, bytes]) -> tuple[str, TaskSeen]:
     def moment(name: bytes) -> datetime | None:
         value = fields.get(name)
         return datetime.fromtimestamp(int(value) / 1000, UTC) if value else None
@@ -84,7 +95,7 @@ def _task(ended: datetime, fields: dict[bytes, bytes]) -> tuple[str, TaskSeen]:
         attempts=int(fields[b"a"]),
         queued=moment(b"q"),
         started=moment(b"r"),
-        ended=ended,
+        ended=_moment(position),
     )
     return fields[b"k"].decode(), seen
 

@@ -14,7 +14,7 @@ from streammesh.webhooks.store import WebhookStore
 from services.webhook_worker.courier import Courier
 from services.webhook_worker.directory import Directory
 from services.webhook_worker.laggards import Laggards
-from services.webhook_worker.router import Router
+from services.webhook_worker.router import NotificationRouter
 from services.webhook_worker.sender import WebhookSender
 from services.webhook_worker.settings import WebhookSettings
 
@@ -32,7 +32,7 @@ class Crew:
     ) -> None:
         self._sender = sender or WebhookSender(settings.allowed, settings.timeout.total_seconds())
         self.directory = Directory(WebhookStore(client, keys), ApiKeys(client, keys))
-        self.router = Router(client, ears, keys, self.directory)
+        self.router = NotificationRouter(client, ears, keys, self.directory)
         self.laggards = Laggards(client, keys, self.directory)
         self.courier = Courier(client, keys, self.directory, self._sender, settings)
         self.router.woken = self.laggards.woken = self.courier.changed

@@ -12,7 +12,7 @@ from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.notifications import POSITION, Notification
 from streammesh.webhooks.definition import Webhook
-from streammesh.webhooks.deliveries import Routed, route_call
+from streammesh.webhooks.deliveries import RoutedPage, route_call
 
 from services.webhook_worker.directory import Directory
 
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 Wanted = list[tuple[Webhook, list[Notification]]]
 
 
-class Router:
+class NotificationRouter:
     """Moves the common place of all webhooks through the stream of notifications."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Router:
 
     async def _route(self, after: bytes, reached: str, wanted: Wanted) -> bool:
         call = route_call(self._keys, self._directory.version, after, reached, wanted)
-        routed: Routed = await lua.run(self._client, call)
+        routed: RoutedPage = await lua.run(self._client, call)
         if routed.what == "stale":
             await self._directory.refresh()
         if routed.woken:

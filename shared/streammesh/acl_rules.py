@@ -25,7 +25,7 @@ COMMANDS = (
 CELERY = ("+script|exists", "+time", "+info", "+client|unblock")
 PLAIN = ("+time", "+info")
 CLUSTER = ("+cluster|slots",)
-KINDS = ("api", "dispatcher", "archiver", "scheduler")  # that reach all keys of the mesh
+KINDS = ("api", "dispatcher", "archiver", "scheduler", "webhook_worker")  # that reach all keys of the mesh
 
 
 def users(
@@ -68,7 +68,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
 
 
 def _of_the_mesh(keys: Keys, kind: str, database: int) -> list[str]:
-    celery = kind == "scheduler"
+    celery = kind in ("scheduler", "webhook_worker")  # which run workers of Celery, too
     channels = _channels(keys, database) if celery else ["resetchannels", f"&{keys.prefix}*"]
     return ["resetkeys", f"~{keys.prefix}*", *channels, *COMMANDS, *(CELERY if celery else PLAIN)]
 

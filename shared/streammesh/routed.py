@@ -30,7 +30,7 @@ class RouteVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Routed:
+class RoutedBatch:
     """What one call did. `left`: services that the router serves no more, since their queues are full."""
 
     verdict: RouteVerdict
@@ -57,15 +57,15 @@ def route_call(
     *,
     begins: str,
     members: str,
-) -> lua.Call[Routed]:
+) -> lua.Call[RoutedBatch]:
     """`route.lua` for the entries that follow the position `begins`, planned for the set of services `members`."""
     subscriptions, kinds, entries = describe(keys, batch, paused)
 
-    def parse(answer: list[Any]) -> Routed:
+    def parse(answer: list[Any]) -> RoutedBatch:
         verdict = RouteVerdict(answer[0].decode())
         if verdict is not RouteVerdict.DONE:
-            return Routed(verdict)
-        return Routed(verdict, int(answer[1]), frozenset(name.decode() for name in answer[2:]))
+            return RoutedBatch(verdict)
+        return RoutedBatch(verdict, int(answer[1]), frozenset(name.decode() for name in answer[2:]))
 
     return RouteScript(
         stream=keys.events(domain),

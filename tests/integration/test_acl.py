@@ -64,6 +64,7 @@ def api(server, admin, tmp_path_factory):
         ("scheduler", "services.scheduler", "mesh-scheduler"),
         ("probe", "tests.probe", "mesh-worker-probe"),
         ("probe_sync", "tests.probe_sync", "mesh-worker-probe_sync"),
+        ("webhook_worker", "services.webhook_worker", "mesh-webhook_worker"),
         ("api", "services.api", "mesh-api"),
     )
     processes = []
@@ -95,7 +96,7 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
     async def all_live() -> bool:
         return all(
             admin.zcard(keys.alive(role))
-            for role in ("dispatcher", "scheduler", "probe", "probe_sync", "api")
+            for role in ("dispatcher", "scheduler", "probe", "probe_sync", "webhook_worker", "api")
         )
 
     await wait_until("every process shows life", all_live, seconds=40)

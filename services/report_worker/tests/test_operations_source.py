@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import redis
 from streammesh import SyncPublisher, lua
+from streammesh.clock import to_ms
 from streammesh.events import envelope
+from streammesh.history.rows import EventRecord, TaskRecord, day_of
+from streammesh.history.store import HistoryBatch, HistoryStore
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Ledger
@@ -15,7 +20,7 @@ from streammesh.tasks.settlement import Cause, Ending, Settlement
 from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 from services.report_worker import operations_source
-from services.report_worker.operations import summarise_operations
+from services.report_worker.operations import Period, summarise_operations
 from services.report_worker.operations_source import read_operations
 
 NOWHERE = QueuePlace("email_worker")
@@ -95,3 +100,58 @@ def test_more_than_one_page_is_read_and_too_many_are_cut_short_at_the_oldest(
     newest, _, cut_short = read_operations(mesh_redis_sync, mesh_keys, period, most=3)
     assert cut_short
     assert [task.reason for task in newest] == ["reason 4", "reason 3", "reason 2"]
+
+
+def test_what_has_left_redis_is_read_from_the_history_and_counted_once(
+    mesh_redis_sync: redis.Redis,
+    mesh_keys: Keys,
+    mesh_settings: MeshSettings,
+    ledger: Ledger,
+    period: Period,
+    tmp_path: Path,
+) -> None:
+    SyncPublisher(mesh_redis_sync, mesh_keys, mesh_settings, source="tests").publish("order.placed", {})
+    end_task(mesh_redis_sync, ledger, 1)
+    [(position, _)] = mesh_redis_sync.xrange(mesh_keys.events("order"))
+    at, seq = map(int, position.split(b"-"))
+    begin = to_ms(period[0]) + 1_000
+    gone = EventRecord(
+        *(day_of(begin), "gone", "tests", begin, 0, "user", "user.registered", None, None),
+        *("failed", 1, 1, 1, begin + 9, "{}"),
+    )
+    both = gone._replace(day=day_of(at), id="both", at=at, seq=seq, domain="order", type="order.placed")
+    outcome = '{"error":{"reason":"550 no such user","kind":"Reject"}}'
+    task = TaskRecord(
+        day=day_of(begin),
+        id="task-0",
+        event_id="gone",
+        event_source="tests",
+        event_type="user.registered",
+        event_subject=None,
+        correlation=None,
+        name="email_worker.send",
+        service="email_worker",
+        queue="email_worker",
+        priority=5,
+        state="failed",
+        attempt=1,
+        at=begin,
+        seq=0,
+        queued=begin,
+        started=begin,
+        ended=begin,
+        worker="w",
+        outcome=outcome,
+    )
+    url = f"sqlite:///{tmp_path}/history.db"
+    with closing(HistoryStore(url)) as store:
+        store.migrate()
+        store.write(HistoryBatch([gone, both], [task, task._replace(id="task-1", state="succeeded")]))
+
+    tasks, events, cut_short = read_operations(mesh_redis_sync, mesh_keys, period, 100, url)
+
+    operations = summarise_operations(tasks, events, period)
+    assert not cut_short
+    assert operations.event_types == [("order.placed", 1), ("user.registered", 1)]
+    assert [one.states for one in operations.services] == [{"succeeded": 1, "failed": 1}]
+    assert [(one.reason, one.count) for one in operations.failures] == [("550 no such user", 1)]

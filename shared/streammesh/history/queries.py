@@ -155,9 +155,11 @@ def ended_in(
 ) -> list[Any]:
     """(at, seq, what reports count) of events or ended tasks of a period, the newest first."""
     c = table.c
-    told = (c.at, c.seq, c.type) if table is events else (
-        c.at, c.seq, c.service, c.name, c.state, c.attempt, c.queued, c.started, c.outcome, c.id,
-    )  # fmt: skip
+    if table is events:
+        told: tuple[Any, ...] = (c.at, c.seq, c.type)
+    else:
+        failure = sa.case((c.state == "failed", c.outcome), else_=None).label("failure")
+        told = (c.at, c.seq, c.id, c.service, c.name, c.state, c.attempt, c.queued, c.started, failure)
     query = (
         sa.select(*told)
         .where(c.at >= since, c.at < until, _before((c.at, c.seq), before[:2]))

@@ -70,7 +70,7 @@ class WebhookTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Routed:
+class RoutedPage:
     """What became of a page: `routed`, `stale` or `moved`, then to `place`."""
 
     what: str
@@ -81,7 +81,7 @@ class Routed:
 
 def route_call(
     keys: Keys, known: str, after: bytes, reached: str, wanted: Sequence[tuple[Webhook, list[Notification]]]
-) -> lua.Call[Routed]:
+) -> lua.Call[RoutedPage]:
     """`route_webhooks.lua`: queue what of a page is wanted, and move the common place from `after` to `reached`."""
     routed = [
         RoutedWebhook(
@@ -109,12 +109,12 @@ def route_call(
     ).call(_routed)
 
 
-def _routed(answer: list[bytes | int]) -> Routed:
+def _routed(answer: list[bytes | int]) -> RoutedPage:
     what = answer[0].decode() if isinstance(answer[0], bytes) else ""
     if what == "routed":
-        return Routed(what, int(answer[1]), int(answer[2]))
+        return RoutedPage(what, int(answer[1]), int(answer[2]))
     place = answer[1] if len(answer) > 1 else b""
-    return Routed(what, place=place.decode("utf-8", "replace") if isinstance(place, bytes) else "")
+    return RoutedPage(what, place=place.decode("utf-8", "replace") if isinstance(place, bytes) else "")
 
 
 def catch_up_call(

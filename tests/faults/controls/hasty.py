@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from streammesh.routed import Routed
+from streammesh.routed import RoutedBatch
 
 from services.dispatcher import lanes
 from services.dispatcher.__main__ import main
 from services.dispatcher.lane import Batch, Lane
-from services.dispatcher.router import RoutePlan, Router
+from services.dispatcher.router import EventRouter, RoutePlan
 from tests.faults.controls.ungated import GATES, ROUTE_GATES, break_scripts
 
 THOUGHT = 0.02  # seconds between the two
@@ -27,10 +27,10 @@ class HastyLane(Lane):
         return await super()._act(batch)
 
 
-class HastyRouter(Router):
+class HastyRouter(EventRouter):
     """The same: the position is moved first."""
 
-    async def _route(self, plan: RoutePlan) -> Routed:
+    async def _route(self, plan: RoutePlan) -> RoutedBatch:
         """Move on, then hand over."""
         if plan.handovers:
             place = self._keys.routed(plan.batch.domain)
@@ -40,6 +40,6 @@ class HastyRouter(Router):
 
 
 if __name__ == "__main__":
-    vars(lanes).update(Lane=HastyLane, Router=HastyRouter)
+    vars(lanes).update(Lane=HastyLane, EventRouter=HastyRouter)
     break_scripts({"handoff": GATES, "route": ROUTE_GATES})
     main()
