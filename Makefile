@@ -75,6 +75,12 @@ celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transp
 ui:  ## build the dashboard anew from services/api/ui (needs Node)
 	@cd services/api/ui && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 
+sdks: $(STAMP)  ## the official CloudEvents SDKs, AsyncAPI's parser and OpenAPI's generators against the API (needs Node)
+	@cd tests/sdks && npm ci --no-audit --no-fund --loglevel=error
+	@test -x var/sdks/bin/python || $(BIN)/python -m venv var/sdks
+	@$(BIN)/uv pip sync -q --python var/sdks/bin/python --require-hashes tests/sdks/requirements.lock
+	@$(BIN)/python -m pytest services/api/tests/test_official_sdks.py services/api/tests/test_openapi.py $(ARGS)
+
 client:  ## build the TypeScript client anew from clients/typescript (needs Node)
 	@cd clients/typescript && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from streammesh.durations import parse_duration
 
 from tests.faults.processes import Forks
 from tests.faults.report import Row, show, together, write
@@ -28,6 +29,7 @@ from tests.faults.scenarios import (
     mixed,
     negative_controls,
     poisoned,
+    reconnects,
     redis_faults,
     rolling,
     silent_connections,
@@ -53,9 +55,11 @@ SCENARIOS: dict[str, Scenario] = {
     "refusals": redis_faults.refusals,
     "disk-cut": disk.cut,
     "disk-full": disk.full,
+    "disk-bit": disk.bit,
     "cluster": cluster_failover.run,
     "connections": cut_connections.run,
     "silent": silent_connections.run,
+    "reconnects": reconnects.run,
     "durable": durable.run,
     "beats": beats.run,
     "poison": poisoned.run,
@@ -79,6 +83,25 @@ async def play_all(names: Sequence[str], size: str, first: int, long: bool, cons
                 played.append(await _play(Stage(forks, FOLDER / f"{name}-{seed}", seed, size), name, console))
             rows.append(together(played, seeds))
     return rows
+
+
+async def soak(names: Sequence[str], size: str, first: int, seconds: float, console: Console) -> list[Row]:
+    """Play the scenarios again and again, each round with the next seed, for so long; the first failure ends it."""
+    until, seed = time.monotonic() + seconds, first
+    played: dict[str, list[Row]] = {name: [] for name in names}
+    async with Forks() as forks:
+        while time.monotonic() < until:
+            for name in names:
+                if time.monotonic() >= until:
+                    break
+                stage = Stage(forks, FOLDER / f"{name}-{seed}", seed, size)
+                played[name].append(await _play(stage, name, console))
+                if not played[name][-1].passed:
+                    until = 0.0
+                else:
+                    shutil.rmtree(stage.folder, ignore_errors=True)
+            seed += 1
+    return [together(rows, range(first, first + len(rows))) for rows in played.values() if rows]
 
 
 async def _play(stage: Stage, name: str, console: Console) -> Row:
@@ -112,6 +135,10 @@ def main() -> None:
         help="in about half an hour: the dispatcher's and the workers' kills with four seeds (at least 1,000 and 300"
         f" kills), everything else with {OTHERS_LONG_SEEDS}, the controls with one",
     )  # fmt: skip
+    parser.add_argument(
+        "--soak", type=parse_duration, metavar="2h",
+        help="go on for so long (90m, 2h), round after round, each with the next seed, until something fails",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="what random choices are made of (default 1)")
     parser.add_argument(
         "--only", action="append", choices=list(SCENARIOS), metavar="NAME",
@@ -121,7 +148,11 @@ def main() -> None:
     chosen = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
     names = chosen.only or list(SCENARIOS)
-    rows = asyncio.run(play_all(names, chosen.size or "normal", chosen.seed, chosen.long, console))
+    how = chosen.size or "normal"
+    if chosen.soak:
+        rows = asyncio.run(soak(names, how, chosen.seed, chosen.soak.total_seconds(), console))
+    else:
+        rows = asyncio.run(play_all(names, how, chosen.seed, chosen.long, console))
     show(console, rows)
     write(chosen.json, rows)
     console.print(f"written to {chosen.json}", highlight=False)

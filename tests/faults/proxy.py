@@ -4,6 +4,7 @@ It runs on the event loop of the run. What it can do to a connection:
 
 - `cut_all`: all of them, now, in the middle of whatever they carry;
 - `cut_requests`: a part of all requests goes through to a random byte, then the connection ends;
+- `cut_replies`: each connection ends after a random number of bytes of what it was answered, at most so many;
 - `lose_replies`: a part of the script calls is carried out by Redis, and the reply never comes back;
 - `silence`: nothing goes through any more, in either direction, and nothing is closed: as where a machine has
   vanished or a firewall has forgotten the connection. New ones work.
@@ -27,7 +28,7 @@ class Proxy:
     def __init__(self, targets: Sequence[int], seed: int, *, in_turn: bool = False) -> None:
         self.targets, self.port = list(targets), 0
         self.lose_replies = self.cut_requests = 0.0
-        self.scripts_lost = self.cuts = self.silenced = 0
+        self.cut_replies = self.scripts_lost = self.cuts = self.silenced = 0
         self._random, self._in_turn = random.Random(seed), in_turn
         self._server: asyncio.Server | None = None
         self._links: dict[asyncio.Task[None], _Link] = {}
@@ -78,6 +79,7 @@ class Proxy:
             writer.transport.abort()
             return
         link = _Link(writer, back)
+        link.left = self._random.randrange(self.cut_replies) if self.cut_replies else None
         self._links[task] = link
         pumps = [
             asyncio.create_task(self._requests(reader, link)),
@@ -123,6 +125,13 @@ class Proxy:
             if link.loses:
                 self.scripts_lost += 1
                 return
+            if link.left is not None:
+                data, link.left = data[: link.left], link.left - len(data)
+                if link.left <= 0:
+                    self.cuts += 1
+                    link.to_client.write(data)
+                    await link.to_client.drain()
+                    return
             link.to_client.write(data)
             await link.to_client.drain()
 
@@ -133,6 +142,7 @@ class _Link:
     def __init__(self, to_client: asyncio.StreamWriter, to_server: asyncio.StreamWriter) -> None:
         self.to_client, self.to_server = to_client, to_server
         self.loses = self.silent = False
+        self.left: int | None = None  # bytes of answers until it ends
 
     def abort(self) -> None:
         """End both without a goodbye."""

@@ -39,7 +39,7 @@ def api(mesh) -> Iterator[str]:
         found = wait_until_sync(
             "the API listens",
             lambda: re.search(r'"url":"(http://[^"]+)"', started[0].log.read_text()),
-            seconds=30,
+            seconds=90,
         )
         yield found[1]
     finally:
@@ -102,7 +102,7 @@ async def joined(ask, api: str, service: str, url: str, event_type: str) -> str:
     async def lives() -> list[str]:
         return await alive(ask.redis, ask.mesh.keys, service)
 
-    await wait_until(f"{service} works", lives, seconds=30)
+    await wait_until(f"{service} works", lives, seconds=90)
     again = await call("PUT", f"{api}/v1/services/{service}", 200, json=wanted)
     assert again["secret"] is None and again["secrets"] == 1
     return str(put["secret"])

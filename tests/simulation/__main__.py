@@ -16,7 +16,7 @@ if os.environ.get("PYTHONHASHSEED") != "0":
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
 
 from tests.simulation import faults, sometimes, table
-from tests.simulation.campaign import compare, controls, try_all
+from tests.simulation.campaign import compare, controls, small_cases, try_all
 from tests.simulation.explorer import parse, replay
 from tests.simulation.portfolio import BY_NAME, PORTFOLIO
 
@@ -38,6 +38,9 @@ def main() -> int:
         type=int,
         default=8,
         help="schedules of each scenario that are played to real servers too",
+    )
+    parser.add_argument(
+        "--no-small", action="store_true", help="leave out the small cases, tried exhaustively"
     )
     parser.add_argument("--no-controls", action="store_true", help="leave the controls out")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many at once")
@@ -64,6 +67,7 @@ def run(wanted: argparse.Namespace, seed: int) -> int:
     whole = not wanted.only
     with ProcessPoolExecutor(wanted.processes, get_context("spawn")) as pool:
         met = try_all(pool, chosen, wanted.schedules, seed)
+        met_in_small = small_cases(pool) if whole and not wanted.no_small else []
         missed = controls(pool, seed) if whole and not wanted.no_controls else []
         wrong = pool.submit(compare, chosen, wanted.compared, seed).result() if wanted.compared else 0
     never = sometimes.never_reached(met.reached) if whole else []
@@ -78,7 +82,10 @@ def run(wanted: argparse.Namespace, seed: int) -> int:
         f" {seconds:,.0f} s"
     )
     enough = share >= table.WANTED or not whole or wanted.schedules < 10_000
-    return int(bool(met.findings or missed or wrong or (never and wanted.schedules >= 1_000)) or not enough)
+    return int(
+        bool(met.findings or met_in_small or missed or wrong or (never and wanted.schedules >= 1_000))
+        or not enough
+    )
 
 
 if __name__ == "__main__":

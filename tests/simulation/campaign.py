@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.simulation.exhaustive import CASES, Part, enumerate_all
 from tests.simulation.explorer import Met, explore, record
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.playback import CannotPlay, build_clock, differences, real_server, servers
@@ -13,6 +14,7 @@ from tests.simulation.portfolio import BY_NAME, Entry, recordable
 
 ROUNDS = 8  # after each it is looked at anew which pairs are still to be met
 MOST_FOR_A_CONTROL = 500
+PARTS = 16  # of a small case, for the processes
 
 
 def try_all(pool: ProcessPoolExecutor, chosen: list[Entry], schedules: int, seed: int) -> Met:
@@ -38,6 +40,26 @@ def try_all(pool: ProcessPoolExecutor, chosen: list[Entry], schedules: int, seed
 def job(name: str, runs: int, seed: int, met: Met) -> Met:
     """Try schedules of one scenario, in a process of the pool."""
     return explore(name, BY_NAME[name].scenario(), runs, seed, met)
+
+
+def small_cases(pool: ProcessPoolExecutor) -> list[str]:
+    """Try the small cases exhaustively within the bound; return in which something was found."""
+    jobs = {
+        name: [pool.submit(enumerate_all, name, Part(number, PARTS)) for number in range(PARTS)]
+        for name in CASES
+    }
+    found = []
+    for name, parts in jobs.items():
+        answers = [part.result() for part in parts]
+        tried = (
+            sum(runs for runs, _ in answers) - PARTS + 1
+        )  # each part begins with the one without a deviation
+        wrong = [what for _, what in answers if what]
+        print(f"{name}: {tried:,} schedules, each with one deviation, {len(wrong)} findings", flush=True)
+        for what in wrong[:3]:
+            print(f"  {what}", flush=True)
+        found += [name] if wrong else []
+    return found
 
 
 def compare(chosen: list[Entry], each: int, seed: int) -> int:

@@ -47,6 +47,11 @@ def _uuid4() -> uuid.UUID:
     return uuid.UUID(int=random.getrandbits(128), version=4)
 
 
+async def _in_place(function: Any, *args: Any) -> Any:
+    """Stand in for `asyncio.to_thread`: there are no threads."""
+    return function(*args)
+
+
 class NumberedTask(asyncio.Task[Any]):
     """A task whose hash is its number: sets of tasks have the same order at every replay, whatever their addresses."""
 
@@ -89,6 +94,7 @@ def seeded() -> Iterator[None]:
         patch.object(os, "getpid", _pid),
         patch.object(uuid, "uuid4", _uuid4),
         patch.object(time, "sleep", blocking.sleep),
+        patch.object(asyncio, "to_thread", _in_place),
         patch("redis.utils.get_lib_version", lambda: "8"),  # it reads a file, for each connection
         patch("services.dispatcher.__main__.serve_health"),  # it answers from a thread, over real sockets
     ]

@@ -79,7 +79,7 @@ def explore(
     known = Met()
     known.add(met)
     choose = random.Random(f"{name}:{seed}")
-    with _quietly():
+    with quietly():
         for number in range(runs):
             wanted = known.wanted(name)
             World.aims = tuple(choose.sample(wanted, min(MOST_AIMS, len(wanted))))
@@ -101,7 +101,7 @@ def explore(
 def _try(name: str, scenario: Scenario, seed: str, number: int, shrink: bool) -> Finding | None:
     try:
         detangle.explore(
-            _to_its_end(scenario), runs=1, seed=random.Random(seed).getrandbits(48), shrink=shrink, strategy="random",
+            to_its_end(scenario), runs=1, seed=random.Random(seed).getrandbits(48), shrink=shrink, strategy="random",
             database=False, **OPTIONS,
         )  # fmt: skip
     except detangle.BugFound as bug:
@@ -112,7 +112,7 @@ def _try(name: str, scenario: Scenario, seed: str, number: int, shrink: bool) ->
     return None
 
 
-def _to_its_end(scenario: Scenario) -> Scenario:
+def to_its_end(scenario: Scenario) -> Scenario:
     async def play() -> None:
         try:
             await scenario()
@@ -128,7 +128,7 @@ def record(scenario: Scenario, seed: str) -> Tape:
     """Return what a schedule asked the server, and was answered."""
     World.tape = tape = Tape()
     try:
-        with _quietly():
+        with quietly():
             if (found := _try("recorded", scenario, seed, 1, False)) is not None:
                 raise AssertionError(found.what)
     finally:
@@ -147,9 +147,9 @@ def parse(token: str) -> tuple[str, tuple[Aim, ...], str]:
 def replay(scenario: Scenario, aims: tuple[Aim, ...], token: str) -> tuple[str, str] | None:
     """Play one schedule again; return what was found in one line, and with its trace."""
     World.aims = aims
-    with _quietly():
+    with quietly():
         try:
-            detangle.replay(_to_its_end(scenario), token, **OPTIONS)
+            detangle.replay(to_its_end(scenario), token, **OPTIONS)
         except detangle.BugFound as bug:
             # Text and no objects, which would keep the schedule's connections alive.
             return bug.report.failure.headline(), bug.report.render()
@@ -157,7 +157,7 @@ def replay(scenario: Scenario, aims: tuple[Aim, ...], token: str) -> tuple[str, 
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Within: no garbage is collected but between schedules, where no seed would know of it; nobody complains of
     connections of killed processes, which are nobody's to close."""
     gc.disable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.simulation import administration, departures, forwarding, operations, small, workflows
+from tests.simulation import administration, departures, durable, forwarding, operations, small, workflows
 from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.scenarios import Scenario, whole_mesh
 
@@ -42,6 +42,7 @@ PORTFOLIO = (
     Entry("wrong types", administration.wrong_types, 3),
     Entry("other broker", forwarding.other_broker, 4),
     Entry("workflows", workflows.workflows, 3),
+    Entry("durable handlers", durable.durable, 5),
 )
 BY_NAME = {entry.name: entry for entry in PORTFOLIO}
 

@@ -6,7 +6,11 @@ from tests.simulation.explorer import Met
 from tests.simulation.faults import KINDS, known_scripts
 
 WANTED = 0.95
-UNREACHED: dict[str, str] = {}
+WEBHOOKS = "the roles of webhooks are not simulated yet"
+UNREACHED = {
+    **dict.fromkeys(("catch_up_webhook", "queue_webhook", "remove_webhook", "route_webhooks"), WEBHOOKS),
+    **dict.fromkeys(("seek_webhook", "settle_webhook", "store_url_worker", "store_webhook"), WEBHOOKS),
+}
 
 
 def reachable() -> list[str]:
@@ -33,4 +37,5 @@ def lines(met: Met) -> list[str]:
             for kind, head in zip(KINDS, heads, strict=True)
         ]
         found.append(" ".join([script.ljust(width), *cells]))
+    found += [f"not in the table: {name}, {why}" for name, why in sorted(UNREACHED.items())]
     return found

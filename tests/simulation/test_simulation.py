@@ -11,6 +11,7 @@ import pytest
 from streammesh import lua
 
 from tests.simulation import table
+from tests.simulation.exhaustive import Part, enumerate_all
 from tests.simulation.explorer import explore, parse, replay
 from tests.simulation.faults import KINDS
 from tests.simulation.mutants import MUTANTS, _with_holes
@@ -56,6 +57,13 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 
     assert met.struck["publish_once", "LOADING"]
     assert World.aims == ()
+
+
+@pytest.mark.parametrize("name", ["2 dispatchers, 3 events", "2 Beats, 2 ticks"])
+def test_a_share_of_all_single_deviations_does_no_harm(name):
+    tried, found = enumerate_all(name, Part(3, 30))
+    assert not found
+    assert tried > 5
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

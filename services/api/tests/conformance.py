@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import jsonschema_rs
 
-METHODS = ("get", "post", "put", "delete", "head")
+METHODS = ("get", "post", "put", "patch", "delete", "head")
 STREAM = "text/event-stream"
 
 

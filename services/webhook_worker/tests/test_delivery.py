@@ -11,6 +11,8 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 from streammesh.api_keys import ApiKeys
+from streammesh.status.findings import findings
+from streammesh.status.snapshot import read_snapshot
 from streammesh.webhooks.definition import Secret
 from streammesh.webhooks.signature import new_secret
 
@@ -132,7 +134,7 @@ async def _given_up(store, count):
 
 @pytest.mark.parametrize("status", [410, 500])
 async def test_one_that_does_not_work_for_long_is_disabled_and_goes_on_where_it_stopped(
-    crew, add, tell, receiver, store, mesh_redis, mesh_keys, status
+    crew, add, tell, receiver, store, mesh_redis, mesh_keys, mesh_settings, status
 ):
     receiver.answer = lambda _: web.Response(status=status)
     await add()
@@ -142,6 +144,10 @@ async def test_one_that_does_not_work_for_long_is_disabled_and_goes_on_where_it_
         meanwhile = await tell(2)
         stored = await store.one("wh1")
         assert not stored.webhook.enabled and stored.webhook.disabled_why
+        said = findings(await read_snapshot(mesh_redis, mesh_keys, mesh_settings), mesh_settings)
+        assert {"webhook-disabled", "no-webhook-worker"} <= {
+            one.code for one in said
+        }  # nobody shows life here
         before = len(receiver.requests)
         receiver.answer = lambda _: web.Response()
         assert (

@@ -30,7 +30,7 @@ COMMANDS = {
     "rerun": CommandPlace(
         "rerun",
         "rerun",
-        "Run this folder's handlers for one event of the mesh on your desk, without effects.",
+        "Run this folder's handlers for one event of the mesh on your desk, without effects on the mesh.",
     ),
     "demo": CommandPlace(
         "demo", "command", "Do the main job once, through the front door, and show what was pushed back."
@@ -58,12 +58,14 @@ COMMANDS = {
         "memory_need", "sizing", "Say what to buy: memory of Redis for so many events a second."
     ),
     "services": CommandPlace("status", "services", "Services: list them, take one away."),
-    "top": CommandPlace("top", "top", "Show the mesh as it works, until Ctrl-C."),
+    "top": CommandPlace(
+        "top", "top", "Show rates, what waits and what is wrong, service by service, until Ctrl-C."
+    ),
     "schedules": CommandPlace("schedules", "app", "Schedules: list, enable, disable, run now, delete."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
-    "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules: a user for each kind of process."),
+    "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules, one user a line, as an `aclfile` has them."),
     "new-worker": CommandPlace(
         "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
     ),

@@ -58,7 +58,7 @@ def sizing(
     window: Annotated[str, typer.Option(help="MESH_DEDUP_WINDOW.")] = "24h",
     json: Json = False,
 ) -> None:
-    """Say what to buy: memory of Redis for so many events a second, with a history, when nothing waits for long."""
+    """Say what to buy: memory of Redis for so many events a second. With a history, when nothing waits for long."""
     found = needs(rate, subscribers, data, _seconds("--hot", hot), _seconds("--window", window))
     whole = sum(need.bytes for need in found)
     limit = whole * SPARE / MARK

@@ -99,6 +99,8 @@ class Member(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **_: Any) -> None:
         plumbing = worker.app.plumbing
+        # Before the pool forks its children, which send it.
+        signals.worker_process_shutdown.connect(lambda **_: plumbing.resources.close_sync(), weak=False)
         self._manifest: Manifest = worker.app.manifest()
         self._settings, self._service = plumbing.settings, plumbing.service
         self._connections = Connections(self._settings, f"{self._service}-worker")
@@ -122,9 +124,7 @@ class Member(bootsteps.StartStopStep):
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._stopping, weak=False)
         resources = worker.app.plumbing.resources  # of the async pool they are closed on its own loop
-        if isinstance(worker.pool, prefork_pool.TaskPool):
-            signals.worker_process_shutdown.connect(lambda **_: resources.close_sync(), weak=False)
-        elif not hasattr(worker.pool, "flights"):
+        if not hasattr(worker.pool, "flights") and not isinstance(worker.pool, prefork_pool.TaskPool):
             signals.worker_shutdown.connect(lambda **_: resources.close_sync(), weak=False)
         if self._settings.broker_url:
             self._leases.start(guarded=not isinstance(worker.pool, prefork_pool.TaskPool))

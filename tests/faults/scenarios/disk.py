@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import subprocess
 import time
 from pathlib import Path
+
+from streammesh.embedded import NoServer, find_server
 
 from tests.faults.arena import Arena
 from tests.faults.report import Row
@@ -40,6 +43,36 @@ async def cut(stage: Stage) -> Row:
     return await play_breaks(stage, "everysec", name, cut_file, times, 7.0)
 
 
+async def bit(stage: Stage) -> Row:
+    """Killed, and one bit of what it wrote in its last second is another one.
+
+    A server that cannot read its file does not start; then the file is mended as an operator does it, by the server's own
+    tool, which cuts it there. Where the server reads the wrong bit, what it stands for has changed in Redis.
+    """
+
+    async def flip(arena: Arena, number: int) -> tuple[float, float | None]:
+        before = _file(arena).stat().st_size
+        await asyncio.sleep(1.0)
+        down = time.time()
+        await arena.server_down(kill=True)
+        size = _file(arena).stat().st_size
+        at = arena.rng.randrange(min(before, size - 1), size)
+        with _file(arena).open("r+b") as file:
+            file.seek(at)
+            was = file.read(1)[0]
+            file.seek(at)
+            file.write(bytes([was ^ 1 << arena.rng.randrange(8)]))
+        try:
+            return await arena.server_up(), down
+        except NoServer:
+            _mend(arena)
+            return await arena.server_up(), down
+
+    times = stage.pick(quick=2, normal=8)
+    name = "Redis killed, one bit of its file flipped"
+    return await play_breaks(stage, "everysec", name, flip, times, 7.0)
+
+
 async def full(stage: Stage) -> Row:
     """No room for a while: every write is refused, then there is room again."""
 
@@ -59,6 +92,15 @@ async def full(stage: Stage) -> Row:
     times = stage.pick(quick=2, normal=6)
     name = "no room on the disk of Redis"
     return await play_breaks(stage, "everysec", name, fill, times, FULL_SECONDS + 6, BEARS_IT)
+
+
+def _mend(arena: Arena) -> None:
+    """Cut the file where it cannot be read, by the server's own tool, which is the same program under another name."""
+    program = find_server()
+    tool = f"{'valkey' if 'valkey' in Path(program).name else 'redis'}-check-aof"
+    subprocess.run(
+        [tool, "--fix", _file(arena)], executable=program, input=b"y\n", capture_output=True, check=True
+    )
 
 
 def _file(arena: Arena) -> Path:
