@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import front_door, history, idleness, latency, scale, throughput, webhooks
+from benchmarks import front_door, history, idleness, latency, push, scale, throughput, webhooks
 from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
@@ -41,6 +41,11 @@ PARTS: dict[str, Part] = {
     "archive": Part(history.archive, 20_000),
     "bytes": Part(history.sizes, 5_000, most_runs=1),
     "idle": Part(idleness.idle, 20_000),
+    "push.filters": Part(push.filters, 5_000, most_runs=3),
+    "push.broadcast": Part(push.broadcast, 5_000, most_runs=3),
+    "push.many": Part(push.many, 20_000, most_runs=1),
+    "push.storm": Part(push.storm, push.BEHIND, most_runs=3),
+    "push.slow": Part(push.slow, 1_000, most_runs=3),
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
     "webhooks": Part(webhooks.webhooks, 20_000),
     "scale.services": Part(scale.services, 50_000, most_runs=3),

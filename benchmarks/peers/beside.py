@@ -14,8 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import orjson
+import redis.asyncio
 from streammesh.embedded import EmbeddedServer, free_port
 
+from benchmarks import push
 from benchmarks.arena import Cost, cost_until, listens, until
 from benchmarks.front_door import event
 from benchmarks.http_load import Load, post
@@ -114,6 +116,8 @@ async def measure(results: Results, peer: Peer, python: Path, what: str, share: 
     with _stage(peer, python) as stage:
         if what == "publish":
             await _publish(results, stage, size)
+        elif what.startswith("push."):
+            await _push(results, stage, what, size)
         elif what == "latency.low":
             await _latency(results, stage, size)
         elif what == "handoff.1p":
@@ -129,6 +133,19 @@ async def measure(results: Results, peer: Peer, python: Path, what: str, share: 
                 if what.endswith("1p"):
                     results.add(f"memory.rss.{what}", "MB", resident_mb(pid), peer.name)
             cost.add_to(results, what, "task", peer.name)
+
+
+async def _push(results: Results, stage: Stage, what: str, size: int) -> None:
+    port = free_port()
+    client = redis.asyncio.Redis.from_url(stage.server.url)
+    with stage.running("serve", port) as pid:
+        await until(lambda: listens(port))
+        there = push.Stage(stage.peer.name, f"http://127.0.0.1:{port}", pid, client, "{mesh}:notifications")
+        if what == "push.filters":
+            await push.one_of_many(results, there, "subject", push.KINDS["subject"], size)
+        else:
+            await push.to_all(results, there, size)
+    await client.aclose()
 
 
 async def _latency(results: Results, stage: Stage, size: int) -> None:

@@ -55,5 +55,6 @@ PEERS = {
         Peer("huey", "huey", _sync("sync", 3_500, 1_000)),
         Peer("rq", "rq", _sync("prefork", 370, 70)),
         Peer("fastapi+xadd", "fastapi", {"publish": 8_000}),
+        Peer("fastapi+sse-starlette", "sse", {"push.filters": 5_000, "push.broadcast": 5_000}),
     )
 }

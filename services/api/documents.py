@@ -201,12 +201,14 @@ class EventStanding(Answer):
 class EventPage(Answer):
     """Recent events, newest first; `next` is the cursor of the next page, null at the end.
 
-    `standings`, where they were asked for, are those of `events`, in the same order.
+    `standings`, where they were asked for, are those of `events`, in the same order. `position` is one of
+    `GET /v1/notifications`: whoever follows after it misses nothing of what the page does not show yet.
     """
 
     events: list[CloudEvent]
     next: str | None
     standings: list[EventStanding]
+    position: str
     history_away: bool = HISTORY_AWAY
 
 

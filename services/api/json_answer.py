@@ -18,7 +18,7 @@ from services.api.cloudevents import CloudEvent
 NO_STORE = {"cache-control": "no-store"}
 
 
-def no_store(response: Response) -> None:
+async def no_store(response: Response) -> None:
     """As a dependency: what the framework makes of a route's model is not to be kept."""
     response.headers.update(NO_STORE)
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from typing import Any, get_args, get_origin
 
 from starlette.requests import HTTPConnection
-from streammesh.notifications import position_key
+from streammesh.clock import to_ms
+from streammesh.notifications import LAST_POSITION, position_key
 
 from services.api.problems import Problem
 
 SHOWN = 64  # characters of a name
 
 
-def only_known_parameters(request: HTTPConnection) -> None:
+async def only_known_parameters(request: HTTPConnection) -> None:
     """Raise Problem (400) for a query parameter that the request's route has no use for, or has twice."""
     if not request.scope["query_string"]:
         return
-    known = set(_names(request.scope["route"].dependant))
+    known = dict(_names(request.scope["route"].dependant))
     wrong = []
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             wrong.append((name, f"is not known here; there are: {', '.join(sorted(known)) or 'none'}"))
-        elif times > 1:
+        elif times > 1 and not known[name]:
             wrong.append((name, f"is given {times} times"))
     if wrong:
         errors = [{"parameter": name[:SHOWN], "in": "query", "detail": detail} for name, detail in wrong]
@@ -41,8 +43,17 @@ def whole_position(name: str, text: str) -> str:
     return f"{ms}-{number}"
 
 
-def _names(dependant: Any) -> Iterator[str]:
+def position_since(time: datetime, newest: str) -> str:
+    """Return the position after which all is that was told since a time; not beyond the newest one."""
+    before = max(0, to_ms(time)) - 1
+    position = "0-0" if before < 0 else f"{before}-{LAST_POSITION}"
+    return min(position, newest, key=position_key)
+
+
+def _names(dependant: Any) -> Iterator[tuple[str, bool]]:
+    """Each parameter's name, and whether it may come several times."""
     for parameter in dependant.query_params:
-        yield parameter.alias
+        options = (parameter.field_info.annotation, *get_args(parameter.field_info.annotation))
+        yield parameter.alias, any(get_origin(option) is list for option in options)
     for inner in dependant.dependencies:
         yield from _names(inner)

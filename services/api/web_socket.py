@@ -13,7 +13,7 @@ from collections import deque
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from streammesh.api_keys import ApiKey
 from streammesh.errors import MeshUnavailable
@@ -22,7 +22,7 @@ from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import Filter
 
 from services.api import problems
-from services.api.parameters import whole_position
+from services.api.parameters import position_since, whole_position
 from services.api.problems import Problem
 from services.api.push.follower import BUFFER, REVOKED, SLOW, STOPPING, UNAVAILABLE, Follower
 from services.api.push.told import Missed, Stretch, Told
@@ -37,6 +37,8 @@ FIRST_SECONDS = 10.0  # in which a client that sends no header says who it is
 UNAUTHORIZED, FORBIDDEN, TIMEOUT = 3000, 3003, 3008  # IANA's registry of close codes
 POLICY, GOING_AWAY, TRY_AGAIN = 1008, 1001, 1013
 Word = Annotated[str, Field(min_length=1, max_length=MAX_ATTRIBUTE)]
+MOST_GLOBS = 20
+Glob = Annotated[str, Field(min_length=1, max_length=TYPE_LENGTH)]
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -56,14 +58,15 @@ class Subscribe(BaseModel):
     id: Name
     event: Word | None = None
     task: Word | None = None
-    glob: Annotated[str, Field(min_length=1, max_length=TYPE_LENGTH)] | None = Field(
+    glob: Glob | Annotated[list[Glob], Field(min_length=1, max_length=MOST_GLOBS)] | None = Field(
         None,
-        description="Glob over the notification's type or the event's, as `type` of GET /v1/notifications.",
+        description="Glob over the notification's type or the event's, as `type` of GET /v1/notifications, or several.",
     )
     service: Word | None = None
     subject: Word | None = None
     subject_prefix: Word | None = None
     after: Annotated[str, Field(max_length=64)] | None = None
+    since: AwareDatetime | None = None
 
 
 class Unsubscribe(BaseModel):
@@ -208,7 +211,7 @@ class SocketSession:
         wish = Filter(
             event=wanted.event,
             task=wanted.task,
-            types=(wanted.glob,) if wanted.glob else (),
+            types=(wanted.glob,) if isinstance(wanted.glob, str) else tuple(wanted.glob or ()),
             service=wanted.service,
             subject=wanted.subject,
             subject_prefix=wanted.subject_prefix,
@@ -216,7 +219,8 @@ class SocketSession:
         hub = self._wiring.hub
         follower = hub.open(key, wish)
         try:
-            after = after or await hub.ensure_reading()
+            newest = await hub.ensure_reading()
+            after = after or (position_since(wanted.since, newest) if wanted.since else newest)
             await self._send({"type": "subscribed", "id": wanted.id, "position": after})
         except BaseException:
             hub.close(follower)

@@ -38,7 +38,8 @@ class Forwarders:
                     if queue not in self._running:
                         self._start(queue)
             try:
-                await asyncio.wait_for(self.changed.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self.changed.wait()
             except TimeoutError:
                 continue
 

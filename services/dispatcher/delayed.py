@@ -29,6 +29,7 @@ class Promoter:
             if next_ms is not None:
                 sleep = min(LONGEST_SLEEP, max(0.001, (next_ms - await self._due.now_ms()) / 1000))
             try:
-                await asyncio.wait_for(self.changed.wait(), sleep)
+                async with asyncio.timeout(sleep):
+                    await self.changed.wait()
             except TimeoutError:
                 continue

@@ -27,7 +27,8 @@ class Releaser:
             self.changed.clear()
             left = await self.release()
             try:
-                await asyncio.wait_for(self.changed.wait(), FULL_WAIT if left else LONGEST_SLEEP)
+                async with asyncio.timeout(FULL_WAIT if left else LONGEST_SLEEP):
+                    await self.changed.wait()
             except TimeoutError:
                 continue
 

@@ -75,7 +75,7 @@ def route_call(
         version=keys.manifests_version(),
         memory_row=keys.memory(),
         routed=keys.routed(domain),
-        kept=settings.notifications_kept,
+        kept=settings.notifications_bound,
         planned_by=version,
         event_prefix=len(keys.event("")),
         task_prefix=len(keys.task("")),

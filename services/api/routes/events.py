@@ -69,6 +69,7 @@ _ACCEPTED = {
         }
     },
 }
+EXAMPLE_POSITION = "1763790000123-0"
 EXAMPLE = {
     "id": EXAMPLE_ID,
     "source": "shop",
@@ -115,7 +116,14 @@ async def publish(wait: Wait = None) -> Response:
     responses=answers(
         *READ,
         _200=told(
-            "A page.", {"events": [EXAMPLE_EVENT], "next": None, "standings": [], "history_away": False}
+            "A page.",
+            {
+                "events": [EXAMPLE_EVENT],
+                "next": None,
+                "standings": [],
+                "history_away": False,
+                "position": EXAMPLE_POSITION,
+            },
         ),
     ),
 )
@@ -155,8 +163,10 @@ async def recent(
     A page may be short, or empty, and still have a `next`, where few of many fit.
     """
     wiring = wiring_of(request)
+    async with wiring.reading():
+        position = await wiring.log.last()  # before the events: what comes meanwhile is told after it
     if not key.may_subscribe_to_any:
-        return await in_turns(EventPage(events=[], next=None, standings=[]))
+        return await in_turns(EventPage(events=[], next=None, standings=[], position=position))
     search = Search(source, subject, text, correlation)
     past = EventSearch(
         type,
@@ -180,7 +190,13 @@ async def recent(
         following = await wiring.cursors.seal("events", str(after) if after else None)
         if not standing and state is None:
             return await in_turns(
-                EventPage(events=events, next=following, standings=[], history_away=is_away(wiring.history))
+                EventPage(
+                    events=events,
+                    next=following,
+                    standings=[],
+                    position=position,
+                    history_away=is_away(wiring.history),
+                )
             )
         rows = await wiring.rows.standings([(one.id, one.source) for one in events])
     known = [(one, standing_of(row, one)) for one, row in zip(events, rows, strict=True)]
@@ -190,6 +206,7 @@ async def recent(
             events=[one for one, _ in shown],
             standings=[found for _, found in shown],
             next=following,
+            position=position,
             history_away=is_away(wiring.history),
         )
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import AwareDatetime, StringConstraints
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 from streammesh.errors import MeshUnavailable
@@ -22,7 +23,7 @@ from services.api.caller import Listener
 from services.api.documents import EventState
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import JSON, READ, answers
-from services.api.parameters import whole_position
+from services.api.parameters import position_since, whole_position
 from services.api.problems import Problem
 from services.api.push.follower import Follower
 from services.api.push.told import Told
@@ -52,7 +53,7 @@ _SAME = "As the header, from clients that cannot send one; goes before `after`."
 Word = Query(min_length=1, max_length=MAX_ATTRIBUTE)
 
 
-def _position(
+async def _position(  # a plain function would be run in a thread
     after: After = None,
     last_event_id: Annotated[
         str | None,
@@ -70,6 +71,8 @@ def _position(
 
 
 WRITTEN_AT_ONCE = 1_000_000  # bytes that go out in one turn of the event loop
+MOST_TYPES = 20  # globs of one stream
+Glob = Annotated[str, StringConstraints(min_length=1, max_length=TYPE_LENGTH)]
 Begin = Annotated[str | None, Depends(_position)]
 
 
@@ -85,27 +88,36 @@ async def notifications(
     event: Annotated[str | None, Word] = None,
     task: Annotated[str | None, Word] = None,
     type: Annotated[
-        str | None,
+        list[Glob] | None,
         Query(
-            description="Glob over the notification's type (`task.*`) or the event's (`order.*`).",
-            min_length=1,
-            max_length=TYPE_LENGTH,
+            description="Glob over the notification's type (`task.*`) or the event's (`order.*`). Of several, one has"
+            " to fit.",
+            max_length=MOST_TYPES,
         ),
     ] = None,
     service: Annotated[str | None, Word] = None,
     subject: Annotated[str | None, Word] = None,
+    subject_prefix: Annotated[
+        str | None,
+        Query(description="What the subject begins with: `user/`.", min_length=1, max_length=MAX_ATTRIBUTE),
+    ] = None,
+    since: Annotated[
+        AwareDatetime | None,
+        Query(description="Begin at this time, not now. A position goes before it."),
+    ] = None,
     begin: Begin = None,
 ) -> Response:
     """Without a position it begins now. A `resync` event says that a part of what was asked for is gone."""
     wiring = wiring_of(request)
-    wanted = Filter(event=event, task=task, types=(type,) if type else (), service=service, subject=subject)
+    wanted = Filter(event, task, tuple(type or ()), service, subject, subject_prefix)
     follower = wiring.hub.open(key, wanted)
     try:
-        begin = begin or await wiring.hub.ensure_reading()
+        newest = await wiring.hub.ensure_reading()
     except BaseException:
         wiring.hub.close(follower)
         raise
-    return EventStream(wiring.hub, follower, [hello(begin)], wiring.api.stall.total_seconds(), after=begin)
+    after = begin or (position_since(since, newest) if since else newest)
+    return EventStream(wiring.hub, follower, [hello(after)], wiring.api.stall.total_seconds(), after=after)
 
 
 @router.get(

@@ -237,6 +237,7 @@ class TestRecent:
             "next": None,
             "standings": [],
             "history_away": False,
+            "position": "0-0",
         }
 
 
