@@ -7,6 +7,7 @@ of a stream it cannot miss an entry that was deleted again at once. The file mus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ Command = list[bytes]
 
 class Rewritten(Exception):
     """The file does not reach back to the beginning, so it proves nothing."""
+
+
+def _number(text: bytes) -> int:
+    """Return a length as the server reads it, which does not look at what comes after its digits: a bit may be wrong."""
+    found = re.match(rb"\d+", text)
+    return int(found[0]) if found else 0
 
 
 def transactions(folder: Path, *, since_sync: bool = False) -> Iterator[list[Command]]:
@@ -45,23 +52,23 @@ def transactions(folder: Path, *, since_sync: bool = False) -> Iterator[list[Com
 def _commands(text: bytes) -> Iterator[Command]:
     at, size = 0, len(text)
     while at < size:
-        end = text.find(b"\r\n", at)
+        end = text.find(b"\n", at)
         if end < 0:
             return
         if text[at : at + 1] == b"#":  # an annotation with the time
-            at = end + 2
+            at = end + 1
             continue
         if text[at : at + 1] != b"*":
             raise ValueError(f"no command at byte {at}")
-        count, at = int(text[at + 1 : end]), end + 2
+        count, at = _number(text[at + 1 : end]), end + 1
         command = []
         for _ in range(count):
-            end = text.find(b"\r\n", at)
+            end = text.find(b"\n", at)
             if end < 0:
                 return
-            length = int(text[at + 1 : end])
-            at = end + 2 + length + 2
+            length = _number(text[at + 1 : end])
+            at = end + 1 + length + 2
             if at > size:
                 return
-            command.append(text[end + 2 : end + 2 + length])
+            command.append(text[end + 1 : end + 1 + length])
         yield command
