@@ -57,6 +57,13 @@ PROCESSES = (
     Process("archiver", 1, "100m", ("128Mi", "512Mi"), ("MESH_HISTORY_URL",)),
     Process("scheduler", 2, "50m", ("160Mi", "512Mi"), ("ALERT_WEBHOOK_URL",), reaches_world=True),
     Process(
+        "webhook_worker",
+        2,
+        "100m",
+        ("192Mi", "1Gi"),  # a child of about 80 MB for each service that is a URL
+        reaches_world=True,
+    ),
+    Process(
         "email_worker",
         2,
         "100m",

@@ -31,7 +31,7 @@ WORK_SECONDS = 0.001  # at a stretch, before everybody else on the loop has a tu
 BUSY_SECONDS = 0.0003  # that the others took in their turn: the process is wanted for something else
 REST_SECONDS = 0.003  # that it is left alone then
 STILL_SECONDS = 1.0  # after which one who waits for the past looks whether he has caught up
-WRITTEN_AT_ONCE = 1_000_000  # bytes that are handed to outlets in one turn of the loop
+WRITTEN_AT_ONCE = 200_000  # bytes that are handed to outlets in one turn of the loop
 
 
 class Pace:
@@ -48,7 +48,7 @@ class Pace:
             return
         began = perf_counter()
         await asyncio.sleep(0)
-        if perf_counter() - began > BUSY_SECONDS:
+        if self._written >= WRITTEN_AT_ONCE or perf_counter() - began > BUSY_SECONDS:
             await asyncio.sleep(REST_SECONDS)
         self._until, self._written = perf_counter() + WORK_SECONDS, 0
 
