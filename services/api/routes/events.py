@@ -175,7 +175,7 @@ async def recent(
         correlation,
         state,
         max(0, to_ms(since)) if since else 0,
-        to_ms(until) if until else None,
+        max(1, to_ms(until)) if until else None,  # before 1970 Redis has no positions
     )
     async with wiring.reading():
         opened = await wiring.cursors.open("events", cursor)

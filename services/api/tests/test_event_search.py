@@ -104,3 +104,11 @@ async def test_a_stream_and_counters_of_another_type_do_not_take_the_status_away
 
     assert answer.status_code == 200, answer.text
     assert answer.json()["streams"][0]["kept"] == 0 and answer.json()["totals"]["published"] == 0
+
+
+@pytest.mark.parametrize("moment", ["0321-01-12T00:00:00Z", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"])
+async def test_moments_that_redis_has_no_positions_for_are_taken_for_the_nearest(api, moment):
+    event = await publish(api)
+    later = moment.startswith("9999")
+    assert await found(api, until=moment) == ([event] if later else [])
+    assert await found(api, since=moment) == ([] if later else [event])

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from streammesh.api_keys import ApiKey
 from streammesh.notifications import Filter
+from streammesh.testing.conditions import wait_until
 
 from services.api.push.follower import BUFFER
 from services.api.settings import ApiSettings
@@ -198,10 +199,13 @@ async def test_nothing_is_read_while_nobody_listens(live, door, mesh, mesh_redis
     async def readers():
         return [c for c in await mesh_redis.client_list() if c["name"] == "streammesh-api-notifications"]
 
+    async def one_reads():
+        return len(await readers()) == 1
+
     assert await readers() == []
     async with listening(live, "/v1/notifications"), listening(live, "/v1/notifications"):
         await mesh.tell()
-        assert len(await readers()) == 1
+        await wait_until("one reader reads", one_reads)
     hub = door.app.state.wiring.hub
 
     async with asyncio.timeout(5):
