@@ -33,7 +33,22 @@ local function begin()
     if group.pending == 0 and group['last-delivered-id'] == at then redis.call('HSET', routed, group.name, at) end
   end
 end
-if redis.call('HEXISTS', routed, ':at') == 0 then begin() end
+-- Whether what is there was written by us, and its stream is still the one: groups follow within moments, begin with them.
+local function is_sound()
+  local state = redis.call('HMGET', routed, ':at', ':read', ':members')
+  for i = 2, 3 do
+    if not string.find(state[i] or '', '^%d+$') or #state[i] > 15 then return false end
+  end
+  if not string.find(state[1] or '', '^%d+%-%d+$') then return false end
+  if redis.call('TYPE', stream).ok ~= 'stream' then return true end
+  return not is_before(named(redis.call('XINFO', 'STREAM', stream))['last-generated-id'], state[1])
+end
+if not is_sound() then
+  for _, name in ipairs(redis.call('HKEYS', routed)) do
+    if string.sub(name, 1, 6) ~= ':anew ' then redis.call('HDEL', routed, name) end
+  end
+  begin()
+end
 local turn = redis.call('HMGET', routed, ':by', ':until', ':at', ':members')
 local mine = turn[1] == dispatcher
 if not mine and turn[1] and now < (tonumber(turn[2]) or 0) and now + 60000 > tonumber(turn[2]) then return { 0 } end
