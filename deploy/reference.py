@@ -60,7 +60,7 @@ def _entry(name: str, found: Any) -> list[str]:
     out = [f"### {name}", ""]
     if inspect.isclass(found):
         out += [*_signature(name, found), *_text(found), ""]
-        for member, value in sorted(vars(found).items()):
+        for member, value in sorted(_members(found).items()):
             if member.startswith("_") or (
                 not callable(value) and not isinstance(value, property | classmethod | staticmethod)
             ):
@@ -74,6 +74,17 @@ def _entry(name: str, found: Any) -> list[str]:
     if callable(found):
         return [*out, *_signature(name, found), *_text(found), ""]
     return [*out, f"`{ADDRESS.sub('', repr(found))[:200]}`", ""]
+
+
+def _members(found: type) -> dict[str, Any]:
+    """Those of a class, and of bases of its own package that have no entry of their own."""
+    package = found.__module__.rpartition(".")[0]
+    members: dict[str, Any] = {}
+    for one in reversed(found.__mro__):
+        is_own = package in MODULES and one.__module__.rpartition(".")[0] == package
+        if one is found or (is_own and one.__name__ not in public_names(package)):
+            members |= vars(one)
+    return members
 
 
 def _signature(name: str, found: Any) -> list[str]:

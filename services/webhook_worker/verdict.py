@@ -91,7 +91,7 @@ def asked_ms(answer: ReceiverAnswer, now: datetime) -> int | None:
         return min(int(text[:9]) * 1000, LONGEST_ASKED_MS)
     try:
         until = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone of twenty digits
         return None
     if until.tzinfo is None:
         until = until.replace(tzinfo=UTC)

@@ -1,4 +1,5 @@
 import type { Cancelled, CloudEvent, EventState, Note, Sent, Task } from "./types.js";
+import type { Webhook, WebhookAttempt, WebhookChanges, WebhookMade, WebhookDeliveries, WebhookReplay, NewWebhookSecret, WebhookWanted } from "./webhooks.js";
 export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
 /** A stream broke; after `wait` seconds it is asked for again, for the `tries`-th time in a row, from `after` on. */
 export interface Reconnect {
@@ -43,10 +44,14 @@ export interface Followed {
     /** With `event`, where several sources used its id. */
     source?: string;
     task?: string;
-    /** A type or a glob over the types of events; several where the API takes several. */
+    /** A glob over the notification's type (`task.*`) or the event's (`order.*`); of several, one has to fit. */
     type?: string | readonly string[];
     service?: string;
     subject?: string;
+    /** What the subject begins with: `user/`. */
+    subjectPrefix?: string;
+    /** Begin at this time (RFC 3339), not now; not with `event`. A position goes before it. */
+    since?: string | Date;
     /** The position after which to begin. */
     after?: string;
     signal?: AbortSignal;
@@ -90,4 +95,41 @@ export declare class MeshClient {
      * nothing comes twice. A note of type `resync` says that history asked for is gone. End it with `break` or `signal`.
      */
     follow(wanted?: Followed): AsyncGenerator<Note, void, undefined>;
+    /** Has notifications pushed to a URL from now on. Its secret is shown this once, so a lost answer is not asked for again. */
+    createWebhook(wanted: WebhookWanted, options?: {
+        signal?: AbortSignal;
+    }): Promise<WebhookMade>;
+    /** Returns the webhooks of the key, the oldest first; all, for an admin key. */
+    webhooks(options?: {
+        signal?: AbortSignal;
+    }): Promise<Webhook[]>;
+    /** Returns one webhook, and how its deliveries stand. */
+    webhook(id: string, options?: {
+        signal?: AbortSignal;
+    }): Promise<Webhook>;
+    /** Changes what is given of a webhook: null takes a filter away; `enabled: true` has it go on where it stopped. */
+    updateWebhook(id: string, changes: WebhookChanges, options?: {
+        signal?: AbortSignal;
+    }): Promise<Webhook>;
+    /** Deletes a webhook; returns what it was. What waits for it is not delivered any more. */
+    deleteWebhook(id: string, options?: {
+        signal?: AbortSignal;
+    }): Promise<Webhook>;
+    /** Replaces the secret; deliveries are signed with both for `overlap` ("24h"). A lost answer is not asked for again. */
+    rotateWebhookSecret(id: string, options?: {
+        overlap?: string;
+        signal?: AbortSignal;
+    }): Promise<NewWebhookSecret>;
+    /** Gives what became of its deliveries, newest first, page by page. */
+    webhookAttempts(id: string, options?: {
+        signal?: AbortSignal;
+    }): AsyncGenerator<WebhookAttempt, void, undefined>;
+    /** Delivers again: all since a time or after a notification, or some by their ids. */
+    replayWebhook(id: string, wanted: WebhookReplay, options?: {
+        signal?: AbortSignal;
+    }): Promise<WebhookDeliveries>;
+    /** Delivers a notification of type `webhook.test`; what came of it is among the attempts. */
+    testWebhook(id: string, options?: {
+        signal?: AbortSignal;
+    }): Promise<WebhookDeliveries>;
 }

@@ -2,6 +2,7 @@ import { ApiError, MeshError, MeshUnavailable, NotEnded, UnexpectedAnswer } from
 import { newId } from "./ids.js";
 import { Backoff, RETRIED, retryAfter, sleep } from "./retry.js";
 import { SseParser } from "./sse.js";
+import { Watch } from "./watch.js";
 const LONGEST_POLL = 30; // seconds of one question with `wait`
 const LAST = new Set(["event.completed", "event.unrouted"]);
 const BATCH = "application/cloudevents-batch+json";
@@ -103,7 +104,8 @@ export class MeshClient {
      * nothing comes twice. A note of type `resync` says that history asked for is gone. End it with `break` or `signal`.
      */
     async *follow(wanted = {}) {
-        const { event, after, signal, ...filters } = wanted;
+        const { event, after, signal, since, subjectPrefix, ...more } = wanted;
+        const filters = { ...more, subject_prefix: subjectPrefix, since: since instanceof Date ? since.toISOString() : since };
         const query = new URLSearchParams();
         for (const [name, value] of Object.entries(filters)) {
             for (const one of typeof value === "string" ? [value] : value ?? [])
@@ -173,6 +175,49 @@ export class MeshClient {
             this.#options.onReconnect?.({ reason, tries: backoff.tries, wait, after: last });
             await sleep(wait, signal);
         }
+    }
+    /** Has notifications pushed to a URL from now on. Its secret is shown this once, so a lost answer is not asked for again. */
+    createWebhook(wanted, options = {}) {
+        return this.#call("POST", "/v1/webhooks", { ...options, body: wanted, retryFor: 0 });
+    }
+    /** Returns the webhooks of the key, the oldest first; all, for an admin key. */
+    async webhooks(options = {}) {
+        return (await this.#call("GET", "/v1/webhooks", options)).webhooks;
+    }
+    /** Returns one webhook, and how its deliveries stand. */
+    webhook(id, options = {}) {
+        return this.#call("GET", webhookPath(id), options);
+    }
+    /** Changes what is given of a webhook: null takes a filter away; `enabled: true` has it go on where it stopped. */
+    updateWebhook(id, changes, options = {}) {
+        return this.#call("PATCH", webhookPath(id), { ...options, body: changes });
+    }
+    /** Deletes a webhook; returns what it was. What waits for it is not delivered any more. */
+    deleteWebhook(id, options = {}) {
+        return this.#call("DELETE", webhookPath(id), options);
+    }
+    /** Replaces the secret; deliveries are signed with both for `overlap` ("24h"). A lost answer is not asked for again. */
+    rotateWebhookSecret(id, options = {}) {
+        const { signal, ...body } = options;
+        return this.#call("POST", webhookPath(id, "/secret"), { body, signal, retryFor: 0 });
+    }
+    /** Gives what became of its deliveries, newest first, page by page. */
+    async *webhookAttempts(id, options = {}) {
+        let cursor = "";
+        while (cursor !== null) {
+            const path = webhookPath(id, `/attempts${cursor && `?cursor=${encodeURIComponent(cursor)}`}`);
+            const page = await this.#call("GET", path, options);
+            yield* page.attempts;
+            cursor = page.next;
+        }
+    }
+    /** Delivers again: all since a time or after a notification, or some by their ids. */
+    replayWebhook(id, wanted, options = {}) {
+        return this.#call("POST", webhookPath(id, "/replay"), { ...options, body: wanted });
+    }
+    /** Delivers a notification of type `webhook.test`; what came of it is among the attempts. */
+    testWebhook(id, options = {}) {
+        return this.#call("POST", webhookPath(id, "/test"), { ...options, retryFor: 0 });
     }
     async #call(method, path, request = {}) {
         const backoff = new Backoff(request.retryFor ?? this.#options.retryFor ?? 30);
@@ -245,37 +290,8 @@ export class MeshClient {
         return new UnexpectedAnswer(`what answers at ${this.#url} is not a mesh's API: it sent ${what}`);
     }
 }
-/** Aborts a request after so many seconds of silence, or with the caller's signal. */
-class Watch {
-    silent = false;
-    #controller = new AbortController();
-    #outer;
-    #seconds;
-    #timer;
-    constructor(seconds, outer) {
-        this.#seconds = seconds;
-        this.#outer = outer;
-        if (outer?.aborted)
-            this.#stop();
-        outer?.addEventListener("abort", this.#stop, { once: true });
-        this.heard();
-    }
-    get signal() {
-        return this.#controller.signal;
-    }
-    heard() {
-        clearTimeout(this.#timer);
-        this.#timer = setTimeout(() => {
-            this.silent = true;
-            this.#controller.abort();
-        }, this.#seconds * 1000);
-    }
-    end() {
-        clearTimeout(this.#timer);
-        this.#outer?.removeEventListener("abort", this.#stop);
-        this.#controller.abort(); // what is left of an answer is not waited for
-    }
-    #stop = () => this.#controller.abort(this.#outer?.reason);
+function webhookPath(id, more = "") {
+    return `/v1/webhooks/${encodeURIComponent(id)}${more}`;
 }
 function noteOf(data, kind) {
     try {

@@ -4,6 +4,17 @@ import { newId } from "./ids.js";
 import { Backoff, RETRIED, retryAfter, sleep } from "./retry.js";
 import { SseParser } from "./sse.js";
 import type { Cancelled, CloudEvent, EventState, Note, Sent, Task } from "./types.js";
+import { Watch } from "./watch.js";
+import type {
+  Webhook,
+  WebhookAttempt,
+  WebhookChanges,
+  WebhookMade,
+  WebhookDeliveries,
+  WebhookReplay,
+  NewWebhookSecret,
+  WebhookWanted,
+} from "./webhooks.js";
 
 export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
 
@@ -54,10 +65,14 @@ export interface Followed {
   /** With `event`, where several sources used its id. */
   source?: string;
   task?: string;
-  /** A type or a glob over the types of events; several where the API takes several. */
+  /** A glob over the notification's type (`task.*`) or the event's (`order.*`); of several, one has to fit. */
   type?: string | readonly string[];
   service?: string;
   subject?: string;
+  /** What the subject begins with: `user/`. */
+  subjectPrefix?: string;
+  /** Begin at this time (RFC 3339), not now; not with `event`. A position goes before it. */
+  since?: string | Date;
   /** The position after which to begin. */
   after?: string;
   signal?: AbortSignal;
@@ -169,7 +184,8 @@ export class MeshClient {
    * nothing comes twice. A note of type `resync` says that history asked for is gone. End it with `break` or `signal`.
    */
   async *follow(wanted: Followed = {}): AsyncGenerator<Note, void, undefined> {
-    const { event, after, signal, ...filters } = wanted;
+    const { event, after, signal, since, subjectPrefix, ...more } = wanted;
+    const filters = { ...more, subject_prefix: subjectPrefix, since: since instanceof Date ? since.toISOString() : since };
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries(filters)) {
       for (const one of typeof value === "string" ? [value] : value ?? []) query.append(name, one);
@@ -226,6 +242,58 @@ export class MeshClient {
       this.#options.onReconnect?.({ reason, tries: backoff.tries, wait, after: last });
       await sleep(wait, signal);
     }
+  }
+
+  /** Has notifications pushed to a URL from now on. Its secret is shown this once, so a lost answer is not asked for again. */
+  createWebhook(wanted: WebhookWanted, options: { signal?: AbortSignal } = {}): Promise<WebhookMade> {
+    return this.#call("POST", "/v1/webhooks", { ...options, body: wanted, retryFor: 0 });
+  }
+
+  /** Returns the webhooks of the key, the oldest first; all, for an admin key. */
+  async webhooks(options: { signal?: AbortSignal } = {}): Promise<Webhook[]> {
+    return (await this.#call<{ webhooks: Webhook[] }>("GET", "/v1/webhooks", options)).webhooks;
+  }
+
+  /** Returns one webhook, and how its deliveries stand. */
+  webhook(id: string, options: { signal?: AbortSignal } = {}): Promise<Webhook> {
+    return this.#call("GET", webhookPath(id), options);
+  }
+
+  /** Changes what is given of a webhook: null takes a filter away; `enabled: true` has it go on where it stopped. */
+  updateWebhook(id: string, changes: WebhookChanges, options: { signal?: AbortSignal } = {}): Promise<Webhook> {
+    return this.#call("PATCH", webhookPath(id), { ...options, body: changes });
+  }
+
+  /** Deletes a webhook; returns what it was. What waits for it is not delivered any more. */
+  deleteWebhook(id: string, options: { signal?: AbortSignal } = {}): Promise<Webhook> {
+    return this.#call("DELETE", webhookPath(id), options);
+  }
+
+  /** Replaces the secret; deliveries are signed with both for `overlap` ("24h"). A lost answer is not asked for again. */
+  rotateWebhookSecret(id: string, options: { overlap?: string; signal?: AbortSignal } = {}): Promise<NewWebhookSecret> {
+    const { signal, ...body } = options;
+    return this.#call("POST", webhookPath(id, "/secret"), { body, signal, retryFor: 0 });
+  }
+
+  /** Gives what became of its deliveries, newest first, page by page. */
+  async *webhookAttempts(id: string, options: { signal?: AbortSignal } = {}): AsyncGenerator<WebhookAttempt, void, undefined> {
+    let cursor: string | null = "";
+    while (cursor !== null) {
+      const path = webhookPath(id, `/attempts${cursor && `?cursor=${encodeURIComponent(cursor)}`}`);
+      const page: { attempts: WebhookAttempt[]; next: string | null } = await this.#call("GET", path, options);
+      yield* page.attempts;
+      cursor = page.next;
+    }
+  }
+
+  /** Delivers again: all since a time or after a notification, or some by their ids. */
+  replayWebhook(id: string, wanted: WebhookReplay, options: { signal?: AbortSignal } = {}): Promise<WebhookDeliveries> {
+    return this.#call("POST", webhookPath(id, "/replay"), { ...options, body: wanted });
+  }
+
+  /** Delivers a notification of type `webhook.test`; what came of it is among the attempts. */
+  testWebhook(id: string, options: { signal?: AbortSignal } = {}): Promise<WebhookDeliveries> {
+    return this.#call("POST", webhookPath(id, "/test"), { ...options, retryFor: 0 });
   }
 
   async #call<T>(
@@ -304,41 +372,8 @@ export class MeshClient {
   }
 }
 
-/** Aborts a request after so many seconds of silence, or with the caller's signal. */
-class Watch {
-  silent = false;
-  readonly #controller = new AbortController();
-  readonly #outer: AbortSignal | undefined;
-  readonly #seconds: number;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-
-  constructor(seconds: number, outer: AbortSignal | undefined) {
-    this.#seconds = seconds;
-    this.#outer = outer;
-    if (outer?.aborted) this.#stop();
-    outer?.addEventListener("abort", this.#stop, { once: true });
-    this.heard();
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  heard(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      this.silent = true;
-      this.#controller.abort();
-    }, this.#seconds * 1000);
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-    this.#outer?.removeEventListener("abort", this.#stop);
-    this.#controller.abort(); // what is left of an answer is not waited for
-  }
-
-  #stop = (): void => this.#controller.abort(this.#outer?.reason);
+function webhookPath(id: string, more = ""): string {
+  return `/v1/webhooks/${encodeURIComponent(id)}${more}`;
 }
 
 function noteOf(data: string, kind: string): Note | null {

@@ -96,6 +96,51 @@ test("waiting ends after its time, and a signal ends what is under way", { skip 
   }, /enough/);
 });
 
+test("several types, a subject's beginning and a time choose what is followed", { skip }, async () => {
+  const mesh = client();
+  const since = new Date(Date.now() - 5_000);
+  const subjects = ["shelf/1", "shelter/1", "shelf/2"];
+  for (const subject of subjects) await mesh.wait((await mesh.publish("order.shelved", { n: 3 }, { subject })).id);
+  const told = [];
+  const wanted = { type: ["task.succeeded", "event.completed"], subjectPrefix: "shelf/", since };
+  for await (const note of mesh.follow(wanted)) if (told.push(`${note.type} ${note.event.subject}`) === 4) break;
+  assert.deepEqual(told, ["1", "2"].flatMap((n) => [`task.succeeded shelf/${n}`, `event.completed shelf/${n}`]));
+});
+
+test("webhooks are made, changed, replayed and deleted", { skip }, async () => {
+  const mesh = client();
+  const made = await mesh.createWebhook({ url: "https://shop.example/hook", types: ["order.*"], subject: "order/1" });
+  assert.match(made.secret, /^whsec_/);
+  const changed = await mesh.updateWebhook(made.id, { subject: null, ordered: true });
+  assert.deepEqual([changed.subject, changed.ordered, changed.types, changed.secret], [null, true, ["order.*"], undefined]);
+  const rotated = await mesh.rotateWebhookSecret(made.id, { overlap: "1h" });
+  assert.notEqual(rotated.secret, made.secret);
+  assert.ok(rotated.old_until);
+  assert.equal((await mesh.testWebhook(made.id)).deliveries.length, 1);
+  assert.ok((await mesh.replayWebhook(made.id, { since: new Date(Date.now() - 1_000) })).after);
+  for await (const _ of mesh.webhookAttempts(made.id)) assert.fail("none was made");
+  assert.equal((await mesh.webhook(made.id)).waiting, 1);
+  assert.deepEqual((await mesh.webhooks()).map((one) => one.id), [made.id]);
+  assert.equal((await mesh.deleteWebhook(made.id)).id, made.id);
+  await assert.rejects(mesh.webhook(made.id), { name: "ApiError", status: 404 });
+});
+
+test("attempts come page by page, and what would be another webhook is not asked for again", async () => {
+  const asked = [];
+  const pages = async (input, init) => {
+    asked.push(`${init.method} ${input}`);
+    if (init.method === "POST") return Response.json({ title: "busy" }, { status: 503 });
+    return Response.json(input.includes("?cursor=c%2F1") ? { attempts: [2], next: null } : { attempts: [1], next: "c/1" });
+  };
+  const mesh = new MeshClient("http://x", { key: "k", fetch: pages, retryFor: 5 });
+  const told = [];
+  for await (const one of mesh.webhookAttempts("wh_1")) told.push(one);
+  assert.deepEqual(told, [1, 2]);
+  const once = [mesh.createWebhook({ url: "https://x" }), mesh.rotateWebhookSecret("wh_1"), mesh.testWebhook("wh_1")];
+  for (const call of await Promise.allSettled(once)) assert.equal(call.reason.status, 503);
+  assert.equal(asked.length, 5);
+});
+
 test("nobody there, and somebody else, are told apart", async () => {
   await assert.rejects(new MeshClient("http://127.0.0.1:9", { key: "k", retryFor: 0 }).event("x"), MeshUnavailable);
   const page = async () => new Response("<html>", { headers: { "content-type": "text/html" } });

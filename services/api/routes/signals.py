@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from streammesh import lua, plain_json
 from streammesh.durable.calls import DurableCalls, SignalAnswer
 from streammesh.durable.records import NAME_LENGTH, RESULT_BYTES
+from streammesh.webhooks.url_workers import SIGNAL, read_url_worker
 
 from services.api.audit_trail import AuditedRoute
 from services.api.caller import Caller
+from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_TASK, Answer, SelfLink
@@ -19,6 +21,8 @@ from services.api.state import wiring_of
 
 router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
 LONGEST_ID = 64
+BODY_BYTES = 262_144  # with escapes a signal of its largest size is several times as long
+_BODIES = ("malformed-body", "too-slow", "unsupported-media-type")
 _EXAMPLE: dict[str, Any] = {
     "id": EXAMPLE_TASK,
     "signal": "approval",
@@ -44,6 +48,11 @@ class SignalRequest(BaseModel):
     data: Any = Field(default=True, description="What the handler is given: JSON of 64 KiB at most.")
 
 
+_SIGNAL = JsonBody(
+    SignalRequest, "The signal.", {"yes": {"value": {"name": "approval", "data": True}}}, BODY_BYTES
+)
+
+
 class AcceptedSignal(Answer):
     """`duplicate`: one of this name came before, and counts."""
 
@@ -58,22 +67,25 @@ class AcceptedSignal(Answer):
     summary="Answer a handler that waits",
     status_code=202,
     responses=answers(
-        *("task-ended", "body-too-large", "forbidden", *READ), _202=told("Accepted.", _EXAMPLE)
+        *("task-ended", "body-too-large", "forbidden", *_BODIES, *READ), _202=told("Accepted.", _EXAMPLE)
     ),
+    openapi_extra=_SIGNAL.openapi,
 )
 async def signal_task(
     request: Request,
     key: Caller,
     task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])],
-    said: SignalRequest,
 ) -> AcceptedSignal:
     """Whoever may publish an event's type may answer its handlers.
 
     The first signal of a name counts; one that comes before its handler waits for it is kept. The handler goes on with
     `data` as the result of `ctx.wait_for_signal(name)` or `ctx.approval(...)`.
     """
-    wiring = wiring_of(request)
-    value = plain_json.dumps(said.data)
+    wiring, said = wiring_of(request), await _SIGNAL(request)
+    try:
+        value = plain_json.dumps(said.data)
+    except TypeError as error:
+        raise Problem("invalid-request", f"/data: {error}") from None
     if len(value) > RESULT_BYTES:
         raise Problem(
             "body-too-large", f"A signal has {RESULT_BYTES:,} bytes at most; this one has {len(value):,}."
@@ -89,6 +101,11 @@ async def signal_task(
         if not key.may_publish(event_type):
             raise Problem(
                 "forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor answer for it."
+            )
+        if said.name == SIGNAL and (await read_url_worker(wiring.redis, wiring.keys, row.service))[1]:
+            raise Problem(
+                "forbidden",
+                "The result of a URL's task is said by POST /v1/tasks/{id}/result, with its token.",
             )
         calls = DurableCalls(wiring.keys, wiring.mesh)
         answer = await lua.run(wiring.redis, calls.signal(row, said.name, value))

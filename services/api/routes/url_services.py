@@ -136,7 +136,10 @@ async def task_result(
     if streammesh_result_token is None:
         key = await wiring.auth.authenticate(header.encode("latin-1") if header else None)
     said = await _RESULT(request)
-    value = plain_json.dumps({name: getattr(said, name) for name in said.model_fields_set})
+    try:
+        value = plain_json.dumps({name: getattr(said, name) for name in said.model_fields_set})
+    except TypeError as error:
+        raise Problem("invalid-request", f"/result: {error}") from None
     if len(value) > RESULT_BYTES:
         raise Problem(
             "body-too-large", f"A later result has {RESULT_BYTES:,} bytes at most; put it into a store."

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import pytest
+from aiohttp import web
 from streammesh.client import ApiError, MeshClient, NotEnded, SyncMeshClient
 from streammesh.errors import MeshUnavailable
 
@@ -141,6 +142,76 @@ async def test_a_token_is_a_key_of_a_client_and_a_refusal_carries_its_problem_do
     assert refused.value.problem["errors"][0]["pointer"] == "/type"
 
 
+async def test_a_token_for_one_glob_is_not_a_token_for_each_of_its_characters(client, live):
+    await client.publish("user.seen", 1, id="1")
+    token = await client.token("order.*", lifetime="1m")
+
+    async with MeshClient(str(live.base_url), api_key=token.token, retry_for=0) as browser:
+        with pytest.raises(ApiError) as refused:
+            await browser.event("1")
+    assert refused.value.status == 404
+
+
+async def test_webhooks_are_made_changed_replayed_and_deleted(client, mesh_redis, mesh_keys):
+    made = await client.create_webhook("https://shop.example/hook", "order.*", subject="order/1")
+    assert made.secret.startswith("whsec_") and made.secret not in repr(made)
+    assert (made.types, made.subject, made.enabled) == (("order.*",), "order/1", True)
+    changed = await client.update_webhook(
+        made.id, subject=None, types=["user.*", "task.failed"], ordered=True
+    )
+    assert (changed.types, changed.subject, changed.url) == (("user.*", "task.failed"), None, made.url)
+    rotated = await client.rotate_webhook_secret(made.id, overlap="1h")
+    assert (
+        rotated.secret not in (made.secret, None)
+        and rotated.old_until
+        and rotated.secret not in repr(rotated)
+    )
+    (delivery,) = (await client.test_webhook(made.id)).deliveries
+    assert (await client.replay_webhook(made.id, since=datetime.now(UTC) - timedelta(1))).after
+    with pytest.raises(ApiError, match="one of since, after, notifications"):
+        await client.replay_webhook(made.id, after="0-0", notifications=[delivery])
+
+    attempt = f'{{"delivery":"{delivery}","notification":"1-1","attempt":%d,"at":"2026-11-22T06:00:00.004Z",'
+    attempt += '"outcome":"failed","status":500,"error":"it answered 500","seconds":0.1,"next_attempt":null}'
+    for n in range(60):
+        await mesh_redis.xadd(mesh_keys.webhook_attempts(made.id), {"a": attempt % n})
+    told = [one async for one in client.webhook_attempts(made.id)]
+    assert [one.attempt for one in told] == list(range(59, -1, -1))  # over all the pages
+    assert (told[0].delivery, told[0].status, told[0].next_attempt) == (delivery, 500, None)
+
+    state = await client.webhook(made.id)
+    assert (state.waiting, state.ordered, state.secret, state.raw["secrets"]) == (1, True, None, 2)
+    assert [one.id for one in await client.webhooks()] == [made.id]
+    assert (await client.delete_webhook(made.id)).id == made.id
+    assert await client.webhooks() == []
+
+
+async def test_what_would_be_another_secret_or_webhook_is_not_asked_for_again(unused_tcp_port):
+    asked: list[str] = []
+
+    async def busy(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"title": "busy"}, status=503)
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", busy)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    try:
+        async with MeshClient(f"http://127.0.0.1:{unused_tcp_port}", api_key="k", retry_for=5) as client:
+            for call in (
+                client.create_webhook("https://x.example"),
+                client.rotate_webhook_secret("wh_1"),
+                client.test_webhook("wh_1"),
+            ):
+                with pytest.raises(MeshUnavailable):
+                    await call
+    finally:
+        await runner.cleanup()
+    assert asked == ["/v1/webhooks", "/v1/webhooks/wh_1/secret", "/v1/webhooks/wh_1/test"]
+
+
 def public(kind: type) -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(member)
@@ -173,6 +244,14 @@ async def test_the_twin_that_blocks_publishes_follows_lists_and_raises(live, adm
             assert [event["id"] for event in client.events(subject="order/1")] == ["1"]
             with pytest.raises(ApiError):
                 client.task("none")
+            hook = client.create_webhook("https://shop.example/hook", ["order.*"], event="1")
+            assert client.update_webhook(hook.id, event=None).event is None
+            assert (
+                client.replay_webhook(hook.id, after="0-0").after and client.test_webhook(hook.id).deliveries
+            )
+            assert list(client.webhook_attempts(hook.id)) == []
+            assert client.rotate_webhook_secret(hook.id, overlap="0s").old_until is None
+            assert client.webhook(hook.id).id == client.webhooks()[0].id == client.delete_webhook(hook.id).id
             follower.extend([client.notifications(), client])
             stuck.append(threading.Thread(target=blocked))
             stuck[0].start()

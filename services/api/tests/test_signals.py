@@ -50,3 +50,32 @@ async def test_nobody_answers_for_a_task_that_has_ended_or_never_was(api, mesh, 
 
     assert_problem(await api.post(path(handed_over), json={}), 409, "task-ended")
     assert_problem(await api.post("/v1/tasks/nobody/signal", json={}), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    "body, status",
+    [
+        (rb'{"data": "\ud800"}', 422),
+        (b'{"data": NaN}', 422),
+        (b'{"data": %s1%s}' % (b"[" * 150, b"]" * 150), 422),
+    ],
+    ids=["half a pair", "no number", "deep"],
+)
+async def test_what_is_not_exact_json_is_refused_and_nothing_kept(api, mesh, handed_over, body, status):
+    headers = {"content-type": "application/json"}
+    answer = await api.post(path(handed_over), content=body, headers=headers)
+
+    assert_problem(answer, status, "invalid-request")
+    assert (await api.post(path(handed_over), json={})).json()["duplicate"] is False
+
+
+async def test_a_publisher_cannot_say_the_result_of_a_urls_task(api, mesh):
+    wanted = {"url": "https://billing.example/mesh", "subscriptions": [{"type": "order.placed"}]}
+    assert (await api.put("/v1/services/invoices", json=wanted)).status_code == 200
+    await api.post("/v1/events", json={"type": "order.placed", "id": "e1", "data": {}})
+    (task,) = await mesh.dispatch("order", "invoices")
+
+    forged = await api.post(path(task), json={"name": "result", "data": {"result": "paid"}})
+
+    assert_problem(forged, 403, "forbidden")
+    assert (await api.post(path(task), json={"name": "other"})).status_code == 202

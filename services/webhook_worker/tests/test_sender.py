@@ -54,6 +54,9 @@ REFUSED = "it leads into a network that nothing is sent to"
         "64:ff9b::7f00:1",
         "64:ff9b::a9fe:a9fe",
         "64:ff9b:1::808:808",
+        "::ffff:0:7f00:1",
+        "200::1",
+        "4000::1",
         "2001:0:7f00:1::",
         "2001:db8::1",
         "garbage",
@@ -157,6 +160,10 @@ async def test_an_answer_that_does_not_come_or_end_is_waited_for_no_longer_than_
 
 
 SETTINGS = WebhookSettings(_env_file=None)
+OVERFLOWING = (
+    f"Fri, 27 Nov 2026 12:00:30 +{'9' * 20}",
+    f"Fri, 27 Nov {'9' * 11} 12:00:30 GMT",
+)
 
 
 def test_waits_grow_and_end_after_a_day():
@@ -190,7 +197,7 @@ def test_retry_after_is_taken_as_seconds_or_as_a_date(said, seconds):
     assert verdict.wait_ms == verdict.hold_ms == max(1, seconds * 1000)
 
 
-@pytest.mark.parametrize("said", ["soon", "-1", "", "٣"])
+@pytest.mark.parametrize("said", ["soon", "-1", "", "٣", *OVERFLOWING])
 def test_what_retry_after_says_besides_is_not_believed(said):
     verdict = judge(ReceiverAnswer(429, "x", said), attempts=0, failures=0, age_ms=0, settings=SETTINGS)
     assert 4_000 < verdict.wait_ms < 6_000 and verdict.hold_ms == 0

@@ -14,6 +14,13 @@ from streammesh.client.models import (
 from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent, State
 from streammesh.client.retry import Reconnect
 from streammesh.client.sync import SyncMeshClient
+from streammesh.client.webhook_models import (
+    NewWebhookSecret,
+    WebhookAttempt,
+    WebhookChanges,
+    WebhookDeliveries,
+    WebhookInfo,
+)
 
 __all__ = [
     "ApiError",
@@ -24,6 +31,7 @@ __all__ = [
     "EventInfo",
     "InvalidAddress",
     "MeshClient",
+    "NewWebhookSecret",
     "NotEnded",
     "Note",
     "Outcome",
@@ -36,4 +44,8 @@ __all__ = [
     "TaskInfo",
     "TokenInfo",
     "UnexpectedAnswer",
+    "WebhookAttempt",
+    "WebhookChanges",
+    "WebhookDeliveries",
+    "WebhookInfo",
 ]

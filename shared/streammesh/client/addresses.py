@@ -39,6 +39,11 @@ def query_of(**given: Filter) -> list[tuple[str, str]]:
     return found
 
 
+def texts_of(value: str | Sequence[str]) -> list[str]:
+    """Return one text, or several, as the API takes several: a list."""
+    return [value] if isinstance(value, str) else list(value)
+
+
 def text_of(value: datetime | str) -> str:
     """Return a moment, or a text that says one, as the API takes it."""
     return value.isoformat() if isinstance(value, datetime) else value

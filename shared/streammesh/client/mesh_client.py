@@ -8,28 +8,25 @@ from contextlib import aclosing, suppress
 from datetime import datetime
 from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self
 
 from streammesh import names, plain_json
-from streammesh.client.addresses import Filter, checked_url, query_of, segment, text_of
+from streammesh.client.addresses import Filter, checked_url, query_of, segment, text_of, texts_of
 from streammesh.client.errors import ApiError, InvalidAddress, NotEnded
 from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
 from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent
 from streammesh.client.retry import Patience, Reconnect
+from streammesh.client.webhook_calls import WebhookCalls
 from streammesh.errors import MeshError, MeshUnavailable
-
-if TYPE_CHECKING:
-    from streammesh.client.connection import ApiConnection
 
 RETRY_FOR = 30.0
 SILENCE = 45.0  # three heartbeats of the API
 ASKING = 2.0  # for a last question about what has not ended
 LONGEST_POLL = 30.0  # seconds of one question with `wait`: proxies end what is quiet for a minute
 BATCH = "application/cloudevents-batch+json"
-T = TypeVar("T")
 
 
-class MeshClient:
+class MeshClient(WebhookCalls):
     """A client of one mesh's API; use it as an async context manager. `SyncMeshClient` is its twin that blocks.
 
     A call that got no answer, or 408, 429, 500, 502, 503 or 504, is made again for up to `retry_for` seconds (0:
@@ -61,7 +58,6 @@ class MeshClient:
         self._headers = {"Authorization": f"Bearer {api_key}"}
         self._patience = Patience(retry_for, timeout, heartbeat_timeout, reconnect_for)
         self._on_reconnect = on_reconnect
-        self._connection: ApiConnection | None = None
 
     async def __aenter__(self) -> Self:
         from streammesh.client.connection import ApiConnection  # aiohttp takes a third of a second to load
@@ -186,8 +182,9 @@ class MeshClient:
         """Follow notifications; when the connection breaks, reconnect and go on where it was.
 
         With `event`, what happened already comes first and the stream ends when the event has ended.
-        `filters`: `task`, `type` (glob), `service`, `subject`; with `event` only `source`, where several
-        sources used its id. A note of type `resync` says that history asked for is gone.
+        `filters`: `task`, `type` (a glob, or several of which one has to fit), `service`, `subject`,
+        `subject_prefix`, and `since`, a time to begin at; with `event` only `source`, where several sources used
+        its id. A note of type `resync` says that history asked for is gone.
         """
         path = f"/v1/events/{segment(event)}/notifications" if event else "/v1/notifications"
         return self._open.follow(path, query_of(**filters), after, ends=event is not None)
@@ -283,7 +280,7 @@ class MeshClient:
 
     async def token(
         self,
-        types: Sequence[str] = ("*",),
+        types: str | Sequence[str] = ("*",),
         *,
         event: str | None = None,
         source: str | None = None,
@@ -293,7 +290,7 @@ class MeshClient:
     ) -> TokenInfo:
         """Make a token that may be told of a part of what this client's key may: what a browser is given."""
         narrowed = dict(query_of(event=event, source=source, subject=subject, task=task))
-        body = plain_json.dumps_plain({"types": list(types), "lifetime": lifetime, **narrowed})
+        body = plain_json.dumps_plain({"types": texts_of(types), "lifetime": lifetime, **narrowed})
         return self._read(TokenInfo.of, await self._call("POST", "/v1/tokens", body=body))
 
     # All else
@@ -313,30 +310,6 @@ class MeshClient:
     async def ping(self) -> None:
         """Ask the API whether it is there. Raises MeshUnavailable at once where it is not."""
         await self._call("GET", "/healthz", retry_for=0)
-
-    @property
-    def _open(self) -> ApiConnection:
-        if self._connection is None:
-            raise RuntimeError("use `async with MeshClient(...) as mesh`")
-        return self._connection
-
-    async def _call(
-        self, method: str, path: str, query: list[tuple[str, str]] | None = None, **request: Any
-    ) -> dict[str, Any]:
-        return await self._open.call(method, path, query, **request)
-
-    async def _pages(
-        self, path: str, query: list[tuple[str, str]], member: str, form: Callable[[Any], T]
-    ) -> AsyncGenerator[T, None]:
-        cursor: str | None = ""
-        while cursor is not None:
-            page = await self._call("GET", path, [*query, *query_of(cursor=cursor or None)])
-            found, cursor = self._read(lambda page: ([form(one) for one in page[member]], page["next"]), page)
-            for one in found:
-                yield one
-
-    def _read(self, form: Callable[[Any], T], answer: Any) -> T:
-        return self._open.read(form, answer)
 
 
 def _waiting(event: Mapping[str, Any]) -> list[str]:

@@ -15,12 +15,19 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from streammesh.client.addresses import Filter
 from streammesh.client.mesh_client import MeshClient
 from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
 from streammesh.client.outcome import Note, Outcome, Sent
+from streammesh.client.webhook_models import (
+    NewWebhookSecret,
+    WebhookAttempt,
+    WebhookChanges,
+    WebhookDeliveries,
+    WebhookInfo,
+)
 
 CLOSING_SECONDS = 5.0
 T = TypeVar("T")
@@ -195,11 +202,71 @@ class SyncMeshClient:
         """As `MeshClient.trigger`."""
         return self._do(lambda mesh: mesh.trigger(name, at=at))
 
+    # Webhooks
+
+    def create_webhook(
+        self,
+        url: str,
+        types: str | Sequence[str] = (),
+        *,
+        description: str = "",
+        event: str | None = None,
+        task: str | None = None,
+        service: str | None = None,
+        subject: str | None = None,
+        ordered: bool = False,
+        enabled: bool = True,
+    ) -> WebhookInfo:
+        """As `MeshClient.create_webhook`."""
+        asked: dict[str, Any] = {"event": event, "task": task, "service": service, "subject": subject}
+        asked |= {"description": description, "ordered": ordered, "enabled": enabled}
+        return self._do(lambda mesh: mesh.create_webhook(url, types, **asked))
+
+    def webhooks(self) -> list[WebhookInfo]:
+        """As `MeshClient.webhooks`."""
+        return self._do(lambda mesh: mesh.webhooks())
+
+    def webhook(self, webhook_id: str) -> WebhookInfo:
+        """As `MeshClient.webhook`."""
+        return self._do(lambda mesh: mesh.webhook(webhook_id))
+
+    def update_webhook(self, webhook_id: str, **changes: Unpack[WebhookChanges]) -> WebhookInfo:
+        """As `MeshClient.update_webhook`."""
+        return self._do(lambda mesh: mesh.update_webhook(webhook_id, **changes))
+
+    def delete_webhook(self, webhook_id: str) -> WebhookInfo:
+        """As `MeshClient.delete_webhook`."""
+        return self._do(lambda mesh: mesh.delete_webhook(webhook_id))
+
+    def rotate_webhook_secret(self, webhook_id: str, *, overlap: str | float = "24h") -> NewWebhookSecret:
+        """As `MeshClient.rotate_webhook_secret`."""
+        return self._do(lambda mesh: mesh.rotate_webhook_secret(webhook_id, overlap=overlap))
+
+    def webhook_attempts(self, webhook_id: str) -> Generator[WebhookAttempt, None, None]:
+        """As `MeshClient.webhook_attempts`."""
+        return self._each(lambda mesh: mesh.webhook_attempts(webhook_id))
+
+    def replay_webhook(
+        self,
+        webhook_id: str,
+        *,
+        since: datetime | str | None = None,
+        after: str | None = None,
+        notifications: Sequence[str] | None = None,
+    ) -> WebhookDeliveries:
+        """As `MeshClient.replay_webhook`."""
+        asked: dict[str, Any] = {"since": since, "after": after, "notifications": notifications}
+        return self._do(lambda mesh: mesh.replay_webhook(webhook_id, **asked))
+
+    def test_webhook(self, webhook_id: str) -> WebhookDeliveries:
+        """As `MeshClient.test_webhook`."""
+        return self._do(lambda mesh: mesh.test_webhook(webhook_id))
+
     # Tokens, and all else
 
     def token(
         self,
-        types: Sequence[str] = ("*",),
+        types: str | Sequence[str] = ("*",),
         *,
         event: str | None = None,
         source: str | None = None,

@@ -23,8 +23,8 @@ MOST_BYTES = 4_194_304  # of all of them
 ABOUT = ("type", "match", "signal", "question", "to")  # what is told about a wait
 LONGEST_WAIT = 366 * 86_400.0  # seconds
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
-_RECORD = re.compile(rb"([0-9]{1,16}) (step|event|signal|timeout) (.*)", re.DOTALL)
-_WAIT = re.compile(rb"([0-9]{1,16}) (\{.*\})", re.DOTALL)
+_RECORD = re.compile(rb"([0-9]{1,14}) (step|event|signal|timeout) (.*)", re.DOTALL)
+_WAIT = re.compile(rb"([0-9]{1,14}) (\{.*\})", re.DOTALL)
 
 
 class StepRecord(NamedTuple):
@@ -143,7 +143,10 @@ def decode(name: str, function: Callable[..., Any], raw: bytes) -> Any:
 
 
 def match_digest(pattern: str, match: Mapping[str, Any]) -> str:
-    """What stands in keys for events of a type that carry these values at these paths."""
+    """What stands in keys for events of a type that carry these values at these paths.
+
+    Raises TypeError for what no event can carry: NaN, half a surrogate pair.
+    """
     text = plain_json.dumps([pattern, sorted((path, _same(value)) for path, value in match.items())])
     return hashlib.sha256(text).hexdigest()[:32]
 

@@ -38,6 +38,11 @@ from streammesh.tasks.task import QueuePlace, TaskRef
 
 T = TypeVar("T")
 MOST_PAUSE = 30.0  # seconds between two tries of a step
+FULL = (
+    f"a run has at most {MOST_STEPS:,} steps, and {MOST_BYTES:,} bytes of results; "
+    "publish an event that another handler goes on with"
+)
+RESERVED = signal_step("")  # begins names that are of signals, which come from outside
 
 
 class MakeCall(NamedTuple):
@@ -118,14 +123,17 @@ class Run:
                 raise Fail(
                     f"match[{path!r}] is {type(value).__name__}; a text, a number, a boolean or None fits"
                 )
-        digest = match_digest(event_type, match)
+        try:
+            digest = match_digest(event_type, match)
+        except TypeError as error:
+            raise Fail(f"match holds what no event can hold: {error}"[:300]) from None
         about = {"for": "event", "type": event_type, "match": dict(match)}
         named = self._once(name, f"event:{event_type}")
         return self._drive(self._awaited(named, _bounded(seconds), about, digest))
 
     def wait_for_signal(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Any:
         """As `Context.wait_for_signal`."""
-        named = self._once(signal_step(check_name(name)))
+        named = self._new(signal_step(check_name(name)))
         about = {"for": "signal", "signal": name, **about}
         return self._drive(self._signalled(named, _bounded(seconds), about))
 
@@ -138,13 +146,31 @@ class Run:
         if name is None:
             number = self._counts[prefix] = self._counts.get(prefix, 0) + 1
             name = f"{prefix}:{number}"
-        elif name in self._named:
+        elif check_name(name).startswith(RESERVED):
+            raise Fail(f"a step is named {name!r}, and names that begin with {RESERVED!r} are of signals")
+        return self._new(name)
+
+    def _new(self, name: str) -> str:
+        """Return a name that this attempt's code has not used. Raises Fail."""
+        if name in self._named:
             raise Fail(
                 f"two steps are named {name!r}: a step is known by its name, so that a repeated attempt finds it; "
                 "give each its own, as f'charge-{number}'"
             )
         self._named.add(check_name(name))
+        if len(self._named) > MOST_STEPS:
+            raise Fail(FULL)
         return name
+
+    def _record_of(self, name: str, *kinds: str) -> StepRecord | None:
+        """What was recorded under a name. Raises Fail where it is of something else than the code of today does there."""
+        record = self._records.get(name)
+        if record is not None and record.kind not in kinds:
+            raise Fail(
+                f"under {name!r} the run has recorded what is no {kinds[0]} ({record.kind}): its code has changed; "
+                "say version= on the subscription"
+            )
+        return record
 
     def _step(
         self,
@@ -154,7 +180,7 @@ class Run:
         kwargs: Mapping[str, Any],
         retries: int,
     ) -> Operation:
-        if record := self._records.get(name):
+        if record := self._record_of(name, "step"):
             return decode(name, function, record.value)
         failed = 0
         while True:
@@ -167,29 +193,30 @@ class Run:
                 failed += 1
                 if failed > retries:
                     raise
-            yield WaitSeconds(min(MOST_PAUSE, 0.25 * 2**failed))
+            yield WaitSeconds(min(MOST_PAUSE, 0.25 * 2 ** min(failed, 10)))
         raw = encode(name, function, value)
+        read = decode(name, function, raw)  # what cannot be read back is not recorded
         call = self._calls.record(self._ref, self._attempt, name, "step", raw, self._subscription.version)
         record = _recorded((yield MakeCall(call)))
-        return decode(name, function, record.value)
+        return read if record.value == raw else decode(name, function, record.value)
 
     def _slept(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
-        yield from self._wait(name, seconds, about, "")
+        yield from self._wait(name, seconds, about, "", "timeout")
         return None
 
     def _awaited(self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str) -> Operation:
-        record = yield from self._wait(name, seconds, about, digest)
+        record = yield from self._wait(name, seconds, about, digest, "event", "timeout")
         return None if record.kind == "timeout" else _event(record.value)
 
     def _signalled(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
-        record = yield from self._wait(name, seconds, about, "")
-        return None if record.kind == "timeout" else plain_json.loads(record.value)
+        record = yield from self._wait(name, seconds, about, "", "signal", "timeout")
+        return None if record.kind == "timeout" else _said(name, record.value)
 
     def _wait(
-        self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str
+        self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str, *kinds: str
     ) -> Generator[MakeCall, Any, StepRecord]:
         """The record of a wait that is over. Raises Suspended while it goes on."""
-        if record := self._records.get(name):
+        if record := self._record_of(name, *kinds):
             return record
         ref, attempt, version = self._ref, self._attempt, self._subscription.version
         if (
@@ -200,6 +227,8 @@ class Run:
             answer: StepAnswer = yield MakeCall(call)
             if answer.verdict != "early":
                 return _recorded(answer)
+        if sum(len(record.value) for record in self._records.values()) > MOST_BYTES:
+            raise Fail(FULL)
         raise Suspended(self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest))
 
 
@@ -209,10 +238,7 @@ def _recorded(answer: StepAnswer) -> StepRecord:
     if answer.verdict == "cancelled":
         raise Stopped
     if answer.verdict == "full":
-        raise Fail(
-            f"a run has at most {MOST_STEPS:,} steps, and {MOST_BYTES:,} bytes of results; "
-            "publish an event that another handler goes on with"
-        )
+        raise Fail(FULL)
     raise LeaseLost("another attempt of this task is the current one")
 
 
@@ -221,6 +247,13 @@ def _event(value: bytes) -> Event:
         return envelope.from_checked(plain_json.loads(value))
     except (ValueError, KeyError, TypeError) as error:
         raise Fail(f"the event that it waited for cannot be read: {error!r}"[:300]) from None
+
+
+def _said(name: str, value: bytes) -> Any:
+    try:
+        return plain_json.loads(value)
+    except ValueError as error:
+        raise Fail(f"the record of {name!r} cannot be read: {error}"[:300]) from None
 
 
 def _bounded(seconds: float | None) -> float | None:

@@ -50,15 +50,16 @@ def wake_handler(
             }  # nothing stands at one of the paths, or no plain value: nobody can wait for it
         digest, value = match_digest(event_type, match), _kept(event)
         woken: list[str] = []
-        number = MOST_ARRIVED
+        number, members = MOST_ARRIVED, list[bytes]()
         while number == MOST_ARRIVED:
+            before = members
             score, *members = await ctx.run.ask(calls().arrive(service, digest, event, value))
             number = len(members)
             waiters = [one for one in map(Waiter.parse, members) if one]
             asked = map(ctx.run.ask, calls().wake(service, digest, value, score, waiters))
             for one, was_woken in zip(waiters, await asyncio.gather(*asked), strict=True):
                 woken += [one.task] if was_woken else []
-            if not waiters:
+            if members == before and any(members):  # they cannot be woken, nor removed
                 break
         return {"woke": len(woken), "tasks": woken[:MOST_TOLD]}
 

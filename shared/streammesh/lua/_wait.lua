@@ -10,8 +10,8 @@ local function end_wait(w)
   local state = row[1]
   if not state or state == 'succeeded' or state == 'failed' or state == 'cancelled' or state == 'expired' then return nil end
   if redis.call('HSETNX', w.row, 'step:' .. w.name, digits(w.now) .. ' ' .. w.kind .. ' ' .. w.value) == 0 then return false end
-  redis.call('HINCRBY', w.row, 'steps', 1)
-  redis.call('HINCRBY', w.row, 'step_bytes', #w.value)
+  write('HINCRBY', w.row, 'steps', 1)
+  write('HINCRBY', w.row, 'step_bytes', #w.value)
   if state ~= 'waiting' or row[2] ~= w.name then return true end
   local member = 'task:' .. w.task
   local h, b = due_fields(w.due_entries, member)

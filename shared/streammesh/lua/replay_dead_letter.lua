@@ -33,7 +33,7 @@ local row, state = t.row, redis.call('HGET', t.row, 'state')
 if state and state ~= 'failed' then return { 'busy', state } end
 if not state and not meta then return { 'nothing' } end
 local now, wait = now_ms(), t.wait
-redis.call('HDEL', row, 'ended', 'outcome', 'worker', 'started', 'progress', 'lost', 'expires', 'workflow')
+redis.call('HDEL', row, 'ended', 'outcome', 'worker', 'started', 'progress', 'lost', 'expires', 'workflow', 'waits', 'waiting')
 redis.call('HSET', row, 'attempt', 0, 'queued', digits(now))
 if not state then redis.call('HSET', row, 'meta', meta) end
 redis.call('PERSIST', row)

@@ -21,18 +21,19 @@ if entry == '' then return redis.error_reply('NOENTRY no queue entry stands for 
 local h, b = queued_fields(queue, entry)
 if not h then return { 'lost' } end
 local now = now_ms()
-local deadline = tonumber(string.match(row[6] or '', '^%d+') or '') or now + longest
+local deadline = tonumber(string.match(row[6] or '', '^%d+') or '')
+if not deadline or deadline > now + 31622400000 then deadline = now + longest end  -- nobody waits for more than a year
 local came = row[7]
 redis.call('HSET', task_row, wait, digits(deadline) .. ' ' .. about, 'durable', version)
-redis.call('HINCRBY', task_row, 'waits', 1)
+write('HINCRBY', task_row, 'waits', 1)
 if waiter ~= '' and not came then
-  local from = row[8] or published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits((tonumber(row[9] or '0') or 0) * 1000)
+  local from = tonumber(row[8] or '') and row[8] or published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits((tonumber(row[9] or '0') or 0) * 1000)
   local found = write('ZRANGEBYSCORE', arrived, '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   if found[1] then
     came = true
     redis.call('HSET', task_row, step, digits(now) .. ' event ' .. found[1], after, found[2])
-    redis.call('HINCRBY', task_row, 'steps', 1)
-    redis.call('HINCRBY', task_row, 'step_bytes', #found[1])
+    write('HINCRBY', task_row, 'steps', 1)
+    write('HINCRBY', task_row, 'step_bytes', #found[1])
   else
     write('ZADD', waiters, from, waiter)
     local left = math.max(deadline - now, 0) + 60000

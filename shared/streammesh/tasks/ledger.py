@@ -57,7 +57,8 @@ class Claim(NamedTuple):
     @property
     def waits(self) -> int:
         """How many attempts ended because their handler waits: these were no failures."""
-        return int(self.row.get(b"waits", 0))
+        text = self.row.get(b"waits", b"")
+        return int(text) if text.isdigit() and len(text) < 10 else 0
 
 
 _claimed = quick(ClaimedTask)

@@ -22,12 +22,11 @@ REFUSED: tuple[Network, ...] = tuple(
         *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
         *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
         "168.63.129.16/32",  # Azure's host, which answers its machines with their secrets; a public address else
-        *("::/96", "100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16"),
-        *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
+        *("2001::/23", "2001:db8::/32", "3fff::/20"),
     )
 )
 _NAT64 = ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ip_network("64:ff9b:1::/48")  # where its operator likes: within the network
+_GLOBAL = ip_network("2000::/3")  # of IPv6, all that is given out for public addresses
 
 
 def is_refused(address: str, allowed: Sequence[Network] = ()) -> bool:
@@ -42,7 +41,7 @@ def is_refused(address: str, allowed: Sequence[Network] = ()) -> bool:
         return False
     return any(
         one in network for one in _readings(found) for network in REFUSED if network.version == one.version
-    ) or (isinstance(found, IPv6Address) and found in _LOCAL_NAT64)
+    ) or (found.version == 6 and not found.ipv4_mapped and found not in _GLOBAL and found not in _NAT64)
 
 
 def _readings(address: Address) -> Iterable[Address]:

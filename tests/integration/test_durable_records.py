@@ -1,0 +1,95 @@
+"""What stands in Redis of runs and their waits may be garbage: it is stepped over, and who really waits is woken."""
+
+from __future__ import annotations
+
+import pytest
+from streammesh import lua
+from streammesh.dead_letters import DeadLetters, Replaying
+from streammesh.durable.calls import DurableCalls, SignalAnswer, Waiter
+from streammesh.durable.records import told_steps
+
+from tests.harness.moves import SERVICE, Moves
+
+DIGEST = "0" * 32
+
+
+@pytest.fixture
+async def moves(mesh_redis, mesh_keys, mesh_settings):
+    found = Moves(mesh_redis, mesh_keys, mesh_settings)
+    await found.join()
+    return found
+
+
+async def waiting(moves, **row):
+    """A task that waits for an event, with these fields in its row before it began to."""
+    moved = await moves.hand_over("run")
+    await moves.deliver()
+    attempt = (await moves.claim(moved)).attempt
+    if row:
+        await moves.redis.hset(moves.keys.task(moved.ref.task_id), mapping=row)
+    calls = DurableCalls(moves.keys, moves.settings)
+    about = {"for": "event", "type": "order.placed"}
+    call = calls.suspend(moved.ref, moved.place, attempt, 1, "w", 60, about, DIGEST)
+    assert await lua.run(moves.redis, call) == "done"
+    return moved, calls
+
+
+async def woken(moves, calls, event_id):
+    """Whom an event wakes, as the handler of the wake subscription goes about it."""
+    other = await moves.hand_over(event_id)
+    score, *members = await lua.run(moves.redis, calls.arrive(SERVICE, DIGEST, other.ref.event, b"{}"))
+    found = [one for one in map(Waiter.parse, members) if one]
+    did = [await lua.run(moves.redis, call) for call in calls.wake(SERVICE, DIGEST, b"{}", score, found)]
+    return [one.task for one, was in zip(found, did, strict=True) if was]
+
+
+async def test_numbers_of_a_row_that_are_none_hold_up_no_wait(moves):
+    garbage = {
+        "steps": "many",
+        "step_bytes": "9" * 30,
+        "waits": "x",
+        f"after:{DIGEST}": "never",
+        "wait:w": "9" * 30 + " {}",
+    }
+    moved, calls = await waiting(moves, **garbage)
+
+    assert await woken(moves, calls, "paid") == [moved.ref.task_id]
+    assert (await moves.row(moved)).state == "queued"
+
+
+async def test_what_stands_among_the_waiters_and_is_none_keeps_nobody_from_being_woken(moves):
+    moved, calls = await waiting(moves)
+    await moves.redis.zadd(moves.keys.waiters(SERVICE, DIGEST), {f"garbage {n}": 0 for n in range(100)})
+
+    assert await woken(moves, calls, "paid") == []  # the garbage was first, and goes
+    assert await woken(moves, calls, "paid-again") == [moved.ref.task_id]
+
+
+async def test_a_signal_to_a_row_of_garbage_is_answered(moves):
+    moved = await moves.hand_over("run")
+    await moves.redis.hset(moves.keys.task(moved.ref.task_id), mapping={"steps": "x", "step_bytes": "9" * 18})
+    calls = DurableCalls(moves.keys, moves.settings)
+    assert await lua.run(moves.redis, calls.signal(await moves.row(moved), "yes", b"1")) is SignalAnswer.FULL
+    await moves.redis.hset(moves.keys.task(moved.ref.task_id), "step_bytes", "x")
+    assert await lua.run(moves.redis, calls.signal(await moves.row(moved), "yes", b"1")) is SignalAnswer.DONE
+
+
+@pytest.mark.parametrize("at", [b"9" * 14, b"9" * 16, b"x"])
+def test_a_record_of_any_time_is_told_or_left_out(at):
+    row = {b"step:a": at + b" step null", b"waiting": b"w", b"wait:w": at + b' {"for":"time"}'}
+    steps, waits_for = told_steps(row)
+    assert (len(steps), waits_for is None) == ((1, False) if len(at) == 14 else (0, True))
+
+
+async def test_a_replayed_run_has_the_retries_of_any_and_no_more(moves, mesh_redis, mesh_keys, mesh_settings):
+    moved = await moves.hand_over("run")
+    await moves.deliver()
+    claim = await moves.claim(moved)
+    key = moves.keys.task(moved.ref.task_id)
+    await moves.redis.hset(key, mapping={"waits": 5, "durable": 1})
+    assert await moves.fail(moved, claim.attempt) == "done"
+
+    letter = await DeadLetters(mesh_redis, mesh_keys).get(moved.ref.task_id)
+    await Replaying(mesh_redis, mesh_keys, mesh_settings).replay([letter])
+
+    assert (await moves.redis.hmget(key, "waits", "durable")) == [None, b"1"]
