@@ -33,15 +33,12 @@ local function begin()
     if group.pending == 0 and group['last-delivered-id'] == at then redis.call('HSET', routed, group.name, at) end
   end
 end
--- Whether what is there was written by us, and its stream is still the one: groups follow within moments, begin with them.
+-- Whether what is there was written by us; else it begins with the groups, which follow within moments.
 local function is_sound()
-  local state = redis.call('HMGET', routed, ':at', ':read', ':members')
-  for i = 2, 3 do
-    if not string.find(state[i] or '', '^%d+$') or #state[i] > 15 then return false end
-  end
+  local state = redis.call('HMGET', routed, ':at', ':members', ':read')
+  local members, read = state[2] or '', state[3] or '0'
   if not string.find(state[1] or '', '^%d+%-%d+$') then return false end
-  if redis.call('TYPE', stream).ok ~= 'stream' then return true end
-  return not is_before(named(redis.call('XINFO', 'STREAM', stream))['last-generated-id'], state[1])
+  return #members <= 15 and #read <= 15 and string.find(members, '^%d+$') and string.find(read, '^%d+$')
 end
 if not is_sound() then
   for _, name in ipairs(redis.call('HKEYS', routed)) do
