@@ -13,6 +13,7 @@ from datetime import timedelta
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 from streammesh import lua
 from streammesh.events.publisher import ms
@@ -75,7 +76,14 @@ class Archiver:
             await self._look()
             stale = await self._group.reclaim(self._streams, self._own.reclaim_idle, self._own.batch)
             await self._archive_all(stale)
-        entries = await self._group.read(self._streams, self._own.batch, block)
+        try:
+            entries = await self._group.read(self._streams, self._own.batch, block)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            log.warning("archiver.group_lost")  # what is read again is stored once
+            await self._look()
+            return 0
         self._pulse.beat()
         if entries:
             age = time.time() * 1000 - newest_ms(entries)

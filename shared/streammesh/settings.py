@@ -262,7 +262,14 @@ class MeshSettings(BaseSettings):
         return value
 
     @field_validator(
-        "retention", "result_ttl", "dedup_window", "hot", "lease", "redis_timeout", "stuck_after"
+        "retention",
+        "result_ttl",
+        "dedup_window",
+        "hot",
+        "notifications_age",
+        "lease",
+        "redis_timeout",
+        "stuck_after",
     )
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:

@@ -274,6 +274,19 @@ def test_a_history_of_another_version_or_that_cannot_be_opened_is_said_with_what
         other.close()
 
 
+async def test_a_group_that_was_deleted_is_made_anew_and_what_left_redis_stays_as_it_is_told(moves, store):
+    await run(moves, "e1", fail=True)
+    await moves.redis.sadd(moves.keys.domains(), "order")
+    writer = archiver(moves, store)
+    await writer.run_once()
+    told = rows(store, events), rows(store, tasks)
+    await moves.redis.delete(moves.keys.event("e1"), moves.keys.task(told[1][0].id))
+    for stream in (moves.keys.events("order"), moves.keys.tasks_recent()):
+        await moves.redis.xgroup_destroy(stream, "_archiver")
+    assert [await writer.run_once() for _ in range(2)] == [0, 2]
+    assert (rows(store, events), rows(store, tasks)) == told and told[0][0].state == "failed"
+
+
 async def test_days_that_are_over_are_dropped(moves, store):
     await run(moves, "e1")
     await archiver(moves, store).run_once()
