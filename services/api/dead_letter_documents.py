@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from streammesh.clock import to_ms
 from streammesh.dead_letters import DeadLetter, DeadLetterFilter
 
+from services.api.documents import HISTORY_AWAY
 from services.api.schemas import EXAMPLE_EVENT, EXAMPLE_REF, EXAMPLE_TASK, Answer, EventRef, readable
 
 MOST_AT_ONCE = 10_000
@@ -97,6 +98,7 @@ class DeadLetterPage(Answer):
 
     dead_letters: list[DeadLetterDocument]
     next: str | None
+    history_away: bool = HISTORY_AWAY
 
 
 class Which(BaseModel):

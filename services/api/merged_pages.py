@@ -8,6 +8,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
+from streammesh.dead_letters import DeadLetter, DeadLetterFilter
+from streammesh.dead_letters.letters import LAST_MS, LetterPlace, parse
 from streammesh.history import queries
 from streammesh.history.queries import EventSearch, TaskSearch
 from streammesh.history.reader import HistoryReader, task_rows
@@ -19,6 +21,7 @@ from services.api.event_pages import Cursor, EventPlace, Listed, read_event
 from services.api.task_pages import TaskPage
 
 SCANNED = 1_000  # rows of the history in one question
+LETTERS_SCANNED = 500  # each may hold a traceback
 ROUNDS = 4  # after that the page ends, with a cursor to go on from
 MARGIN = timedelta(minutes=1)  # by which our clock and Redis's may differ
 TaskPlace = tuple[int, int]
@@ -103,6 +106,40 @@ async def past_tasks(
                 if len(found) == limit:
                     return found, after
         if len(records) < SCANNED:
+            return found, None
+    return found, after
+
+
+async def past_letters(
+    history: HistoryReader,
+    wanted: DeadLetterFilter,
+    may_see: Callable[[DeadLetter], bool],
+    limit: int,
+    after: LetterPlace | None,
+) -> tuple[list[DeadLetter], LetterPlace | None]:
+    """Dead letters of the history that are wanted, and where to go on; None at the end."""
+    found: list[DeadLetter] = []
+    since = max(0, wanted.since_ms or 0)
+    until = LAST_MS if wanted.until_ms is None else wanted.until_ms
+    for _ in range(ROUNDS):
+        records = await history.ask(
+            partial(
+                queries.list_letters,
+                service=wanted.service,
+                since=since,
+                until=until,
+                before=after,
+                most=LETTERS_SCANNED,
+            )
+        )
+        for record in records:
+            letter = parse(record.service, record.id, record.at, record.letter.encode())
+            after = letter.place
+            if wanted.fits(letter) and may_see(letter):
+                found.append(letter)
+                if len(found) == limit:
+                    return found, after
+        if len(records) < LETTERS_SCANNED:
             return found, None
     return found, after
 

@@ -34,6 +34,7 @@ from services.api.dead_letter_documents import (
 )
 from services.api.json_answer import in_turns
 from services.api.json_body import JsonBody
+from services.api.merged_pages import past_letters
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
@@ -54,7 +55,9 @@ _DROPPED = JsonBody(Choice, "Which.", CHOICES, BODY_LIMIT)
     "/v1/dead-letters",
     summary="Dead letters, newest first",
     response_model=DeadLetterPage,
-    responses=answers(*READ, _200=told("A page.", {"dead_letters": [EXAMPLE_LETTER], "next": None})),
+    responses=answers(
+        *READ, _200=told("A page.", {"dead_letters": [EXAMPLE_LETTER], "next": None, "history_away": False})
+    ),
 )
 async def dead_letters(
     request: Request,
@@ -68,12 +71,21 @@ async def dead_letters(
     reason: Annotated[str | None, Query(max_length=256, description="Part of the reason.")] = None,
     since: AwareDatetime | None = None,
     until: AwareDatetime | None = None,
+    past: Annotated[
+        bool,
+        Query(
+            description="Of the history, as they were parked: those too that were replayed or dropped since."
+        ),
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
     ] = None,
 ) -> Response:
-    """Those whose events your key may read. A page may be empty and still have a `next`, where few of many fit."""
+    """Those whose events your key may read. A page may be empty and still have a `next`, where few of many fit.
+
+    Where no history is kept, `past` is answered with 404.
+    """
     wiring = wiring_of(request)
     wanted = DeadLetterFilter(
         service=service,
@@ -86,6 +98,8 @@ async def dead_letters(
     )
     if not key.may_subscribe_to_any:
         return await in_turns(DeadLetterPage(dead_letters=[], next=None))
+    if past:
+        return await in_turns(await _past(wiring, key, wanted, limit, cursor))
     async with wiring.reading():
         opened = await wiring.cursors.open("dead letters", cursor)
         before = None if opened is None else parse_place(opened)
@@ -166,6 +180,30 @@ async def dead_letter(request: Request, key: Caller, letter_id: str) -> WholeDea
             )
         content = await letters.content(letter)
     return whole_letter(letter, content)
+
+
+async def _past(
+    wiring: Wiring, key: ApiKey, wanted: DeadLetterFilter, limit: int, cursor: str | None
+) -> DeadLetterPage:
+    """A page of the history. Raises Problem (404) where none is kept."""
+    if wiring.history is None:
+        raise Problem(
+            "not-found",
+            "This mesh keeps no history (MESH_HISTORY_URL), so past dead letters are not known; without `past` "
+            "those that are there are listed.",
+        )
+    async with wiring.reading():
+        opened = await wiring.cursors.open("past dead letters", cursor)
+        after = None if opened is None else parse_place(opened)
+        found, after = await past_letters(
+            wiring.history, wanted, lambda letter: _may_see(key, letter), limit, after
+        )
+        following = await wiring.cursors.seal("past dead letters", place_text(after) if after else None)
+    return DeadLetterPage(
+        dead_letters=[letter_document(letter) for letter in found],
+        next=following,
+        history_away=wiring.history.is_away,
+    )
 
 
 def _must_be_admin(key: ApiKey) -> None:

@@ -104,6 +104,9 @@ async def test_dead_letters_are_listed_replayed_and_dropped(client, mesh):
     looked = await client.replay([letter.id], dry_run=True)
     dropped = await client.drop([letter.id])
 
+    with pytest.raises(ApiError, match="keeps no history") as unknown:
+        await anext(client.dead_letters(past=True))
+    assert unknown.value.status == 404
     assert (letter.reason, letter.task, letter.event.id) == ("no such customer", "audit.handle", "1")
     assert (looked["matched"], looked["replayed"], dropped["dropped"]) == (1, 0, 1)
 

@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 import orjson
 import pytest
-from streammesh.history.rows import EventRecord, TaskRecord, day_of
+from streammesh.clock import rfc3339_ms
+from streammesh.history.rows import EventRecord, LetterRecord, TaskRecord, day_of
 from streammesh.history.store import HistoryBatch, HistoryStore
 
+from services.api import merged_pages
 from services.api.app import create_app
 from services.api.tests.expectations import assert_problem
 
@@ -173,6 +175,54 @@ async def test_ended_tasks_go_over_both(api, store, mesh):
     assert await pages(api, "/v1/tasks", "tasks", state="ended", name="billing.b*") == ["t1", "t2", "t3"]
 
 
+def letter(
+    letter_id, at, service="billing", event_type="order.placed", reason="no such customer"
+) -> LetterRecord:
+    about = {"id": "e", "type": event_type, "source": "till", "subject": None}
+    told = {
+        "form": "task",
+        "reason": reason,
+        "kind": "Reject",
+        "attempts": 1,
+        "task": f"{service}.run",
+        "event": about,
+    }
+    return LetterRecord(day_of(at), service, letter_id, at, orjson.dumps(told).decode())
+
+
+async def test_past_dead_letters_are_told_page_by_page_to_whom_they_concern(
+    api, store, make_key, monkeypatch
+):
+    at = now_ms() - HOUR
+    parked = [
+        letter(f"l{n}", at - n // 3, "billing" if n % 2 else "audit") for n in range(7)
+    ]  # three at a time
+    parked += [
+        letter("user", at - 8, event_type="user.seen"),
+        letter("odd", at - 9)._replace(letter="garbage"),
+        letter("late", at - 10, reason="Too Late"),
+    ]
+    store.write(HistoryBatch(letters=parked))
+    key = await make_key("orders", subscribe=["order.*"])
+    whole = ["l2", "l1", "l0", "l5", "l4", "l3", "l6", "user", "odd", "late"]
+
+    monkeypatch.setattr(merged_pages, "LETTERS_SCANNED", 4)  # so that a page takes several questions
+    for limit in (1, 3, 50):
+        assert await pages(api, "/v1/dead-letters", "dead_letters", past=True, limit=limit) == whole
+    narrow = {"authorization": f"Bearer {key}"}
+    told = (await api.get("/v1/dead-letters", params={"past": True}, headers=narrow)).json()
+    assert [one["id"] for one in told["dead_letters"]] == [*whole[:7], "late"]
+    for wanted, ids in (
+        ({"service": "audit", "limit": 2}, ["l2", "l0", "l4", "l6"]),
+        ({"reason": "too late"}, ["late"]),
+        ({"type": "user.*"}, ["user"]),
+        ({"until": rfc3339_ms(at - 10)}, ["late"]),
+        ({"since": rfc3339_ms(at)}, ["l2", "l1", "l0"]),
+    ):
+        assert await pages(api, "/v1/dead-letters", "dead_letters", past=True, **wanted) == ids
+    assert (await api.get("/v1/dead-letters")).json()["dead_letters"] == []
+
+
 async def test_while_the_history_is_away_redis_answers_and_says_so(api, store, tmp_path):
     event_id = (await api.post("/v1/events", json={"type": "order.placed"})).json()["id"]
     store.close()
@@ -186,6 +236,8 @@ async def test_while_the_history_is_away_redis_answers_and_says_so(api, store, t
     assert answer.json()["history_away"] is True
     assert (await api.get("/v1/tasks", params={"state": "ended"})).json()["history_away"] is True
     assert (await api.get("/v1/tasks")).json()["history_away"] is False, "open tasks are Redis's"
+    past = (await api.get("/v1/dead-letters", params={"past": True})).json()
+    assert past == {"dead_letters": [], "next": None, "history_away": True}
     assert (await api.get(f"/v1/events/{event_id}")).status_code == 200
     assert_problem(await api.get("/v1/events/unknown"), 503, "unavailable")
     assert_problem(await api.get("/v1/tasks/unknown"), 503, "unavailable")

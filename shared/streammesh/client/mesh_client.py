@@ -234,11 +234,16 @@ class MeshClient(WebhookCalls):
         reason: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
+        past: bool = False,
     ) -> AsyncGenerator[DeadLetterInfo, None]:
-        """Give work that was given up, newest first, page by page. `task` and `type`: globs."""
+        """Give work that was given up, newest first, page by page. `task` and `type`: globs.
+
+        `past`: as the history knows them, those too that were replayed or dropped since.
+        """
         query = query_of(
             service=service, task=task, type=type, kind=kind, reason=reason, since=since, until=until
         )
+        query += query_of(past="true" if past else None)
         return self._pages("/v1/dead-letters", query, "dead_letters", DeadLetterInfo.of)
 
     async def replay(

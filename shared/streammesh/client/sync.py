@@ -170,10 +170,11 @@ class SyncMeshClient:
         reason: str | None = None,
         since: datetime | str | None = None,
         until: datetime | str | None = None,
+        past: bool = False,
     ) -> Generator[DeadLetterInfo, None, None]:
         """As `MeshClient.dead_letters`."""
         asked: dict[str, Any] = {"service": service, "task": task, "type": type, "kind": kind}
-        asked |= {"reason": reason, "since": since, "until": until}
+        asked |= {"reason": reason, "since": since, "until": until, "past": past}
         return self._each(lambda mesh: mesh.dead_letters(**asked))
 
     def replay(

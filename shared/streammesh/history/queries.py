@@ -138,13 +138,20 @@ def list_tasks(connection: Connection, search: TaskSearch, before: Place, most: 
 
 
 def list_letters(
-    connection: Connection, service: str | None, since: int, before: int, most: int
+    connection: Connection,
+    service: str | None,
+    since: int,
+    until: int,
+    before: tuple[int, str, str] | None,
+    most: int,
 ) -> list[LetterRecord]:
-    """Dead letters as they were parked, the newest first."""
+    """Dead letters as they were parked, the newest first; `until` included, `before`: time, id, service."""
     c = letters.c
-    query = (
-        sa.select(letters).where(c.at >= since, c.at < before).order_by(c.at.desc(), c.id.desc()).limit(most)
-    )
+    order = (c.at, c.id, c.service)
+    query = sa.select(letters).where(c.at >= since, c.at <= until)
+    query = query.order_by(*(column.desc() for column in order)).limit(most)
+    if before is not None:
+        query = query.where(c.at <= before[0], _before(order, before))
     if service is not None:
         query = query.where(c.service == service)
     return [LetterRecord(*row) for row in connection.execute(query)]
