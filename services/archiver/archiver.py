@@ -18,6 +18,7 @@ from streammesh import lua
 from streammesh.events.publisher import ms
 from streammesh.health import Pulse
 from streammesh.history.archived import archived_call
+from streammesh.history.engine import said
 from streammesh.history.rows import EventRecord
 from streammesh.history.store import HistoryBatch, HistoryStore
 from streammesh.keys import Keys
@@ -101,7 +102,7 @@ class Archiver:
                 await self._archive(entries)
                 return number
             except SQLAlchemyError as error:
-                log.warning("history.away", reason=str(getattr(error, "orig", error)).strip()[:300])
+                log.warning("history.away", reason=said(error))
                 self._pulse.rest("the history is away; what is to be archived waits in Redis")
             await asyncio.sleep(wait)
             wait = min(LONGEST_WAIT, wait * 2)
