@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from streammesh import logs
 from streammesh.health import Echo, Health, Pulse, serve_health
+from streammesh.history.engine import said
 from streammesh.history.store import HistoryStore
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
@@ -75,7 +76,7 @@ async def migrated(store: HistoryStore) -> None:
             await asyncio.to_thread(store.migrate)
             return
         except SQLAlchemyError as error:
-            log.warning("history.away", reason=str(getattr(error, "orig", error)).strip()[:300])
+            log.warning("history.away", reason=said(error))
         await asyncio.sleep(wait)
         wait = min(LONGEST_WAIT, wait * 2)
 

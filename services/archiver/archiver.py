@@ -13,11 +13,13 @@ from datetime import timedelta
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ResponseError
 from sqlalchemy.exc import SQLAlchemyError
 from streammesh import lua
 from streammesh.events.publisher import ms
 from streammesh.health import Pulse
 from streammesh.history.archived import archived_call
+from streammesh.history.engine import said
 from streammesh.history.rows import EventRecord
 from streammesh.history.store import HistoryBatch, HistoryStore
 from streammesh.keys import Keys
@@ -74,7 +76,14 @@ class Archiver:
             await self._look()
             stale = await self._group.reclaim(self._streams, self._own.reclaim_idle, self._own.batch)
             await self._archive_all(stale)
-        entries = await self._group.read(self._streams, self._own.batch, block)
+        try:
+            entries = await self._group.read(self._streams, self._own.batch, block)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            log.warning("archiver.group_lost")  # what is read again is stored once
+            await self._look()
+            return 0
         self._pulse.beat()
         if entries:
             age = time.time() * 1000 - newest_ms(entries)
@@ -101,7 +110,7 @@ class Archiver:
                 await self._archive(entries)
                 return number
             except SQLAlchemyError as error:
-                log.warning("history.away", reason=str(getattr(error, "orig", error)).strip()[:300])
+                log.warning("history.away", reason=said(error))
                 self._pulse.rest("the history is away; what is to be archived waits in Redis")
             await asyncio.sleep(wait)
             wait = min(LONGEST_WAIT, wait * 2)

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from streammesh import lua
 from streammesh.history.archived import archived_call
+from streammesh.history.engine import said
 from streammesh.history.rows import EventEnd, LetterRecord, day_of, kept_text
 from streammesh.history.store import HistoryBatch, HistoryStore, OpenEvent
 from streammesh.keys import Keys
@@ -47,7 +48,7 @@ class Keepers:
             try:
                 await self.run_once()
             except SQLAlchemyError as error:
-                log.warning("history.away", reason=str(getattr(error, "orig", error)).strip()[:300])
+                log.warning("history.away", reason=said(error))
             await asyncio.sleep(self._own.look_every.total_seconds())
 
     async def run_once(self) -> None:

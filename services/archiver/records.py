@@ -19,6 +19,8 @@ from streammesh.history.rows import (
     TaskRecord,
     day_of,
     kept_text,
+    moment,
+    number,
     place_of,
     state_of,
 )
@@ -84,11 +86,11 @@ def _standing(
 ) -> RowState:
     _, published, digest, _ = at.decode().split(" ", 3)
     int(digest[:8], 16)
-    wanted, ended = None if want is None else int(want), None
-    if wanted is not None and int(done or 0) >= wanted:
+    wanted, ended = None if want is None else number(want), None
+    if wanted is not None and number(done or b"0") >= wanted:
         last = (notes or b"").rpartition(b" ")[2]
-        ended = place_of(last.decode())[0] if last else int(published)
-    return RowState(wanted, int(done or 0), int(failed or 0), ended, digest, int(published))
+        ended = place_of(last.decode())[0] if last else moment(published)
+    return RowState(wanted, number(done or b"0"), number(failed or b"0"), ended, digest, moment(published))
 
 
 def event_record(
@@ -174,12 +176,12 @@ def _task(task_id: str, position: str, state: bytes, meta: bytes, *rest: bytes |
         queue=kept_text(queue),
         priority=priority,
         state=state.decode(),
-        attempt=int(attempt or 0),
+        attempt=number(attempt or b"0"),
         at=at,
         seq=seq,
-        queued=int(queued) if queued else None,
-        started=int(started) if started else None,
-        ended=int(ended) if ended else None,
+        queued=moment(queued) if queued else None,
+        started=moment(started) if started else None,
+        ended=moment(ended) if ended else None,
         worker=kept_text(worker.decode("utf-8", "replace")) if worker else None,
         outcome=kept_text(text),
     )

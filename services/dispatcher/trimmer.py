@@ -60,8 +60,8 @@ class Trimmer:
         """
         client, keys, settings = self._client, self._keys, self._settings
         if settings.has_history:
-            found = await trim(client, keys, settings.hot, ARCHIVER)
-            await trim_stream(client, keys.tasks_recent(), "tasks-recent", settings.hot, ARCHIVER)
+            found = await trim(client, keys, settings.hot_kept, ARCHIVER)
+            await trim_stream(client, keys.tasks_recent(), "tasks-recent", settings.hot_kept, ARCHIVER)
         else:
             found = await trim(client, keys, settings.retention)
         removed = sum(stream.removed for stream in found)

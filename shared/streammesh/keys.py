@@ -138,7 +138,8 @@ class Keys(WebhookKeys):
         """HASH. How far the router of one domain is, and whom it serves: service -> position from which on.
 
         `:at` position, `:read` how many events that are, `:members` another number after each change of the
-        services, `:by` and `:until` (ms) the dispatcher that routes. Bounded by the number of services.
+        services, `:by` and `:until` (ms) the dispatcher that routes, `:anew SERVICE` the end of its stream when a service's
+        group was made late or anew. Bounded by the number of services.
         """
         return f"{self.prefix}routed:{domain}"
 

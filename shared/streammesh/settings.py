@@ -213,6 +213,11 @@ class MeshSettings(BaseSettings):
         return self.history or self.history_url is not None
 
     @property
+    def hot_kept(self) -> timedelta:
+        """How long what is in the history lies in Redis too: `hot`, and no longer than the history keeps it."""
+        return min(self.hot, self.retention)
+
+    @property
     def outcome_kept(self) -> timedelta:
         """How long the record of an ended task lies in Redis. With a history the archiver shortens it to `hot`."""
         return max(self.result_ttl, self.retention) if self.has_history else self.result_ttl
@@ -238,10 +243,13 @@ class MeshSettings(BaseSettings):
     def _history_url(cls, value: str | None) -> str | None:
         if not value or not value.strip():
             return None
+        value = value.strip()
         if value.startswith(HISTORY_FILE):
             if not value.removeprefix(HISTORY_FILE).strip() or "?" in value:
                 raise ValueError("should name a file: sqlite:///var/history.db, or sqlite:////srv/history.db")
-            return value.strip()
+            return value
+        if value.startswith("sqlite:"):
+            raise ValueError("should have three slashes before a file: sqlite:///var/history.db")
         return checked_url(value, (*RESULT_SCHEMES, "sqlite"))
 
     @field_validator("timezone")
@@ -254,7 +262,14 @@ class MeshSettings(BaseSettings):
         return value
 
     @field_validator(
-        "retention", "result_ttl", "dedup_window", "hot", "lease", "redis_timeout", "stuck_after"
+        "retention",
+        "result_ttl",
+        "dedup_window",
+        "hot",
+        "notifications_age",
+        "lease",
+        "redis_timeout",
+        "stuck_after",
     )
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
@@ -272,6 +287,10 @@ def checked_url(value: str, schemes: tuple[str, ...]) -> str:
         raise ValueError(f"has a host or a port that cannot be read; {ESCAPES}") from None
     if parts.scheme not in schemes:
         raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
+    if (
+        parts.scheme in RESULT_SCHEMES and parts.netloc.count("@") > 1
+    ):  # its driver ends the password at the first
+        raise ValueError(f"has more than one `@` before its host; {ESCAPES}")
     if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
         raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
     return value.strip()

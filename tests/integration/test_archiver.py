@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 from streammesh import lua
 from streammesh.clock import SystemClock
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
@@ -15,6 +17,7 @@ from streammesh.dead_letters.replay import Replaying
 from streammesh.errors import EventConflict
 from streammesh.events.envelope import build
 from streammesh.events.publisher import Publisher
+from streammesh.history.engine import said
 from streammesh.history.rows import day_of
 from streammesh.history.schema import events, letters, tasks
 from streammesh.history.store import HistoryStore
@@ -224,18 +227,64 @@ async def test_a_task_that_is_replayed_meanwhile_keeps_its_row_and_ends_once_mor
 
 
 async def test_garbage_in_the_streams_is_stepped_over(moves, store):
-    await run(moves, "e1")
+    moved = await run(moves, "e1")
+    ended = await moves.redis.hgetall(moves.keys.task(moved.ref.task_id))
     await moves.redis.xadd(moves.keys.events("order"), {"e": b"\xff{"})
     await moves.redis.xadd(moves.keys.events("order"), {"x": "y"})
     await moves.redis.xadd(moves.keys.events("order"), {"e": b'{"id":{},"source":1,"type":null}'})
     await moves.redis.xadd(moves.keys.tasks_recent(), {"k": "nothing"})
     await moves.redis.set(moves.keys.task("odd"), "odd")
     await moves.redis.xadd(moves.keys.tasks_recent(), {"k": "odd"})
+    huge = "9" * 30
+    await moves.redis.hset(moves.keys.task("many"), mapping={**ended, b"attempt": huge})
+    await moves.redis.xadd(moves.keys.tasks_recent(), {"k": "many"})
+    row = moves.keys.event("odd")
+    await moves.redis.hset(
+        row, mapping={"at:tests": f"1 2 {'0' * 16} x", "want:tests": huge, "done:tests": huge}
+    )
+    await moves.redis.xadd(
+        moves.keys.events("order"), {"e": b'{"id":"odd","source":"tests","type":"order.a"}'}
+    )
+    last = "1800000000000000000-18446744073709551615"  # no column holds it
+    await moves.redis.xadd(
+        moves.keys.events("order"), {"e": b'{"id":"e","source":"tests","type":"order.a"}'}, id=last
+    )
     await moves.redis.sadd(moves.keys.domains(), "order")
     await archiver(moves, store).run_once()
 
-    assert [one.id for one in rows(store, events)] == ["e1"]
+    assert [one.id for one in rows(store, events)] == ["e1", "odd"]
     assert len(rows(store, tasks)) == 1
+
+
+def test_a_history_of_another_version_or_that_cannot_be_opened_is_said_with_what_to_do(store, tmp_path):
+    with store.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'of_tomorrow'"))
+    (tmp_path / "file").write_text("a file of another program, longer than the head of a database" * 10)
+    places = {
+        "history.db": "newer streammesh.*of_tomorrow",
+        "": "a file in a folder",
+        "file/history.db": "a file in a folder",
+        "file": "a file that streammesh made",
+    }
+    for place, told in places.items():
+        other = HistoryStore(f"sqlite:///{tmp_path}/{place}")
+        with pytest.raises(SQLAlchemyError) as caught:
+            other.migrate()
+        assert re.search(told, said(caught.value)), place
+        other.close()
+
+
+async def test_a_group_that_was_deleted_is_made_anew_and_what_left_redis_stays_as_it_is_told(moves, store):
+    await run(moves, "e1", fail=True)
+    await moves.redis.sadd(moves.keys.domains(), "order")
+    writer = archiver(moves, store)
+    await writer.run_once()
+    told = rows(store, events), rows(store, tasks)
+    await moves.redis.delete(moves.keys.event("e1"), moves.keys.task(told[1][0].id))
+    for stream in (moves.keys.events("order"), moves.keys.tasks_recent()):
+        await moves.redis.xgroup_destroy(stream, "_archiver")
+    assert [await writer.run_once() for _ in range(2)] == [0, 2]
+    assert (rows(store, events), rows(store, tasks)) == told and told[0][0].state == "failed"
 
 
 async def test_days_that_are_over_are_dropped(moves, store):

@@ -59,6 +59,7 @@ async def good(order: Order, ctx: Context) -> None: ...
         ({"where": {"subject.id": 1}}, "'subject' is an attribute, a plain value"),
         ({"where": {"type": "order.paid"}}, "'order.paid' is not covered by 'order.placed'"),
         ({"where": {"data.country": []}}, "an empty list fits nothing"),
+        ({"waits": {"order.paid": "order_id"}}, "did you mean 'data.order_id'?"),
         ({"name": "two words"}, "name='two words': say name="),
     ],
 )

@@ -22,6 +22,10 @@ def test_durations_are_read_with_their_unit(text, seconds):
     [
         ("MESH_REDIS_URL", "http://127.0.0.1", "redis://"),
         ("MESH_RETENTION", "a week", "7d"),
+        ("MESH_HOT", "0", "at least"),
+        ("MESH_NOTIFICATIONS_AGE", "0", "at least"),
+        ("MESH_HISTORY_URL", "sqlite://history.db", "three slashes"),
+        ("MESH_HISTORY_URL", "postgresql://mesh:se@cret@host/mesh", "%40"),
         ("MESH_LEASE", "1ms", "at least"),
         ("MESH_TIMEZONE", "Mars/Base", "IANA"),
         ("MESH_NAMESPACE", "a:b", "pattern"),

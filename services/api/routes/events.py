@@ -225,7 +225,7 @@ async def _page(
     recent, after = await list_recent(
         wiring.redis, wiring.keys, search.pattern, wanted, since_ms=search.since, limit=limit, cursor=place
     )
-    if wiring.history is None or (after and is_hot(after.place[0], wiring.mesh.hot)):
+    if wiring.history is None or (after and is_hot(after.place[0], wiring.mesh.hot_kept)):
         return [one.event for one in recent], after
     past, past_after = await past_events(wiring.history, search, wanted, limit, place)
     page, end = merged(recent, after.place if after else None, past, past_after, limit)

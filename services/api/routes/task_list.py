@@ -98,7 +98,9 @@ async def task_list(
         try:
             if ended:
                 page = await pages.ended(wanted, limit, place)
-                if wiring.history and not (page.next and is_hot(position_key(page.next), wiring.mesh.hot)):
+                if wiring.history and not (
+                    page.next and is_hot(position_key(page.next), wiring.mesh.hot_kept)
+                ):
                     states = [state] if state in names.ENDED else sorted(names.ENDED)
                     search = TaskSearch(states, service, name or "*", type or "*", worker)
                     past, past_after = await past_tasks(wiring.history, search, wanted, limit, place)

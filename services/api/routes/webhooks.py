@@ -11,9 +11,10 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request
 from streammesh import names
 from streammesh.api_keys import ApiKey, ApiKeys
-from streammesh.clock import rfc3339_ms, to_ms
+from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidWebhook
 from streammesh.notification_log import readable as readable_notes
+from streammesh.notifications import position_key
 from streammesh.webhooks.definition import Secret, Webhook
 from streammesh.webhooks.signature import new_secret
 from streammesh.webhooks.store import MOST, StoredWebhook, WebhookStore, body_of
@@ -23,7 +24,7 @@ from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
 from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
-from services.api.parameters import whole_position
+from services.api.parameters import position_since, whole_position
 from services.api.problems import Problem
 from services.api.schemas import readable
 from services.api.state import Wiring, wiring_of
@@ -216,11 +217,12 @@ async def replay_webhook(request: Request, key: Caller, webhook_id: Id) -> Webho
     found = await _find(wiring, key, webhook_id)
     if wanted.notifications:
         return await _again(wiring, found.webhook, wanted.notifications)
-    if wanted.since is not None:
-        after = f"{max(0, to_ms(wanted.since) - 1)}-{2**63}"
-    else:
-        after = whole_position("after", str(wanted.after))
     async with wiring.reading():
+        newest = await wiring.log.last()  # what is beyond would be passed over when it comes
+        if wanted.since is not None:
+            after = position_since(wanted.since, newest)
+        else:
+            after = min(whole_position("after", str(wanted.after)), newest, key=position_key)
         reads = await _store(wiring).seek(webhook_id, after)
     if reads is None:
         raise _unknown(webhook_id)

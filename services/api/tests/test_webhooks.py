@@ -123,6 +123,19 @@ async def test_a_replay_since_a_time_moves_its_place_back(api, mesh):
     assert_problem(await api.post(path, json={}), 422, "invalid-request")
 
 
+@pytest.mark.parametrize("wanted", [{"since": "9999-01-01T00:00:00Z"}, {"after": "99999999999999-0"}])
+async def test_a_replay_from_a_time_to_come_passes_nothing_over(api, mesh, mesh_redis, mesh_keys, wanted):
+    (first,) = await mesh.tell()
+    webhook = await made(api)
+    await mesh_redis.set(
+        mesh_keys.webhooks_place(), first
+    )  # so far the workers have read, and it stands with all
+    await mesh_redis.hdel(mesh_keys.webhook(webhook["id"]), "behind")
+    await mesh.tell()
+    answer = await api.post(f"/v1/webhooks/{webhook['id']}/replay", json=wanted)
+    assert (answer.status_code, answer.json()["after"]) == (202, first)
+
+
 async def test_a_test_is_queued_and_its_attempts_are_told_page_by_page(api, mesh_redis, mesh_keys):
     webhook = await made(api)
     path = f"/v1/webhooks/{webhook['id']}"

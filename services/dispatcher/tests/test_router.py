@@ -311,3 +311,55 @@ async def test_a_mesh_of_lanes_goes_over_to_the_router_with_what_was_pending_and
     assert head == ["30"]
     assert behind == [str(n) for n in range(10, 31)]
     assert sorted(pending, key=int) == [str(n) for n in range(31)]
+
+
+@pytest.mark.parametrize("spoilt", [":at", ":members", "mail"])
+async def test_a_note_of_the_router_that_somebody_overwrote_stops_nothing_and_hands_nothing_over_twice(
+    spoilt, dispatcher, publisher, served, mesh_redis, mesh_keys
+):
+    await run(mesh_redis, register_call(mesh_keys, manifest("mail")))
+    routed = mesh_keys.routed("user")
+    await publisher.publish("user.registered", {}, id="one")
+    async with dispatcher():
+
+        async def is_level():
+            found = await mesh_redis.xinfo_groups(mesh_keys.events("user"))
+            at = await mesh_redis.hget(routed, ":at")
+            return await served() and at != b"0-0" and [found[0]["last-delivered-id"]] == [at]
+
+        await wait_until("the router served the service and its group followed", is_level)
+        await mesh_redis.hset(routed, spoilt, "garbage")
+        await publisher.publish("user.registered", {}, id="two")
+
+        async def both():
+            found = await queued(mesh_redis, mesh_keys, "mail")
+            return "two" in found and await served() == {"mail"} and found
+
+        assert await wait_until("the second is handed over", both) == ["one", "two"]
+        state = await mesh_redis.hmget(routed, [":at", ":read", ":members"])
+        assert all(one and one.replace(b"-", b"").isdigit() for one in state)
+
+
+async def test_a_group_made_anew_runs_nothing_again_that_has_left_redis_nor_what_is_older_than_its_service(
+    dispatcher, publisher, served, mesh_redis, mesh_keys
+):
+    """With a history rows leave soon after the end, while another group may keep their events in the stream."""
+    stream, routed = mesh_keys.events("user"), mesh_keys.routed("user")
+    await publisher.publish("user.registered", {}, id="older")
+    await run(mesh_redis, register_call(mesh_keys, manifest("mail")))
+    await publisher.publish("user.registered", {}, id="ended")
+
+    async def handed_over():
+        found = await queued(mesh_redis, mesh_keys, "mail")
+        return await served() == {"mail"} and found
+
+    async with dispatcher():
+        assert await wait_until("the first is handed over", handed_over) == ["ended"]
+    left = [key async for key in mesh_redis.scan_iter(mesh_keys.task("*"))]
+    await mesh_redis.delete(mesh_keys.event("ended"), *left)
+    await mesh_redis.hdel(routed, "mail")  # it is with its lane now
+    await mesh_redis.xgroup_destroy(stream, "mail")
+    await publisher.publish("user.registered", {}, id="two")
+    async with dispatcher():
+        assert await wait_until("it is at the head again", handed_over) == ["ended", "two"]
+        assert b":anew mail" not in await mesh_redis.hkeys(routed)

@@ -17,6 +17,7 @@ from streammesh import plain_json
 from streammesh.durable.calls import MOST_ARRIVED, DurableCalls, Waiter
 from streammesh.durable.records import RESULT_BYTES, match_digest
 from streammesh.events.envelope import Event
+from streammesh.subscriptions.declaration import never_matching
 from streammesh.subscriptions.filters import value_at
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.context import Context
@@ -91,5 +92,7 @@ def declared_waits(waits: Mapping[str, Any] | None) -> dict[str, tuple[str, ...]
             raise TypeError(
                 f"waits[{event_type!r:.80}]: should be a path such as 'data.order_id', or a list of them"
             )
+        for problem in never_matching(dict.fromkeys(listed), event_type):
+            raise TypeError(f"waits[{event_type!r:.80}]{problem.removeprefix('where')}")
         found[event_type] = listed
     return found

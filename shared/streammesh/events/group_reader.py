@@ -14,7 +14,7 @@ import redis.asyncio
 from streammesh import lua
 from streammesh.events.publisher import ms
 from streammesh.keys import UNCLAIMED, Keys
-from streammesh.lua.services import JoinGroupScript
+from streammesh.lua.services import JoinedDomain, JoinGroupScript
 
 
 class Entry(NamedTuple):
@@ -45,7 +45,7 @@ class GroupReader:
         self._group, self._consumer, self._patience = group, consumer, patience
 
     async def join(self, domains: Sequence[str], *, at: str = "0") -> bool:
-        """Make the group on each domain's stream where it is missing, at position `at`.
+        """Make the group on each domain's stream where it is missing, at position `at`, or where the service joined.
 
         Answers False, and makes none, where the service was taken away.
         """
@@ -53,10 +53,14 @@ class GroupReader:
         call = JoinGroupScript(
             manifests=keys.manifests(),
             version=keys.manifests_version(),
+            joined=keys.joined(),
             group=self._group,
             start=at,
             is_service=self._group != UNCLAIMED,
-            streams=[keys.events(domain) for domain in domains],
+            domains=[
+                JoinedDomain(stream=keys.events(domain), routed=keys.routed(domain), domain=domain)
+                for domain in domains
+            ],
         ).call(bool)
         return await lua.run(self._client, call)
 

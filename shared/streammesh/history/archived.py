@@ -55,7 +55,7 @@ def archived_call(
     return ArchivedScript(
         stream=stream,
         group=ARCHIVER,
-        hot=ms(settings.hot),
+        hot=ms(settings.hot_kept),
         positions=positions,
         tasks=[ArchivedTask(row=keys.task(id), ended=ended) for id, ended in tasks],
         events=leaving,

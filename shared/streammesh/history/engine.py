@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ def open_engine(url: str, *, reads_only: bool = False) -> Engine:
     )
 
 
+def said(error: Exception) -> str:
+    """What a database said, in short; of a file that is none of ours, what to do."""
+    text = str(getattr(error, "orig", error)).strip()[:300]
+    if "file is not a database" in text or "readonly database" in text:
+        return f"{text}; MESH_HISTORY_URL should name a file that streammesh made, or none yet, which it may write to"
+    return text
+
+
 def _sqlite(url: str) -> Engine:
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
 
@@ -51,8 +60,16 @@ def _sqlite(url: str) -> Engine:
     def immediate(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN")
 
-    file = Path(engine.url.database or "")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+        file = Path(arguments[0])
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return sqlite3.connect(*arguments, **options)
+        except (OSError, sqlite3.OperationalError) as error:
+            hint = "MESH_HISTORY_URL should name a file in a folder that this process may write to"
+            raise sqlite3.OperationalError(f"{file}: {getattr(error, 'strerror', error)}; {hint}") from error
+
     return engine
 
 

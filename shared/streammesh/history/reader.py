@@ -22,7 +22,7 @@ from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
 from streammesh.events.envelope import MAX_VALUES, Event
 from streammesh.history import queries
-from streammesh.history.engine import POOL, open_engine
+from streammesh.history.engine import POOL, open_engine, said
 from streammesh.history.rows import TaskRecord
 from streammesh.keys import Keys
 from streammesh.names import TaskState
@@ -185,4 +185,4 @@ def _parsed(outcome: str) -> dict[str, object]:
 def _said(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "it did not answer in time"
-    return str(getattr(error, "orig", error)).strip()[:300]
+    return said(error)

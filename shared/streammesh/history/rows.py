@@ -84,9 +84,22 @@ def day_of(ms: int) -> int:
 
 
 def place_of(position: str) -> tuple[int, int]:
-    """Both numbers of a place in a stream. Raises ValueError."""
+    """Both numbers of a place in a stream. Raises ValueError, also for what no column holds."""
     at, _, seq = position.partition("-")
-    return int(at), int(seq)
+    return moment(at), number(seq, 2**63)
+
+
+def number(text: str | bytes, end: int = 2**31) -> int:
+    """A number from 0 on that is less than `end`: what a column holds. Raises ValueError."""
+    found = int(text)
+    if not 0 <= found < end:
+        raise ValueError(f"it is not from 0 to {end}")
+    return found
+
+
+def moment(text: str | bytes) -> int:
+    """A time in ms. Raises ValueError."""
+    return number(text, 10**14)
 
 
 def kept_text(text: str) -> str:

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import InvalidRequestError
 
 from streammesh.history.engine import open_engine
 from streammesh.history.rows import EventEnd, EventRecord, LetterRecord, TaskRecord
@@ -58,14 +60,23 @@ class HistoryStore:
         self.engine.dispose()
 
     def migrate(self) -> None:
-        """Make the tables, or bring them up to date. Several may do so at once."""
+        """Make the tables, or bring them up to date. Several may do so at once.
+
+        Raises InvalidRequestError, and changes nothing, where they are of a version that it does not know.
+        """
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self.engine.begin() as connection:
             if self.is_postgres:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise InvalidRequestError(
+                    "the tables are of a newer streammesh, or of another program: start the archiver of that version,"
+                    f" or name an empty database in MESH_HISTORY_URL ({error})"
+                ) from error
 
     def write(self, batch: HistoryBatch) -> set[tuple[str, str]]:
         """Write all of it, or nothing; answers (id, source) of those `ends` whose events were there, and not ended so."""

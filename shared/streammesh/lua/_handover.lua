@@ -31,7 +31,8 @@ local function why_not()
   return wrong_type(counters, 'hash') or wrong_type(holding, 'set') or nil
 end
 
--- Hands over the entries in their order, those that `is_mine` says are this call's, to the subscriptions that `takes` them.
+-- Hands over the entries in their order, those that `is_mine` says are this call's, to the subscriptions that `takes` them
+-- (the third argument: whether the event's row is there).
 -- Returns {handed, skipped, queued, held (streams that it put into, sets), broken (error of one that it could not),
 -- last (position up to which all was done)}.
 local function hand_over(is_mine, takes)
@@ -73,7 +74,7 @@ local function hand_over(is_mine, takes)
       local id, state, queue = string.sub(task, task_id), wanting.state, wanting.queue
       if state == 'queued' then out.queued[queue] = true else out.held[queue] = true end
       local is_known = d == 1 and known[4] or d > 1 and redis.call('HEXISTS', row, 'task:' .. id) == 1
-      local wanted = mine and takes(wanting, one)
+      local wanted = mine and takes(wanting, one, known[1])
       if wanted and not is_known and not made[task] and not (any and redis.call('EXISTS', task) == 1) then
         local meta = '{' .. string.sub(fragment, 1, -2) .. ',"entry":"' .. one.position .. '","correlation":'
           .. one.correlation .. kind.meta .. wanting.meta

@@ -1,7 +1,7 @@
--- Positions in a stream, compared.
+-- Positions in a stream, compared. What is none (somebody wrote it by hand) counts as the beginning.
 local function parts(position)
   local ms, seq = string.match(position, '^(%d+)%-(%d+)$')
-  return tonumber(ms), tonumber(seq)
+  return tonumber(ms) or 0, tonumber(seq) or 0
 end
 
 -- Whether one position is before another.

@@ -28,17 +28,19 @@
 --#include _position.lua
 local refused = why_not()
 if refused then return refused end
-local from = redis.pcall('HMGET', routed, group, ':at')
+local from = redis.pcall('HMGET', routed, group, ':at', ':anew ' .. group)
 if not from.err and from[1] and from[2] then
   for _, one in ipairs(entries) do redis.call('XACK', stream, group, one.position) end
   return { 'routed' }
 end
+-- Its group was deleted, and made anew: what has left Redis up to there had ended, and is not done once more.
+local anew = not from.err and from[3]
 local done = hand_over(
   function(one)
     local mine = redis.call('XACK', stream, group, one.position) == 1
     return mine
   end,
-  function() return true end)
+  function(_, one, has_row) return has_row or not anew or is_before(anew, one.position) end)
 if done.broken then return redis.error_reply(done.broken) end
 local queued, held, joined = longest(done.queued), longest(done.held), 0
 local at = not from.err and from[2]
@@ -51,6 +53,7 @@ if may_join and at and queued < most_queued and held < most_held
     for i = 1, #listed, 2 do info[listed[i]] = listed[i + 1] end
     if info.name == group and info.pending == 0 and not is_before(info['last-delivered-id'], at) then
       redis.call('HSET', routed, group, info['last-delivered-id'])
+      redis.call('HDEL', routed, ':anew ' .. group)
       redis.call('HINCRBY', routed, ':members', 1)
       joined = 1
     end

@@ -9,6 +9,7 @@ if not at then return 0 end
 local leaving, left = services, 0
 if is_restart then leaving = redis.call('HKEYS', routed) end
 for _, service in ipairs(leaving) do
+  if not is_restart then redis.call('HDEL', routed, ':anew ' .. service) end
   if string.sub(service, 1, 1) ~= ':' and stop_serving(service, at) then left = left + 1 end
 end
 if is_restart and redis.call('TYPE', stream).ok == 'stream' then

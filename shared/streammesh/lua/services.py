@@ -21,15 +21,24 @@ class RegisterManifestScript(Arguments):
     streams: KeyList
 
 
+class JoinedDomain(Record):
+    """One domain that a service is to have a group in."""
+
+    stream: Key
+    routed: Key
+    domain: Text
+
+
 class JoinGroupScript(Arguments):
     """Make a service's group where it is missing, unless the service was taken away."""
 
     manifests: Key
     version: Key
+    joined: Key
     group: Text
     start: Text
     is_service: Flag
-    streams: KeyList
+    domains: Each[JoinedDomain]
 
 
 class RemoveManifestScript(Arguments):

@@ -33,7 +33,19 @@ local function begin()
     if group.pending == 0 and group['last-delivered-id'] == at then redis.call('HSET', routed, group.name, at) end
   end
 end
-if redis.call('HEXISTS', routed, ':at') == 0 then begin() end
+-- Whether what is there was written by us; else it begins with the groups, which follow within moments.
+local function is_sound()
+  local state = redis.call('HMGET', routed, ':at', ':members', ':read')
+  local members, read = state[2] or '', state[3] or '0'
+  if not string.find(state[1] or '', '^%d+%-%d+$') then return false end
+  return #members <= 15 and #read <= 15 and string.find(members, '^%d+$') and string.find(read, '^%d+$')
+end
+if not is_sound() then
+  for _, name in ipairs(redis.call('HKEYS', routed)) do
+    if string.sub(name, 1, 6) ~= ':anew ' then redis.call('HDEL', routed, name) end
+  end
+  begin()
+end
 local turn = redis.call('HMGET', routed, ':by', ':until', ':at', ':members')
 local mine = turn[1] == dispatcher
 if not mine and turn[1] and now < (tonumber(turn[2]) or 0) and now + 60000 > tonumber(turn[2]) then return { 0 } end

@@ -57,6 +57,7 @@ class SeekWebhookScript(Arguments):
     """Have a webhook read the notifications again from a position on."""
 
     webhooks: Key
+    place: Key
     behind: Key
     state: Key
     webhook: Text

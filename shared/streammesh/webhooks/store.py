@@ -134,6 +134,7 @@ class WebhookStore:
         keys = self._keys
         call = SeekWebhookScript(
             webhooks=keys.webhooks(),
+            place=keys.webhooks_place(),
             behind=keys.webhooks_behind(),
             state=keys.webhook(webhook),
             webhook=webhook,
