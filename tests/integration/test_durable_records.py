@@ -93,3 +93,18 @@ async def test_a_replayed_run_has_the_retries_of_any_and_no_more(moves, mesh_red
     await Replaying(mesh_redis, mesh_keys, mesh_settings).replay([letter])
 
     assert (await moves.redis.hmget(key, "waits", "durable")) == [None, b"1"]
+
+
+async def test_who_was_cut_off_before_a_replay_records_nothing_though_attempts_are_counted_anew(moves):
+    moved = await moves.hand_over("run")
+    await moves.deliver()
+    attempt = (await moves.claim(moved)).attempt
+    calls, entry = DurableCalls(moves.keys, moves.settings), moved.place.entry
+
+    def record(place, value):
+        return lua.run(moves.redis, calls.record(moved.ref, place, attempt, "charge", "step", value, 1))
+
+    await moves.redis.hset(moves.keys.task(moved.ref.task_id), "entry", "99-0")  # another entry stands for it by now
+    assert (await record(moved.place, b"1")).verdict == "lost"
+    assert (await record(moved.place._replace(entry="99-0"), b"2")).record.value == b"2"
+    assert entry != "99-0"

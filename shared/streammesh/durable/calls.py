@@ -86,6 +86,7 @@ class DurableCalls:
     def record(
         self,
         ref: TaskRef,
+        place: QueuePlace,
         attempt: int,
         name: str,
         kind: str,
@@ -111,6 +112,7 @@ class DurableCalls:
             event_row=keys.event(event.id),
             waiters=keys.waiters(ref.service, digest),
             token=attempt,
+            entry=place.entry,
             name=name,
             kind=kind,
             value=value,

@@ -196,7 +196,9 @@ class Run:
             yield WaitSeconds(min(MOST_PAUSE, 0.25 * 2 ** min(failed, 10)))
         raw = encode(name, function, value)
         read = decode(name, function, raw)  # what cannot be read back is not recorded
-        call = self._calls.record(self._ref, self._attempt, name, "step", raw, self._subscription.version)
+        call = self._calls.record(
+            self._ref, self._place, self._attempt, name, "step", raw, self._subscription.version
+        )
         record = _recorded((yield MakeCall(call)))
         return read if record.value == raw else decode(name, function, record.value)
 
@@ -223,7 +225,9 @@ class Run:
             name in self._waits
         ):  # it began in an earlier attempt: either it is over, or what woke this run was something else
             waiter = Waiter(ref.task_id, self._place.queue, self._place.priority, name) if digest else None
-            call = self._calls.record(ref, attempt, name, "timeout", b"null", version, waiter, digest)
+            call = self._calls.record(
+                ref, self._place, attempt, name, "timeout", b"null", version, waiter, digest
+            )
             answer: StepAnswer = yield MakeCall(call)
             if answer.verdict != "early":
                 return _recorded(answer)

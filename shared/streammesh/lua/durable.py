@@ -14,6 +14,7 @@ class RecordedStep(Record):
     event_row: Key
     waiters: Key
     token: Text
+    entry: Text
     name: Text
     kind: Text
     value: Text

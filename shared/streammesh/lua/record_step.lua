@@ -3,7 +3,7 @@
 -- already is answered, whatever is brought now.
 -- KEYS notifications (STREAM)
 -- ARGS kept (notifications), service, most_steps, most_bytes (both of one task)
--- steps: KEYS task_row (HASH), event_row (HASH), waiters (ZSET, of a wait that is given up) ARGS token, name,
+-- steps: KEYS task_row (HASH), event_row (HASH), waiters (ZSET, of a wait that is given up) ARGS token, entry (of the queue), name,
 --   kind ('step', or 'timeout': a wait is given up, if it is time), value (JSON), waiter (member of waiters, or ''), version,
 --   body (of the notification), source, event, event_type, subject, task
 -- Returns per step {'done', record} | {'lost'} | {'cancelled'} (it is wanted cancelled) | {'early'} (the wait goes on)
@@ -14,8 +14,9 @@ local now = now_ms()
 
 local function record(one)
   local field = 'step:' .. one.name
-  local row = redis.call('HMGET', one.task_row, 'state', 'attempt', 'cancel', field, 'wait:' .. one.name, 'steps', 'step_bytes')
-  if row[1] ~= 'started' or row[2] ~= one.token then return { 'lost' } end
+  local row = redis.call('HMGET', one.task_row, 'state', 'attempt', 'cancel', field, 'wait:' .. one.name, 'steps', 'step_bytes', 'entry')
+  -- A replay counts attempts anew, so the entry tells who was cut off before it from who runs now.
+  if row[1] ~= 'started' or row[2] ~= one.token or (one.entry ~= '' and row[8] ~= one.entry) then return { 'lost' } end
   if row[4] then return { 'done', row[4] } end
   if row[3] then return { 'cancelled' } end
   if one.kind == 'timeout' then
