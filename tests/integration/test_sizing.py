@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+import typer
 from streammesh.cli import memory_need as sizing
 
 from tests.harness.moves import Moves
@@ -39,3 +41,10 @@ async def test_what_it_reckons_with_is_what_rows_take(mesh_redis, mesh_keys, mes
     )
     for kind, taken in found.items():
         assert 0.5 * reckoned[kind] <= taken <= 1.35 * reckoned[kind], kind
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf"), 1e30])
+def test_a_rate_that_is_none_is_refused(rate, capsys):
+    with pytest.raises(typer.Exit):
+        sizing.sizing(rate, json=True)
+    assert "--rate: should be at most" in capsys.readouterr().err

@@ -19,6 +19,7 @@ EVENT_ROW, TASK_ROW, ENDED, NOTIFICATION, IDENTITY = 560, 904, 132, 348, 20
 NOTIFICATIONS_KEPT = 200_000
 PARTS_MORE = 1.5  # identities are forgotten by half a window at a time
 MARK, SPARE = 0.85, 1.25  # where publishing is refused; room for what waits and for bursts
+MOST = 10_000_000  # events a second: beyond what anybody means
 
 
 class Need(NamedTuple):
@@ -59,6 +60,8 @@ def sizing(
     json: Json = False,
 ) -> None:
     """Say what to buy: memory of Redis for so many events a second. With a history, when nothing waits for long."""
+    if not rate <= MOST:  # nor is that so of nan
+        fail(f"--rate: should be at most {MOST:,} events a second", REFUSED)
     found = needs(rate, subscribers, data, _seconds("--hot", hot), _seconds("--window", window))
     whole = sum(need.bytes for need in found)
     limit = whole * SPARE / MARK
