@@ -104,7 +104,9 @@ async def test_who_was_cut_off_before_a_replay_records_nothing_though_attempts_a
     def record(place, value):
         return lua.run(moves.redis, calls.record(moved.ref, place, attempt, "charge", "step", value, 1))
 
-    await moves.redis.hset(moves.keys.task(moved.ref.task_id), "entry", "99-0")  # another entry stands for it by now
+    await moves.redis.hset(
+        moves.keys.task(moved.ref.task_id), "entry", "99-0"
+    )  # another entry stands for it by now
     assert (await record(moved.place, b"1")).verdict == "lost"
     assert (await record(moved.place._replace(entry="99-0"), b"2")).record.value == b"2"
     assert entry != "99-0"
