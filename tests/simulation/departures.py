@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import redis.asyncio
 from streammesh import Context, Service, lua
 from streammesh.retirement import Fate, NoSuchService, Retirement, ServiceAlive
@@ -18,6 +21,7 @@ from services.dispatcher.__main__ import dispatch
 from tests.simulation import checkers
 from tests.simulation.faults import KINDS
 from tests.simulation.follower import follower
+from tests.simulation.forgetting import Forgotten
 from tests.simulation.operators import NotYet, operator, wait
 from tests.simulation.scenarios import Scenario, a_world
 from tests.simulation.sometimes import declare, sometimes
@@ -181,17 +185,38 @@ def routed(*, events: int = 8, budget: int = 3, kinds: tuple[str, ...] = KINDS) 
                     worked[service].add(position)
                     await client.xdel(queue, position)
 
+            async def work(client: redis.asyncio.Redis) -> None:
+                await work_off(client, "mail")
+                found = len(worked["mail"])
+                if found % 3 == 0 or found >= events or world.losses:
+                    await work_off(client, "audit")
+
             async def missing(client: redis.asyncio.Redis) -> str:
                 served = members_of(await client.hkeys(world.keys.routed("user")))
-                await work_off(client, "mail")
-                if len(worked["mail"]) % 3 == 0 or len(worked["mail"]) >= events:
-                    await work_off(client, "audit")
                 sometimes("a service was at the head and the router served it", "mail" in served)
                 full = "audit" not in served and "mail" in served
                 sometimes("a full service left the router to the others", full)
                 return "" if all(len(found) >= events for found in worked.values()) else f"{worked}"
 
-            await world.settle(missing, 120)
+            async def check_record(client: redis.asyncio.Redis) -> None:
+                told = await checkers.notes(client, world)
+                queued = Counter(
+                    (fields[b"e"].decode(), fields[b"v"].decode())
+                    for _, kind, fields in told
+                    if kind == "task.queued"
+                )
+                found = await client.xrange(world.keys.events("user"))
+                stored = [orjson.loads(fields[b"e"])["id"] for _, fields in found]
+                wanted = Counter(itertools.product(stored, worked))
+                assert queued == wanted, (
+                    f"too often: {queued - wanted}, lost: {wanted - queued}; {world.striker.history}"
+                )
+
+            try:
+                await world.settle(missing, 120, work)
+            except Forgotten:
+                await world.plain(check_record)
+                raise
             await asyncio.sleep(3.0)
 
             async def check(client: redis.asyncio.Redis) -> None:

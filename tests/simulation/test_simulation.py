@@ -11,9 +11,10 @@ import pytest
 from streammesh import lua
 
 from tests.simulation import table
+from tests.simulation.departures import routed
 from tests.simulation.exhaustive import Part, enumerate_all
-from tests.simulation.explorer import explore, parse, replay
-from tests.simulation.faults import KINDS
+from tests.simulation.explorer import Met, explore, parse, replay
+from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.mutants import MUTANTS, _with_holes
 from tests.simulation.portfolio import PORTFOLIO
 from tests.simulation.world import World
@@ -57,6 +58,16 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 
     assert met.struck["publish_once", "LOADING"]
     assert World.aims == ()
+
+
+def test_full_queues_are_worked_off_after_the_server_forgot_too() -> None:
+    known = Met(seen={"two routers": {"join_group"}})
+    known.struck.update(("join_group", kind) for kind in KINDS if kind != FORGETS)
+
+    met = explore("two routers", routed(budget=0, kinds=(FORGETS,)), 1, SEED, known, shrink=False)
+
+    assert met.struck["join_group", FORGETS]
+    assert not met.findings, f"{met.findings[0].what}\n--replay {met.findings[0].token}"
 
 
 @pytest.mark.parametrize("name", ["2 dispatchers, 3 events", "2 Beats, 2 ticks"])

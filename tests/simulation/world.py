@@ -280,25 +280,34 @@ class World:
         await self.plain(lambda client: lua.run(client, register_call(self.keys, manifest)))
 
     async def settle(
-        self, done: Callable[[redis.asyncio.Redis], Awaitable[str]], seconds: float = 120
+        self,
+        done: Callable[[redis.asyncio.Redis], Awaitable[str]],
+        seconds: float = 120,
+        meanwhile: Callable[[redis.asyncio.Redis], Awaitable[None]] | None = None,
     ) -> None:
         """Let virtual time pass until `done` answers "" and not what is missing.
 
+        `meanwhile` is what outsiders do before each look; `done` is not asked any more once the server forgot something.
         Raises Forgotten where the server forgot something, when all is quiet and well but for that.
         """
+
+        async def look(client: redis.asyncio.Redis) -> str:
+            if meanwhile is not None:
+                await meanwhile(client)
+            return await (forgetting.unrest(client, self) if self.losses else done(client))
+
         missing, looks = "?", 0
         for _ in range(int(seconds / 0.5)):
             await asyncio.sleep(0.5)
             self.check_unbroken()
             if self.is_busy():
                 missing = "errands"
-            elif self.losses:
-                missing = await self.plain(lambda client: forgetting.unrest(client, self))
-                # A look takes several commands, between which work moves on.
-                looks = 0 if missing else looks + 1
-                missing = missing or ("" if looks > 1 else "a second look")
             else:
-                missing = await self.plain(done)
+                missing = await self.plain(look)
+                if self.losses:
+                    # A look takes several commands, between which work moves on.
+                    looks = 0 if missing else looks + 1
+                    missing = missing or ("" if looks > 1 else "a second look")
             if not missing and not self._restarting:
                 self.striker.forgets_no_more()
                 if self.losses:
