@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sized
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +14,9 @@ import redis.asyncio
 from streammesh import Reject, lua
 from streammesh.api_keys import ApiKeys
 from streammesh.errors import ApiKeyExists
+from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
-from streammesh.schedules import parse_entry, plan_sync
+from streammesh.schedules import ScheduleEntry, parse_entry, plan_sync
 from streammesh.schedules.store import read_call, store_call
 
 from services.scheduler.alert_watch import AlertWatch
@@ -85,7 +87,7 @@ def api_keys(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
     return run
 
 
-def entry(name: str, every: str) -> Any:
+def entry(name: str, every: str) -> ScheduleEntry:
     """Return a schedule."""
     return parse_entry(
         {
@@ -98,25 +100,49 @@ def entry(name: str, every: str) -> Any:
     )
 
 
+class Wishes:
+    """What several people want the schedules to be; each makes them so, whatever the others want.
+
+    Two who want different things could undo each other's for ever. So each is done when all of his own was stored,
+    and stands or was overruled: somebody else has sent changes since. With nobody else about it has to stand.
+    """
+
+    def __init__(self, keys: Keys, losses: Sized) -> None:
+        self._keys, self._losses = keys, losses
+        self._sent: list[Errand] = []  # whose changes were sent, in order
+
+    def sync(self, *entries: ScheduleEntry) -> Errand:
+        """Return an errand that makes the schedules what the entries say."""
+        # When it was all stored: how much was sent before that was read, and how often something was forgotten.
+        stored_whole: tuple[int, int] | None = None
+
+        async def errand(client: redis.asyncio.Redis) -> None:
+            nonlocal stored_whole
+            before, stored_whole = stored_whole, None
+            since, losses = len(self._sent), len(self._losses)
+            now, stored = await lua.run(client, read_call(self._keys))
+            changes = plan_sync(stored, entries, now)
+            if not changes:
+                return
+            if before is not None and before[1] == losses:
+                overruled = any(who is not errand for who in self._sent[before[0] : since])
+                if overruled:
+                    return
+            self._sent.append(errand)
+            made = await lua.run(client, store_call(self._keys, changes))
+            sometimes("a schedule had changed when a change of it was to be stored", not all(made))
+            stored_whole = (since, losses) if all(made) else None
+            raise NotYet
+
+        return errand
+
+
 def changing_schedules(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
     """Return a scenario: schedules are stored, changed and removed by two people while two Beats fire them."""
 
     async def run() -> None:
         async with a_world(budget, kinds=kinds) as world:
-
-            def sync(*entries: Any) -> Errand:
-                async def errand(client: redis.asyncio.Redis) -> None:
-                    now, stored = await lua.run(client, read_call(world.keys))
-                    changes = plan_sync(stored, list(entries), now)
-                    if changes:
-                        made = await lua.run(client, store_call(world.keys, changes))
-                        sometimes(
-                            "a schedule had changed when a change of it was to be stored", not all(made)
-                        )
-                        raise NotYet
-
-                return errand
-
+            sync = Wishes(world.keys, world.losses).sync
             for name in ("beat a", "beat b"):
                 world.start(name, world.beat)
             often, seldom = entry("often", "1s"), entry("often", "2s")
