@@ -7,9 +7,12 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.exceptions import ResponseError
+from streammesh import lua
 from streammesh.events import retention as trimming
-from streammesh.events.retention import forget_consumers, trim
+from streammesh.events.retention import forget_consumers, groups_in, trim
 from streammesh.keys import Keys
+from streammesh.lua.queues import ForgetConsumersScript
 from streammesh.redisio.client import open_async
 
 HOUR = timedelta(hours=1)
@@ -79,7 +82,7 @@ async def test_a_group_that_is_behind_but_within_the_retention_is_not_blamed(mes
     assert (order.removed, order.left, order.kept_by) == (0, 50, None)
 
 
-async def test_more_than_one_portion_goes_in_one_run(mesh_redis, mesh_keys, now_ms, monkeypatch):
+async def test_more_than_one_portion_goes_in_one_run(mesh_redis, mesh_keys, now_ms):
     monkeypatch.setattr(trimming, "AT_ONCE", 200)
     await fill(mesh_redis, mesh_keys, "order", now_ms - 10 * 3_600_000, 1_950)
     await fill(mesh_redis, mesh_keys, "user", now_ms - 10 * 3_600_000, 10)
@@ -133,3 +136,15 @@ async def test_consumers_that_hold_something_or_were_seen_lately_are_kept(mesh_r
 
     assert [c["name"] for c in await mesh_redis.xinfo_consumers(key, "g")] == [b"busy"]
     assert (await mesh_redis.xpending(key, "g"))["pending"] == 1
+
+
+async def test_a_group_that_was_removed_since_it_was_seen_breaks_no_tidying(mesh_redis, mesh_keys):
+    key = mesh_keys.events("order")
+    await mesh_redis.xadd(key, {"e": "1"})
+    await mesh_redis.xgroup_create(key, "gone", "0")
+    call = ForgetConsumersScript(stream=key, group="gone", idle=0).call(int)
+    await mesh_redis.xgroup_destroy(key, "gone")
+    assert await lua.run(mesh_redis, call) == 0
+    assert groups_in(ResponseError("no such key")) == ()
+    with pytest.raises(ResponseError, match="READONLY"):
+        groups_in(ResponseError("READONLY You can't write"))

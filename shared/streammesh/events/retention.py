@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import redis.asyncio
+from redis.exceptions import ResponseError
 
 from streammesh import lua
 from streammesh.events.publisher import ms
@@ -66,6 +67,15 @@ async def trim_stream(
     return Trimmed(domain, removed, portion.left, portion.kept_by)
 
 
+def groups_in(answer: Any) -> Any:
+    """The groups of a stream; none where it was deleted since it was looked for. Raises any other error."""
+    if isinstance(answer, ResponseError) and "no such key" in str(answer).lower():
+        return ()
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 async def forget_consumers(client: redis.asyncio.Redis, streams: Sequence[str], idle: timedelta) -> int:
     """Remove consumers that hold nothing and were not seen for `idle` from every group of these streams.
 
@@ -85,8 +95,8 @@ async def forget_consumers(client: redis.asyncio.Redis, streams: Sequence[str], 
         groups.xinfo_groups(stream)
     calls = [
         ForgetConsumersScript(stream=stream, group=group["name"], idle=ms(idle)).call(int)
-        for stream, found in zip(there, await groups.execute(), strict=True)
-        for group in found
+        for stream, found in zip(there, await groups.execute(raise_on_error=False), strict=True)
+        for group in groups_in(found)
     ]
     answers = await lua.run_many(client, calls)
     for answer in answers:

@@ -6,7 +6,12 @@
 -- Returns how many were removed.
 local removed = 0
 if redis.call('EXISTS', stream) == 0 then return 0 end
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
+if consumers.err then  -- the service was removed, and its group with it, since it was looked for
+  if string.find(consumers.err, 'NOGROUP', 1, true) then return 0 end
+  return consumers
+end
+for _, consumer in ipairs(consumers) do
   local info = {}
   for i = 1, #consumer, 2 do info[consumer[i]] = consumer[i + 1] end
   if info.pending == 0 and info.idle >= idle then
