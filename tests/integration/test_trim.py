@@ -82,7 +82,7 @@ async def test_a_group_that_is_behind_but_within_the_retention_is_not_blamed(mes
     assert (order.removed, order.left, order.kept_by) == (0, 50, None)
 
 
-async def test_more_than_one_portion_goes_in_one_run(mesh_redis, mesh_keys, now_ms):
+async def test_more_than_one_portion_goes_in_one_run(mesh_redis, mesh_keys, now_ms, monkeypatch):
     monkeypatch.setattr(trimming, "AT_ONCE", 200)
     await fill(mesh_redis, mesh_keys, "order", now_ms - 10 * 3_600_000, 1_950)
     await fill(mesh_redis, mesh_keys, "user", now_ms - 10 * 3_600_000, 10)
