@@ -15,4 +15,5 @@ def bury_the_killed() -> Iterator[None]:
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        gc.unfreeze()  # what was there as schedules began is looked through again
         gc.collect()

@@ -170,4 +170,5 @@ def quietly() -> Iterator[None]:
             gc.collect()
     finally:
         World.aims = ()
+        gc.unfreeze()
         gc.enable()
