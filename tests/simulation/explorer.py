@@ -170,5 +170,4 @@ def quietly() -> Iterator[None]:
             gc.collect()
     finally:
         World.aims = ()
-        gc.unfreeze()
         gc.enable()
