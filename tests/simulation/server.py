@@ -202,6 +202,12 @@ class SimulatedServer:
             return b""  # its answer goes the way of what is published
         return encoded(await socket.responses.get())
 
+    def lacks(self, command: Command) -> bool:
+        """Return whether a command names a script that was not sent since the start."""
+        if command[0].upper() != b"EVALSHA":
+            return False
+        return self._plain.get(command[1], command[1]) not in self.state.script_cache
+
     def record_contents(self) -> None:
         """Record all that lies in the server."""
         assert self.tape is not None
