@@ -13,9 +13,8 @@ from typing import Any
 from streammesh import names
 from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
+from streammesh.flow.paths import ATTRIBUTES, EXTENSION
 
-ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
-_EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -86,7 +85,7 @@ def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
         head, _, rest = path.partition(".")
         if head == "data":
             pass
-        elif head not in ATTRIBUTES and not _EXTENSION.fullmatch(head):
+        elif head not in ATTRIBUTES and not EXTENSION.fullmatch(head):
             yield f"where[{path!r}] can never match: no event has an attribute {head!r}; did you mean 'data.{path}'?"
         elif rest:
             yield f"where[{path!r}] can never match: {head!r} is an attribute, a plain value; did you mean 'data.{path}'?"

@@ -8,7 +8,7 @@ import { usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 import type { Task } from "../types";
 
-const STATES = ["open", "ended", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired"];
+const STATES = ["open", "ended", "pending", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired", "skipped"];
 const FIELDS = [
   ["service", "Service"],
   ["name", "Task"],
@@ -35,7 +35,7 @@ export function Tasks() {
     return () => clearInterval(timer);
   }, [which, tasks.length > 100]);
 
-  const ended = ["ended", "succeeded", "failed", "cancelled", "expired"].includes(state);
+  const ended = ["ended", "succeeded", "failed", "cancelled", "expired", "skipped"].includes(state);
   return (
     <>
       <PageHead title="Tasks" note={`${count(tasks.length)}${next ? "+" : ""} ${ended ? "that ended" : "open"}, newest first`} />
