@@ -7,6 +7,7 @@ import base64
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, Literal, NamedTuple
 
 import redis.asyncio
@@ -14,6 +15,7 @@ import structlog
 from streammesh import names, plain_json
 from streammesh.keys import Keys
 from streammesh.redisio.answers import there
+from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import is_unavailable
 
 from services.api.log_context import without_request
@@ -21,8 +23,8 @@ from services.api.problems import Problem
 from services.api.read_limit import ReadLimit
 
 PAGE = 256  # chunks of one look
-PATIENCE = 5.0  # seconds for Redis to answer on a connection that nobody rang on
-QUIET = 30.0  # seconds after which it is asked whether it is still there
+PATIENCE = timedelta(seconds=5)  # for Redis to answer on a connection that nobody rang on
+QUIET = timedelta(seconds=30)  # after which it is asked whether it is still there
 BEGINNING = (0, 0)
 Kind = Literal["text", "bytes", "json"]
 _OFFSET = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
@@ -122,7 +124,6 @@ class ChunkBell:
         self._client, self._channel = client, keys.chunks_written()
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._listener: asyncio.Task[None] | None = None
-        self._subscribed = asyncio.Event()
 
     @asynccontextmanager
     async def heard(self, task_id: str, woken: asyncio.Event) -> AsyncIterator[None]:
@@ -145,34 +146,21 @@ class ChunkBell:
             for woken in events:
                 woken.set()
 
+    def _changed(self, what: str) -> None:
+        if what == "look":  # for what was rung while nobody heard
+            self._ring_all()
+        for woken in self._waiting.get(what, ()):
+            woken.set()
+
     async def _listen(self) -> None:
         while True:
             try:
-                async with self._client.pubsub() as pubsub:
-                    async with asyncio.timeout(PATIENCE):
-                        await pubsub.subscribe(self._channel)
-                    limit, asked = QUIET, False
-                    while True:
-                        told = await pubsub.get_message(timeout=limit)
-                        if told is None and asked:
-                            raise TimeoutError("no answer")
-                        if told is None:
-                            await (
-                                pubsub.ping()
-                            )  # a connection that nobody speaks on may be gone without a word
-                            limit, asked = PATIENCE, True
-                            continue
-                        limit, asked = QUIET, False
-                        if told["type"] == "subscribe":
-                            self._ring_all()  # for what came before it
-                        elif told["type"] == "message":
-                            for woken in self._waiting.get(told["data"].decode("utf-8", "replace"), ()):
-                                woken.set()
+                await watch(self._client, self._channel, self._changed, QUIET, PATIENCE)
             except Exception as error:
-                if not is_unavailable(error) and not isinstance(error, TimeoutError):
-                    log.exception("chunks.bell_failed")
-                else:
+                if is_unavailable(error):
                     log.warning("chunks.bell_waits", reason=str(error) or type(error).__name__)
+                else:
+                    log.exception("chunks.bell_failed")
                 await asyncio.sleep(1)
 
     async def stop(self) -> None:
