@@ -24,6 +24,7 @@ RANKS: list[set[str]] = [
         "notification_types",
         "webhook_keys",
         "flow_keys",
+        "durable_keys",
         "identity",
     },
     {"settings", "keys", "group_place"},

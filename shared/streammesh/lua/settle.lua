@@ -29,6 +29,7 @@
 --#include _entry.lua
 --#include _dead.lua
 --#include _flow.lua
+--#include _chunks.lua
 local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true }
 local now = now_ms()
 local stamp, since = digits(now), digits(now - retention)
@@ -108,7 +109,8 @@ end
 
 local function settle(one)
   local task, token, state, outcome, entry, id = one.row, one.token, one.state, one.outcome, one.entry, one.id
-  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'flow')
+  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams',
+    'flow')
   local was, attempt, letter = row[1], row[2], one.letter
   if not was then return 'gone' end
   if ENDED[was] then
@@ -117,12 +119,12 @@ local function settle(one)
     return 'done ' .. was
   end
   local t = { row = task, id = id, was = was, entry = row[5] or '', workflow = row[7], held = row[8] or '', member = 'task:' .. id,
-    flow = row[9] }
+    flow = row[10] }
   if token == '@' then
     if row[5] ~= entry then return 'lost' end
   elseif token == '!' then
     if was == 'pending' then
-      if is_in_line(task, row[9], id) then return 'lost' end
+      if is_in_line(task, row[10], id) then return 'lost' end
     elseif not lies_nowhere({ state = was, entry = t.entry, workflow = t.workflow, held = t.held, task = id, queue = queue,
       due = due, aside = held }) then return 'lost' end
   elseif token == '?' then
@@ -139,11 +141,12 @@ local function settle(one)
   if letter ~= '' then bury(t, letter, one.envelope) end
   if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'h', 'b', 'to') end
   free(t, entry)
-  if row[9] then left[#left + 1] = { task, row[9], id } end
+  if t.flow then left[#left + 1] = { task, t.flow, id } end
   ids[#ids + 1] = id
   redis.call('HSET', task, 'state', state, 'ended', stamp, 'outcome', outcome)
   if was ~= 'started' then redis.call('HDEL', task, 'due') end
   redis.call('PEXPIRE', task, keep)
+  if row[9] then end_chunks(task, row[9], keep, id) end
   local event_type, fragment = one.event_type, one.fragment
   write('XADD', recent, 'MINID', '~', since, '*', 's', state, 'n', name, 'v', service, 'a', attempt or '0',
     'q', row[3] or '', 'r', row[4] or '', 'k', id, 'y', event_type)

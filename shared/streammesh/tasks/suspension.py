@@ -46,6 +46,15 @@ class DurableRun(Protocol):
     ) -> Any:
         """`Context.wait_for`."""
 
+    def stream(self, name: str) -> Any:
+        """`Context.stream`."""
+
+    async def flush(self) -> None:
+        """Return when all that was sent to its streams is written."""
+
+    def drop(self) -> None:
+        """Give up what waits to be written."""
+
     def ask(self, call: Call[Any]) -> Any:
         """Make a call as this attempt makes its own."""
 
