@@ -137,3 +137,22 @@ async def huge(data: dict[str, Any], ctx: Context) -> None:
 async def undeclared(ctx: Context) -> None:
     """Wait for what no subscription names."""
     await ctx.wait_for("durable.paid", match={"data.other": 1})
+
+
+@service.expects(
+    "durable.shipped",
+    after="durable.bought",
+    within=0.4,
+    key={"durable.bought": "data.order", "durable.shipped": "data.for"},
+    retries=0,
+)
+async def not_shipped(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """A step, when no parcel was shipped in time."""
+    record(f"absent {data['order']}")
+    return {"missed": data["order"], "attempt": ctx.attempt}
+
+
+@service.expects("durable.beat", after="durable.beat", within=0.4, key="data.device", retries=0)
+def silent(data: dict[str, Any]) -> str:
+    """A `def` handler without a Context: a device fell silent."""
+    return f"{data['device']} fell silent"

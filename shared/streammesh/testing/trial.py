@@ -59,6 +59,10 @@ class TrialRun:
         """What the test says was answered."""
         return _answer(self._answers.get(name))
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """What the test says came."""
+        return _answer(self._answers.get(event_type))
+
     def ask(self, call: Any) -> Any:
         """Nobody is there to be asked."""
         raise NotImplementedError(call)
