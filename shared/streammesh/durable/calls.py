@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from streammesh import lua, notifications, plain_json
+from streammesh.durable.chunks import MOST_STREAMS
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -24,6 +25,7 @@ from streammesh.lua.durable import (
     SuspendScript,
     WakeScript,
     WokenTask,
+    WriteChunksScript,
 )
 from streammesh.lua.signature import quick
 from streammesh.settings import MeshSettings
@@ -228,6 +230,23 @@ class DurableCalls:
             most_steps=MOST_STEPS,
             most_bytes=MOST_BYTES,
         ).call(lambda raw: SignalAnswer(raw.decode()))
+
+    def write_chunks(
+        self, ref: TaskRef, place: QueuePlace, attempt: int, name: str, first: int, pieces: Sequence[bytes]
+    ) -> lua.Call[str]:
+        """`write_chunks.lua`: append chunks to a stream. Answers `done`, `lost`, `cancelled` or `full`."""
+        return WriteChunksScript(
+            task_row=self._keys.task(ref.task_id),
+            chunks=self._keys.chunks(ref.task_id, name),
+            token=attempt,
+            entry=place.entry,
+            name=name,
+            task=ref.task_id,
+            first=first,
+            most_streams=MOST_STREAMS,
+            lifetime=round(LONGEST_WAIT * 1000),
+            pieces=pieces,
+        ).call(lambda raw: str(raw[0].decode()))
 
 
 def signal_step(name: str) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from streammesh import plain_json
 from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step
+from streammesh.durable.chunks import ChunkStream, SyncChunkStream, check_stream_name, check_written
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -79,7 +80,11 @@ class Run:
         place: QueuePlace,
         attempt: int,
         row: Mapping[bytes, bytes],
+        *,
+        is_async: bool = False,
     ) -> None:
+        self._is_async = is_async
+        self._streams: dict[str, ChunkStream | SyncChunkStream] = {}
         self._calls, self._drive, self._subscription = calls, drive, subscription
         self._ref, self._place, self._attempt = ref, place, attempt
         began = row.get(b"durable")
@@ -149,6 +154,32 @@ class Run:
         about = {"for": "signal", "signal": name, **about}
         return self._drive(self._signalled(named, _bounded(seconds), about))
 
+    def stream(self, name: str) -> ChunkStream | SyncChunkStream:
+        """As `Context.stream`."""
+        if name not in self._streams:
+            write = partial(self._write, check_stream_name(name))
+            self._streams[name] = (ChunkStream if self._is_async else SyncChunkStream)(name, write)
+        return self._streams[name]
+
+    async def flush(self) -> None:
+        """Return when all that was sent to its streams is written. Raises as `ChunkStream.send`."""
+        for stream in self._streams.values():
+            if isinstance(stream, ChunkStream):
+                await stream.flush()
+
+    def drop(self) -> None:
+        """Give up what waits to be written: the attempt was stopped."""
+        for stream in self._streams.values():
+            if isinstance(stream, ChunkStream):
+                stream.drop()
+
+    def _write(self, name: str, first: int, pieces: Sequence[bytes]) -> Any:
+        return self._drive(self._written(name, first, pieces))
+
+    def _written(self, name: str, first: int, pieces: Sequence[bytes]) -> Operation:
+        call = self._calls.write_chunks(self._ref, self._place, self._attempt, name, first, pieces)
+        check_written(name, (yield MakeCall(call)))
+
     def ask(self, call: Call[T]) -> Any:
         """Make a call as this attempt makes its own."""
         return self._drive(_asked(call))
@@ -208,6 +239,8 @@ class Run:
             yield WaitSeconds(min(MOST_PAUSE, 0.25 * 2 ** min(failed, 10)))
         raw = encode(name, function, value)
         read = decode(name, function, raw)  # what cannot be read back is not recorded
+        if self._streams and self._is_async:  # what the step has streamed is there when its record is
+            yield CallFunction(self.flush)
         call = self._calls.record(
             self._ref, self._place, self._attempt, name, "step", raw, self._subscription.version
         )

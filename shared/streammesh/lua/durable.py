@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streammesh.lua.signature import Arguments, Key, Number, Record, Rest, Text
+from streammesh.lua.signature import Arguments, Key, Number, Record, Rest, Text, TextList
 
 
 class RecordedStep(Record):
@@ -119,3 +119,18 @@ class SignalScript(Arguments):
     value: Text
     most_steps: Number
     most_bytes: Number
+
+
+class WriteChunksScript(Arguments):
+    """Append chunks to a stream of a task."""
+
+    task_row: Key
+    chunks: Key
+    token: Text
+    entry: Text
+    name: Text
+    task: Text
+    first: Number
+    most_streams: Number
+    lifetime: Text
+    pieces: TextList
