@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from streammesh.errors import InvalidManifest
 
 ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
 EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
+
+
+def check_paths(schema: Callable[[], Mapping[str, Any] | None] = lambda: None, **paths: Any) -> None:
+    """Raises InvalidManifest for an option's path where no event has anything, or no payload by this JSON Schema."""
+    for option, path in paths.items():
+        if isinstance(path, str):
+            wrong = impossible_path(option, path) or missing_in_schema(option, path, schema())
+            if wrong:
+                raise InvalidManifest(wrong)
 
 
 def impossible_path(option: str, path: str) -> str | None:
