@@ -200,9 +200,7 @@ class Service(AroundHandlers, Expectations):
                         f"two handlers have the name {named.task!r}; the first is at {first}"
                     )
                 check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
-                check_paths(
-                    binding.schema, key=named.flow and named.flow.key, priority=named.priority_path
-                )
+                check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
             self._subscriptions.append(named)
             self._bindings[named.task], self._places[named.task] = binding, here
             self._add_task(named, lambda _: binding, policy, breaker)
