@@ -79,7 +79,9 @@ class RealServer:
         environment = {**os.environ, "LD_PRELOAD": str(clock), "SIMULATED_CLOCK": str(self._clock)}
         options = {"port": "0", "unixsocket": str(self._path), "save": "", "logfile": str(folder / "log")}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._process = subprocess.Popen([program, *words], env=environment, cwd=folder, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [program, *words], env=environment, cwd=folder, stderr=subprocess.DEVNULL
+        )
         self._connections: dict[int, Connection] = {}
         self._ms = 0
         for _ in range(200):

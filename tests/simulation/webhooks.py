@@ -295,7 +295,9 @@ def url_services(*, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario
                     url = UrlWorker("till", "https://till.example/", (*wanted, UrlSubscription("a.b", name)))
                     done = await store_url_worker(client, world.keys, "till", url, raw)
                     moved = done == "moved"
-                    sometimes("a service behind a URL had changed when a change of it was to be stored", moved)
+                    sometimes(
+                        "a service behind a URL had changed when a change of it was to be stored", moved
+                    )
                     if done != "stored":
                         raise NotYet
                     added[name] += 1

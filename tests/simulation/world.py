@@ -113,7 +113,9 @@ class World:
         self.to_publish = 0
         self.working: set[str] = set()  # services that have a worker
         self.settings, self.keys = mesh_settings(**(settings or {})), Keys("sim")
-        self.striker = Striker(budget, self._crash, self._restart, self._lacks, aims=list(World.aims), **faults)
+        self.striker = Striker(
+            budget, self._crash, self._restart, self._lacks, aims=list(World.aims), **faults
+        )
         self.errands: list[Errands] = []
         self.server = SimulatedServer(self.striker)
         self.server.tape = World.tape
