@@ -17,12 +17,14 @@ from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
+from streammesh.tasks.canceller import Canceller
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.pause import HeldTasks
 from streammesh.worker.app import make_app
 from streammesh.worker.message_encoder import Encoder
 
 from services.dispatcher.broker_forwarders import Forwarders
+from services.dispatcher.canceller import EventCanceller
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
@@ -50,15 +52,19 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
+    canceller = EventCanceller(Canceller(keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     look = asyncio.Event()
 
     def changed(what: str) -> None:
-        (promoter.changed if what == "due" else look).set()
+        if what != "cancels":
+            (promoter.changed if what == "due" else look).set()
         if what == "resumed":
             releaser.changed.set()
-        if what != "due":
+        if what in ("cancels", "look"):
+            canceller.changed.set()
+        if what not in ("due", "cancels"):
             forwarders.changed.set()
 
     async def follow_changes() -> None:
@@ -80,6 +86,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("key guard", KeyGuard(client, keys).run),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
+        keep_on("canceller", canceller.run),
         keep_on("janitor", janitor.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher", redis_answers)),

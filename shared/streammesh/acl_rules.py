@@ -50,6 +50,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
         *(keys.alive(service), keys.held(f"{service}.*")),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
+        *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
     )
     shared = (
         *(keys.task("*"), keys.chunks("*", "*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
 from streammesh.webhook_keys import WebhookKeys
 
@@ -62,6 +63,9 @@ TYPES = {
     "schedules-due": "zset",
     "api-keys-revoked": "zset",
     "arrived": "zset",
+    "cancellable": "zset",
+    "canceller": "hash",
+    "cancelling": "zset",
     "waiters": "zset",
     "domains": "set",
     "holding": "set",
@@ -93,7 +97,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, DurableKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -115,6 +119,7 @@ class Keys(WebhookKeys, DurableKeys):
                 self.notifications(),
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
+            self.cancelling(),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
             self.url_workers(),

@@ -15,6 +15,7 @@ from streammesh.errors import InvalidManifest
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.subscriptions.cancel_paths import declared_cancels
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
     Seconds,
@@ -27,6 +28,7 @@ from streammesh.subscriptions.declaration import (
     whole_number,
 )
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
+from streammesh.tasks.canceller import canceller_handler, canceller_subscription
 from streammesh.tasks.handler import Binding, bind
 from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
@@ -115,6 +117,7 @@ class Service(AroundHandlers, Expectations):
         name: str | None = None,
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        cancel_on: Mapping[str, str | Sequence[str]] | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
@@ -125,7 +128,9 @@ class Service(AroundHandlers, Expectations):
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
-        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        by. `cancel_on`: types of events that cancel its open tasks of which the event has the same value, each type with the path
+        (`{"order.cancelled": "data.order_id"}`) or a pair: the path in the event that cancels, the path in its own.
+        `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -152,6 +157,7 @@ class Service(AroundHandlers, Expectations):
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
+                cancel_on=declared_cancels(cancel_on, event_type),
             )
 
         return self._decorator(here, subscription, policy, breaker, name)
@@ -183,6 +189,7 @@ class Service(AroundHandlers, Expectations):
             self._bindings[named.task], self._places[named.task] = binding, here
             self._add_task(named, lambda _: binding, policy, breaker)
             self._add_wakers(named)
+            self._add_cancellers(named)
             return handler
 
         return decorate
@@ -209,6 +216,18 @@ class Service(AroundHandlers, Expectations):
             self._subscriptions.append(waker)
             self._wakers.add(waker.task)
             self._add_task(waker, bound, RetryPolicy(waker.retries), breaker=False)
+
+    def _add_cancellers(self, subscription: Subscription) -> None:
+        """Subscribe to what cancels a subscription's open tasks."""
+        for event_type in subscription.cancel_on:
+            one = canceller_subscription(subscription, event_type)
+            check(Manifest(self.name, subscriptions=(*self._subscriptions, one), queues=self._queues))
+
+            def bound(plumbing: Plumbing, of: str = event_type) -> Binding:
+                return bind(canceller_handler(subscription, of, lambda: plumbing.canceller))
+
+            self._subscriptions.append(one)
+            self._add_task(one, bound, RetryPolicy(one.retries), breaker=False)
 
     def _add_task(
         self,

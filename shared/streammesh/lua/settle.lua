@@ -6,7 +6,7 @@
 -- A subscription whose deliveries become dead letters too often in a row is paused in the same step.
 -- KEYS notifications (STREAM), queue (STREAM), recent (STREAM, of ended tasks), open_tasks (ZSET), dead (HASH),
 --   dead_index (ZSET), dead_entries (HASH), dead_services (SET), failures (HASH, in a row), paused (HASH), domains (SET),
---   due (ZSET), due_entries (HASH), counters (HASH), held (STREAM)
+--   due (ZSET), due_entries (HASH), counters (HASH), held (STREAM), cancellable (ZSET, of tasks that an event may cancel)
 -- ARGS group, kept (notifications), service, name (of the task), keep (lifetime of ended rows, ms),
 --   retention (lifetime of an event's row, ms), letters_kept (dead letters), changed (channel),
 --   pausing (failures in a row that pause, 0: never),
@@ -108,7 +108,8 @@ end
 
 local function settle(one)
   local task, token, state, outcome, entry, id = one.row, one.token, one.state, one.outcome, one.entry, one.id
-  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams')
+  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams', 'cancellable',
+    'cancelled_by')
   local was, attempt, letter = row[1], row[2], one.letter
   if not was then return 'gone' end
   if ENDED[was] then
@@ -126,15 +127,18 @@ local function settle(one)
     if was == 'started' then redis.call('PUBLISH', control, id) end
     if was == 'started' and not t.workflow then
       redis.call('HSET', task, 'cancel', stamp)
+      if outcome ~= cancelled then redis.call('HSET', task, 'cancelled_by', outcome) end  -- by which event it is to end
       return 'asked'
     end
   elseif token ~= '*' and (attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry)) then
     return 'lost'
   end
   if row[6] and state == 'failed' then state, outcome, letter = 'cancelled', cancelled, '' end
+  if state == 'cancelled' and row[11] then outcome = row[11] end
+  for member in string.gmatch(row[10] or '', '[^\n]+') do write('ZREM', cancellable, member) end
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
-  if row[6] or t.workflow then redis.call('HDEL', task, 'cancel', 'h', 'b') end
+  if row[6] or t.workflow then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b') end
   free(t, entry)
   ids[#ids + 1] = id
   redis.call('HSET', task, 'state', state, 'ended', stamp, 'outcome', outcome)

@@ -12,6 +12,7 @@ from streammesh.group_place import group_place
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
+from streammesh.tasks.canceller import Canceller
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
@@ -71,6 +72,11 @@ class Plumbing:
     def durable(self) -> DurableCalls:
         """Builds the calls of durable handlers."""
         return DurableCalls(Keys(self.settings.namespace), self.settings)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        """Ends what events cancelled."""
+        return Canceller(Keys(self.settings.namespace), self.settings)
 
     @cached_property
     def connections(self) -> Connections:
