@@ -66,6 +66,9 @@ class TaskError(Answer):
 
     reason: str
     kind: str = Field(description="Class of the error.")
+    by: dict[str, str] | None = Field(
+        default=None, description="The event that cancelled it: its `id`, `source` and `type`."
+    )
 
 
 class FollowUp(EventRef):
@@ -113,7 +116,17 @@ class TaskDocument(Answer):
     name: str
     service: str
     state: Literal[
-        "held", "queued", "started", "retrying", "waiting", "succeeded", "failed", "cancelled", "expired"
+        "pending",
+        "held",
+        "queued",
+        "started",
+        "retrying",
+        "waiting",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "expired",
+        "skipped",
     ]
     attempt: int = Field(description="How often it was started.")
     event: EventRef

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
+from streammesh.flow_keys import FlowKeys
 from streammesh.webhook_keys import WebhookKeys
 
 WORKERS = "workers"  # the one consumer group of every queue
@@ -67,6 +68,13 @@ TYPES = {
     "canceller": "hash",
     "cancelling": "zset",
     "waiters": "zset",
+    "flow": "hash",
+    "flow-line": "zset",
+    "flow-places": "zset",
+    "flow-ready": "zset",
+    "flow-slow": "zset",
+    "flow-rate": "zset",
+    "flows": "set",
     "domains": "set",
     "holding": "set",
     "identity": "set",
@@ -97,7 +105,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, CancelKeys, DurableKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -111,6 +119,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys):
         return [
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
+            self.flows(),
             *(
                 self.tasks_recent(),
                 self.dead_services(),
@@ -170,7 +179,8 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys):
     # --- what waits for later -----------------------------------------------------------------
 
     def due(self) -> str:
-        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>` or `entry:<task id> <entry>`.
+        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>`, `entry:<task id> <entry>`
+        or `flow:<task name>`.
 
         Emptied when due.
         """
@@ -297,7 +307,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys):
 
     def dead_entries(self, service: str) -> str:
         """HASH. What a replay of a dead letter puts back, as raw bytes: `h:<id>` and `b:<id>` of a queue entry,
-        `m:<id>` of its ledger row's meta, `e:<id>` of an event. Entries leave with their letter."""
+        `m:<id>` of its ledger row's meta, `e:<id>` of an event, `f:<id>` and `c:<id>` of its flow and of what cancels it. Entries leave with their letter."""
         return f"{self.prefix}dead-entries:{service}"
 
     def dead_services(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from streammesh import lua
+from streammesh.dead_letters import DeadLetters, Replaying
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
 from streammesh.keys import WORKERS
@@ -127,6 +128,25 @@ async def test_a_running_task_is_asked_to_stop_and_ends_with_the_event_whoever_e
     row = await bench.row(moved)
     assert (row.state, row.error["by"]["id"]) == ("cancelled", scrapped.event.id)
     assert not await bench.index()
+
+
+@pytest.mark.parametrize("row_is_there", [True, False])
+async def test_a_dead_letter_that_is_replayed_may_be_cancelled_again(bench, row_is_there):
+    [placed] = await bench.publish(("order.placed", {"order": 7}))
+    await bench.hand(placed)
+    await bench.deliver()
+    moved = await bench.moved(placed)
+    assert await bench.fail(moved, (await bench.claim(moved)).attempt) == "done"
+    assert not await bench.index()
+    if not row_is_there:
+        await bench.redis.delete(bench.keys.task(moved.ref.task_id))
+    letter = await DeadLetters(bench.redis, bench.keys).get(moved.ref.task_id)
+    assert (await Replaying(bench.redis, bench.keys, bench.settings).replay([letter])).replayed == 1
+
+    [scrapped] = await bench.publish(("order.scrapped", {"of": 7}))
+    await bench.hand(scrapped)
+    await bench.cancel()
+    assert (await bench.row(moved)).state == "cancelled"
 
 
 async def test_garbage_in_each_key_holds_up_no_other_value(bench):

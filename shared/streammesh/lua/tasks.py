@@ -19,6 +19,7 @@ class HandoffSubscription(Record):
     state: Text
     meta: Text
     rest: Text
+    flow: Text
     parts: TextList
 
 
@@ -38,6 +39,7 @@ class HandoffDelivery(Record):
     task: Key
     expires: Text
     b: Text
+    key: Text
 
 
 class HandoffEntry(Record):
