@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 from streammesh import logs
 from streammesh.brokers.forwarder import Forwarder
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import SystemClock
 from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
@@ -17,7 +18,6 @@ from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
-from streammesh.tasks.canceller import Canceller
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.pause import HeldTasks
 from streammesh.worker.app import make_app

@@ -10,10 +10,10 @@ import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
+from streammesh.cancellation.canceller import Canceller
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 from streammesh.tasks.cancel_marks import CancelWork
-from streammesh.tasks.canceller import Canceller
 
 log = structlog.get_logger(__name__)
 LONGEST_SLEEP = 5.0  # seconds; what was told in a moment of no connection is seen then

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.cancellation.canceller import canceller_handler, canceller_subscription
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
 from streammesh.flow.limits import Flow
@@ -31,7 +32,6 @@ from streammesh.subscriptions.declaration import (
     whole_number,
 )
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
-from streammesh.tasks.canceller import canceller_handler, canceller_subscription
 from streammesh.tasks.handler import Binding, bind
 from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app

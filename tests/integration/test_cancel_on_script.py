@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from streammesh import lua
+from streammesh.cancellation.canceller import Canceller, canceller_subscription
 from streammesh.dead_letters import DeadLetters, Replaying
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
@@ -11,7 +12,6 @@ from streammesh.keys import WORKERS
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.cancel_marks import CancelWork
-from streammesh.tasks.canceller import Canceller, canceller_subscription
 from streammesh.tasks.handoff import Encoded, Handover, handoff_call
 from streammesh.tasks.ledger import Verdict
 from streammesh.tasks.task import QueuePlace, TaskRef

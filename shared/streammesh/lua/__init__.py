@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import durable, events, history, queues, services, tasks, webhooks
+from streammesh.lua import cancels, durable, events, history, queues, services, tasks, webhooks
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
@@ -27,6 +27,7 @@ __all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
 
 T = TypeVar("T")
 DECLARED = (
+    cancels,
     durable,
     events,
     history,

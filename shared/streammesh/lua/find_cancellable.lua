@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Finds open tasks of a subscription that an event cancels: those with its value that were published before it. What stands in
 -- the index and is no open task any more leaves it.
--- KEYS cancellable (ZSET, of the subscription's open tasks), canceller (HASH, which event cancels) ARGS digest (of the value),
+-- KEYS cancellable (ZSET, of the subscription's open tasks), canceller (HASH, which event cancels)
+-- ARGS digest (of the value),
 --   after (member of the index to go on behind, '' for the first), most, task_prefix (what a task's key begins with)
 -- Returns {who cancels (JSON), the last member, or '' where nothing follows, {task id, its fields as HMGET names them below}, ...};
 -- {} where no such event is remembered.

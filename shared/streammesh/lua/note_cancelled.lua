@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Notes which tasks an event cancelled, and answers all that are noted of it.
--- KEYS canceller (HASH, which event cancels) ARGS event (its id), most (tasks that are noted), tasks (ids)
+-- KEYS canceller (HASH, which event cancels)
+-- ARGS event (its id), most (tasks that are noted), tasks (ids)
 -- Returns their ids.
 --#include _write.lua
 local room = most - write('HLEN', canceller)

@@ -18,7 +18,7 @@
 -- entries: KEYS row (HASH, of the event) ARGS kind (its number), position, subject,
 --   fragment (event for notifications, JSON), correlation (JSON)
 -- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry), key (of the flow, or '')
--- marks, of deliveries that an event may cancel or that are of one which cancels: KEYS task (HASH), cancellable (ZSET),
+-- marks: KEYS task (HASH, of a delivery that an event may cancel, or that is of one which cancels), cancellable (ZSET),
 --   canceller (HASH), cancelling (ZSET) ARGS is_canceller, id (of the task), digest (of the value), published (a moment),
 --   by (what ends a task, JSON), work, changed (channel)
 -- Returns {'done', handed over, services that it serves no more, ...}.

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import Clock, SystemClock
 from streammesh.durable.calls import DurableCalls
 from streammesh.group_place import group_place
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
-from streammesh.tasks.canceller import Canceller
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
