@@ -52,7 +52,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
     )
     shared = (
-        *(keys.task("*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
+        *(keys.task("*"), keys.chunks("*", "*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
         *(f"{keys.prefix}set-aside:*", f"{keys.prefix}identity:*", f"{keys.prefix}binding*"),
         *(keys.notifications(), keys.tasks_recent(), keys.domains(), keys.due(), keys.due_entries()),
         *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),

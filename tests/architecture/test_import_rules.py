@@ -23,6 +23,7 @@ RANKS: list[set[str]] = [
         "telemetry",
         "notification_types",
         "webhook_keys",
+        "durable_keys",
         "identity",
     },
     {"settings", "keys", "group_place"},

@@ -113,3 +113,9 @@ export interface Note {
     } | null;
     data: Record<string, unknown>;
 }
+/** A piece of what a handler streams: text, bytes or JSON. `offset`: to resume after it. */
+export interface StreamChunk {
+    epoch: number;
+    offset: string;
+    data: unknown;
+}

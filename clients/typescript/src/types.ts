@@ -94,3 +94,10 @@ export interface Note {
   task: { id: string; name: string; service: string; attempt: number } | null;
   data: Record<string, unknown>;
 }
+
+/** A piece of what a handler streams: text, bytes or JSON. `offset`: to resume after it. */
+export interface StreamChunk {
+  epoch: number;
+  offset: string;
+  data: unknown;
+}

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import typer
 
 from streammesh.cli.api_call import NOT_SUCCEEDED, Json, Key, Url, ask, print_json
-from streammesh.cli.period import moment, tasks_a_second
+from streammesh.cli.pages import moment
+from streammesh.cli.rate import tasks_a_second
 from streammesh.cli.terminal import console, facts, plain
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streammesh.cli.api_call import WRONG_USE, Json, Key, Url, ask, fail, print_json
-from streammesh.cli.period import moment, tasks_a_second
+from streammesh.cli.pages import moment, read_pages
+from streammesh.cli.rate import tasks_a_second
 from streammesh.cli.terminal import console, facts, plain
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def show_list(
 ) -> None:
     """List dead letters, newest first; with --json one document a line."""
     wanted = _filter(service, task, event_type, kind, reason, since, until)
-    found = ask(url, key, lambda mesh: _pages(mesh, wanted, limit))
+    found, _ = ask(
+        url, key, lambda mesh: read_pages(mesh, "/v1/dead-letters", wanted, "dead_letters", limit, PAGE)
+    )
     if json:
         for letter in found:
             print_json(letter)
@@ -160,19 +163,6 @@ def drop(
         raise typer.Exit(1)
     done = ask(url, key, lambda mesh: _act(mesh, "drop", body, dry_run, json))
     _tell(done, "dropped", "would be dropped" if dry_run else "dropped", json)
-
-
-async def _pages(mesh: MeshClient, wanted: dict[str, str], limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(found) < limit:
-        query = {**wanted, "limit": str(min(PAGE, limit - len(found)))}
-        page = await mesh.get("/v1/dead-letters", query | ({"cursor": cursor} if cursor else {}))
-        found += page["dead_letters"]
-        cursor = page["next"]
-        if cursor is None:
-            break
-    return found
 
 
 async def _act(

@@ -28,6 +28,7 @@
 --#include _notify.lua
 --#include _entry.lua
 --#include _dead.lua
+--#include _chunks.lua
 local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true }
 local now = now_ms()
 local stamp, since = digits(now), digits(now - retention)
@@ -107,7 +108,7 @@ end
 
 local function settle(one)
   local task, token, state, outcome, entry, id = one.row, one.token, one.state, one.outcome, one.entry, one.id
-  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held')
+  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams')
   local was, attempt, letter = row[1], row[2], one.letter
   if not was then return 'gone' end
   if ENDED[was] then
@@ -139,6 +140,7 @@ local function settle(one)
   redis.call('HSET', task, 'state', state, 'ended', stamp, 'outcome', outcome)
   if was ~= 'started' then redis.call('HDEL', task, 'due') end
   redis.call('PEXPIRE', task, keep)
+  if row[9] then end_chunks(task, row[9], keep, id) end
   local event_type, fragment = one.event_type, one.fragment
   write('XADD', recent, 'MINID', '~', since, '*', 's', state, 'n', name, 'v', service, 'a', attempt or '0',
     'q', row[3] or '', 'r', row[4] or '', 'k', id, 'y', event_type)
