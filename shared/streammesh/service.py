@@ -12,6 +12,8 @@ from typing import Any, TypeVar, get_args
 from streammesh import names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
+from streammesh.flow.limits import Flow
+from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
@@ -22,6 +24,7 @@ from streammesh.subscriptions.declaration import (
     calling_place,
     filter_of,
     place_of,
+    priority_of,
     seconds,
     task_part,
     whole_number,
@@ -108,24 +111,37 @@ class Service(AroundHandlers, Expectations):
         backoff_cap: Seconds = 600.0,
         timeout: Seconds | None = None,
         expires: Seconds | None = None,
-        priority: int | None = None,
+        priority: int | str | None = None,
         keep: Seconds | None = None,
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        key: str | None = None,
+        concurrency: int | None = None,
+        total: int | None = None,
+        fair: bool = False,
+        order: bool = False,
+        throttle: str | None = None,
+        drop: str | None = None,
+        singleton: str | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
         `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
-        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
+        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own, or the path of a number
+        (`"data.weight"`). `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
         by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
+        at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
+        order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
+        there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`).
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -139,6 +155,9 @@ class Service(AroundHandlers, Expectations):
             )
         with said_at(here):
             policy = retry_policy(retries, backoff, backoff_cap)
+            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton)
+            number, priority_path = priority_of(priority)
+            check_paths(key=key, priority=priority_path)
             subscription = Subscription(
                 service=self.name,
                 task=f"{self.name}.",
@@ -147,11 +166,13 @@ class Service(AroundHandlers, Expectations):
                 timeout=seconds("timeout", timeout),
                 retries=retries,
                 expires=seconds("expires", expires),
-                priority=None if priority is None else whole_number("priority", priority, 0, 9),
+                priority=number,
+                priority_path=priority_path,
                 keep=seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
+                flow=flow if flow != Flow() else None,
             )
 
         return self._decorator(here, subscription, policy, breaker, name)
@@ -179,6 +200,7 @@ class Service(AroundHandlers, Expectations):
                         f"two handlers have the name {named.task!r}; the first is at {first}"
                     )
                 check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
+                check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
             self._subscriptions.append(named)
             self._bindings[named.task], self._places[named.task] = binding, here
             self._add_task(named, lambda _: binding, policy, breaker)

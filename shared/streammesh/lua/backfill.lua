@@ -17,11 +17,12 @@
 -- left: ARGS entry (its number), at, want, done, failed (what stood in the row), tasks (ids that are known)
 -- subscriptions: KEYS queue (STREAM, or while it is paused the stream where its tasks wait), open_tasks (ZSET)
 --   ARGS name (of the task), service, state ('queued' or 'held'), meta (its part of a task row's meta, JSON),
---   rest (what stands in a notification after the task's id, JSON), parts (of h, between which the task id stands)
+--   rest (what stands in a notification after the task's id, JSON), flow (its limits, JSON, '' where it has none),
+--   parts (of h, between which the task id stands)
 -- kinds: ARGS source, event_type, want (''), meta (its part, JSON), subscriptions (their numbers, ' 1 2')
 -- entries: KEYS row (HASH, of the event) ARGS kind (its number), position, subject,
 --   fragment (event for notifications, JSON), correlation (JSON)
--- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry)
+-- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry), key (of the flow, or '')
 -- Returns {'done', tasks handed over}.
 -- Nothing was done: {'ended'}, {'moved'} (another was here), {'stale'} (the manifests have changed), {'full'} (Redis is),
 -- {'busy'} (the queue is), {'early', ms} (by its rate), {'lane'} (the service's lane has it in hand), {'again'} (a row left).
@@ -37,7 +38,8 @@ local refused = why_not()
 if refused then return refused end
 for _, one in ipairs(subscriptions) do
   local most = one.state == 'queued' and most_queued or most_held
-  if redis.call('XLEN', one.queue) >= most then return { 'busy' } end
+  local f = one.flow_control
+  if redis.call('XLEN', one.queue) >= most or f and write('ZCARD', f.line) >= most_held then return { 'busy' } end
 end
 
 -- Up to where the service has been given a domain's events; `from`: the oldest of those that are in its lane's hands.
