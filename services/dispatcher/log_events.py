@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LOG_EVENTS: Mapping[str, str] = {
+    "backfill.ended": "A backfill has handed all over, or was stopped.",
+    "backfill.failed": "A page of a backfill could not be handed over; it is tried again.",
+    "backfill.waits": "A backfill waits, and for what.",
     "cancelling.broken": "What stood among the values to cancel by was none; it was removed.",
     "cancelling.failed": "Tasks that an event cancels could not be cancelled yet; it is tried again.",
     "dispatcher.ready": "The dispatcher hands events over.",

@@ -36,7 +36,7 @@ RANKS: list[set[str]] = [
     {"tasks", "notification_log"},
     {"dead_letters", "status", "routed", "durable", "compatibility", "webhooks"},
     {"transport", "retirement", "history", "cancellation"},
-    {"brokers"},
+    {"brokers", "backfill"},
     {"worker"},
     {"service"},
     {"client"},
