@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from streammesh import names
+from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
@@ -32,13 +33,23 @@ from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
 from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
-from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.delivery_task import DeliveryTask, HandlerVersion
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
 Seconds = float | str | timedelta
+
+
+class Written(NamedTuple):
+    """One version of a handler, as it is declared, and where."""
+
+    subscription: Subscription
+    binding: Binding
+    policy: RetryPolicy
+    breaker: bool
+    place: SourceLine
 
 
 class Service(AroundHandlers):
@@ -78,7 +89,7 @@ class Service(AroundHandlers):
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
         self._wakers: set[str] = set()  # names of the subscriptions that end waits
-        self._places: dict[str, SourceLine] = {}  # where each handler is written
+        self._versions: dict[str, dict[int, Written]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
@@ -125,7 +136,8 @@ class Service(AroundHandlers):
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
-        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        by. `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
+        with the same `name`, as long as runs of them are under way; all other options are those of the newest.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -164,14 +176,9 @@ class Service(AroundHandlers):
             with said_at(here, handler):
                 binding = bind(handler, self._makers)
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
-                if first := self._places.get(named.task):
-                    raise InvalidManifest(
-                        f"two handlers have the name {named.task!r}; the first is at {first}"
-                    )
-                check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
-            self._subscriptions.append(named)
-            self._bindings[named.task], self._places[named.task] = binding, here
-            self._add_task(named, lambda _: binding, policy, breaker)
+                others = [one for one in self._subscriptions if one.task != named.task]
+                check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
+                self._add_version(Written(named, binding, policy, breaker, here))
             self._add_wakers(named)
             return handler
 
@@ -184,6 +191,27 @@ class Service(AroundHandlers):
     def plumbing_for(self, settings: MeshSettings) -> Plumbing:
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
+
+    def _add_version(self, written: Written) -> None:
+        """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
+        task = written.subscription.task
+        versions = self._versions.setdefault(task, {})
+        for other in versions.values():
+            _check_versions(other, written)
+        versions[written.subscription.version] = written
+        newest = versions[max(versions)]
+        older = {
+            version: HandlerVersion(one.subscription, one.binding)
+            for version, one in versions.items()
+            if one is not newest
+        }
+        known = [one.task for one in self._subscriptions]
+        if task in known:
+            self._subscriptions[known.index(task)] = newest.subscription
+        else:
+            self._subscriptions.append(newest.subscription)
+        self._bindings[task] = newest.binding
+        self._add_task(newest.subscription, lambda _: newest.binding, newest.policy, newest.breaker, older)
 
     def _add_wakers(self, subscription: Subscription) -> None:
         """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
@@ -206,6 +234,7 @@ class Service(AroundHandlers):
         bound: Callable[[Plumbing], Binding],
         policy: RetryPolicy,
         breaker: bool,
+        older: Mapping[int, HandlerVersion] = {},
     ) -> None:
         def made(plumbing: Plumbing) -> type[DeliveryTask]:
             about = {
@@ -214,11 +243,13 @@ class Service(AroundHandlers):
                 "binding": bound(plumbing),
                 "policy": policy,
                 "breaker": breaker,
+                "older": older,
                 "plumbing": plumbing,
             }
             return type(subscription.task, (DeliveryTask,), about)
 
         self._tasks[subscription.task] = made
+        self.celery_app.tasks.pop(subscription.task, None)  # where this is a further version
         self.celery_app.register_task(made(self._plumbing)())
 
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -242,7 +273,14 @@ class Service(AroundHandlers):
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
+        steps = {
+            task: named
+            for task, b in self._bindings.items()
+            if (named := step_names(b.handler, b.context_name))
+        }
+        return Manifest(
+            self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes, steps
+        )
 
     @property
     def pool(self) -> PoolKind:
@@ -267,6 +305,24 @@ class Service(AroundHandlers):
             raise SystemExit(2)
         become_group(self.name, self.pool, processes, self.settings)  # where it should be one
         sys.exit(run_worker(self.celery_app, chosen))
+
+
+def _check_versions(first: Written, second: Written) -> None:
+    """Raise InvalidManifest for two handlers of one name that cannot be versions of one."""
+    name, version = second.subscription.task, second.subscription.version
+    if first.subscription.version == version:
+        raise InvalidManifest(
+            f"two handlers have the name {name!r}, and versions of one say version=1 and version=2; the first is at {first.place}"
+        )
+    if first.subscription.type != second.subscription.type:
+        raise InvalidManifest(
+            f"versions of {name!r} subscribe to {first.subscription.type!r} ({first.place}) and {second.subscription.type!r}; "
+            "subscribe both to the same type"
+        )
+    if first.binding.is_async != second.binding.is_async:
+        raise InvalidManifest(
+            f"one version of {name!r} is an `async def` and the other a `def` ({first.place}); make both alike"
+        )
 
 
 def _asked_for(arguments: Sequence[str]) -> list[str]:
