@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, TypeVar, get_args
 
@@ -19,11 +18,12 @@ from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
+    Seconds,
     SourceLine,
     calling_place,
-    duration,
-    never_matching,
+    filter_of,
     place_of,
+    seconds,
     task_part,
     whole_number,
 )
@@ -34,12 +34,12 @@ from streammesh.worker.app import MeshCelery, make_app, set_current_app
 from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask, HandlerVersion
+from streammesh.worker.expectations import Expectations, retry_policy
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
-Seconds = float | str | timedelta
 
 
 class Written(NamedTuple):
@@ -52,7 +52,7 @@ class Written(NamedTuple):
     place: SourceLine
 
 
-class Service(AroundHandlers):
+class Service(AroundHandlers, Expectations):
     """One team's worker: it owns the queue of its name and one Celery app.
 
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
@@ -150,31 +150,41 @@ class Service(AroundHandlers):
                 else f"{here}: {event_type!r:.80} is not an event type"
             )
         with said_at(here):
-            policy = RetryPolicy(
-                whole_number("retries", retries, 0, 1_000_000),
-                duration("backoff", backoff, least=-1e-6),
-                duration("backoff_cap", backoff_cap, least=-1e-6),
-            )
-            if not isinstance(breaker, bool):
-                raise InvalidManifest(f"breaker={breaker!r}: should be True or False")
+            policy = retry_policy(retries, backoff, backoff_cap)
             subscription = Subscription(
                 service=self.name,
                 task=f"{self.name}.",
                 type=event_type,
-                where=_filter(where, event_type),
-                timeout=_seconds("timeout", timeout),
+                where=filter_of(where, event_type),
+                timeout=seconds("timeout", timeout),
                 retries=retries,
-                expires=_seconds("expires", expires),
+                expires=seconds("expires", expires),
                 priority=None if priority is None else whole_number("priority", priority, 0, 9),
-                keep=_seconds("keep", keep),
+                keep=seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
             )
 
+        return self._decorator(here, subscription, policy, breaker, name)
+
+    def _decorator(
+        self,
+        here: SourceLine,
+        subscription: Subscription,
+        policy: RetryPolicy,
+        breaker: bool,
+        name: str | None,
+        around: Callable[[Binding], Binding] = lambda binding: binding,
+    ) -> Callable[[F], F]:
+        """What makes a function the handler of a subscription; `around`: how it is called in place of the function."""
+        with said_at(here):
+            if not isinstance(breaker, bool):
+                raise InvalidManifest(f"breaker={breaker!r}: should be True or False")
+
         def decorate(handler: F) -> F:
             with said_at(here, handler):
-                binding = bind(handler, self._makers)
+                binding = around(bind(handler, self._makers))
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 others = [one for one in self._subscriptions if one.task != named.task]
                 check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
@@ -330,15 +340,3 @@ def _asked_for(arguments: Sequence[str]) -> list[str]:
     parser.add_argument("-Q", "--queues", default="")
     known, _ = parser.parse_known_args(arguments)
     return [name for one in known.queues.split(",") if (name := one.strip())]
-
-
-def _filter(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
-    if where is not None and not isinstance(where, Mapping):
-        raise InvalidManifest(f"where={where!r:.80}: should be a dict of paths and conditions")
-    for problem in never_matching(where or {}, event_type):
-        raise InvalidManifest(problem)
-    return dict(where or {})
-
-
-def _seconds(name: str, value: Seconds | None) -> float | None:
-    return None if value is None else duration(name, value).total_seconds()

@@ -139,6 +139,25 @@ async def undeclared(ctx: Context) -> None:
     await ctx.wait_for("durable.paid", match={"data.other": 1})
 
 
+@service.expects(
+    "durable.shipped",
+    after="durable.bought",
+    within=0.4,
+    key={"durable.bought": "data.order", "durable.shipped": "data.for"},
+    retries=0,
+)
+async def not_shipped(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """A step, when no parcel was shipped in time."""
+    record(f"absent {data['order']}")
+    return {"missed": data["order"], "attempt": ctx.attempt}
+
+
+@service.expects("durable.beat", after="durable.beat", within=0.4, key="data.device", retries=0)
+def silent(data: dict[str, Any]) -> str:
+    """A `def` handler without a Context: a device fell silent."""
+    return f"{data['device']} fell silent"
+
+
 @service.on("durable.told", retries=2, backoff=0.05)
 async def told(data: dict[str, Any], ctx: Context) -> None:
     """Stream to clients; the first attempt fails in the midst of it, and is cut off there."""

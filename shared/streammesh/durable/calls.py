@@ -113,12 +113,14 @@ class DurableCalls:
             task_row=keys.task(ref.task_id),
             event_row=keys.event(event.id),
             waiters=keys.waiters(ref.service, digest),
+            arrived=keys.arrived(ref.service, digest),
             token=attempt,
             entry=place.entry,
             name=name,
             kind=kind,
             value=value,
             waiter=waiter.member if waiter else "",
+            after=_after(digest),
             version=version,
             body=notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, data),
             source=event.source,
@@ -138,9 +140,13 @@ class DurableCalls:
         seconds: float | None,
         about: Mapping[str, Any],
         digest: str,
+        within: float | None = None,
         is_anew: bool = False,
     ) -> lua.Call[LedgerAnswer]:
-        """`suspend.lua`: end this attempt until a wait is over. Answers `done`, `lost` or `cancelled`."""
+        """`suspend.lua`: end this attempt until a wait is over. Answers `done`, `lost` or `cancelled`.
+
+        `within`: only an event counts that was published so many seconds after the run's own one.
+        """
         keys, event = self._keys, ref.event
         waiter = Waiter(ref.task_id, place.queue, place.priority, name).member if digest else ""
         body = notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, {})
@@ -159,6 +165,7 @@ class DurableCalls:
             kept=self._settings.notifications_bound,
             name=name,
             longest=round((LONGEST_WAIT if seconds is None else seconds) * 1000),
+            within="" if within is None else round(within * 1000),
             waiter=waiter,
             after=_after(digest),
             about=plain_json.dumps({"name": name, **about}),

@@ -40,6 +40,7 @@ from streammesh.tasks.task import QueuePlace, TaskRef
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
+GRACE = 0.25  # seconds for which an event that was published in time is waited for beyond its time
 MOST_PAUSE = 30.0  # seconds between two tries of a step
 FULL = (
     f"a run has at most {MOST_STEPS:,} steps, and {MOST_BYTES:,} bytes of results; "
@@ -149,6 +150,17 @@ class Run:
         named = self._once(name, f"event:{event_type}")
         return self._drive(self._awaited(named, _bounded(seconds), about, digest))
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """Wait for an event as `wait_for`, and count only one that was published within `seconds` after the run's own.
+
+        What is published in time may come a little later; so long as the run's own event took to come here, and `GRACE`
+        beyond, it is waited for.
+        """
+        digest = match_digest(event_type, match)
+        about = {"for": "event", "type": event_type, "match": dict(match)}
+        named = self._new(f"expected:{event_type}")
+        return self._drive(self._awaited(named, _bounded(seconds + GRACE), about, digest, seconds))
+
     def wait_for_signal(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Any:
         """As `Context.wait_for_signal`."""
         named = self._new(signal_step(check_name(name)))
@@ -255,8 +267,15 @@ class Run:
         yield from self._wait(name, seconds, about, "", "timeout")
         return None
 
-    def _awaited(self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str) -> Operation:
-        record = yield from self._wait(name, seconds, about, digest, "event", "timeout")
+    def _awaited(
+        self,
+        name: str,
+        seconds: float | None,
+        about: Mapping[str, Any],
+        digest: str,
+        within: float | None = None,
+    ) -> Operation:
+        record = yield from self._wait(name, seconds, about, digest, "event", "timeout", within=within)
         return None if record.kind == "timeout" else _event(record.value)
 
     def _signalled(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
@@ -264,7 +283,13 @@ class Run:
         return None if record.kind == "timeout" else _said(name, record.value)
 
     def _wait(
-        self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str, *kinds: str
+        self,
+        name: str,
+        seconds: float | None,
+        about: Mapping[str, Any],
+        digest: str,
+        *kinds: str,
+        within: float | None = None,
     ) -> Generator[MakeCall, Any, StepRecord]:
         """The record of a wait that is over. Raises Suspended while it goes on."""
         if record := self._record_of(name, *kinds):
@@ -282,7 +307,9 @@ class Run:
                 return _recorded(answer)
         if sum(len(record.value) for record in self._records.values()) > MOST_BYTES:
             raise Fail(FULL)
-        raise Suspended(self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest))
+        raise Suspended(
+            self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest, within)
+        )
 
 
 def _recorded(answer: StepAnswer) -> StepRecord:

@@ -13,12 +13,14 @@ class RecordedStep(Record):
     task_row: Key
     event_row: Key
     waiters: Key
+    arrived: Key
     token: Text
     entry: Text
     name: Text
     kind: Text
     value: Text
     waiter: Text
+    after: Text
     version: Text
     body: Text
     source: Text
@@ -56,6 +58,7 @@ class SuspendScript(Arguments):
     kept: Text
     name: Text
     longest: Number
+    within: Text
     waiter: Text
     after: Text
     about: Text

@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
--- Ends an attempt of a durable handler that waits, or whose code this worker does not have: its queue entry moves into the due set until the time is over, and
--- nothing waits in a worker. What it waits for may have come already (an event since the run's own, a signal): then it is
+-- Ends an attempt of a durable handler that waits, or whose code this worker does not have: its queue entry moves into the
+-- due set until the time is over, and nothing waits in a worker. What it waits for may have come already (an event since the run's own, a signal): then it is
 -- queued again at once. Its deadline is that of the first time it came here. Refused when the token is not the current one.
 -- KEYS task_row (HASH), event_row (HASH), notifications (STREAM), queue (STREAM), due (ZSET), due_entries (HASH),
 --   arrived (ZSET, of events that may be waited for), waiters (ZSET, of tasks that wait for those)
--- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), waiter (member of
---   waiters; '' unless it waits for an event), after (field of the row: which events of that kind it had), about (JSON),
---   version, is_anew (whether its time is counted from now, however often it came here), body (of the notification up to its data), source, event, event_type, subject, service, task, changed (channel)
+-- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), within (ms: only an
+--   event counts that was published so long after the run's own one; '' for any), waiter (member of waiters; '' unless it waits
+--   for an event), after (field of the row: which events of that kind it had), about (JSON),
+--   version, is_anew (whether its time is counted from now, however often it came here), body (of the notification up to its
+--   data), source, event, event_type, subject, service, task, changed (channel)
 -- Returns {'done'} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
 --#include _time.lua
 --#include _notify.lua
@@ -27,8 +29,13 @@ local came = row[7]
 redis.call('HSET', task_row, wait, digits(deadline) .. ' ' .. about, 'durable', version)
 write('HINCRBY', task_row, 'waits', 1)
 if waiter ~= '' and not came then
-  local from = tonumber(row[8] or '') and row[8] or published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits((tonumber(row[9] or '0') or 0) * 1000)
-  local found = write('ZRANGEBYSCORE', arrived, '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local own = published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits((tonumber(row[9] or '0') or 0) * 1000)
+  local from, last = tonumber(row[8] or '') and row[8] or own, '+inf'
+  if within ~= '' then
+    last = string.match(redis.call('HGET', task_row, 'last:' .. name) or '', '^%d+$') or last_in_time(own, within)
+    redis.call('HSET', task_row, 'last:' .. name, last)
+  end
+  local found = write('ZRANGEBYSCORE', arrived, '(' .. from, last, 'WITHSCORES', 'LIMIT', 0, 1)
   if found[1] then
     came = true
     redis.call('HSET', task_row, step, digits(now) .. ' event ' .. found[1], after, found[2])

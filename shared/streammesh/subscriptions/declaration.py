@@ -15,6 +15,7 @@ from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
 
 ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
+Seconds = float | str | timedelta
 _EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
@@ -94,3 +95,17 @@ def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
             yield f"where['type'] can never match: {condition!r} is not covered by {event_type!r}"
         if isinstance(condition, list | tuple) and not condition:
             yield f"where[{path!r}] can never match: an empty list fits nothing"
+
+
+def filter_of(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
+    """Return a filter as it was written. Raises InvalidManifest for what is none, or what no event can fit."""
+    if where is not None and not isinstance(where, Mapping):
+        raise InvalidManifest(f"where={where!r:.80}: should be a dict of paths and conditions")
+    for problem in never_matching(where or {}, event_type):
+        raise InvalidManifest(problem)
+    return dict(where or {})
+
+
+def seconds(name: str, value: Seconds | None) -> float | None:
+    """Return a duration in seconds, None for none. Raises InvalidManifest for what is no duration."""
+    return None if value is None else duration(name, value).total_seconds()

@@ -50,6 +50,9 @@ class DurableRun(Protocol):
     ) -> Any:
         """`Context.wait_for`."""
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """Wait for an event that is published within `seconds` after the run's own; None where none is."""
+
     def stream(self, name: str) -> Any:
         """`Context.stream`."""
 

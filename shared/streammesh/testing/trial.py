@@ -77,6 +77,10 @@ class TrialRun:
         """What the test says was answered."""
         return _answer(self._answers.get(name))
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """What the test says came."""
+        return _answer(self._answers.get(event_type))
+
     def stream(self, name: str) -> TrialStream:
         """Return a stream that keeps what is sent."""
         if name not in self._streams:
