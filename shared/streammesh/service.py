@@ -42,7 +42,7 @@ from streammesh.worker.workflow import WorkflowTasks
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Written(NamedTuple):
+class DeclaredVersion(NamedTuple):
     """One version of a handler, as it is declared, and where."""
 
     subscription: Subscription
@@ -89,7 +89,7 @@ class Service(AroundHandlers, Expectations):
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
         self._wakers: set[str] = set()  # names of the subscriptions that end waits
-        self._versions: dict[str, dict[int, Written]] = {}  # of each handler
+        self._versions: dict[str, dict[int, DeclaredVersion]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
@@ -188,7 +188,7 @@ class Service(AroundHandlers, Expectations):
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 others = [one for one in self._subscriptions if one.task != named.task]
                 check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
-                self._add_version(Written(named, binding, policy, breaker, here))
+                self._add_version(DeclaredVersion(named, binding, policy, breaker, here))
             self._add_wakers(named)
             return handler
 
@@ -202,7 +202,7 @@ class Service(AroundHandlers, Expectations):
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
 
-    def _add_version(self, written: Written) -> None:
+    def _add_version(self, written: DeclaredVersion) -> None:
         """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
         task = written.subscription.task
         versions = self._versions.setdefault(task, {})
@@ -317,7 +317,7 @@ class Service(AroundHandlers, Expectations):
         sys.exit(run_worker(self.celery_app, chosen))
 
 
-def _check_versions(first: Written, second: Written) -> None:
+def _check_versions(first: DeclaredVersion, second: DeclaredVersion) -> None:
     """Raise InvalidManifest for two handlers of one name that cannot be versions of one."""
     name, version = second.subscription.task, second.subscription.version
     if first.subscription.version == version:
