@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from streammesh.durable_keys import DurableKeys
+from streammesh.flow_keys import FlowKeys
 from streammesh.webhook_keys import WebhookKeys
 
 WORKERS = "workers"  # the one consumer group of every queue
@@ -63,6 +64,13 @@ TYPES = {
     "api-keys-revoked": "zset",
     "arrived": "zset",
     "waiters": "zset",
+    "flow": "hash",
+    "flow-line": "zset",
+    "flow-places": "zset",
+    "flow-ready": "zset",
+    "flow-slow": "zset",
+    "flow-rate": "zset",
+    "flows": "set",
     "domains": "set",
     "holding": "set",
     "identity": "set",
@@ -93,7 +101,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, DurableKeys):
+class Keys(WebhookKeys, DurableKeys, FlowKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -107,6 +115,7 @@ class Keys(WebhookKeys, DurableKeys):
         return [
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
+            self.flows(),
             *(
                 self.tasks_recent(),
                 self.dead_services(),
@@ -165,7 +174,8 @@ class Keys(WebhookKeys, DurableKeys):
     # --- what waits for later -----------------------------------------------------------------
 
     def due(self) -> str:
-        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>` or `entry:<task id> <entry>`.
+        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>`, `entry:<task id> <entry>`
+        or `flow:<task name>`.
 
         Emptied when due.
         """

@@ -7,12 +7,14 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from streammesh import names
 from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
+from streammesh.flow.limits import Flow
+from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
@@ -23,6 +25,7 @@ from streammesh.subscriptions.declaration import (
     calling_place,
     filter_of,
     place_of,
+    priority_of,
     seconds,
     task_part,
     whole_number,
@@ -33,23 +36,14 @@ from streammesh.tasks.verdict import RetryPolicy
 from streammesh.worker.app import MeshCelery, make_app, set_current_app
 from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
-from streammesh.worker.delivery_task import DeliveryTask, HandlerVersion
+from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.expectations import Expectations, retry_policy
+from streammesh.worker.handler_versions import DeclaredVersion, HandlerVersion, versions_with
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class DeclaredVersion(NamedTuple):
-    """One version of a handler, as it is declared, and where."""
-
-    subscription: Subscription
-    binding: Binding
-    policy: RetryPolicy
-    breaker: bool
-    place: SourceLine
 
 
 class Service(AroundHandlers, Expectations):
@@ -119,25 +113,38 @@ class Service(AroundHandlers, Expectations):
         backoff_cap: Seconds = 600.0,
         timeout: Seconds | None = None,
         expires: Seconds | None = None,
-        priority: int | None = None,
+        priority: int | str | None = None,
         keep: Seconds | None = None,
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        key: str | None = None,
+        concurrency: int | None = None,
+        total: int | None = None,
+        fair: bool = False,
+        order: bool = False,
+        throttle: str | None = None,
+        drop: str | None = None,
+        singleton: str | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
         `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
-        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
+        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own, or the path of a number
+        (`"data.weight"`). `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
         by. `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
         with the same `name`, as long as runs of them are under way; all other options are those of the newest.
+        Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
+        at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
+        order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
+        there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`).
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -151,6 +158,9 @@ class Service(AroundHandlers, Expectations):
             )
         with said_at(here):
             policy = retry_policy(retries, backoff, backoff_cap)
+            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton)
+            number, priority_path = priority_of(priority)
+            check_paths(key=key, priority=priority_path)
             subscription = Subscription(
                 service=self.name,
                 task=f"{self.name}.",
@@ -159,11 +169,13 @@ class Service(AroundHandlers, Expectations):
                 timeout=seconds("timeout", timeout),
                 retries=retries,
                 expires=seconds("expires", expires),
-                priority=None if priority is None else whole_number("priority", priority, 0, 9),
+                priority=number,
+                priority_path=priority_path,
                 keep=seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
+                flow=flow if flow != Flow() else None,
             )
 
         return self._decorator(here, subscription, policy, breaker, name)
@@ -188,6 +200,7 @@ class Service(AroundHandlers, Expectations):
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 others = [one for one in self._subscriptions if one.task != named.task]
                 check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
+                check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
                 self._add_version(DeclaredVersion(named, binding, policy, breaker, here))
             self._add_wakers(named)
             return handler
@@ -205,16 +218,7 @@ class Service(AroundHandlers, Expectations):
     def _add_version(self, written: DeclaredVersion) -> None:
         """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
         task = written.subscription.task
-        versions = self._versions.setdefault(task, {})
-        for other in versions.values():
-            _check_versions(other, written)
-        versions[written.subscription.version] = written
-        newest = versions[max(versions)]
-        older = {
-            version: HandlerVersion(one.subscription, one.binding)
-            for version, one in versions.items()
-            if one is not newest
-        }
+        newest, older = versions_with(self._versions.setdefault(task, {}), written)
         known = [one.task for one in self._subscriptions]
         if task in known:
             self._subscriptions[known.index(task)] = newest.subscription
@@ -315,24 +319,6 @@ class Service(AroundHandlers, Expectations):
             raise SystemExit(2)
         become_group(self.name, self.pool, processes, self.settings)  # where it should be one
         sys.exit(run_worker(self.celery_app, chosen))
-
-
-def _check_versions(first: DeclaredVersion, second: DeclaredVersion) -> None:
-    """Raise InvalidManifest for two handlers of one name that cannot be versions of one."""
-    name, version = second.subscription.task, second.subscription.version
-    if first.subscription.version == version:
-        raise InvalidManifest(
-            f"two handlers have the name {name!r}, and versions of one say version=1 and version=2; the first is at {first.place}"
-        )
-    if first.subscription.type != second.subscription.type:
-        raise InvalidManifest(
-            f"versions of {name!r} subscribe to {first.subscription.type!r} ({first.place}) and {second.subscription.type!r}; "
-            "subscribe both to the same type"
-        )
-    if first.binding.is_async != second.binding.is_async:
-        raise InvalidManifest(
-            f"one version of {name!r} is an `async def` and the other a `def` ({first.place}); make both alike"
-        )
 
 
 def _asked_for(arguments: Sequence[str]) -> list[str]:

@@ -13,10 +13,11 @@
 --#include _time.lua
 --#include _notify.lua
 --#include _entry.lua
+--#include _flow.lua
 local step, wait = 'step:' .. name, 'wait:' .. name
-local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued')
+local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued', 'flow')
 if not row[1] or row[2] ~= token then return { 'lost' } end
-if row[1] == 'waiting' and row[5] == name or row[1] == 'queued' then return { 'done' } end  -- by this call, made before
+if row[1] == 'waiting' and row[5] == name or row[1] == 'queued' or row[1] == 'pending' then return { 'done' } end  -- by this call, made before
 if row[1] ~= 'started' or (entry ~= '' and row[3] ~= entry) then return { 'lost' } end
 if row[4] then return { 'cancelled' } end
 if entry == '' then return redis.error_reply('NOENTRY no queue entry stands for this task') end
@@ -56,6 +57,7 @@ else
   write('ZADD', due, digits(deadline), member)
   write('HSET', due_entries, member, cjson.encode({ kind = 'task', task = task, queue = queue, h = h, b = b }))
   if redis.call('ZRANGE', due, 0, 0)[1] == member then redis.call('PUBLISH', changed, 'due') end
+  let_go(task_row, row[10], task)
 end
 gone(queue, group, { entry })
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.waiting', event = event,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import structlog
 from celery import Task
@@ -36,18 +36,12 @@ from streammesh.worker import measures, message_capture, workflow
 from streammesh.worker.attempt_span import attempt_span
 from streammesh.worker.celery_listeners import DeliveryFailed, begins_again
 from streammesh.worker.handler_call import call_async, call_sync
+from streammesh.worker.handler_versions import HandlerVersion
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
 
 log = structlog.get_logger(__name__)
 PAUSE_SECONDS = 1.0  # before a queue entry goes back that could not be dealt with
-
-
-class HandlerVersion(NamedTuple):
-    """An older version of a handler."""
-
-    subscription: Subscription
-    binding: Binding
 
 
 class DeliveryTask(Task):
