@@ -100,6 +100,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "task.skipped": "A delivery was not run: its task had ended, or somebody else runs it.",
     "task.stopping": "A handler is told to stop.",
     "task.succeeded": "A task has ended well.",
+    "task.version_away": "A run began with a version of its handler that this worker does not have; it is offered again.",
     "task.unknown": "A queue holds a task that this worker does not know; it waits or becomes a dead letter.",
     "task.unreadable": "The row of a task cannot be read; it counts as not there.",
     "tasks.forwarded": "Entries were handed to another broker.",
