@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import durable, events, history, queues, services, tasks, webhooks
+from streammesh.lua import durable, events, flow, history, queues, services, tasks, webhooks
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 DECLARED = (
     durable,
     events,
+    flow,
     history,
     queues,
     services,
