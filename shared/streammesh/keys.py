@@ -37,6 +37,8 @@ TYPES = {
     "joined": "hash",
     "routed": "hash",
     "retiring": "hash",
+    "backfill": "hash",
+    "backfills-running": "hash",
     "webhooks": "hash",
     "url-workers": "hash",
     "webhooks-disabled": "hash",
@@ -64,6 +66,7 @@ TYPES = {
     "api-keys-revoked": "zset",
     "arrived": "zset",
     "waiters": "zset",
+    "backfills": "zset",
     "flow": "hash",
     "flow-line": "zset",
     "flow-places": "zset",
@@ -127,6 +130,7 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
             self.url_workers(),
+            *(self.backfills(), self.backfills_running()),
             *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
             *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
         ]
@@ -241,6 +245,20 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
     def holding(self) -> str:
         """SET. Task names whose stream `held` is not empty. Bounded by the number of subscriptions."""
         return f"{self.prefix}holding"
+
+    # --- the past of a service ------------------------------------------------------------------
+
+    def backfill(self, backfill_id: str) -> str:
+        """HASH. One backfill: what is to be handed over, how far it is, counts. Expires 30 days after it ended."""
+        return f"{self.prefix}backfill:{backfill_id}"
+
+    def backfills(self) -> str:
+        """ZSET. Ids of backfills by the time in ms when they began. The newest 200."""
+        return f"{self.prefix}backfills"
+
+    def backfills_running(self) -> str:
+        """HASH. Service -> id of its backfill that runs. Bounded by the number of services."""
+        return f"{self.prefix}backfills-running"
 
     # --- queues -------------------------------------------------------------------------------
 
