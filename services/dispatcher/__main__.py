@@ -15,6 +15,7 @@ from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.due_set import DueSet
@@ -47,6 +48,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
+    await meet(client, keys, health, stop)
     app = make_app("dispatcher", settings)
     encoder = Encoder(app, settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
