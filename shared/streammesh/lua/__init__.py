@@ -19,7 +19,18 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import backfills, cancels, durable, events, history, queues, services, tasks, webhooks
+from streammesh.lua import (
+    backfills,
+    cancels,
+    durable,
+    events,
+    flow,
+    history,
+    queues,
+    services,
+    tasks,
+    webhooks,
+)
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
@@ -31,6 +42,7 @@ DECLARED = (
     cancels,
     durable,
     events,
+    flow,
     history,
     queues,
     services,

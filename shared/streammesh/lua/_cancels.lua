@@ -17,7 +17,9 @@ local function mark_cancels(mark, now)
     again = true
   else
     local member = mark.digest .. ' ' .. mark.published .. ' ' .. mark.id
-    local before = redis.call('HGET', mark.task, 'cancellable')
+    local row = redis.call('HMGET', mark.task, 'cancellable', 'state')
+    if row[2] == 'skipped' then return end
+    local before = row[1]
     write('ZADD', mark.cancellable, 0, member)
     redis.call('HSET', mark.task, 'cancellable', before and before .. '\n' .. member or member)
     local said = write('HMGET', mark.canceller, 'before', 'by')

@@ -62,7 +62,7 @@ local function claim(one)
     if before[3] then return { 'cancelled' } end
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
     changes[9], changes[10] = 'lost', lost
-  elseif row[7] then  -- an event that cancels it came before it was handed over
+  elseif row[7] then  -- for a newer one of its key, or for an event that came before it was handed over
     return { 'cancelled' }
   elseif row[3] and tonumber(row[3]) < now and not row[6] then
     return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }

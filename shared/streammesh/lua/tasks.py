@@ -20,6 +20,7 @@ class HandoffSubscription(Record):
     meta: Text
     rest: Text
     flow: Text
+    keep: Text
     parts: TextList
 
 
