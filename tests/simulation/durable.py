@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,7 @@ from services.archiver.settings import ArchiverSettings
 from services.archiver.stream_group import StreamGroup
 from tests.simulation import checkers
 from tests.simulation.faults import KINDS
-from tests.simulation.operators import Errand, NotYet, operator
+from tests.simulation.operators import Errand, NotYet, operator, wait
 from tests.simulation.scenarios import Scenario, a_world
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.worker import worker
@@ -137,9 +138,9 @@ def durable(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KINDS)
             world.start(
                 "publisher b", world.publisher(bills, PAID, lambda id_: {"order": id_[1:]}, every=0.3)
             )
-            world.start(
-                "operator", operator(world, [approve(name_of_task("outside", id_, TASK)) for id_ in ids])
-            )
+            early_or_late = wait(random.choice((0.0, 2.0)))  # before it is waited for, or after
+            errands = [approve(name_of_task("outside", id_, TASK)) for id_ in ids]
+            world.start("operator", operator(world, [early_or_late, *errands]))
 
             async def done(client: redis.asyncio.Redis) -> str:
                 if missing := await checkers.all_told(client, world, ["orders"], 2 * events, 2 * events):
