@@ -34,7 +34,7 @@ RANKS: list[set[str]] = [
     {"subscriptions", "notifications", "schedules"},
     {"tasks", "notification_log"},
     {"dead_letters", "status", "routed", "durable", "compatibility", "webhooks"},
-    {"transport", "retirement", "history"},
+    {"transport", "retirement", "history", "outbox"},
     {"brokers", "backfill"},
     {"worker"},
     {"service"},
