@@ -52,6 +52,7 @@ TYPES = {
     "dead-entries": "hash",
     "counters": "hash",
     "schedules": "hash",
+    "format": "hash",
     "api-keys": "hash",
     "api-keys-used": "hash",
     "due": "zset",
@@ -129,7 +130,7 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
-            self.url_workers(),
+            *(self.url_workers(), self.format()),
             *(self.backfills(), self.backfills_running()),
             *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
             *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
@@ -338,6 +339,10 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
+
+    def format(self) -> str:
+        """HASH. `version` of the keys and scripts of this mesh, and the `oldest` whose processes may work in it."""
+        return f"{self.prefix}format"
 
     def alerted(self) -> str:
         """STRING. Until when (ms) alerts were raised about dead letters and paused subscriptions."""
