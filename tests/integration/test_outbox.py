@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from streammesh.errors import EventConflict, EventTooLarge, InvalidEvent, MeshFull, MeshUnavailable
 from streammesh.events import envelope
-from streammesh.events.publisher import Publisher, SyncPublisher
+from streammesh.events.publisher import SyncPublisher
 from streammesh.outbox import Outbox, Relay, outbox_table
+from streammesh.pipeline_publisher import PipelinePublisher
 from streammesh.redisio.client import open_sync
 from typer.testing import CliRunner
 
@@ -257,17 +258,15 @@ async def test_in_a_pipeline_events_and_own_writes_are_one_step(
     """A pipeline of either kind; the server forgot its scripts before."""
     await mesh_redis.script_flush()
     own = f"{mesh_keys.prefix}own-of-a-test"
-    if kind == "asyncio":
-        shop, pipe = Publisher(mesh_redis, mesh_keys, mesh_settings, "shop"), mesh_redis.pipeline()
-    else:
-        shop, pipe = publisher, publisher._client.pipeline()
+    pipe = mesh_redis.pipeline() if kind == "asyncio" else publisher._client.pipeline()
+    shop = PipelinePublisher(pipe, mesh_keys, mesh_settings, "shop")
 
     async def execute(**options):
         answers = pipe.execute(**options)
         return await answers if kind == "asyncio" else answers
 
     pipe.set(own, 1)
-    queued = shop.in_pipeline(pipe).publish("order.placed", {"n": 1}, id="1")
+    queued = shop.publish("order.placed", {"n": 1}, id="1")
     pipe.incr(own)
     assert await stored() == [] and not await mesh_redis.exists(own)
     [published] = queued.published(await execute())
@@ -275,13 +274,13 @@ async def test_in_a_pipeline_events_and_own_writes_are_one_step(
     assert [one.id for one in await stored()] == ["1"]
 
     pipe.incr(own)
-    queued = shop.in_pipeline(pipe).publish("order.placed", {"n": "other"}, id="1")
+    queued = shop.publish("order.placed", {"n": "other"}, id="1")
     answers = await execute(raise_on_error=False)
     with pytest.raises(EventConflict):
         queued.published(answers)
     assert await mesh_redis.get(own) == b"3", "Redis rolls nothing back, as its page says"
     with pytest.raises(InvalidEvent):
-        shop.in_pipeline(pipe).publish("", {})
+        shop.publish("", {})
     assert len(pipe) == 0
     await mesh_redis.delete(own)
     await pipe.aclose() if kind == "asyncio" else pipe.close()

@@ -53,7 +53,7 @@ class Passed:
     later: int = 0
 
 
-class Waiting(NamedTuple):
+class WaitingRow(NamedTuple):
     """One row that is to be published."""
 
     position: int
@@ -62,7 +62,7 @@ class Waiting(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Pass:
+class _PassUnderWay:
     """One transaction under way."""
 
     done: list[int] = field(default_factory=list)
@@ -132,7 +132,7 @@ class Relay:
                 if not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(name))).scalar():
                     return Passed()
             now = time.time_ns() // 1_000_000
-            this = _Pass()
+            this = _PassUnderWay()
             waiting = self._waiting(connection, now, this)
             self._publish(waiting, this)
             self._write_down(connection, this, now)
@@ -143,7 +143,7 @@ class Relay:
 
     # --- what waits ---------------------------------------------------------------------------
 
-    def _waiting(self, connection: Connection, now: int, this: _Pass) -> list[Waiting]:
+    def _waiting(self, connection: Connection, now: int, this: _PassUnderWay) -> list[WaitingRow]:
         """The next rows, locked. What is no event is set aside."""
         c = self._table.c
         due = [c.aside.is_(None), c.not_before <= now]
@@ -168,7 +168,7 @@ class Relay:
         waiting = []
         for position, text, attempts in connection.execute(found):
             try:
-                waiting.append(Waiting(position, envelope.from_json(text.encode()), attempts))
+                waiting.append(WaitingRow(position, envelope.from_json(text.encode()), attempts))
             except (InvalidEvent, EventTooLarge, UnicodeEncodeError) as error:
                 this.aside[position] = f"it is no event: {error}"
         return waiting
@@ -181,7 +181,7 @@ class Relay:
 
     # --- to the mesh ---------------------------------------------------------------------------
 
-    def _publish(self, waiting: list[Waiting], this: _Pass) -> None:
+    def _publish(self, waiting: list[WaitingRow], this: _PassUnderWay) -> None:
         """Publish all of them that can be. What the mesh can never take is set aside."""
         while waiting:
             try:
@@ -199,7 +199,7 @@ class Relay:
             return None
         return None
 
-    def _one_by_one(self, waiting: list[Waiting], this: _Pass) -> None:
+    def _one_by_one(self, waiting: list[WaitingRow], this: _PassUnderWay) -> None:
         held: set[str] = set()  # partitions of rows that are tried again later
         for one in waiting:
             partition = one.event.extensions.get("partitionkey", one.event.subject)
@@ -222,7 +222,7 @@ class Relay:
 
     # --- the outcome ---------------------------------------------------------------------------
 
-    def _write_down(self, connection: Connection, this: _Pass, now: int) -> None:
+    def _write_down(self, connection: Connection, this: _PassUnderWay, now: int) -> None:
         c = self._table.c
         if this.done:
             connection.execute(sa.delete(self._table).where(c.position.in_(this.done)))
