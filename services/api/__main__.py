@@ -31,9 +31,10 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     health = Health()
     health.works_while("server", lambda: "it is starting")
     serve_health(health, mesh.health_host, mesh.health_port, measured=mesh.metrics)
-    client = open_async(mesh, "api-start")
+    first = mesh.of_shard(0)  # where the keys are
+    client = open_async(first, "api-start")
     try:
-        secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)
+        secret = await ensure_keys(ApiKeys(client, Keys(first.namespace)), api)
     finally:
         await client.aclose()
     if secret:
@@ -46,11 +47,13 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
 
 def main() -> None:
     """Run the API; exits with 2 and one line when it cannot start as it is configured."""
-    mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
+    mesh = load_settings(MeshSettings, whole=True)
+    api, store = load_settings(ApiSettings), load_settings(StoreSettings)
     logs.configure(mesh, "api")
     spans.begin(mesh.traces_url, mesh.traces_share, "api")
     start_with(check)
-    start_inspecting(mesh)
+    for number in range(mesh.shards):
+        start_inspecting(mesh.of_shard(number))
     raise_file_limit(api)
     try:
         uvloop.run(serve(mesh, api, store))

@@ -11,6 +11,7 @@ import sys
 
 from streammesh import logs
 from streammesh.errors import InvalidSchedule
+from streammesh.process_group import serve_first_shard
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
@@ -39,6 +40,7 @@ def main() -> None:
     only.add_argument("--beat-only", action="store_true", help="fire schedules, run no tasks")
     only.add_argument("--worker-only", action="store_true", help="run maintenance tasks, fire no schedules")
     chosen = parser.parse_args()
+    serve_first_shard()  # where the schedules are
     settings = service.settings
     logs.configure(settings, service.name)
     spans.begin(settings.traces_url, settings.traces_share, service.name)

@@ -11,12 +11,20 @@ import sys
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from streammesh.durations import parse_duration
@@ -48,7 +56,17 @@ class MeshSettings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://host,host/service, "
-        "redis+cluster://host,host, unix://.",
+        "redis+cluster://host,host, unix://. With shards on servers of their own their URLs, with spaces between.",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Into how many parts the mesh is cut, each whole in itself and in one Redis primary. It is the same "
+        "for every process, and stays as it was when the mesh began.",
+    )
+    shard: int | None = Field(
+        None, ge=0, description="Which shard alone a process serves, from 0. Empty: all of them."
     )
     redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
     redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
@@ -198,6 +216,29 @@ class MeshSettings(BaseSettings):
     )
 
     @property
+    def redis_urls(self) -> list[str]:
+        """The servers that `redis_url` names: one, or one for each shard."""
+        return self.redis_url.split()
+
+    def of_shard(self, number: int) -> MeshSettings:
+        """Return the settings as one shard has them: a mesh of its own. A mesh without shards is its only one.
+
+        Raises ValueError where there is no such shard.
+        """
+        if not 0 <= number < self.shards:
+            raise ValueError(f"there is no shard {number}: the mesh has {self.shards}, counted from 0")
+        if self.shards == 1:
+            return self
+        urls = self.redis_urls
+        changes = {
+            "redis_url": urls[number % len(urls)],
+            "namespace": f"{self.namespace}.{number}",
+            "shards": 1,
+            "shard": number,
+        }
+        return self.model_copy(update=changes)
+
+    @property
     def remembered(self) -> timedelta:
         """How long what became of an event is known, and its identity with it."""
         return max(self.retention, self.dedup_window)
@@ -225,8 +266,25 @@ class MeshSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        parse_redis_url(value)
-        return value.strip()
+        urls = value.split()
+        if not all("://" in url for url in urls):  # one, that has spaces in it
+            urls = [value]
+        for url in urls or [value]:
+            parse_redis_url(url)
+        return " ".join(url.strip() for url in urls)
+
+    @model_validator(mode="after")
+    def _shards(self) -> MeshSettings:
+        if len(self.redis_urls) not in (1, self.shards):
+            raise ValueError(
+                f"MESH_REDIS_URL: names {len(self.redis_urls)} servers and MESH_SHARDS is {self.shards}: "
+                "name one server, or one for each shard"
+            )
+        if self.shard is not None and self.shard >= self.shards:
+            raise ValueError(
+                f"MESH_SHARD: is {self.shard}, and there are {self.shards} (MESH_SHARDS), counted from 0"
+            )
+        return self
 
     @field_validator("broker_url")
     @classmethod
@@ -339,17 +397,22 @@ def variable_of(name: str, settings: type[BaseSettings]) -> str:
     ).upper()
 
 
-def load_settings(settings: type[S], *, join: bool = True) -> S:
+def load_settings(settings: type[S], *, join: bool = True, whole: bool = False) -> S:
     """Read one settings class: environment, then `.env`, then files named like the variables in `MESH_SECRETS_DIR`.
 
     With `join`, where no Redis is named and `streammesh up` runs in this folder, what it gives its services counts.
+    Of a mesh of several shards the settings are those of `MESH_SHARD`, or of the first, where all lies that the mesh has
+    once; `whole` is for who serves all shards.
     Raises SystemExit(2), after one line on standard error that names the variable and what it should be.
     """
     try:
         if join:
             _join_mesh_here()
         folder = _secrets_folder()
-        return settings(_secrets_dir=folder) if folder else settings()
+        made = settings(_secrets_dir=folder) if folder else settings()
+        if isinstance(made, MeshSettings) and not whole:
+            return cast("S", made.of_shard(made.shard or 0))
+        return made
     except ValidationError as error:
         reason = explain(error, settings)
     except SettingsError as error:  # a list or table that is not JSON; it names the field and no value
