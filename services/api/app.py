@@ -22,6 +22,7 @@ from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
+from services.api.chunk_reader import ChunkBell, ChunkReader
 from services.api.cursors import Cursors
 from services.api.json_answer import no_store
 from services.api.mesh_gauges import MeshGauges
@@ -39,10 +40,12 @@ from services.api.routes import (
     about,
     asyncapi,
     audit,
+    backfills,
     cancellation,
     dead_letters,
     docs,
     events,
+    failures,
     health,
     manifests,
     metrics,
@@ -50,10 +53,12 @@ from services.api.routes import (
     own_key,
     reports,
     schedules,
+    service_detail,
     signals,
     status,
     subscriptions,
     task_list,
+    task_streams,
     tasks,
     types,
     ui,
@@ -110,15 +115,19 @@ def create_app(
         notifications,
         events,
         task_list,
+        task_streams,
         tasks,
         cancellation,
         signals,
         dead_letters,
+        backfills,
         subscriptions,
         users,
         reports,
         metrics,
         status,
+        service_detail,
+        failures,
         schedules,
         manifests,
         own_key,
@@ -225,6 +234,8 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
         stack.push_async_callback(presence.end)
         hub = Hub(notification_log, reader, keys, once.api, reading, timeout)
         stack.push_async_callback(hub.stop)
+        bell = ChunkBell(reader, keys)
+        stack.push_async_callback(bell.stop)
         looks = StatusCache(client, keys, mesh, reading)
         of_shard = "" if number is None else f" of shard {number}"
         once.health.works_while(f"redis{of_shard}", presence.why_not_ready)
@@ -245,6 +256,8 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
             auth=once.auth,
             tokens=once.tokens,
             hub=hub,
+            chunks=ChunkReader(client, keys, reading),
+            bell=bell,
             cursors=once.cursors,
             publishing=once.publishing,
             reports=once.reports,

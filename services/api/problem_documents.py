@@ -56,7 +56,7 @@ class TaskEndedProblem(ProblemDocument):
     state: str | None
 
 
-class EventIdentity(Answer):
+class StoredIdentity(Answer):
     """Which event."""
 
     id: str
@@ -71,7 +71,7 @@ class UnavailableProblem(ProblemDocument):
 
     id: str | None = None
     source: str | None = None
-    stored: list[EventIdentity] | None = None
+    stored: list[StoredIdentity] | None = None
 
 
 class NotReadyProblem(ProblemDocument):

@@ -29,7 +29,7 @@ from services.api.problems import Problem
 from services.api.push.follower import BUFFER, REVOKED, SLOW, STOPPING, UNAVAILABLE, Follower
 from services.api.push.hub import Hub
 from services.api.push.told import Missed, Stretch, Told
-from services.api.shards.merging import joined_position
+from services.api.shards.joined_answers import joined_position
 from services.api.shards.stream import positions_of
 from services.api.sse import reason_of
 from services.api.state import Wiring

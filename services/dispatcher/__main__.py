@@ -15,7 +15,7 @@ from streammesh.keys import Keys
 from streammesh.process_group import serve_all_shards
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
-from streammesh.redisio.heartbeat import FRESH_MS, show_life
+from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
@@ -24,6 +24,7 @@ from streammesh.tasks.pause import HeldTasks
 from streammesh.worker.app import make_app
 from streammesh.worker.message_encoder import Encoder
 
+from services.dispatcher.backfiller import Backfiller
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
@@ -53,11 +54,14 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
+    backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     look = asyncio.Event()
 
     def changed(what: str) -> None:
         (promoter.changed if what == "due" else look).set()
+        if what == "backfills":
+            backfiller.changed.set()
         if what == "resumed":
             releaser.changed.set()
         if what != "due":
@@ -83,6 +87,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("janitor", janitor.run),
+        keep_on("backfiller", backfiller.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher", redis_answers)),
     ]
@@ -101,6 +106,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     await asyncio.gather(*tasks, return_exceptions=True)
     await lanes.stop()
     await forwarders.stop()
+    backfiller.close()
     await client.aclose()
     await ears.aclose()
     log.info("dispatcher.stopped")

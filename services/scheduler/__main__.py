@@ -11,10 +11,9 @@ import sys
 
 from streammesh import logs
 from streammesh.errors import InvalidSchedule
-from streammesh.process_group import serve_first_shard
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.schedules import parse_file
-from streammesh.settings import MeshSettings
+from streammesh.settings import MeshSettings, serve_first_shard
 from streammesh.telemetry import spans
 from streammesh.worker.beat import BeatThread, run_beat
 

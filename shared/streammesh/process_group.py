@@ -336,12 +336,6 @@ def serve_all_shards(role: str, settings: MeshSettings) -> None:
         _become(role, shards, settings, shards)
 
 
-def serve_first_shard() -> None:
-    """Have this process, and what it starts, serve the first shard alone: what the mesh has once is there."""
-    if shards_to_serve() > 1:
-        os.environ["MESH_SHARD"] = "0"
-
-
 def _become(service: str, count: int, settings: MeshSettings, shards: int = 1) -> NoReturn:
     about = {
         "service": service,

@@ -11,15 +11,11 @@ import sys
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar, cast
-from urllib.parse import urlsplit
+from typing import Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
 from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    BeforeValidator,
     Field,
     ValidationError,
     field_validator,
@@ -27,23 +23,20 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from streammesh.durations import parse_duration
 from streammesh.local_mesh import PLACE, running_here, secrets_folder
-from streammesh.redis_url import ESCAPES, parse_redis_url
+from streammesh.redis_url import parse_redis_url
+from streammesh.setting_kinds import (
+    BROKER_SCHEMES,
+    HISTORY_FILE,
+    RESULT_SCHEMES,
+    Duration,
+    Percent,
+    checked_url,
+    explain,
+    variable_of,
+)
 
 _FIELD = re.compile(r'field "(\w+)"')
-STORE_SCHEMES = ("file", "s3", "gs", "az")
-RESULT_SCHEMES = ("postgresql",)
-HISTORY_FILE = "sqlite:///"
-BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
-
-
-def _percent(value: object) -> object:
-    """`"85%"` as 85; anything else unchanged."""
-    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class MeshSettings(BaseSettings):
@@ -74,7 +67,7 @@ class MeshSettings(BaseSettings):
     redis_timeout: Duration = Field(
         timedelta(seconds=3), description="How long one Redis command may take before it counts as away."
     )
-    memory_mark: Annotated[int, BeforeValidator(_percent)] = Field(
+    memory_mark: Percent = Field(
         85,
         ge=10,
         le=100,
@@ -336,65 +329,7 @@ class MeshSettings(BaseSettings):
         return value
 
 
-def checked_url(value: str, schemes: tuple[str, ...]) -> str:
-    """A URL with a host. Raises ValueError, which holds nothing of it: what is misread may be the password."""
-    try:
-        parts = urlsplit(value.strip())
-        port = parts.port
-    except ValueError:
-        raise ValueError(f"has a host or a port that cannot be read; {ESCAPES}") from None
-    if parts.scheme not in schemes:
-        raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
-    if (
-        parts.scheme in RESULT_SCHEMES and parts.netloc.count("@") > 1
-    ):  # its driver ends the password at the first
-        raise ValueError(f"has more than one `@` before its host; {ESCAPES}")
-    if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
-        raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
-    return value.strip()
-
-
-def checked_store(value: str) -> str:
-    """A folder, or an object store's URL: `s3://bucket/prefix`. Raises ValueError as `checked_url` does."""
-    if not value.strip():
-        raise ValueError("should be a folder such as var/store, or a URL such as s3://bucket/prefix")
-    if (
-        value.partition(":")[0] in STORE_SCHEMES and "://" not in value
-    ):  # s3:/bucket would be a folder of that name
-        return checked_url("", STORE_SCHEMES)
-    if "://" not in value or value.startswith("file://"):
-        return value
-    return checked_url(value, STORE_SCHEMES)
-
-
-StoreUrl = Annotated[str, AfterValidator(checked_store)]
-
-
 S = TypeVar("S", bound=BaseSettings)
-
-
-def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
-    """One line that names the variable and says what it should be, without its value."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    text = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:  # about several together, which it names
-        return text
-    name, *inner = (str(part) for part in first["loc"])
-    place = f" (entry {'.'.join(inner)}, counted from 0)" if inner else ""
-    return f"{variable_of(name, settings)}{place}: {text}"
-
-
-def variable_of(name: str, settings: type[BaseSettings]) -> str:
-    """The environment variable of a field, which may be called by its alias already."""
-    field = settings.model_fields.get(name)
-    if field is None:
-        return name.upper()
-    alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = str(alias.choices[0])
-    return (
-        alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{name}"
-    ).upper()
 
 
 def load_settings(settings: type[S], *, join: bool = True, whole: bool = False) -> S:
@@ -443,6 +378,13 @@ def _join_mesh_here() -> None:
             if name not in chosen:
                 os.environ[name] = str(value)
         sys.stderr.write(f"joining the mesh that runs here, see {PLACE}\n")
+
+
+def serve_first_shard() -> None:
+    """Have this process, and what it starts, serve the first shard alone: what the mesh has once is there."""
+    whole = load_settings(MeshSettings, whole=True)
+    if whole.shards > 1 and whole.shard is None:
+        os.environ["MESH_SHARD"] = "0"
 
 
 @lru_cache(maxsize=1)

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streammesh.dead_letters import DeadLetters
 
 from services.api.problems import Problem
-from services.api.shards import merging
-from services.api.shards.merging import AT_ITS_END, Document
+from services.api.shards import joined_answers
+from services.api.shards.joined_answers import AT_ITS_END, Document
 from services.api.shards.scope import ECHO, SHARD
 from services.api.state import Wiring
 
@@ -29,9 +29,9 @@ BODY_BYTES = 1_048_576  # of what is done in every shard
 Merge = Callable[[Sequence[Document]], Document]
 PAGES = {"/v1/events": "events", "/v1/tasks": "tasks", "/v1/dead-letters": "dead_letters"}
 MERGED: dict[str, Merge] = {
-    "/v1/subscriptions": merging.merged_subscriptions,
-    "/v1/services": merging.merged_services,
-    "/v1/status": merging.merged_status,
+    "/v1/subscriptions": joined_answers.merged_subscriptions,
+    "/v1/services": joined_answers.merged_services,
+    "/v1/status": joined_answers.merged_status,
 }
 EVERYWHERE = re.compile(
     r"(POST|PATCH) /v1/subscriptions/[^/]+(/pause|/resume)?|DELETE /v1/services/[^/]+|POST /v1/dead-letters/(replay|drop)"
@@ -131,7 +131,7 @@ class ShardDoor:
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         cursors = [value for field, value in asked if field == "cursor"]
         try:
-            places = merging.split_cursor(cursors[0] if cursors else None, count)
+            places = joined_answers.split_cursor(cursors[0] if cursors else None, count)
         except ValueError as error:
             wrong = [{"parameter": "cursor", "in": "query", "detail": str(error)}]
             raise Problem("malformed-request", f"The cursor {error}.", wrong) from None
@@ -164,7 +164,7 @@ class ShardDoor:
             return
         documents = iter([page.document() for page in pages])
         ordered = [None if place == AT_ITS_END else next(documents) for place in places]
-        await _send(pages[0], merging.merged_page(name, ordered), send)
+        await _send(pages[0], joined_answers.merged_page(name, ordered), send)
 
     async def _merged(self, scope: Scope, send: Send, merge: Merge) -> None:
         answers = await asyncio.gather(
@@ -185,7 +185,7 @@ class ShardDoor:
             if answers[-1].status >= 400:
                 await answers[-1].pass_on(send)
                 return
-        await _send(answers[0], merging.summed([answer.document() for answer in answers]), send)
+        await _send(answers[0], joined_answers.summed([answer.document() for answer in answers]), send)
 
     async def _answer(self, scope: Scope, body: bytes = b"") -> _Answer:
         answer, told = _Answer(), False

@@ -22,7 +22,7 @@ from services.api.problems import Problem
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
 from services.api.push.told import Missed, Stretch, Told, chunk
-from services.api.shards.merging import SEPARATOR, joined_position
+from services.api.shards.joined_answers import SEPARATOR, joined_position
 from services.api.sse import (
     ABORT,
     ASLEEP,
