@@ -13,6 +13,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
+from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.telemetry import spans
@@ -31,12 +32,16 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     health = Health()
     health.works_while("server", lambda: "it is starting")
     serve_health(health, mesh.health_host, mesh.health_port, measured=mesh.metrics)
-    first = mesh.of_shard(0)  # where the keys are
-    client = open_async(first, "api-start")
-    try:
-        secret = await ensure_keys(ApiKeys(client, Keys(first.namespace)), api)
-    finally:
-        await client.aclose()
+    secret = None
+    for number in range(mesh.shards):
+        shard = mesh.of_shard(number)
+        client = open_async(shard, "api-start")
+        try:
+            await meet(client, Keys(shard.namespace), health, None)
+            if number == 0:  # the keys are there
+                secret = await ensure_keys(ApiKeys(client, Keys(shard.namespace)), api)
+        finally:
+            await client.aclose()
     if secret:
         sys.stdout.write(f"Development API key (admin, shown once): {secret}\n")
         sys.stdout.flush()

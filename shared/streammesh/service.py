@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.cancellation.canceller import canceller_handler, canceller_subscription
+from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
 from streammesh.flow.limits import Flow
@@ -17,6 +19,7 @@ from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.subscriptions.cancel_paths import declared_cancels
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
     Seconds,
@@ -37,6 +40,7 @@ from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.expectations import Expectations, retry_policy
+from streammesh.worker.handler_versions import DeclaredVersion, HandlerVersion, versions_with
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
@@ -80,8 +84,8 @@ class Service(AroundHandlers, Expectations):
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
-        self._wakers: set[str] = set()  # names of the subscriptions that end waits
-        self._places: dict[str, SourceLine] = {}  # where each handler is written
+        self._wakers: set[str] = set()  # names of the subscriptions that end waits, or cancel
+        self._versions: dict[str, dict[int, DeclaredVersion]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
@@ -118,6 +122,7 @@ class Service(AroundHandlers, Expectations):
         name: str | None = None,
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        cancel_on: Mapping[str, str | Sequence[str]] | None = None,
         key: str | None = None,
         concurrency: int | None = None,
         total: int | None = None,
@@ -137,7 +142,10 @@ class Service(AroundHandlers, Expectations):
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
-        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        by. `cancel_on`: types of events that cancel its open tasks of which the event has the same value, each type with the path
+        (`{"order.cancelled": "data.order_id"}`) or a pair: the path in the event that cancels, the path in its own.
+        `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
+        with the same `name`, as long as runs of them are under way; all other options are those of the newest.
         Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
         at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
         order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
@@ -172,6 +180,7 @@ class Service(AroundHandlers, Expectations):
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
+                cancel_on=declared_cancels(cancel_on, event_type),
                 flow=flow if flow != Flow() else None,
             )
 
@@ -195,16 +204,12 @@ class Service(AroundHandlers, Expectations):
             with said_at(here, handler):
                 binding = around(bind(handler, self._makers))
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
-                if first := self._places.get(named.task):
-                    raise InvalidManifest(
-                        f"two handlers have the name {named.task!r}; the first is at {first}"
-                    )
-                check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
+                others = [one for one in self._subscriptions if one.task != named.task]
+                check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
                 check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
-            self._subscriptions.append(named)
-            self._bindings[named.task], self._places[named.task] = binding, here
-            self._add_task(named, lambda _: binding, policy, breaker)
+                self._add_version(DeclaredVersion(named, binding, policy, breaker, here))
             self._add_wakers(named)
+            self._add_cancellers(named)
             return handler
 
         return decorate
@@ -216,6 +221,18 @@ class Service(AroundHandlers, Expectations):
     def plumbing_for(self, settings: MeshSettings) -> Plumbing:
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
+
+    def _add_version(self, written: DeclaredVersion) -> None:
+        """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
+        task = written.subscription.task
+        newest, older = versions_with(self._versions.setdefault(task, {}), written)
+        known = [one.task for one in self._subscriptions]
+        if task in known:
+            self._subscriptions[known.index(task)] = newest.subscription
+        else:
+            self._subscriptions.append(newest.subscription)
+        self._bindings[task] = newest.binding
+        self._add_task(newest.subscription, lambda _: newest.binding, newest.policy, newest.breaker, older)
 
     def _add_wakers(self, subscription: Subscription) -> None:
         """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
@@ -232,12 +249,28 @@ class Service(AroundHandlers, Expectations):
             self._wakers.add(waker.task)
             self._add_task(waker, bound, RetryPolicy(waker.retries), breaker=False)
 
+    def _add_cancellers(self, subscription: Subscription) -> None:
+        """Subscribe to what cancels a subscription's open tasks."""
+        for event_type in subscription.cancel_on:
+            one = canceller_subscription(subscription, event_type)
+            if one.task in self._wakers:  # of another version of the handler
+                continue
+            check(Manifest(self.name, subscriptions=(*self._subscriptions, one), queues=self._queues))
+
+            def bound(plumbing: Plumbing, of: str = event_type) -> Binding:
+                return bind(canceller_handler(subscription, of, lambda: plumbing.canceller))
+
+            self._subscriptions.append(one)
+            self._wakers.add(one.task)
+            self._add_task(one, bound, RetryPolicy(one.retries), breaker=False)
+
     def _add_task(
         self,
         subscription: Subscription,
         bound: Callable[[Plumbing], Binding],
         policy: RetryPolicy,
         breaker: bool,
+        older: Mapping[int, HandlerVersion] = {},
     ) -> None:
         def made(plumbing: Plumbing) -> type[DeliveryTask]:
             about = {
@@ -246,11 +279,13 @@ class Service(AroundHandlers, Expectations):
                 "binding": bound(plumbing),
                 "policy": policy,
                 "breaker": breaker,
+                "older": older,
                 "plumbing": plumbing,
             }
             return type(subscription.task, (DeliveryTask,), about)
 
         self._tasks[subscription.task] = made
+        self.celery_app.tasks.pop(subscription.task, None)  # where this is a further version
         self.celery_app.register_task(made(self._plumbing)())
 
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -274,7 +309,14 @@ class Service(AroundHandlers, Expectations):
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
+        steps = {
+            task: named
+            for task, b in self._bindings.items()
+            if (named := step_names(b.handler, b.context_name))
+        }
+        return Manifest(
+            self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes, steps
+        )
 
     @property
     def pool(self) -> PoolKind:

@@ -18,6 +18,7 @@ from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
 from streammesh.flow.limits import Flow, flow_problems, key_text
+from streammesh.subscriptions.cancel_paths import wrong_cancels
 from streammesh.subscriptions.filters import MAX_PATH, MISSING, fits, problems, value_at
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
@@ -46,6 +47,12 @@ class Subscription:
 
     version: int = 1  # of a durable handler: runs under way go on with the version that they began with
     waits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # types it waits for, and by which paths
+    cancel_on: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # types that cancel its open tasks -> (path in the event that cancels, path in its own)
+    cancels: Sequence[
+        str
+    ] = ()  # (task, path): its events cancel open tasks of that subscription, by what is at that path
     flow: Flow | None = None  # what may start when; None for all at once
     priority_path: str | None = None  # of the event, where a number from 0 to 9 stands; else its own priority
 
@@ -67,6 +74,9 @@ class Manifest:
     publishes: Mapping[str, Any] = field(
         default_factory=dict
     )  # event type -> JSON Schema of its data, or None
+    steps: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # task name -> steps that its source names
 
     @property
     def queue_names(self) -> list[str]:
@@ -93,6 +103,7 @@ class Manifest:
                 schemas=value.get("schemas", {}),
                 queues=tuple(value.get("queues") or ()),
                 publishes=value.get("publishes") or {},
+                steps=value.get("steps") or {},
             )
             check(manifest)
         except InvalidManifest:
@@ -142,6 +153,8 @@ def check(manifest: Manifest) -> None:
             raise InvalidManifest(
                 f"{service}: publishes {kind!r:.80}: should be a type with an object or null"
             )
+    if not isinstance(manifest.steps, Mapping) or not all(map(_is_texts, manifest.steps.values())):
+        raise InvalidManifest(f"{service}: steps should be an object of lists of names")
     for queue in manifest.queues:
         if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
             raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
@@ -182,6 +195,7 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
     if not _is_whole(wanted.version) or not 1 <= wanted.version <= 1_000_000:
         yield f"version should be a whole number from 1, not {wanted.version!r}"
     yield from _wrong_waits(wanted.waits)
+    yield from wrong_cancels(wanted.cancel_on, wanted.cancels, service)
     if wanted.priority is not None and not (_is_whole(wanted.priority) and 0 <= wanted.priority <= 9):
         yield f"priority should be a whole number from 0 (low) to 9 (high), not {wanted.priority!r}"
     path = wanted.priority_path
@@ -201,6 +215,10 @@ def _wrong_waits(waits: object) -> Iterator[str]:
             yield f"waits[{event_type!r}]: should be 1 to {MAX_PATHS} paths"
         else:
             yield from problems(dict.fromkeys((p for p in paths if isinstance(p, str)), None))
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
 
 def _is_number(value: Any) -> bool:

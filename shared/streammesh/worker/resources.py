@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import signals
 
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import Clock, SystemClock
 from streammesh.durable.calls import DurableCalls
 from streammesh.group_link import GroupLink
@@ -76,6 +77,11 @@ class Plumbing:
     def durable(self) -> DurableCalls:
         """Builds the calls of durable handlers."""
         return DurableCalls(Keys(self.settings.namespace), self.settings)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        """Ends what events cancelled."""
+        return Canceller(Keys(self.settings.namespace), self.settings)
 
     @cached_property
     def connections(self) -> Connections:
