@@ -20,6 +20,7 @@ from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
+from services.api.approvals import Approvals
 from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
 from services.api.chunk_reader import ChunkBell, ChunkReader
@@ -38,6 +39,7 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    approvals,
     asyncapi,
     audit,
     backfills,
@@ -139,7 +141,14 @@ def create_app(
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
     for router in (webhooks.secret_router, url_services.router, url_services.result_router):
         app.include_router(router, dependencies=[Depends(only_known_parameters)])
-    for room in (health, docs, asyncapi, ui, about):  # whatever a probe or a browser adds, it is answered
+    for room in (
+        health,
+        docs,
+        asyncapi,
+        ui,
+        approvals,
+        about,
+    ):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
@@ -255,6 +264,7 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
             log=notification_log,
             auth=once.auth,
             tokens=once.tokens,
+            approvals=Approvals(once.cursors),
             hub=hub,
             chunks=ChunkReader(client, keys, reading),
             bell=bell,

@@ -15,6 +15,7 @@ from streammesh.notification_log import NotificationLog
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
+from services.api.approvals import Approvals
 from services.api.auth import Authenticator
 from services.api.chunk_reader import ChunkBell, ChunkReader
 from services.api.cursors import Cursors
@@ -59,6 +60,7 @@ class Wiring:
     log: NotificationLog
     auth: Authenticator
     tokens: Tokens
+    approvals: Approvals
     cursors: Cursors
     hub: Hub
     chunks: ChunkReader
