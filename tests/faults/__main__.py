@@ -18,6 +18,7 @@ from tests.faults.report import Row, show, together, write
 from tests.faults.scenarios import (
     api_kills,
     archiver_kills,
+    backfills,
     beats,
     cancels,
     clock_steps,
@@ -48,6 +49,7 @@ SCENARIOS: dict[str, Scenario] = {
     "worker-lease": worker_kills.with_the_lease_of_production,
     "api": api_kills.run,
     "archiver": archiver_kills.run,
+    "backfill": backfills.run,
     "rolling": rolling.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
