@@ -61,7 +61,7 @@ def places(*, events: int = 5, budget: int = 3, kinds: tuple[str, ...] = KINDS) 
 
             def make(host: str) -> Service:
                 service = Service("mail", settings=world.settings)
-                often = {"retries": 3, "backoff": 0.1, "backoff_cap": 0.2, "breaker": False}
+                often: dict[str, Any] = {"retries": 3, "backoff": 0.1, "backoff_cap": 0.2, "breaker": False}
 
                 @service.on(TYPE, key="data.tenant", concurrency=1, total=2, fair=True, **often)
                 async def each(data: Any, ctx: Context) -> Any:

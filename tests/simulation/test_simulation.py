@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from streammesh import lua
 
 from tests.simulation import table
-from tests.simulation.departures import routed
+from tests.simulation.departures import removal, routed
 from tests.simulation.exhaustive import Part, enumerate_all
 from tests.simulation.explorer import Met, explore, parse, replay
 from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.mutants import MUTANTS, _with_holes
-from tests.simulation.portfolio import PORTFOLIO
+from tests.simulation.portfolio import BY_NAME, PORTFOLIO
 from tests.simulation.world import World
 
 SEED = 20261127
+FOUND = (
+    Path(__file__).with_name("found.txt").read_text().split()
+)  # tokens, the schedules in which something was wrong
 RUNS = {
     "two dispatchers": 50,
     "publishing again": 55,
@@ -59,6 +63,23 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 
     assert met.struck["publish_once", "LOADING"]
     assert World.aims == ()
+
+
+@pytest.mark.parametrize("number", range(len(FOUND)))
+def test_what_was_found_and_mended_is_not_found_again(number: int) -> None:
+    name, aims, token = parse(FOUND[number])
+    assert replay(BY_NAME[name].scenario(), aims, token) is None
+
+
+def test_the_last_step_of_a_removal_may_have_been_done_when_its_answer_is_lost() -> None:
+    known = Met(seen={"removal": {"forget_service"}})
+    known.struck.update(("forget_service", kind) for kind in KINDS if kind != "die after")
+
+    met = explore("removal", removal(budget=0), 1, 2, known, shrink=False)
+
+    assert met.struck["forget_service", "die after"]
+    assert met.reached["a removal was done again after it had ended"]
+    assert not met.findings
 
 
 def test_full_queues_are_worked_off_after_the_server_forgot_too() -> None:
