@@ -33,6 +33,7 @@ from tests.faults.scenarios import (
     redis_faults,
     rolling,
     silent_connections,
+    upgrade,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -48,6 +49,7 @@ SCENARIOS: dict[str, Scenario] = {
     "api": api_kills.run,
     "archiver": archiver_kills.run,
     "rolling": rolling.run,
+    "upgrade": upgrade.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,
