@@ -28,6 +28,7 @@ from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.line_keeper import LineKeeper
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
 from services.dispatcher.settings import DispatcherSettings
@@ -56,6 +57,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
+    keeper = LineKeeper(client, keys)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
@@ -64,6 +66,8 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
             backfiller.changed.set()
         if what == "resumed":
             releaser.changed.set()
+        if what in ("resumed", "manifests", "flow"):
+            keeper.changed.set()
         if what != "due":
             forwarders.changed.set()
 
@@ -86,6 +90,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("key guard", KeyGuard(client, keys).run),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
+        keep_on("line keeper", keeper.run),
         keep_on("janitor", janitor.run),
         keep_on("backfiller", backfiller.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),

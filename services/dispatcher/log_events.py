@@ -16,6 +16,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "events.kept": "Events beyond their retention are kept, as a service has not been handed them.",
     "events.refused": "A batch of events could not be handed over; it is tried again one by one.",
     "events.trimmed": "Events beyond their retention were removed.",
+    "flow.mended": "Tasks that waited in line were started, places freed that nobody had, or what did not fit was mended.",
+    "flow.unreadable": "The limits or the line of a subscription cannot be read.",
     "lane.goes_on": "A lane that waited for its queue goes on.",
     "lane.group_lost": "The consumer group of a service is gone; it is made anew.",
     "lane.left_pending": "Entries of a lane that stopped wait for another dispatcher.",

@@ -31,7 +31,7 @@ RANKS: list[set[str]] = [
     {"acl_rules", "logs", "log_events", "lua", "embedded", "health"},
     {"redisio"},
     {"roles", "events", "api_keys", "process_group", "audit", "flow"},
-    {"subscriptions", "notifications", "schedules"},
+    {"subscriptions", "notifications", "schedules", "lines"},
     {"tasks", "notification_log"},
     {"dead_letters", "status", "routed", "durable", "compatibility", "webhooks"},
     {"transport", "retirement", "history"},

@@ -32,6 +32,8 @@ _EXAMPLE: dict[str, Any] = {
             "queue": "email_worker",
             "version": 1,
             "waits": {},
+            "flow": None,
+            "priority_path": None,
             "steps": [],
             "schema": {"type": "object", "required": ["email"]},
         }
@@ -54,6 +56,8 @@ class DeclaredSubscription(Answer):
     queue: str
     version: int
     waits: dict[str, list[str]]
+    flow: dict[str, Any] | None = Field(description="What may start when; null for all at once.")
+    priority_path: str | None
     steps: list[str] = Field(description="Of a durable handler: those that its source names.")
     schema_: dict[str, Any] | None = Field(alias="schema")
 

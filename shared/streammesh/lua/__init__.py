@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import backfills, durable, events, history, queues, services, tasks, webhooks
+from streammesh.lua import backfills, durable, events, flow, history, queues, services, tasks, webhooks
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
@@ -30,6 +30,7 @@ DECLARED = (
     backfills,
     durable,
     events,
+    flow,
     history,
     queues,
     services,

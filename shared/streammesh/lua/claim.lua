@@ -31,7 +31,7 @@ end
 
 local function claim(one)
   local task, mine = one.task, one.entry
-  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable')
+  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable', 'cancel')
   local state, entry, mark = row[1], row[2], one.mark
   local changes = { 'state', 'started', 'started', stamp, 'worker', worker, 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
@@ -62,6 +62,8 @@ local function claim(one)
     if before[3] then return { 'cancelled' } end
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
     changes[9], changes[10] = 'lost', lost
+  elseif row[7] then  -- for a newer one of its key
+    return { 'cancelled' }
   elseif row[3] and tonumber(row[3]) < now and not row[6] then
     return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }
   end

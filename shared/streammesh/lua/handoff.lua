@@ -14,6 +14,7 @@
 -- subscriptions: KEYS queue (STREAM, or while it is paused the stream where its tasks wait), open_tasks (ZSET)
 --   ARGS name (of the task), service, state ('queued' or 'held'), meta (its part of a task row's meta, JSON),
 --   rest (what stands in a notification after the task's id, JSON), flow (its limits, JSON, '' where it has none),
+--   keep (lifetime of ended rows, ms),
 --   parts (of h, between which the task id stands)
 -- kinds: ARGS source, event_type, want (deliveries in all services, '' if not known), meta (its part, JSON),
 --   subscriptions (their numbers, ' 1 2')

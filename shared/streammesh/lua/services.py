@@ -57,6 +57,7 @@ class ForgottenSubscription(Record):
     """One subscription of a service that is taken away."""
 
     held: Key
+    flow: Key
     task: Text
 
 

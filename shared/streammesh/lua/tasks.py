@@ -19,6 +19,7 @@ class HandoffSubscription(Record):
     meta: Text
     rest: Text
     flow: Text
+    keep: Text
     parts: TextList
 
 

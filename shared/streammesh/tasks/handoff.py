@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,6 +12,7 @@ import orjson
 from streammesh import lua, notifications
 from streammesh import names as words
 from streammesh.events.envelope import Event
+from streammesh.events.publisher import ms
 from streammesh.keys import PRIORITY, Keys
 from streammesh.lua.signature import quick
 from streammesh.lua.tasks import (
@@ -22,6 +24,7 @@ from streammesh.lua.tasks import (
 )
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
+from streammesh.tasks.settlement import kept
 
 _delivery, _entry = quick(HandoffDelivery), quick(HandoffEntry)
 
@@ -85,9 +88,11 @@ class Described(NamedTuple):
     entries: list[HandoffEntry]
 
 
-def describe(keys: Keys, batch: Sequence[Handover], paused: Container[str]) -> Described:
+def describe(
+    keys: Keys, settings: MeshSettings, batch: Sequence[Handover], paused: Container[str]
+) -> Described:
     """Describe a batch: it has a few subscriptions and a few kinds of event."""
-    said = _Said(keys, paused)
+    said = _Said(keys, settings, paused)
     entries = []
     event_row, task_row = keys.event(""), keys.task("")
     for entry, event, wanted, deliveries in batch:
@@ -138,7 +143,7 @@ def handoff_call(
     the manifests that the batch was planned by, "*" where it was planned without them. `may_join`: a router is
     there, and may serve the group's service from now on.
     """
-    subscriptions, kinds, entries = describe(keys, batch, paused)
+    subscriptions, kinds, entries = describe(keys, settings, batch, paused)
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
@@ -184,8 +189,8 @@ def handoff_call(
 class _Said:
     """What the entries of one call have in common, by the numbers that they name it by."""
 
-    def __init__(self, keys: Keys, paused: Container[str]) -> None:
-        self._keys, self._paused = keys, paused
+    def __init__(self, keys: Keys, settings: MeshSettings, paused: Container[str]) -> None:
+        self._keys, self._settings, self._paused = keys, settings, paused
         self._wants: dict[tuple[str, tuple[bytes, ...]], str] = {}  # -> ` <number>`
         self.subscriptions: list[HandoffSubscription] = []
         self.kinds: list[HandoffKind] = []
@@ -215,11 +220,15 @@ class _Said:
                 meta=b',"task":%b}' % orjson.dumps(about),
                 rest=rest,
                 flow=b"" if wants.flow is None else wants.flow.limits,
+                keep=b"" if wants.flow is None else self._keep(wants),
                 parts=around_id,
             )
             self.subscriptions.append(one)
             number = self._wants[wants.task, around_id] = f" {len(self.subscriptions)}"
         return number
+
+    def _keep(self, wants: Subscription) -> int:
+        return ms(kept(None if wants.keep is None else timedelta(seconds=wants.keep), self._settings))
 
     def kind(self, event: Event, wanted: int | None, wants: str) -> int:
         """The number of a kind of event."""
