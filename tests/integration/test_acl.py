@@ -174,7 +174,7 @@ def test_a_function_runs_with_the_rights_of_who_calls_it(server, admin):
     admin.execute_command("ACL", "SETUSER", "caller", "reset", "on", ">secret", "~tried", "-@all", "+fcall")
     try:
         with redis.Redis(port=server.port, username="caller", password="secret") as caller:
-            with pytest.raises(redis.exceptions.ResponseError, match="(?i)permission|ACL"):
+            with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission|ACL"):
                 caller.execute_command("FCALL", "tried", "1", "tried")
             admin.execute_command("ACL", "SETUSER", "caller", "+hset")
             assert caller.execute_command("FCALL", "tried", "1", "tried") == 1

@@ -1,7 +1,7 @@
 """`make scale`: a million kept events and much else; every call, command and role, and what Redis found slow.
 
 Exit code 1 where a question of the API takes longer than 100 ms (the quickest of five), or a command of Redis longer than
-25 ms.
+25 ms, five times at least: once or twice is a pause of the machine.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SLOW_MS = 25.0
 REQUEST_MS = 100.0
 KEY = "scale-admin-key-of-thirty-letters"
 LOOKS = 5
+AGAIN = 5  # times that a command has to be slow to be called so
 # What the dashboard asks first, page by page; then what else there is to ask.
 FIRST_PAINT = ("/ui/", "/v1/key", "/v1/status", "/v1/events?limit=100&standing=true")
 QUESTIONS = (
@@ -251,6 +252,8 @@ async def _slow(client: redis.asyncio.Redis, table: Table) -> None:
         longest[told] = max(longest.get(told, 0.0), entry["duration"] / 1000)
     for told, count in found.most_common():
         print(f"{longest[told]:>10,.1f} ms  SLOW: {told}, {count} times", flush=True)
+        if count < AGAIN:  # a pause of the machine, as it meets any command
+            continue
         table.wrong.append(f"Redis took {longest[told]:.0f} ms for {told}, {count} times")
 
 
