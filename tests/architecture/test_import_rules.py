@@ -26,7 +26,7 @@ RANKS: list[set[str]] = [
         "durable_keys",
         "identity",
     },
-    {"settings", "keys", "group_place"},
+    {"settings", "keys", "group_place", "cel"},
     {"acl_rules", "logs", "log_events", "lua", "embedded", "health"},
     {"redisio"},
     {"roles", "events", "api_keys", "process_group", "audit"},
@@ -44,7 +44,7 @@ RANKS: list[set[str]] = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 PURE = {
     *("errors", "clock", "names", "plain_json", "redis_url", "keys"),
-    *("mail_address", "mail_text", "durations"),
+    *("mail_address", "mail_text", "durations", "cel.syntax", "cel.expression"),
     *("events.validation", "events.envelope", "events.encoded", "identity"),
     *("subscriptions.manifest", "subscriptions.filters"),
     *("tasks.handler", "tasks.context", "tasks.task", "tasks.verdict"),

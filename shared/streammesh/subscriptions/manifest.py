@@ -17,7 +17,7 @@ import structlog
 from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
-from streammesh.subscriptions.filters import fits, problems
+from streammesh.subscriptions.filters import Where, fits, problems
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0
@@ -35,7 +35,7 @@ class Subscription:
     service: str
     task: str
     type: str
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)  # paths and conditions, or a text in CEL
     timeout: float | None = None  # seconds one attempt may take
     retries: int = 5
     expires: float | None = None  # seconds after publishing when it is not worth starting any more
