@@ -66,6 +66,9 @@ class TaskError(Answer):
 
     reason: str
     kind: str = Field(description="Class of the error.")
+    by: dict[str, str] | None = Field(
+        default=None, description="The event that cancelled it: its `id`, `source` and `type`."
+    )
 
 
 class FollowUp(EventRef):
@@ -98,12 +101,15 @@ class WaitDocument(Answer):
 
     name: str
     until: str = Field(description="When it goes on without.")
-    kind: Literal["time", "event", "signal"]
+    kind: Literal["time", "event", "signal", "version"]
     type: str | None = None
     match: dict[str, Any] | None = None
     signal: str | None = None
     question: str | None = None
     to: str | None = None
+    version: int | None = Field(
+        None, description="Of its handler, which no worker has that tried it: it goes on when one has."
+    )
 
 
 class TaskDocument(Answer):
@@ -113,7 +119,17 @@ class TaskDocument(Answer):
     name: str
     service: str
     state: Literal[
-        "held", "queued", "started", "retrying", "waiting", "succeeded", "failed", "cancelled", "expired"
+        "pending",
+        "held",
+        "queued",
+        "started",
+        "retrying",
+        "waiting",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "expired",
+        "skipped",
     ]
     attempt: int = Field(description="How often it was started.")
     event: EventRef

@@ -39,6 +39,9 @@ FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is 
 MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds before it gives its events up
 MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
 GONE_WAIT = timedelta(seconds=1)
+EARLY_WAIT = timedelta(
+    milliseconds=20
+)  # between two looks whether another lane has handed over what was before
 SAID_EVERY = timedelta(minutes=1)  # how often a lane that goes on waiting says so
 SERVED_RECLAIM = 20  # times as long until a lane looks again for what others left, while the router serves
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
@@ -106,8 +109,17 @@ class Lane:
         await (
             self._client.ping()
         )  # by its answer the server has seen that the waiting read's connection is gone
-        while mine := await self._reader.mine(self.domains, self._own.batch):
+        while mine := await self._mine():
             await self.hand_over(mine)
+
+    async def _mine(self) -> list[Entry]:
+        """Return what this process was given; nothing where a group is gone, which the next read of new entries meets."""
+        try:
+            return await self._reader.mine(self.domains, self._own.batch)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return []
 
     async def _join(self) -> None:
         """Make the group where it is missing; that of a removed service stays away, until it registers again."""
@@ -118,7 +130,7 @@ class Lane:
     async def _read(self) -> None:
         await self._join()
         # What this process was given before its last read was cut short is pending under its name.
-        while mine := await self._reader.mine(self.domains, self._own.batch):
+        while mine := await self._mine():
             await self.hand_over(mine)
         await self._offer()
         under_way: asyncio.Task[bool] | None = None
@@ -251,6 +263,11 @@ class Lane:
             done = await lua.run(self._client, call)
             if done.full:
                 done = await self._when_there_is_memory(call)
+            while (
+                done.early
+            ):  # another lane has what is before these; it hands that over, or it is taken over
+                await asyncio.sleep(EARLY_WAIT.total_seconds())
+                done = await lua.run(self._client, call)
         except ResponseError as error:
             if is_unavailable(error):
                 raise
@@ -333,4 +350,10 @@ class Lane:
             return True
         held = [name for name in self._paused() if name.partition(".")[0] == self.service]
         lengths = [await self._client.xlen(self._keys.held(name)) for name in held]
+        lines = [
+            await self._client.zcard(self._keys.flow_line(name))
+            for name in self._routes().flows(self.service)
+        ]
+        if max(lines, default=0) > self._settings.max_held * REFILL_AT:
+            return True
         return max(lengths, default=0) > self._settings.max_held * REFILL_AT

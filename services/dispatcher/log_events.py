@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LOG_EVENTS: Mapping[str, str] = {
+    "backfill.ended": "A backfill has handed all over, or was stopped.",
+    "backfill.failed": "A page of a backfill could not be handed over; it is tried again.",
+    "backfill.waits": "A backfill waits, and for what.",
+    "cancelling.broken": "What stood among the values to cancel by was none; it was removed.",
+    "cancelling.failed": "Tasks that an event cancels could not be cancelled yet; it is tried again.",
     "dispatcher.ready": "The dispatcher hands events over.",
     "dispatcher.stopped": "The dispatcher has ended.",
     "due.promoted": "Events and tasks whose time has come were handed on.",
@@ -13,6 +18,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "events.kept": "Events beyond their retention are kept, as a service has not been handed them.",
     "events.refused": "A batch of events could not be handed over; it is tried again one by one.",
     "events.trimmed": "Events beyond their retention were removed.",
+    "flow.mended": "Tasks that waited in line were started, places freed that nobody had, or what did not fit was mended.",
+    "flow.unreadable": "The limits or the line of a subscription cannot be read.",
     "lane.goes_on": "A lane that waited for its queue goes on.",
     "lane.group_lost": "The consumer group of a service is gone; it is made anew.",
     "lane.left_pending": "Entries of a lane that stopped wait for another dispatcher.",
@@ -33,5 +40,6 @@ LOG_EVENTS: Mapping[str, str] = {
     "router.waits_for_memory": "The router waits, since Redis is full.",
     "task.not_queued_again": "A task that lies nowhere could not be queued again yet.",
     "task.queued_again": "A task that lay nowhere was queued again.",
+    "tasks.cancelled": "Open tasks were cancelled for an event that cancels them.",
     "tasks.released": "Tasks of a subscription that was resumed were queued.",
 }

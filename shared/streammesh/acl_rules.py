@@ -49,7 +49,9 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(f"{keys.queue('*.pidbox')}", f"{keys.queue('*.pidbox')}:*"),
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
         *(keys.alive(service), keys.held(f"{service}.*")),
+        *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
+        *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
     )
     shared = (
         *(keys.task("*"), keys.chunks("*", "*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
@@ -57,6 +59,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.notifications(), keys.tasks_recent(), keys.domains(), keys.due(), keys.due_entries()),
         *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),
         *(keys.paused(), keys.holding(), keys.dead_services(), keys.counters(), keys.memory()),
+        keys.format(),
     )
     return [
         "resetkeys",

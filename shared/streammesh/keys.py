@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
+from streammesh.flow_keys import FlowKeys
 from streammesh.webhook_keys import WebhookKeys
 
 WORKERS = "workers"  # the one consumer group of every queue
@@ -36,6 +38,8 @@ TYPES = {
     "joined": "hash",
     "routed": "hash",
     "retiring": "hash",
+    "backfill": "hash",
+    "backfills-running": "hash",
     "webhooks": "hash",
     "url-workers": "hash",
     "webhooks-disabled": "hash",
@@ -49,6 +53,7 @@ TYPES = {
     "dead-entries": "hash",
     "counters": "hash",
     "schedules": "hash",
+    "format": "hash",
     "api-keys": "hash",
     "api-keys-used": "hash",
     "due": "zset",
@@ -62,7 +67,18 @@ TYPES = {
     "schedules-due": "zset",
     "api-keys-revoked": "zset",
     "arrived": "zset",
+    "cancellable": "zset",
+    "canceller": "hash",
+    "cancelling": "zset",
     "waiters": "zset",
+    "backfills": "zset",
+    "flow": "hash",
+    "flow-line": "zset",
+    "flow-places": "zset",
+    "flow-ready": "zset",
+    "flow-slow": "zset",
+    "flow-rate": "zset",
+    "flows": "set",
     "domains": "set",
     "holding": "set",
     "identity": "set",
@@ -93,7 +109,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, DurableKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -107,6 +123,7 @@ class Keys(WebhookKeys, DurableKeys):
         return [
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
+            self.flows(),
             *(
                 self.tasks_recent(),
                 self.dead_services(),
@@ -115,9 +132,11 @@ class Keys(WebhookKeys, DurableKeys):
                 self.notifications(),
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
+            self.cancelling(),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
-            self.url_workers(),
+            *(self.url_workers(), self.format()),
+            *(self.backfills(), self.backfills_running()),
             *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
             *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
         ]
@@ -165,7 +184,8 @@ class Keys(WebhookKeys, DurableKeys):
     # --- what waits for later -----------------------------------------------------------------
 
     def due(self) -> str:
-        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>` or `entry:<task id> <entry>`.
+        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>`, `entry:<task id> <entry>`
+        or `flow:<task name>`.
 
         Emptied when due.
         """
@@ -232,6 +252,20 @@ class Keys(WebhookKeys, DurableKeys):
         """SET. Task names whose stream `held` is not empty. Bounded by the number of subscriptions."""
         return f"{self.prefix}holding"
 
+    # --- the past of a service ------------------------------------------------------------------
+
+    def backfill(self, backfill_id: str) -> str:
+        """HASH. One backfill: what is to be handed over, how far it is, counts. Expires 30 days after it ended."""
+        return f"{self.prefix}backfill:{backfill_id}"
+
+    def backfills(self) -> str:
+        """ZSET. Ids of backfills by the time in ms when they began. The newest 200."""
+        return f"{self.prefix}backfills"
+
+    def backfills_running(self) -> str:
+        """HASH. Service -> id of its backfill that runs. Bounded by the number of services."""
+        return f"{self.prefix}backfills-running"
+
     # --- queues -------------------------------------------------------------------------------
 
     def queue(self, name: str, priority: int = PRIORITY) -> str:
@@ -292,7 +326,7 @@ class Keys(WebhookKeys, DurableKeys):
 
     def dead_entries(self, service: str) -> str:
         """HASH. What a replay of a dead letter puts back, as raw bytes: `h:<id>` and `b:<id>` of a queue entry,
-        `m:<id>` of its ledger row's meta, `e:<id>` of an event. Entries leave with their letter."""
+        `m:<id>` of its ledger row's meta, `e:<id>` of an event, `f:<id>` and `c:<id>` of its flow and of what cancels it. Entries leave with their letter."""
         return f"{self.prefix}dead-entries:{service}"
 
     def dead_services(self) -> str:
@@ -310,6 +344,10 @@ class Keys(WebhookKeys, DurableKeys):
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
+
+    def format(self) -> str:
+        """HASH. `version` of the keys and scripts of this mesh, and the `oldest` whose processes may work in it."""
+        return f"{self.prefix}format"
 
     def alerted(self) -> str:
         """STRING. Until when (ms) alerts were raised about dead letters and paused subscriptions."""

@@ -10,11 +10,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.cancellation.canceller import canceller_handler, canceller_subscription
+from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
+from streammesh.flow.limits import Flow
+from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.subscriptions.cancel_paths import declared_cancels
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
     Seconds,
@@ -22,6 +27,7 @@ from streammesh.subscriptions.declaration import (
     calling_place,
     filter_of,
     place_of,
+    priority_of,
     seconds,
     task_part,
     whole_number,
@@ -34,6 +40,7 @@ from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.expectations import Expectations, retry_policy
+from streammesh.worker.handler_versions import DeclaredVersion, HandlerVersion, versions_with
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
@@ -77,8 +84,8 @@ class Service(AroundHandlers, Expectations):
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
-        self._wakers: set[str] = set()  # names of the subscriptions that end waits
-        self._places: dict[str, SourceLine] = {}  # where each handler is written
+        self._wakers: set[str] = set()  # names of the subscriptions that end waits, or cancel
+        self._versions: dict[str, dict[int, DeclaredVersion]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
@@ -108,13 +115,22 @@ class Service(AroundHandlers, Expectations):
         backoff_cap: Seconds = 600.0,
         timeout: Seconds | None = None,
         expires: Seconds | None = None,
-        priority: int | None = None,
+        priority: int | str | None = None,
         keep: Seconds | None = None,
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        cancel_on: Mapping[str, str | Sequence[str]] | None = None,
+        key: str | None = None,
+        concurrency: int | None = None,
+        total: int | None = None,
+        fair: bool = False,
+        order: bool = False,
+        throttle: str | None = None,
+        drop: str | None = None,
+        singleton: str | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
@@ -122,11 +138,19 @@ class Service(AroundHandlers, Expectations):
         `"data.total > 100 && data.country in ['DE', 'AT']"`. `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
-        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
+        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own, or the path of a number
+        (`"data.weight"`). `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
-        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        by. `cancel_on`: types of events that cancel its open tasks of which the event has the same value, each type with the path
+        (`{"order.cancelled": "data.order_id"}`) or a pair: the path in the event that cancels, the path in its own.
+        `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
+        with the same `name`, as long as runs of them are under way; all other options are those of the newest.
+        Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
+        at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
+        order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
+        there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`).
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -140,6 +164,9 @@ class Service(AroundHandlers, Expectations):
             )
         with said_at(here):
             policy = retry_policy(retries, backoff, backoff_cap)
+            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton)
+            number, priority_path = priority_of(priority)
+            check_paths(key=key, priority=priority_path)
             subscription = Subscription(
                 service=self.name,
                 task=f"{self.name}.",
@@ -148,11 +175,14 @@ class Service(AroundHandlers, Expectations):
                 timeout=seconds("timeout", timeout),
                 retries=retries,
                 expires=seconds("expires", expires),
-                priority=None if priority is None else whole_number("priority", priority, 0, 9),
+                priority=number,
+                priority_path=priority_path,
                 keep=seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
+                cancel_on=declared_cancels(cancel_on, event_type),
+                flow=flow if flow != Flow() else None,
             )
 
         return self._decorator(here, subscription, policy, breaker, name)
@@ -175,15 +205,12 @@ class Service(AroundHandlers, Expectations):
             with said_at(here, handler):
                 binding = around(bind(handler, self._makers))
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
-                if first := self._places.get(named.task):
-                    raise InvalidManifest(
-                        f"two handlers have the name {named.task!r}; the first is at {first}"
-                    )
-                check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
-            self._subscriptions.append(named)
-            self._bindings[named.task], self._places[named.task] = binding, here
-            self._add_task(named, lambda _: binding, policy, breaker)
+                others = [one for one in self._subscriptions if one.task != named.task]
+                check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
+                check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
+                self._add_version(DeclaredVersion(named, binding, policy, breaker, here))
             self._add_wakers(named)
+            self._add_cancellers(named)
             return handler
 
         return decorate
@@ -195,6 +222,18 @@ class Service(AroundHandlers, Expectations):
     def plumbing_for(self, settings: MeshSettings) -> Plumbing:
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
+
+    def _add_version(self, written: DeclaredVersion) -> None:
+        """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
+        task = written.subscription.task
+        newest, older = versions_with(self._versions.setdefault(task, {}), written)
+        known = [one.task for one in self._subscriptions]
+        if task in known:
+            self._subscriptions[known.index(task)] = newest.subscription
+        else:
+            self._subscriptions.append(newest.subscription)
+        self._bindings[task] = newest.binding
+        self._add_task(newest.subscription, lambda _: newest.binding, newest.policy, newest.breaker, older)
 
     def _add_wakers(self, subscription: Subscription) -> None:
         """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
@@ -211,12 +250,28 @@ class Service(AroundHandlers, Expectations):
             self._wakers.add(waker.task)
             self._add_task(waker, bound, RetryPolicy(waker.retries), breaker=False)
 
+    def _add_cancellers(self, subscription: Subscription) -> None:
+        """Subscribe to what cancels a subscription's open tasks."""
+        for event_type in subscription.cancel_on:
+            one = canceller_subscription(subscription, event_type)
+            if one.task in self._wakers:  # of another version of the handler
+                continue
+            check(Manifest(self.name, subscriptions=(*self._subscriptions, one), queues=self._queues))
+
+            def bound(plumbing: Plumbing, of: str = event_type) -> Binding:
+                return bind(canceller_handler(subscription, of, lambda: plumbing.canceller))
+
+            self._subscriptions.append(one)
+            self._wakers.add(one.task)
+            self._add_task(one, bound, RetryPolicy(one.retries), breaker=False)
+
     def _add_task(
         self,
         subscription: Subscription,
         bound: Callable[[Plumbing], Binding],
         policy: RetryPolicy,
         breaker: bool,
+        older: Mapping[int, HandlerVersion] = {},
     ) -> None:
         def made(plumbing: Plumbing) -> type[DeliveryTask]:
             about = {
@@ -225,11 +280,13 @@ class Service(AroundHandlers, Expectations):
                 "binding": bound(plumbing),
                 "policy": policy,
                 "breaker": breaker,
+                "older": older,
                 "plumbing": plumbing,
             }
             return type(subscription.task, (DeliveryTask,), about)
 
         self._tasks[subscription.task] = made
+        self.celery_app.tasks.pop(subscription.task, None)  # where this is a further version
         self.celery_app.register_task(made(self._plumbing)())
 
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -253,7 +310,14 @@ class Service(AroundHandlers, Expectations):
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
+        steps = {
+            task: named
+            for task, b in self._bindings.items()
+            if (named := step_names(b.handler, b.context_name))
+        }
+        return Manifest(
+            self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes, steps
+        )
 
     @property
     def pool(self) -> PoolKind:

@@ -28,7 +28,7 @@ export interface Task {
     id: string;
     name: string;
     service: string;
-    state: "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired";
+    state: "pending" | "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired" | "skipped";
     attempt: number;
     event: {
         id: string;

@@ -30,6 +30,11 @@ _EXAMPLE: dict[str, Any] = {
             "priority": None,
             "keep": None,
             "queue": "email_worker",
+            "version": 1,
+            "waits": {},
+            "flow": None,
+            "priority_path": None,
+            "steps": [],
             "schema": {"type": "object", "required": ["email"]},
         }
     ],
@@ -51,6 +56,9 @@ class DeclaredSubscription(Answer):
     queue: str
     version: int
     waits: dict[str, list[str]]
+    flow: dict[str, Any] | None = Field(description="What may start when; null for all at once.")
+    priority_path: str | None
+    steps: list[str] = Field(description="Of a durable handler: those that its source names.")
     schema_: dict[str, Any] | None = Field(alias="schema")
 
 
@@ -91,6 +99,7 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
                 about = asdict(one)
                 del about["service"]
                 about["queue"] = one.queue_name
+                about["steps"] = list(manifest.steps.get(one.task, ()))
                 about["schema"] = manifest.schemas.get(one.task)
                 subscriptions.append(DeclaredSubscription.model_validate(about))
         publishes = {name: one for name, one in manifest.publishes.items() if key.may_subscribe(name)}

@@ -28,6 +28,7 @@ router = APIRouter(tags=["tasks"])
 AskedState = Literal[
     "open",
     "ended",
+    "pending",
     "queued",
     "started",
     "retrying",
@@ -37,6 +38,7 @@ AskedState = Literal[
     "failed",
     "cancelled",
     "expired",
+    "skipped",
 ]
 _Word = Query(min_length=1, max_length=256)
 

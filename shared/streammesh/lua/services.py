@@ -57,6 +57,7 @@ class ForgottenSubscription(Record):
     """One subscription of a service that is taken away."""
 
     held: Key
+    flow: Key
     task: Text
 
 
@@ -90,9 +91,26 @@ class ShowLifeScript(Arguments):
 
     alive: Key
     last_seen: Key
+    format: Key
     name: Text
     forget_after: Number
     role: Text
+    mine: Number
+
+
+class ReadFormatScript(Arguments):
+    """Whether a process may work in a mesh."""
+
+    format: Key
+    mine: Number
+
+
+class RaiseFormatScript(Arguments):
+    """Note that a mesh was migrated by one step."""
+
+    format: Key
+    mine: Number
+    oldest: Number
 
 
 class NoteActionScript(Arguments):
@@ -161,6 +179,7 @@ class ReplayedTask(Record):
     open_tasks: Key
     due: Key
     due_entries: Key
+    cancellable: Key
     wait: Number
     kept: Text
     changed: Text

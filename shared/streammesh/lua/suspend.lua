@@ -1,21 +1,23 @@
 #!lua flags=allow-oom
--- Ends an attempt of a durable handler that waits: its queue entry moves into the due set until the time is over, and
--- nothing waits in a worker. What it waits for may have come already (an event since the run's own, a signal): then it is
+-- Ends an attempt of a durable handler that waits, or whose code this worker does not have: its queue entry moves into the
+-- due set until the time is over, and nothing waits in a worker. What it waits for may have come already (an event since the run's own, a signal): then it is
 -- queued again at once. Its deadline is that of the first time it came here. Refused when the token is not the current one.
 -- KEYS task_row (HASH), event_row (HASH), notifications (STREAM), queue (STREAM), due (ZSET), due_entries (HASH),
 --   arrived (ZSET, of events that may be waited for), waiters (ZSET, of tasks that wait for those)
 -- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), within (ms: only an
 --   event counts that was published so long after the run's own one; '' for any), waiter (member of waiters; '' unless it waits
 --   for an event), after (field of the row: which events of that kind it had), about (JSON),
---   version, body (of the notification up to its data), source, event, event_type, subject, service, task, changed (channel)
+--   version, is_anew (whether its time is counted from now, however often it came here), body (of the notification up to its
+--   data), source, event, event_type, subject, service, task, changed (channel)
 -- Returns {'done'} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
 --#include _time.lua
 --#include _notify.lua
 --#include _entry.lua
+--#include _flow.lua
 local step, wait = 'step:' .. name, 'wait:' .. name
-local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued')
+local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued', 'flow')
 if not row[1] or row[2] ~= token then return { 'lost' } end
-if row[1] == 'waiting' and row[5] == name or row[1] == 'queued' then return { 'done' } end  -- by this call, made before
+if row[1] == 'waiting' and row[5] == name or row[1] == 'queued' or row[1] == 'pending' then return { 'done' } end  -- by this call, made before
 if row[1] ~= 'started' or (entry ~= '' and row[3] ~= entry) then return { 'lost' } end
 if row[4] then return { 'cancelled' } end
 if entry == '' then return redis.error_reply('NOENTRY no queue entry stands for this task') end
@@ -23,7 +25,7 @@ local h, b = queued_fields(queue, entry)
 if not h then return { 'lost' } end
 local now = now_ms()
 local deadline = tonumber(string.match(row[6] or '', '^%d+') or '')
-if not deadline or deadline > now + 31622400000 then deadline = now + longest end  -- nobody waits for more than a year
+if not deadline or is_anew or deadline > now + 31622400000 then deadline = now + longest end  -- nobody waits for more than a year
 local came = row[7]
 redis.call('HSET', task_row, wait, digits(deadline) .. ' ' .. about, 'durable', version)
 write('HINCRBY', task_row, 'waits', 1)
@@ -55,6 +57,7 @@ else
   write('ZADD', due, digits(deadline), member)
   write('HSET', due_entries, member, cjson.encode({ kind = 'task', task = task, queue = queue, h = h, b = b }))
   if redis.call('ZRANGE', due, 0, 0)[1] == member then redis.call('PUBLISH', changed, 'due') end
+  let_go(task_row, row[10], task)
 end
 gone(queue, group, { entry })
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.waiting', event = event,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from streammesh.lua.cancels import CancelMark
 from streammesh.lua.events import StoredEvent
 from streammesh.lua.signature import Arguments, Each, Flag, Key, Number, Record, Rest, Text, TextList
 
@@ -18,6 +19,8 @@ class HandoffSubscription(Record):
     state: Text
     meta: Text
     rest: Text
+    flow: Text
+    keep: Text
     parts: TextList
 
 
@@ -37,6 +40,7 @@ class HandoffDelivery(Record):
     task: Key
     expires: Text
     b: Text
+    key: Text
 
 
 class HandoffEntry(Record):
@@ -73,6 +77,7 @@ class HandoffScript(Arguments):
     subscriptions: Each[HandoffSubscription]
     kinds: Each[HandoffKind]
     entries: Each[HandoffEntry]
+    marks: Each[CancelMark]
 
 
 class RouteScript(Arguments):
@@ -98,6 +103,7 @@ class RouteScript(Arguments):
     subscriptions: Each[HandoffSubscription]
     kinds: Each[HandoffKind]
     entries: Each[HandoffEntry]
+    marks: Each[CancelMark]
 
 
 class TakeDomainScript(Arguments):
@@ -200,6 +206,7 @@ class SettleScript(Arguments):
     due_entries: Key
     counters: Key
     held: Key
+    cancellable: Key
     group: Text
     kept: Text
     service: Text

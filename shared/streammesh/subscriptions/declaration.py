@@ -13,11 +13,10 @@ from typing import Any
 from streammesh import names
 from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
+from streammesh.flow.paths import ATTRIBUTES, EXTENSION
 from streammesh.subscriptions.filters import Where, problems
 
-ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
 Seconds = float | str | timedelta
-_EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -75,6 +74,17 @@ def whole_number(name: str, value: object, least: int, most: int) -> int:
     return value
 
 
+def priority_of(value: object) -> tuple[int | None, str | None]:
+    """Return a priority, and the path where it stands, of which one is None. Raises InvalidManifest."""
+    if isinstance(value, str):
+        if not value.startswith("data."):
+            raise InvalidManifest(
+                f"priority={value!r}: should be a whole number from 0 to 9, or a path such as 'data.weight'"
+            )
+        return None, value
+    return None if value is None else whole_number("priority", value, 0, 9), None
+
+
 def task_part(name: str) -> str:
     """Return the last part of a task's name. Raises InvalidManifest for one that cannot be."""
     if not isinstance(name, str) or not _TASK.fullmatch(name):
@@ -91,7 +101,7 @@ def never_matching(where: Where, event_type: str) -> Iterator[str]:
         head, _, rest = path.partition(".")
         if head == "data":
             pass
-        elif head not in ATTRIBUTES and not _EXTENSION.fullmatch(head):
+        elif head not in ATTRIBUTES and not EXTENSION.fullmatch(head):
             yield f"where[{path!r}] can never match: no event has an attribute {head!r}; did you mean 'data.{path}'?"
         elif rest:
             yield f"where[{path!r}] can never match: {head!r} is an attribute, a plain value; did you mean 'data.{path}'?"
