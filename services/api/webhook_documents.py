@@ -22,7 +22,7 @@ from streammesh.errors import InvalidExpression, InvalidWebhook
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import check_where, position_key
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 from streammesh.webhooks.addresses import Network, check_url
 from streammesh.webhooks.definition import MOST_TYPES, Webhook
 from streammesh.webhooks.store import WebhookStanding
