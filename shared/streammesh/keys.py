@@ -125,7 +125,7 @@ class Keys(WebhookKeys):
         return [
             *(self.queue(service, step) for step in range(10)),
             *(self.dead(service), self.dead_index(service), self.dead_entries(service)),
-            *(self.open_tasks(service), self.alive(service)),
+            *(self.open_tasks(service), self.alive(service), self.editions(service)),
         ]
 
     # --- events -------------------------------------------------------------------------------
@@ -207,6 +207,13 @@ class Keys(WebhookKeys):
         Entries older than a minute are removed by whoever writes next.
         """
         return f"{self.prefix}alive:{role}"
+
+    def editions(self, service: str) -> str:
+        """ZSET. Member = the digest of a service's edition, score = last sign of life in ms of a worker that runs it.
+
+        Those older than a day are removed by whoever writes next. Leaves with the service.
+        """
+        return f"{self.prefix}editions:{service}"
 
     def last_seen(self) -> str:
         """HASH. Role or service -> time in ms when a process of it last showed life. Leaves with the service."""

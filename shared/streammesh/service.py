@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
@@ -15,6 +16,7 @@ from streammesh.durable.wake import declared_waits, wake_handler, wake_subscript
 from streammesh.errors import InvalidManifest
 from streammesh.health import Health
 from streammesh.process_group import become_group
+from streammesh.rollout.membership import edition_of
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
@@ -83,6 +85,7 @@ class Service(AroundHandlers):
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
         self.celery_app.manifest = self.manifest
+        self._plumbing.edition = cache(lambda: edition_of(self.manifest()).digest)
         self.celery_app.add_defaults(
             lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
         )
@@ -113,6 +116,7 @@ class Service(AroundHandlers):
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
+        formerly: Sequence[str] = (),
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
     ) -> Callable[[F], F]:
@@ -123,7 +127,8 @@ class Service(AroundHandlers):
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
-        `breaker=False`: never pause it, however often it fails in a row.
+        `name`: what it is called, in place of the function's name. `formerly`: names that it had before; what still
+        waits under one of them is given to it. `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
         by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
@@ -157,6 +162,7 @@ class Service(AroundHandlers):
                 keep=_seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
+                formerly=_former(self.name, formerly),
                 waits=declared_waits(waits),
             )
 
@@ -164,14 +170,17 @@ class Service(AroundHandlers):
             with said_at(here, handler):
                 binding = bind(handler, self._makers)
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
-                if first := self._places.get(named.task):
-                    raise InvalidManifest(
-                        f"two handlers have the name {named.task!r}; the first is at {first}"
-                    )
+                for taken in (named.task, *named.formerly):
+                    if first := self._places.get(taken):
+                        raise InvalidManifest(
+                            f"two handlers have the name {taken!r}; the first is at {first}"
+                        )
                 check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
             self._subscriptions.append(named)
-            self._bindings[named.task], self._places[named.task] = binding, here
-            self._add_task(named, lambda _: binding, policy, breaker)
+            self._bindings[named.task] = binding
+            for known in dict.fromkeys((named.task, *named.formerly)):
+                self._places[known] = here
+                self._add_task(replace(named, task=known), lambda _: binding, policy, breaker)
             self._add_wakers(named)
             return handler
 
@@ -282,6 +291,14 @@ def _filter(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
     for problem in never_matching(where or {}, event_type):
         raise InvalidManifest(problem)
     return dict(where or {})
+
+
+def _former(service: str, names_before: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names_before, str) or not isinstance(names_before, Sequence):
+        raise InvalidManifest(
+            f"formerly={names_before!r:.80}: should be a list of names that the handler had"
+        )
+    return tuple(f"{service}.{task_part(one)}" for one in names_before)
 
 
 def _seconds(name: str, value: Seconds | None) -> float | None:

@@ -61,7 +61,13 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server: Any, client: A
 
 def test_what_one_script_wrote_is_one_transaction(server: Any, client: Any) -> None:
     call = ShowLifeScript(
-        alive=KEYS.alive("x"), last_seen=KEYS.last_seen(), name="a@b:1", forget_after=0, role="x"
+        alive=KEYS.alive("x"),
+        last_seen=KEYS.last_seen(),
+        editions=KEYS.editions("x"),
+        name="a@b:1",
+        forget_after=0,
+        role="x",
+        edition="",
     ).call(int)
     lua.run_sync(client, call)
 

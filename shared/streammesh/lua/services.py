@@ -18,6 +18,8 @@ class RegisterManifestScript(Arguments):
     is_open: Flag
     prefix: Text
     start: Text
+    before: Text
+    is_checked: Flag
     streams: KeyList
 
 
@@ -79,6 +81,7 @@ class ForgetServiceScript(Arguments):
     holding: Key
     paused: Key
     failures: Key
+    editions: Key
     service: Text
     queues: KeyList
     subscriptions: Each[ForgottenSubscription]
@@ -90,9 +93,11 @@ class ShowLifeScript(Arguments):
 
     alive: Key
     last_seen: Key
+    editions: Key
     name: Text
     forget_after: Number
     role: Text
+    edition: Text
 
 
 class NoteActionScript(Arguments):

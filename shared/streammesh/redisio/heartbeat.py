@@ -27,10 +27,19 @@ def process_name(role: str) -> str:
     return f"{role}@{socket.gethostname()}{f'/{place.number}' if place else ''}:{os.getpid()}"
 
 
-def life_call(keys: Keys, role: str, name: str) -> lua.Call[int]:
-    """`show_life.lua`: one sign of life. Redis's clock counts, so a machine with a wrong one hides nobody."""
+def life_call(keys: Keys, role: str, name: str, edition: str = "") -> lua.Call[int]:
+    """`show_life.lua`: one sign of life. Redis's clock counts, so a machine with a wrong one hides nobody.
+
+    `edition`: the digest of what a service's worker runs (`subscriptions/edition.py`).
+    """
     return ShowLifeScript(
-        alive=keys.alive(role), last_seen=keys.last_seen(), name=name, forget_after=FORGET_MS, role=role
+        alive=keys.alive(role),
+        last_seen=keys.last_seen(),
+        editions=keys.editions(role),
+        name=name,
+        forget_after=FORGET_MS,
+        role=role,
+        edition=edition,
     ).call(int)
 
 
