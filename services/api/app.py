@@ -22,6 +22,7 @@ from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
+from services.api.chunk_reader import ChunkBell, ChunkReader
 from services.api.cursors import Cursors
 from services.api.json_answer import no_store
 from services.api.mesh_gauges import MeshGauges
@@ -43,6 +44,7 @@ from services.api.routes import (
     dead_letters,
     docs,
     events,
+    failures,
     health,
     manifests,
     metrics,
@@ -50,10 +52,12 @@ from services.api.routes import (
     own_key,
     reports,
     schedules,
+    service_detail,
     signals,
     status,
     subscriptions,
     task_list,
+    task_streams,
     tasks,
     types,
     ui,
@@ -109,6 +113,7 @@ def create_app(
         notifications,
         events,
         task_list,
+        task_streams,
         tasks,
         cancellation,
         signals,
@@ -118,6 +123,8 @@ def create_app(
         reports,
         metrics,
         status,
+        service_detail,
+        failures,
         schedules,
         manifests,
         own_key,
@@ -173,6 +180,7 @@ async def _wired(
     tokens = Tokens(cursors, api_keys)
     auth, sources = Authenticator(api_keys, tokens, api, reading), SourceRules(client, keys, reading)
     hub = Hub(notification_log, reader, keys, api, reading, timeout)
+    bell = ChunkBell(reader, keys)
     watch = asyncio.create_task(RevocationWatch(api_keys, hub, reading, api).run())
     presence = Presence(client, keys, timeout)
     await presence.begin()
@@ -198,6 +206,8 @@ async def _wired(
             auth=auth,
             tokens=tokens,
             hub=hub,
+            chunks=ChunkReader(client, keys, reading),
+            bell=bell,
             cursors=cursors,
             publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
             reports=open_report_store(store.store_url),
@@ -211,6 +221,7 @@ async def _wired(
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
         await hub.stop()
+        await bell.stop()
         await presence.end()
         await auth.aclose()
         await sources.aclose()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
 from streammesh.dead_letters import DeadLetter, DeadLetterFilter
 
@@ -185,6 +186,12 @@ class Dropped(Answer):
     dropped: int
     more: bool
     by: list[Group]
+
+
+def may_see(key: ApiKey, letter: DeadLetter) -> bool:
+    """Whether a key may read the event of a letter; one of no event is for keys that may read everything."""
+    event_type = letter.event_type
+    return key.may_subscribe_to_all if event_type is None else key.may_subscribe(event_type)
 
 
 def letter_document(letter: DeadLetter) -> DeadLetterDocument:

@@ -113,7 +113,17 @@ class TaskDocument(Answer):
     name: str
     service: str
     state: Literal[
-        "held", "queued", "started", "retrying", "waiting", "succeeded", "failed", "cancelled", "expired"
+        "pending",
+        "held",
+        "queued",
+        "started",
+        "retrying",
+        "waiting",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "expired",
+        "skipped",
     ]
     attempt: int = Field(description="How often it was started.")
     event: EventRef

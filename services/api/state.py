@@ -15,6 +15,7 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
 from services.api.auth import Authenticator
+from services.api.chunk_reader import ChunkBell, ChunkReader
 from services.api.cursors import Cursors
 from services.api.publish_endpoint import PublishEndpoint
 from services.api.push.hub import Hub
@@ -44,6 +45,8 @@ class Wiring:
     tokens: Tokens
     cursors: Cursors
     hub: Hub
+    chunks: ChunkReader
+    bell: ChunkBell
     publishing: PublishEndpoint
     reports: ReportStore
     types: TypeCatalogue

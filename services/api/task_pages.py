@@ -1,4 +1,4 @@
-"""Tasks page by page, newest first: those that have not ended, or those that ended."""
+"""Tasks page by page: those that have not ended, in either order, or those that ended, newest first."""
 
 from __future__ import annotations
 
@@ -54,12 +54,20 @@ class TaskPages:
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, rows: Rows) -> None:
         self._client, self._keys, self._rows = client, keys, rows
 
-    async def open(self, services: Sequence[str], wanted: Wanted, limit: int, place: str | None) -> TaskPage:
+    async def open(
+        self,
+        services: Sequence[str],
+        wanted: Wanted,
+        limit: int,
+        place: str | None,
+        *,
+        oldest_first: bool = False,
+    ) -> TaskPage:
         """Those of these services that have not ended, by when they were handed over."""
         after = OpenPlace.parse(place) if place else None
         found: list[TaskRow] = []
         for _ in range(ROUNDS if services else 0):
-            entries = await self._open_ids(services, after)
+            entries = await self._open_ids(services, after, oldest_first)
             rows = {row.id: row for row in await self._rows.tasks([one.id for one in entries])}
             for one in entries:
                 after, row = one, rows.get(one.id)
@@ -71,16 +79,25 @@ class TaskPages:
                 return TaskPage(found, None)
         return TaskPage(found, str(after) if after else None)
 
-    async def _open_ids(self, services: Sequence[str], after: OpenPlace | None) -> list[OpenPlace]:
-        """The next ids over all services, newest first; of one moment in the order of their ids, downwards."""
-        top = "+inf" if after is None else str(after.at_ms)
+    async def _open_ids(
+        self, services: Sequence[str], after: OpenPlace | None, oldest_first: bool
+    ) -> list[OpenPlace]:
+        """The next ids over all services; of one moment in the order of their ids, in the same direction."""
+        begin = ("-inf" if oldest_first else "+inf") if after is None else str(after.at_ms)
+        ends = (begin, "+inf" if oldest_first else "-inf")
         merged: list[OpenPlace] = []
         offset, asked = 0, list(services)
         while asked:
             pipeline = self._client.pipeline(transaction=False)
             for service in asked:
-                pipeline.zrevrangebyscore(
-                    self._keys.open_tasks(service), top, "-inf", offset, LOOKED_AT, withscores=True
+                pipeline.zrange(
+                    self._keys.open_tasks(service),
+                    *ends,
+                    desc=not oldest_first,
+                    byscore=True,
+                    withscores=True,
+                    offset=offset,
+                    num=LOOKED_AT,
                 )
             answers, again = await pipeline.execute(raise_on_error=False), []
             for service, answer in zip(asked, answers, strict=True):
@@ -89,13 +106,15 @@ class TaskPages:
                     one
                     for member, score in page
                     if 0 <= score < 10**14
-                    and (one := OpenPlace(int(score), member.decode("utf-8", "replace"))) < (after or LAST)
+                    and _is_next(
+                        one := OpenPlace(int(score), member.decode("utf-8", "replace")), after, oldest_first
+                    )
                 ]
                 merged += fresh
                 if not fresh and len(page) == LOOKED_AT:  # all of one moment, and given out already
                     again.append(service)
             asked, offset = again, offset + LOOKED_AT
-        return sorted(merged, reverse=True)[:LOOKED_AT]
+        return sorted(merged, reverse=not oldest_first)[:LOOKED_AT]
 
     async def ended(self, wanted: Wanted, limit: int, place: str | None) -> TaskPage:
         """Those that ended, of all services, by when they did; as far as their records are kept."""
@@ -120,3 +139,9 @@ class TaskPages:
             if len(entries) < LOOKED_AT:
                 return TaskPage(found, None, places)
         return TaskPage(found, place, places)
+
+
+def _is_next(one: OpenPlace, after: OpenPlace | None, oldest_first: bool) -> bool:
+    if oldest_first:
+        return after is None or one > after
+    return one < (after or LAST)

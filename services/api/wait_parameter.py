@@ -15,16 +15,16 @@ MOST_SECONDS = 60.0
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 
 
-def seconds_of(text: str | None) -> float:
-    """Return what it says; 0 for nothing. Raises Problem (400)."""
+def seconds_of(text: str | None, name: str = "wait", most: float = MOST_SECONDS) -> float:
+    """Return what a parameter says; 0 for nothing. Raises Problem (400), which names it."""
     if text is None:
         return 0.0
     try:
         seconds = _DURATION.validate_python(text).total_seconds()
     except ValidationError:
         seconds = -1.0
-    if not 0 <= seconds <= MOST_SECONDS:
-        raise _wrong(f"should be a duration from 0s to {MOST_SECONDS:.0f}s, such as 10s")
+    if not 0 <= seconds <= most:
+        raise _wrong(f"should be a duration from 0s to {most:.0f}s, such as {min(most, 10):.0f}s", name)
     return seconds
 
 
@@ -38,7 +38,6 @@ def seconds_in(scope: Scope) -> float:
     return seconds_of(asked[0]) if asked else 0.0
 
 
-def _wrong(detail: str) -> Problem:
-    return Problem(
-        "malformed-request", f"wait: {detail}.", [{"parameter": "wait", "in": "query", "detail": detail}]
-    )
+def _wrong(detail: str, name: str = "wait") -> Problem:
+    wrong = [{"parameter": name, "in": "query", "detail": detail}]
+    return Problem("malformed-request", f"{name}: {detail}.", wrong)

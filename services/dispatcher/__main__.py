@@ -11,6 +11,7 @@ from streammesh.brokers.forwarder import Forwarder
 from streammesh.clock import SystemClock
 from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
+from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
@@ -24,7 +25,7 @@ from streammesh.worker.message_encoder import Encoder
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
-from services.dispatcher.lanes import Lanes, watch
+from services.dispatcher.lanes import Lanes
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
 from services.dispatcher.settings import DispatcherSettings
@@ -71,7 +72,10 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
                 raise
 
     roles = [
-        keep_on("watcher", lambda: watch(ears, keys, changed, LOOK_EVERY, settings.redis_timeout)),
+        keep_on(
+            "watcher",
+            lambda: watch(ears, keys.manifests_changed(), changed, LOOK_EVERY, settings.redis_timeout),
+        ),
         keep_on("lanes", follow_changes),
         keep_on("key guard", KeyGuard(client, keys).run),
         keep_on("promoter", promoter.run),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from streammesh.errors import InvalidEvent
 from streammesh.events import envelope
 from streammesh.events.group_reader import Entry
-from streammesh.subscriptions.manifest import Delivery, Routes, delivery
+from streammesh.subscriptions.manifest import Delivery, Routes, delivery, priority_of
 from streammesh.tasks.handoff import Encoded, Handover
 
 MOST_DELIVERIES = 400  # in one call: it holds the server up for a few milliseconds
@@ -98,7 +98,7 @@ def _planned(
     try:
         wanting = routes.wanting_at(event, entry.position, given_to)
         deliveries = [
-            encode(delivery(event, wants), entry.envelope, event.priority)
+            encode(delivery(event, wants), entry.envelope, priority_of(event, wants))
             for wants in wanting
             if wants.service in services
         ]

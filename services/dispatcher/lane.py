@@ -39,6 +39,9 @@ FULL_WAIT = timedelta(milliseconds=100)  # between two looks at a queue that is 
 MOST_REFUSED = 5  # whole batches in a row; a lane tries again for some seconds before it gives its events up
 MEMORY_WAIT = timedelta(milliseconds=250)  # between two looks at a Redis that is full
 GONE_WAIT = timedelta(seconds=1)
+EARLY_WAIT = timedelta(
+    milliseconds=20
+)  # between two looks whether another lane has handed over what was before
 SAID_EVERY = timedelta(minutes=1)  # how often a lane that goes on waiting says so
 SERVED_RECLAIM = 20  # times as long until a lane looks again for what others left, while the router serves
 REFILL_AT = 0.9  # a lane goes on when its queue has fallen to this part of `max_queued`
@@ -251,6 +254,11 @@ class Lane:
             done = await lua.run(self._client, call)
             if done.full:
                 done = await self._when_there_is_memory(call)
+            while (
+                done.early
+            ):  # another lane has what is before these; it hands that over, or it is taken over
+                await asyncio.sleep(EARLY_WAIT.total_seconds())
+                done = await lua.run(self._client, call)
         except ResponseError as error:
             if is_unavailable(error):
                 raise
@@ -333,4 +341,10 @@ class Lane:
             return True
         held = [name for name in self._paused() if name.partition(".")[0] == self.service]
         lengths = [await self._client.xlen(self._keys.held(name)) for name in held]
+        lines = [
+            await self._client.zcard(self._keys.flow_line(name))
+            for name in self._routes().flows(self.service)
+        ]
+        if max(lines, default=0) > self._settings.max_held * REFILL_AT:
+            return True
         return max(lengths, default=0) > self._settings.max_held * REFILL_AT

@@ -7,14 +7,12 @@ for events that nobody wants.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import NamedTuple
 
 import redis.asyncio
 import structlog
-from redis.exceptions import ConnectionError as RedisConnectionError
 from streammesh import lua
 from streammesh.clock import Clock
 from streammesh.events.group_reader import GroupReader
@@ -233,33 +231,3 @@ class Lanes:
                     await running.lane.finish()
         except Exception as error:
             log.warning("lane.left_pending", reason=str(error) or type(error).__name__)
-
-
-async def watch(
-    client: redis.asyncio.Redis,
-    keys: Keys,
-    changed: Callable[[str], None],
-    every: timedelta,
-    patience: timedelta,
-) -> None:
-    """Call `changed` with what changed, at once when told, and with `look` now and then all the same.
-
-    Raises redis-py's ConnectionError when the connection does not answer within `patience`.
-    """
-    pubsub = client.pubsub()
-    async with pubsub:
-        await pubsub.subscribe(keys.manifests_changed())
-        changed("look")
-        limit, asked = every, False
-        while True:
-            told = await pubsub.get_message(timeout=limit.total_seconds())
-            if told is not None:
-                limit, asked = every, False
-                if told["type"] == "message":
-                    changed(told["data"].decode("utf-8", "replace"))
-                continue
-            if asked:
-                raise RedisConnectionError(f"no answer within {patience.total_seconds():g} s")
-            changed("look")
-            await pubsub.ping()  # a connection that nobody speaks on may be gone without a word
-            limit, asked = patience, True

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-STATES = ("succeeded", "failed", "cancelled", "expired", "retrying", "waiting", "started", "queued", "held")
-ENDED = frozenset(("succeeded", "failed", "cancelled", "expired"))
+STATES = (
+    *("succeeded", "failed", "cancelled", "expired", "skipped"),
+    *("retrying", "waiting", "started", "queued", "pending", "held"),
+)
+ENDED = frozenset(("succeeded", "failed", "cancelled", "expired", "skipped"))
 REASON_LENGTH = 160
 UNKNOWN_REASON = "no reason was recorded"
 

@@ -29,8 +29,10 @@ NAMED_COLOURS = {
     "started": "#1f5fbf",
     "queued": "#94a3b8",
     "held": "#cbd5e1",
+    "pending": "#e2e8f0",
     "cancelled": "#6d5bd0",
     "expired": "#78716c",
+    "skipped": "#a8a29e",
 }
 FONT = "IBM Plex Sans"
 WIDTH = 760  # SVG units; typst scales it to the width of the text

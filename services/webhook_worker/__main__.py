@@ -11,18 +11,19 @@ import structlog
 from streammesh import logs
 from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
+from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 
-from services.webhook_worker.changes import watch
 from services.webhook_worker.crew import Crew
 from services.webhook_worker.settings import WebhookSettings
 from services.webhook_worker.url_services import UrlServices
 
 ROLE = "webhook_worker"
+LOOK_EVERY = timedelta(seconds=5)  # at what is due, told or not
 STOPPING = timedelta(seconds=3)  # that a process may take beyond its drain
 NAMES_AT_ONCE = 64  # threads that resolve names: one that hangs holds up few others
 log = structlog.get_logger(__name__)
@@ -51,7 +52,10 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
             url_services.changed.set()
 
     roles = [
-        keep_on("watcher", lambda: watch(bell, keys, changed, settings.redis_timeout)),
+        keep_on(
+            "watcher",
+            lambda: watch(bell, keys.webhooks_changed(), changed, LOOK_EVERY, settings.redis_timeout),
+        ),
         *crew.roles(),
         keep_on("url services", url_services.run),
         keep_on("heartbeat", lambda: show_life(client, keys, ROLE, redis_answers)),

@@ -14,8 +14,10 @@ from contextlib import suppress
 
 import redis.asyncio
 import structlog
+from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import process_name
+from streammesh.webhooks.deliveries import settle_call
 from streammesh.webhooks.store import StoredWebhook, WebhookStore
 
 from services.webhook_worker.directory import Directory
@@ -90,7 +92,14 @@ class Courier:
         return sleep
 
     async def _unknown(self, webhook: str) -> None:
-        """It is due and we do not know it: it is newer than what we have read, or garbage."""
+        """It is due and not to be told: disabled while somebody held it who is gone, newer than what we have read, or garbage."""
+        if (disabled := self._directory.webhooks.get(webhook)) is not None:
+            lease_ms = int(self._settings.lease.total_seconds() * 1000)
+            call = settle_call(
+                self._keys, disabled.webhook, self._token(), claims=True, lease_ms=lease_ms, room=0
+            )
+            await lua.run(self._client, call)
+            return
         if await self._client.hexists(self._keys.webhooks(), webhook):
             self._directory.changed.set()
         await self._client.zadd(
@@ -99,6 +108,9 @@ class Courier:
         await self._client.zadd(
             self._keys.webhooks_failing(), {webhook: time.time_ns() // 1_000_000 + 1_000}, xx=True
         )
+
+    def _token(self) -> str:
+        return f"{process_name('webhook_worker')} {secrets.token_hex(8)}"
 
     def _begin(self, stored: StoredWebhook, failing: bool) -> None:
         has_left = False
@@ -112,12 +124,11 @@ class Courier:
                 self.changed.set()
 
         self._places[failing] -= 1
-        token = f"{process_name('webhook_worker')} {secrets.token_hex(8)}"
         session = Session(
             self._client,
             self._keys,
             stored.webhook,
-            token,
+            self._token(),
             self._sender,
             self._settings,
             self.counts,

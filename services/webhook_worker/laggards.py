@@ -14,7 +14,6 @@ from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.notifications import POSITION, position_key
-from streammesh.webhooks.definition import Webhook
 from streammesh.webhooks.deliveries import catch_up_call
 from streammesh.webhooks.store import MOST_QUEUED
 
@@ -53,19 +52,18 @@ class Laggards:
         ]
         left = False
         for name in sorted(behind):
-            found = self._directory.get(name)
-            if found is None:
-                continue  # it is disabled, or newer than what was read
-            while (what := await self._lead(found.webhook)) == "on":
+            while (what := await self._lead(name)) == "on":
                 continue
-            left = left or what != "joined"
+            left = left or what not in ("joined", "off")
         return left
 
-    async def _lead(self, webhook: Webhook) -> str:
+    async def _lead(self, name: str) -> str:
         """One page of one webhook; answers as the script does, `full` where it was not even tried."""
+        if self._directory.get(name) is None:
+            return "off"  # it is disabled, or newer than what was read
         keys = self._keys
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.zcard(keys.webhook_queue(webhook.id)).hget(keys.webhook(webhook.id), "behind")
+        pipeline.zcard(keys.webhook_queue(name)).hget(keys.webhook(name), "behind")
         pipeline.get(keys.webhooks_place())
         waiting, stands, place = await pipeline.execute()
         if stands is None or waiting > MOST_QUEUED - ROOM:
@@ -74,14 +72,20 @@ class Laggards:
         begin = begin if POSITION.fullmatch(begin) else "0-0"
         page = await self._log.read(begin, PAGE)
         if not page.whole and position_key(begin) != (0, 0):
-            log.error("webhook.missed", webhook=webhook.id, after=begin, reason="more was said than is kept")
+            log.error("webhook.missed", webhook=name, after=begin, reason="more was said than is kept")
         reached = page.reached or begin
         common = (place or b"").decode("utf-8", "replace")
-        if page.reached is None and POSITION.fullmatch(common):
+        if page.reached is None:
+            if not POSITION.fullmatch(common):
+                return "waits"  # there is no common place that it could join; the router makes one
             reached = max(begin, common, key=position_key)
         await self._directory.look_at_owners()
-        notes = [note for note in page.notes if self._directory.may_be_told(webhook, note)]
-        call = catch_up_call(keys, self._directory.version, webhook, stands, reached, notes)
+        # What it wants and the version at which it does are taken together: nothing is awaited between here and the call.
+        found = self._directory.get(name)
+        if found is None:
+            return "off"
+        notes = [note for note in page.notes if self._directory.may_be_told(found.webhook, note)]
+        call = catch_up_call(keys, self._directory.version, found.webhook, stands, reached, notes)
         what = await lua.run(self._client, call)
         if what == "stale":
             await self._directory.refresh()

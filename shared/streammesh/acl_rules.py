@@ -49,10 +49,11 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(f"{keys.queue('*.pidbox')}", f"{keys.queue('*.pidbox')}:*"),
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
         *(keys.alive(service), keys.editions(service), keys.held(f"{service}.*")),
+        *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
     )
     shared = (
-        *(keys.task("*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
+        *(keys.task("*"), keys.chunks("*", "*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
         *(f"{keys.prefix}set-aside:*", f"{keys.prefix}identity:*", f"{keys.prefix}binding*"),
         *(keys.notifications(), keys.tasks_recent(), keys.domains(), keys.due(), keys.due_entries()),
         *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),

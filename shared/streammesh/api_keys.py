@@ -125,6 +125,7 @@ class ApiKeys:
             keys.api_keys_used(),
             keys.manifests(),
         )
+        self._version = keys.webhooks_version()
 
     async def create(
         self,
@@ -165,6 +166,7 @@ class ApiKeys:
             api_keys=self._key,
             revoked=self._revoked,
             manifests=self._manifests,
+            webhooks_version=self._version,
             name=name,
             hash=digest_of(secret),
             record=_record(key),
@@ -208,6 +210,7 @@ class ApiKeys:
             call = RotateApiKeyScript(
                 api_keys=self._key,
                 revoked=self._revoked,
+                webhooks_version=self._version,
                 hash=digest_of(secret),
                 record=_record(fresh),
                 now=now_ms,
@@ -254,6 +257,7 @@ class ApiKeys:
             api_keys=self._key,
             revoked=self._revoked,
             last_uses=self._used,
+            webhooks_version=self._version,
             now=to_ms(datetime.now(UTC)),
             remembered=REVOKED_KEPT,
             hashes=ended,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.durable_keys import DurableKeys
+from streammesh.flow_keys import FlowKeys
 from streammesh.webhook_keys import WebhookKeys
 
 WORKERS = "workers"  # the one consumer group of every queue
@@ -28,6 +30,7 @@ TYPES = {
     "notifications": "stream",
     "audit": "stream",
     "webhook-attempts": "stream",
+    "chunks": "stream",
     "event": "hash",
     "due-entries": "hash",
     "manifests": "hash",
@@ -61,6 +64,13 @@ TYPES = {
     "api-keys-revoked": "zset",
     "arrived": "zset",
     "waiters": "zset",
+    "flow": "hash",
+    "flow-line": "zset",
+    "flow-places": "zset",
+    "flow-ready": "zset",
+    "flow-slow": "zset",
+    "flow-rate": "zset",
+    "flows": "set",
     "domains": "set",
     "holding": "set",
     "identity": "set",
@@ -91,7 +101,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys):
+class Keys(WebhookKeys, DurableKeys, FlowKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -105,6 +115,7 @@ class Keys(WebhookKeys):
         return [
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
+            self.flows(),
             *(
                 self.tasks_recent(),
                 self.dead_services(),
@@ -163,7 +174,8 @@ class Keys(WebhookKeys):
     # --- what waits for later -----------------------------------------------------------------
 
     def due(self) -> str:
-        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>` or `entry:<task id> <entry>`.
+        """ZSET. Score = due time in ms, member = `task:<id>`, `event:<id> <source>`, `entry:<task id> <entry>`
+        or `flow:<task name>`.
 
         Emptied when due.
         """
@@ -282,17 +294,6 @@ class Keys(WebhookKeys):
     def task(self, task_id: str) -> str:
         """HASH. The ledger row of one task: state, attempt, lease, outcome. Expires `result_ttl` after it ends."""
         return f"{self.prefix}task:{task_id}"
-
-    def arrived(self, service: str, digest: str) -> str:
-        """ZSET. Events that the service's handlers may wait for, with the same values at the same paths (`digest`).
-
-        Score = when it was published: ms and the number of its entry. The newest 100; expires a day after the last.
-        """
-        return f"{self.prefix}arrived:{service}:{digest}"
-
-    def waiters(self, service: str, digest: str) -> str:
-        """ZSET. Runs that wait for such an event. Score = after which one. Expires with the last of their deadlines."""
-        return f"{self.prefix}waiters:{service}:{digest}"
 
     def tasks_recent(self) -> str:
         """STREAM. One short entry per ended task, for reports on operations. Trimmed by `retention`."""

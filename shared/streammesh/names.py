@@ -30,6 +30,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}  
 class TaskState(StrEnum):
     """Where a task stands, as its row, notifications and the API say it."""
 
+    PENDING = "pending"  # waits in line: the limits of its subscription let it start later
     QUEUED = "queued"
     STARTED = "started"
     RETRYING = "retrying"  # its attempt failed; the next one waits for its time
@@ -39,9 +40,12 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
+    SKIPPED = "skipped"  # its subscription's limits had no room for it; it was never started
 
 
-ENDED = frozenset((TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED))
+ENDED = frozenset(
+    (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED, TaskState.SKIPPED)
+)
 
 
 def is_type(name: str) -> bool:

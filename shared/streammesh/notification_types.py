@@ -19,6 +19,9 @@ class NotificationType:
 
 NOTIFICATIONS: Mapping[str, NotificationType] = MappingProxyType(
     {
+        "task.pending": NotificationType(
+            "task", "waits in line for its turn, by the limits of its subscription"
+        ),
         "task.queued": NotificationType("task", "handed over to a service's queue"),
         "task.started": NotificationType("task", "an attempt began"),
         "task.progress": NotificationType("task", "a handler said how far it is", ("progress", "text")),
@@ -35,6 +38,9 @@ NOTIFICATIONS: Mapping[str, NotificationType] = MappingProxyType(
         "task.failed": NotificationType("task", "gave up; it is a dead letter now", ("error", "left_out")),
         "task.cancelled": NotificationType("task", "ended without being done", ("error", "left_out")),
         "task.expired": NotificationType("task", "ended without being done", ("error", "left_out")),
+        "task.skipped": NotificationType(
+            "task", "ended at once by the limits of its subscription", ("error",)
+        ),
         "task.held": NotificationType("task", "its subscription is paused"),
         "event.unrouted": NotificationType("event", "no subscription wanted the event", ("reason",)),
         "event.completed": NotificationType("event", "every task of the event ended", ("tasks", "failed")),

@@ -18,6 +18,7 @@ from streammesh.errors import Malformed
 from streammesh.events.envelope import MAX_VALUES
 
 TASK_TYPES = {
+    names.TaskState.PENDING: "task.pending",
     names.TaskState.QUEUED: "task.queued",
     names.TaskState.STARTED: "task.started",
     names.TaskState.RETRYING: "task.retrying",
@@ -27,6 +28,7 @@ TASK_TYPES = {
     names.TaskState.FAILED: "task.failed",
     names.TaskState.CANCELLED: "task.cancelled",
     names.TaskState.EXPIRED: "task.expired",
+    names.TaskState.SKIPPED: "task.skipped",
 }
 COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"

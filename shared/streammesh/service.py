@@ -6,7 +6,6 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
@@ -14,17 +13,22 @@ from typing import Any, TypeVar, get_args
 from streammesh import names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
+from streammesh.flow.limits import Flow
+from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.rollout.membership import edition_of
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
+    Seconds,
     SourceLine,
     calling_place,
-    duration,
-    never_matching,
+    filter_of,
+    former_names,
     place_of,
+    priority_of,
+    seconds,
     task_part,
     whole_number,
 )
@@ -35,15 +39,15 @@ from streammesh.worker.app import MeshCelery, make_app, set_current_app
 from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
+from streammesh.worker.expectations import Expectations, retry_policy
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
 
 F = TypeVar("F", bound=Callable[..., Any])
-Seconds = float | str | timedelta
 
 
-class Service(AroundHandlers):
+class Service(AroundHandlers, Expectations):
     """One team's worker: it owns the queue of its name and one Celery app.
 
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
@@ -111,7 +115,7 @@ class Service(AroundHandlers):
         backoff_cap: Seconds = 600.0,
         timeout: Seconds | None = None,
         expires: Seconds | None = None,
-        priority: int | None = None,
+        priority: int | str | None = None,
         keep: Seconds | None = None,
         breaker: bool = True,
         queue: str | None = None,
@@ -119,18 +123,31 @@ class Service(AroundHandlers):
         formerly: Sequence[str] = (),
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        key: str | None = None,
+        concurrency: int | None = None,
+        total: int | None = None,
+        fair: bool = False,
+        order: bool = False,
+        throttle: str | None = None,
+        drop: str | None = None,
+        singleton: str | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
         `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
-        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own. `queue`: one of the
+        worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own, or the path of a number
+        (`"data.weight"`). `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
         `name`: what it is called, in place of the function's name. `formerly`: names that it had before; what still
         waits under one of them is given to it. `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
         by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
+        at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
+        order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
+        there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`).
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -143,32 +160,47 @@ class Service(AroundHandlers):
                 else f"{here}: {event_type!r:.80} is not an event type"
             )
         with said_at(here):
-            policy = RetryPolicy(
-                whole_number("retries", retries, 0, 1_000_000),
-                duration("backoff", backoff, least=-1e-6),
-                duration("backoff_cap", backoff_cap, least=-1e-6),
-            )
-            if not isinstance(breaker, bool):
-                raise InvalidManifest(f"breaker={breaker!r}: should be True or False")
+            policy = retry_policy(retries, backoff, backoff_cap)
+            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton)
+            number, priority_path = priority_of(priority)
+            check_paths(key=key, priority=priority_path)
             subscription = Subscription(
                 service=self.name,
                 task=f"{self.name}.",
                 type=event_type,
-                where=_filter(where, event_type),
-                timeout=_seconds("timeout", timeout),
+                where=filter_of(where, event_type),
+                timeout=seconds("timeout", timeout),
                 retries=retries,
-                expires=_seconds("expires", expires),
-                priority=None if priority is None else whole_number("priority", priority, 0, 9),
-                keep=_seconds("keep", keep),
+                expires=seconds("expires", expires),
+                priority=number,
+                priority_path=priority_path,
+                keep=seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
-                formerly=_former(self.name, formerly),
+                formerly=former_names(self.name, formerly),
                 waits=declared_waits(waits),
+                flow=flow if flow != Flow() else None,
             )
+
+        return self._decorator(here, subscription, policy, breaker, name)
+
+    def _decorator(
+        self,
+        here: SourceLine,
+        subscription: Subscription,
+        policy: RetryPolicy,
+        breaker: bool,
+        name: str | None,
+        around: Callable[[Binding], Binding] = lambda binding: binding,
+    ) -> Callable[[F], F]:
+        """What makes a function the handler of a subscription; `around`: how it is called in place of the function."""
+        with said_at(here):
+            if not isinstance(breaker, bool):
+                raise InvalidManifest(f"breaker={breaker!r}: should be True or False")
 
         def decorate(handler: F) -> F:
             with said_at(here, handler):
-                binding = bind(handler, self._makers)
+                binding = around(bind(handler, self._makers))
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 for taken in (named.task, *named.formerly):
                     if first := self._places.get(taken):
@@ -176,6 +208,7 @@ class Service(AroundHandlers):
                             f"two handlers have the name {taken!r}; the first is at {first}"
                         )
                 check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
+                check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
             self._subscriptions.append(named)
             self._bindings[named.task] = binding
             for known in dict.fromkeys((named.task, *named.formerly)):
@@ -283,23 +316,3 @@ def _asked_for(arguments: Sequence[str]) -> list[str]:
     parser.add_argument("-Q", "--queues", default="")
     known, _ = parser.parse_known_args(arguments)
     return [name for one in known.queues.split(",") if (name := one.strip())]
-
-
-def _filter(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
-    if where is not None and not isinstance(where, Mapping):
-        raise InvalidManifest(f"where={where!r:.80}: should be a dict of paths and conditions")
-    for problem in never_matching(where or {}, event_type):
-        raise InvalidManifest(problem)
-    return dict(where or {})
-
-
-def _former(service: str, names_before: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names_before, str) or not isinstance(names_before, Sequence):
-        raise InvalidManifest(
-            f"formerly={names_before!r:.80}: should be a list of names that the handler had"
-        )
-    return tuple(f"{service}.{task_part(one)}" for one in names_before)
-
-
-def _seconds(name: str, value: Seconds | None) -> float | None:
-    return None if value is None else duration(name, value).total_seconds()

@@ -21,7 +21,6 @@ from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, To
 
 SERVICE = "billing"
 BILL = Subscription(SERVICE, "billing.bill", "order.placed")
-MANIFEST = Manifest(SERVICE, subscriptions=(BILL,))
 
 
 @dataclass
@@ -35,14 +34,21 @@ class Moved:
 class Moves:
     """One service with one subscription, `billing.bill` to `order.placed`."""
 
-    def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        settings: MeshSettings,
+        wants: Subscription = BILL,
+    ) -> None:
+        self.wants = wants
         self.redis, self.keys, self.settings = client, keys, settings
         self.ledger, self.rows = Ledger(keys, settings), Rows(client, keys)
         self.settlement = Settlement(keys, settings)
 
     async def join(self) -> None:
         """Register the service, and make its queue."""
-        await lua.run(self.redis, register_call(self.keys, MANIFEST))
+        await lua.run(self.redis, register_call(self.keys, Manifest(SERVICE, subscriptions=(self.wants,))))
         await self.redis.xgroup_create(self.keys.queue(SERVICE), WORKERS, "0", mkstream=True)
 
     async def hand_over(self, event_id: str, data: Any = None, paused: frozenset[str] = frozenset()) -> Moved:
@@ -52,12 +58,14 @@ class Moves:
         answer = await self.redis.xreadgroup(SERVICE, "test", {self.keys.events("order"): ">"}, 1)
         [[_, [[position, fields]]]] = answer
         event = envelope.from_json(fields[b"e"])
-        [delivery] = plan(event, [BILL])
+        [delivery] = plan(event, [self.wants])
         body = b"[[%b],{},{}]" % fields[b"e"]
         encoded = [Encoded(delivery, self.keys.queue(SERVICE), (b'{"headers":{}}',), body)]
         batch = [Handover(position.decode(), event, 1, encoded)]
         await lua.run(self.redis, handoff_call(self.keys, self.settings, "order", SERVICE, batch, paused))
-        return Moved(TaskRef(delivery.task_id, BILL.task, SERVICE, event), await self.place(delivery.task_id))
+        return Moved(
+            TaskRef(delivery.task_id, self.wants.task, SERVICE, event), await self.place(delivery.task_id)
+        )
 
     async def place(self, task_id: str) -> QueuePlace:
         """Where the task's queue entry lies now."""

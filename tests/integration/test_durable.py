@@ -134,6 +134,35 @@ async def test_a_waiting_task_can_be_cancelled(ask):
     assert await ask.redis.zscore(ask.mesh.keys.due(), f"task:{task.id}") is None
 
 
+async def streamed(ask, task, name="tokens"):
+    entries = await ask.redis.xrange(ask.mesh.keys.chunks(task.id, name))
+    return [(position.decode(), fields[b"k"] + fields[b"d"]) for position, fields in entries]
+
+
+async def test_what_a_handler_streams_is_written_before_its_task_ends_and_begun_anew_by_each_attempt(ask):
+    first = await ask.run("durable.told", {"chunks": 3})
+    assert await streamed(ask, first) == [
+        ("1-1", b"t1.0"),
+        ("1-2", b"t1.1"),
+        ("1-3", b"t1.2"),
+        ("1-4", b"braw"),
+        ("1-5", b'j{"n":1}'),
+    ]
+    many = await ask.run("durable.told", {"chunks": 3_000, "fails": True})
+    assert (many.state, many.attempt) == ("succeeded", 2), many.error
+    chunks = await streamed(ask, many)
+    assert [chunk for _, chunk in chunks[:-2]] == [b"t2.%d" % n for n in range(3_000)]
+    assert chunks[-1][0] == "2-3002"
+
+
+async def test_a_def_handler_streams_without_await_and_is_told_of_the_bounds(ask):
+    task = await ask.run("durable.told_plainly")
+    assert [chunk for _, chunk in await streamed(ask, task)] == [b"ta", b"tb", b"tx"]
+    large = await ask.run("durable.told_plainly", {"large": 70_000})
+    assert (large.state, large.attempt) == ("failed", 1)
+    assert "send it in parts" in large.error["reason"]
+
+
 @pytest.mark.parametrize(
     "event_type, data, says",
     [

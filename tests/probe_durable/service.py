@@ -137,3 +137,41 @@ async def huge(data: dict[str, Any], ctx: Context) -> None:
 async def undeclared(ctx: Context) -> None:
     """Wait for what no subscription names."""
     await ctx.wait_for("durable.paid", match={"data.other": 1})
+
+
+@service.expects(
+    "durable.shipped",
+    after="durable.bought",
+    within=0.4,
+    key={"durable.bought": "data.order", "durable.shipped": "data.for"},
+    retries=0,
+)
+async def not_shipped(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """A step, when no parcel was shipped in time."""
+    record(f"absent {data['order']}")
+    return {"missed": data["order"], "attempt": ctx.attempt}
+
+
+@service.expects("durable.beat", after="durable.beat", within=0.4, key="data.device", retries=0)
+def silent(data: dict[str, Any]) -> str:
+    """A `def` handler without a Context: a device fell silent."""
+    return f"{data['device']} fell silent"
+
+
+@service.on("durable.told", retries=2, backoff=0.05)
+async def told(data: dict[str, Any], ctx: Context) -> None:
+    """Stream to clients; the first attempt fails in the midst of it, and is cut off there."""
+    stream = ctx.stream("tokens")
+    for n in range(data["chunks"]):
+        await stream.send(f"{ctx.attempt}.{n}")
+    await stream.send(b"raw", {"n": 1})
+    if data.get("fails") and _once(ctx.task_id, "told"):
+        raise RuntimeError("in the midst of it")
+
+
+@service.on("durable.told_plainly", retries=0)
+def told_plainly(data: dict[str, Any], ctx: Context) -> None:
+    """The same in a `def` handler; beyond its bounds where the event says so."""
+    stream = ctx.stream("tokens")
+    stream.send("a", "b")
+    stream.send("x" * data.get("large", 1))

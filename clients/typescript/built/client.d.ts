@@ -1,4 +1,4 @@
-import type { Cancelled, CloudEvent, EventState, Note, Sent, Task } from "./types.js";
+import type { Cancelled, CloudEvent, EventState, Note, Sent, StreamChunk, Task } from "./types.js";
 import type { Webhook, WebhookAttempt, WebhookChanges, WebhookMade, WebhookDeliveries, WebhookReplay, NewWebhookSecret, WebhookWanted } from "./webhooks.js";
 export type Fetch = (input: string, init?: RequestInit) => Promise<Response>;
 /** A stream broke; after `wait` seconds it is asked for again, for the `tries`-th time in a row, from `after` on. */
@@ -95,6 +95,14 @@ export declare class MeshClient {
      * nothing comes twice. A note of type `resync` says that history asked for is gone. End it with `break` or `signal`.
      */
     follow(wanted?: Followed): AsyncGenerator<Note, void, undefined>;
+    /**
+     * Follows what a task's handler streams, from the beginning or after an offset, until the task has ended. A chunk of a
+     * higher `epoch` is of another attempt, which has begun anew: what came before is void.
+     */
+    stream(id: string, name: string, options?: {
+        offset?: string;
+        signal?: AbortSignal;
+    }): AsyncGenerator<StreamChunk, void, undefined>;
     /** Has notifications pushed to a URL from now on. Its secret is shown this once, so a lost answer is not asked for again. */
     createWebhook(wanted: WebhookWanted, options?: {
         signal?: AbortSignal;

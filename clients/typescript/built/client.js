@@ -112,9 +112,31 @@ export class MeshClient {
                 query.append(name, one);
         }
         const path = event === undefined ? "/v1/notifications" : `/v1/events/${encodeURIComponent(event)}/notifications`;
-        const url = `${this.#url}${path}${query.size ? `?${query}` : ""}`;
+        const ends = event === undefined ? new Set() : LAST;
+        for await (const one of this.#events(`${path}${query.size ? `?${query}` : ""}`, after ?? null, ends, signal)) {
+            const note = noteOf(one.data, one.event);
+            if (note)
+                yield note;
+        }
+    }
+    /**
+     * Follows what a task's handler streams, from the beginning or after an offset, until the task has ended. A chunk of a
+     * higher `epoch` is of another attempt, which has begun anew: what came before is void.
+     */
+    async *stream(id, name, options = {}) {
+        const path = `/v1/tasks/${encodeURIComponent(id)}/streams/${encodeURIComponent(name)}`;
+        for await (const one of this.#events(path, options.offset ?? null, new Set(["end"]), options.signal)) {
+            if (one.event !== "chunk")
+                continue;
+            const chunk = chunkOf(one.data);
+            if (chunk)
+                yield chunk;
+        }
+    }
+    async *#events(path, after, ends, signal) {
+        const url = this.#url + path;
         const backoff = new Backoff(null);
-        let last = after ?? null;
+        let last = after;
         while (true) {
             const parser = new SseParser();
             const watch = new Watch(this.#options.silence ?? 45, signal);
@@ -126,7 +148,7 @@ export class MeshClient {
                     headers["Last-Event-ID"] = last;
                 const answer = await this.#fetch(url, { headers, signal: watch.signal, redirect: "manual", cache: "no-store" });
                 if (answer.status === 204)
-                    return; // all of the event was told before `after`
+                    return; // all was told before `after`
                 if (RETRIED.has(answer.status)) {
                     asked = retryAfter(answer.headers);
                     reason = `the API answers ${answer.status}`;
@@ -149,10 +171,8 @@ export class MeshClient {
                                 reason = `the API closed it: ${one.data}`; // which says why; come back
                                 break read;
                             }
-                            const note = noteOf(one.data, one.event);
-                            if (note)
-                                yield note;
-                            if (event !== undefined && LAST.has(one.event))
+                            yield one;
+                            if (ends.has(one.event))
                                 return;
                         }
                     }
@@ -300,6 +320,16 @@ function noteOf(data, kind) {
     }
     catch {
         return null; // somebody else wrote it; the next one may be read
+    }
+}
+function chunkOf(data) {
+    try {
+        const { epoch, offset, kind, data: raw } = JSON.parse(data);
+        const bytes = kind === "bytes" ? Uint8Array.from(atob(raw), (letter) => letter.charCodeAt(0)) : null;
+        return { epoch, offset, data: bytes ?? raw };
+    }
+    catch {
+        return null;
     }
 }
 function whyOf(error) {

@@ -28,7 +28,7 @@ export interface Task {
     id: string;
     name: string;
     service: string;
-    state: "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired";
+    state: "pending" | "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired" | "skipped";
     attempt: number;
     event: {
         id: string;
@@ -112,4 +112,10 @@ export interface Note {
         attempt: number;
     } | null;
     data: Record<string, unknown>;
+}
+/** A piece of what a handler streams: text, bytes or JSON. `offset`: to resume after it. */
+export interface StreamChunk {
+    epoch: number;
+    offset: string;
+    data: unknown;
 }

@@ -3,7 +3,8 @@ import type { Problem } from "./errors.js";
 import { newId } from "./ids.js";
 import { Backoff, RETRIED, retryAfter, sleep } from "./retry.js";
 import { SseParser } from "./sse.js";
-import type { Cancelled, CloudEvent, EventState, Note, Sent, Task } from "./types.js";
+import type { ServerSentEvent } from "./sse.js";
+import type { Cancelled, CloudEvent, EventState, Note, Sent, StreamChunk, Task } from "./types.js";
 import { Watch } from "./watch.js";
 import type {
   Webhook,
@@ -191,9 +192,39 @@ export class MeshClient {
       for (const one of typeof value === "string" ? [value] : value ?? []) query.append(name, one);
     }
     const path = event === undefined ? "/v1/notifications" : `/v1/events/${encodeURIComponent(event)}/notifications`;
-    const url = `${this.#url}${path}${query.size ? `?${query}` : ""}`;
+    const ends = event === undefined ? new Set<string>() : LAST;
+    for await (const one of this.#events(`${path}${query.size ? `?${query}` : ""}`, after ?? null, ends, signal)) {
+      const note = noteOf(one.data, one.event);
+      if (note) yield note;
+    }
+  }
+
+  /**
+   * Follows what a task's handler streams, from the beginning or after an offset, until the task has ended. A chunk of a
+   * higher `epoch` is of another attempt, which has begun anew: what came before is void.
+   */
+  async *stream(
+    id: string,
+    name: string,
+    options: { offset?: string; signal?: AbortSignal } = {},
+  ): AsyncGenerator<StreamChunk, void, undefined> {
+    const path = `/v1/tasks/${encodeURIComponent(id)}/streams/${encodeURIComponent(name)}`;
+    for await (const one of this.#events(path, options.offset ?? null, new Set(["end"]), options.signal)) {
+      if (one.event !== "chunk") continue;
+      const chunk = chunkOf(one.data);
+      if (chunk) yield chunk;
+    }
+  }
+
+  async *#events(
+    path: string,
+    after: string | null,
+    ends: ReadonlySet<string>,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<ServerSentEvent, void, undefined> {
+    const url = this.#url + path;
     const backoff = new Backoff(null);
-    let last = after ?? null;
+    let last = after;
     while (true) {
       const parser = new SseParser();
       const watch = new Watch(this.#options.silence ?? 45, signal);
@@ -203,7 +234,7 @@ export class MeshClient {
         const headers: Record<string, string> = { ...this.#headers(), Accept: "text/event-stream" };
         if (last) headers["Last-Event-ID"] = last;
         const answer = await this.#fetch(url, { headers, signal: watch.signal, redirect: "manual", cache: "no-store" });
-        if (answer.status === 204) return; // all of the event was told before `after`
+        if (answer.status === 204) return; // all was told before `after`
         if (RETRIED.has(answer.status)) {
           asked = retryAfter(answer.headers);
           reason = `the API answers ${answer.status}`;
@@ -223,9 +254,8 @@ export class MeshClient {
                 reason = `the API closed it: ${one.data}`; // which says why; come back
                 break read;
               }
-              const note = noteOf(one.data, one.event);
-              if (note) yield note;
-              if (event !== undefined && LAST.has(one.event)) return;
+              yield one;
+              if (ends.has(one.event)) return;
             }
           }
         }
@@ -382,6 +412,16 @@ function noteOf(data: string, kind: string): Note | null {
     return { id, type, time, event, task, data: more };
   } catch {
     return null; // somebody else wrote it; the next one may be read
+  }
+}
+
+function chunkOf(data: string): StreamChunk | null {
+  try {
+    const { epoch, offset, kind, data: raw } = JSON.parse(data);
+    const bytes = kind === "bytes" ? Uint8Array.from(atob(raw), (letter) => letter.charCodeAt(0)) : null;
+    return { epoch, offset, data: bytes ?? raw };
+  } catch {
+    return null;
   }
 }
 

@@ -27,7 +27,7 @@ export interface Task {
   id: string;
   name: string;
   service: string;
-  state: "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired";
+  state: "pending" | "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired" | "skipped";
   attempt: number;
   event: { id: string; source: string; type: string; subject: string | null };
   queued_at: string | null;
@@ -93,4 +93,11 @@ export interface Note {
   event: { id: string; type: string; source: string; subject: string | null } | null;
   task: { id: string; name: string; service: string; attempt: number } | null;
   data: Record<string, unknown>;
+}
+
+/** A piece of what a handler streams: text, bytes or JSON. `offset`: to resume after it. */
+export interface StreamChunk {
+  epoch: number;
+  offset: string;
+  data: unknown;
 }

@@ -35,6 +35,18 @@ test("the stream of one event tells all of it and ends with it", { skip }, async
   assert.deepEqual(types, ["task.queued", "task.started", "task.succeeded", "event.completed"]);
 });
 
+test("what a handler streams is followed to its end, and resumed", { skip }, async () => {
+  const mesh = client();
+  const sent = await mesh.publish("order.told");
+  const { task_id: id } = (await mesh.wait(sent.id, { timeout: 10 })).deliveries[0];
+  const heard = [];
+  for await (const chunk of mesh.stream(id, "tokens")) heard.push(chunk);
+  assert.deepEqual(heard.map((one) => [one.epoch, one.data]), [[1, "Once"], [1, Uint8Array.of(1, 255)], [1, { n: 1 }]]);
+  const rest = [];
+  for await (const chunk of mesh.stream(id, "tokens", { offset: heard[1].offset })) rest.push(chunk.offset);
+  assert.deepEqual(rest, ["1-3"]);
+});
+
 test("a stream that is cut at any byte goes on where it was", { skip }, async () => {
   let cuts = 0;
   const cutting = async (input, init) => {

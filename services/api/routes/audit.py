@@ -63,6 +63,9 @@ async def audit(
     key: Caller,
     actor: Annotated[str | None, Query(max_length=64, description="Name of an API key.")] = None,
     action: Annotated[str | None, Query(max_length=64)] = None,
+    about: Annotated[
+        str | None, Query(max_length=512, description="What it was done to: the name of a schedule, a task.")
+    ] = None,
     since: AwareDatetime | None = None,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     cursor: Annotated[
@@ -83,6 +86,8 @@ async def audit(
     fitting = [
         readable(OperatorAction, one.document())
         for one in page.actions
-        if (actor is None or one.action.actor == actor) and (action is None or one.action.action == action)
+        if (actor is None or one.action.actor == actor)
+        and (action is None or one.action.action == action)
+        and (about is None or one.action.about == about)
     ]
     return ActionList(actions=[one for one in fitting if one is not None], next=following)

@@ -15,9 +15,9 @@ from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_TASK, Answer, SelfLink
 from services.api.state import wiring_of
+from services.api.task_rights import task_to_act_on
 
 router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
-LONGEST_ID = 64
 _EXAMPLE: dict[str, Any] = {
     "id": EXAMPLE_TASK,
     "state": "cancelling",
@@ -53,15 +53,7 @@ async def cancel_task(
     """
     wiring = wiring_of(request)
     async with wiring.reading():
-        row = await wiring.rows.task(task_id) if len(task_id) <= LONGEST_ID else None
-        event_type = str(row.event.get("type", "")) if row else ""
-        if row is None or not (key.may_subscribe(event_type) or key.may_publish(event_type)):
-            raise Problem(
-                "not-found",
-                f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",
-            )
-        if not key.may_publish(event_type):
-            raise Problem("forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor cancel it.")
+        row = await task_to_act_on(wiring, key, task_id, "cancel it")
         done = await lua.run(wiring.redis, cancel_call(wiring.keys, wiring.mesh, row))
     if done.answer in (LedgerAnswer.ENDED, LedgerAnswer.GONE):
         how = f"ended before: {done.state}" if done.state else "ended, and its record was dropped"

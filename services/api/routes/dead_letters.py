@@ -9,7 +9,7 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 from streammesh.api_keys import ApiKey
 from streammesh.clock import to_ms
-from streammesh.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters, Replaying
+from streammesh.dead_letters import DeadLetterFilter, DeadLetters, Replaying
 from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
@@ -29,6 +29,7 @@ from services.api.dead_letter_documents import (
     ReplayDone,
     WholeDeadLetter,
     letter_document,
+    may_see,
     summary,
     whole_letter,
 )
@@ -104,7 +105,7 @@ async def dead_letters(
         opened = await wiring.cursors.open("dead letters", cursor)
         before = None if opened is None else parse_place(opened)
         found = await _letters(wiring).page(
-            wanted, limit=limit, before=before, may_see=lambda letter: _may_see(key, letter)
+            wanted, limit=limit, before=before, may_see=lambda letter: may_see(key, letter)
         )
         following = await wiring.cursors.seal("dead letters", place_text(found.next) if found.next else None)
     page = DeadLetterPage(dead_letters=[letter_document(letter) for letter in found.letters], next=following)
@@ -173,7 +174,7 @@ async def dead_letter(request: Request, key: Caller, letter_id: str) -> WholeDea
     letters = _letters(wiring)
     async with wiring.reading():
         letter = await letters.get(letter_id) if len(letter_id) <= LONGEST_ID else None
-        if letter is None or not _may_see(key, letter):
+        if letter is None or not may_see(key, letter):
             raise Problem(
                 "not-found",
                 f"There is no dead letter {letter_id[:100]!r}; it never was, was replayed, or was dropped.",
@@ -196,7 +197,7 @@ async def _past(
         opened = await wiring.cursors.open("past dead letters", cursor)
         after = None if opened is None else parse_place(opened)
         found, after = await past_letters(
-            wiring.history, wanted, lambda letter: _may_see(key, letter), limit, after
+            wiring.history, wanted, lambda letter: may_see(key, letter), limit, after
         )
         following = await wiring.cursors.seal("past dead letters", place_text(after) if after else None)
     return DeadLetterPage(
@@ -213,8 +214,3 @@ def _must_be_admin(key: ApiKey) -> None:
 
 def _letters(wiring: Wiring) -> DeadLetters:
     return DeadLetters(wiring.redis, wiring.keys)
-
-
-def _may_see(key: ApiKey, letter: DeadLetter) -> bool:
-    event_type = letter.event_type
-    return key.may_subscribe_to_all if event_type is None else key.may_subscribe(event_type)

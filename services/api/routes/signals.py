@@ -18,9 +18,9 @@ from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_TASK, Answer, SelfLink
 from services.api.state import wiring_of
+from services.api.task_rights import task_to_act_on
 
 router = APIRouter(tags=["tasks"], route_class=AuditedRoute)
-LONGEST_ID = 64
 BODY_BYTES = 262_144  # with escapes a signal of its largest size is several times as long
 _BODIES = ("malformed-body", "too-slow", "unsupported-media-type")
 _EXAMPLE: dict[str, Any] = {
@@ -91,17 +91,7 @@ async def signal_task(
             "body-too-large", f"A signal has {RESULT_BYTES:,} bytes at most; this one has {len(value):,}."
         )
     async with wiring.reading():
-        row = await wiring.rows.task(task_id) if len(task_id) <= LONGEST_ID else None
-        event_type = str(row.event.get("type", "")) if row else ""
-        if row is None or not (key.may_subscribe(event_type) or key.may_publish(event_type)):
-            raise Problem(
-                "not-found",
-                f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",
-            )
-        if not key.may_publish(event_type):
-            raise Problem(
-                "forbidden", f"The key {key.name!r} may not publish {event_type!r}, nor answer for it."
-            )
+        row = await task_to_act_on(wiring, key, task_id, "answer for it")
         if said.name == SIGNAL and (await read_url_worker(wiring.redis, wiring.keys, row.service))[1]:
             raise Problem(
                 "forbidden",

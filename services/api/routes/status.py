@@ -13,6 +13,7 @@ from streammesh.redisio.heartbeat import alive
 from streammesh.redisio.inspection import Severity
 from streammesh.retirement import NoSuchService, Retirement, ServiceAlive
 from streammesh.status.findings import Finding, report, service_document, span
+from streammesh.status.snapshot import ServiceState, Snapshot
 from streammesh.webhooks.url_workers import read_url_worker, store_url_worker
 
 from services.api.audit_trail import AuditedRoute
@@ -22,12 +23,22 @@ from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
+from services.api.wait_parameter import seconds_of
 
 router = APIRouter(tags=["status"], route_class=AuditedRoute)
 LEAVING_SECONDS = 10.0  # in which the process of a worker that is a URL drains
 REMOVING_SECONDS = 5.0  # of one request; it is made again until nothing is left
 STILL_SECONDS = 5.0  # push that fails for so long is worth saying
-_SERVICE: dict[str, Any] = {
+MOST_OVER = 10.0
+Over = Annotated[
+    str | None,
+    Query(
+        description="Look twice, so far apart, that rates are known; at most 10s. Looks of the last minute do as well.",
+        max_length=32,
+        examples=["2s"],
+    ),
+]
+EXAMPLE_SERVICE: dict[str, Any] = {
     "service": "email_worker",
     "registered": True,
     "subscriptions": [{"task": "email_worker.send_welcome", "type": "user.registered"}],
@@ -41,6 +52,8 @@ _SERVICE: dict[str, Any] = {
     "lag_exact": True,
     "oldest_waiting_seconds": 0.4,
     "dead_letters": 1,
+    "falls_per_second": 210.5,
+    "gone_in_seconds": 0.1,
 }
 _FINDING = {
     "code": "no-dispatcher",
@@ -60,7 +73,12 @@ class Subscribed(Answer):
 
 class ServiceStanding(Answer):
     """One service. `lag`: events that were not handed over to it (at least so many where not `lag_exact`); `queued`:
-    tasks in its queue, `waiting` those of them that no worker was given; `held`: set aside while paused."""
+    tasks in its queue, `waiting` those of them that no worker was given; `held`: set aside while paused.
+
+    `falls_per_second`: how fast `lag` and `queued` together fall (below 0: they grow), by this process's looks of the
+    last minute; `gone_in_seconds`: when nothing of them will be left at that rate. Null where it is not known; ask
+    with `over`.
+    """
 
     service: str
     registered: bool
@@ -75,6 +93,8 @@ class ServiceStanding(Answer):
     lag_exact: bool
     oldest_waiting_seconds: float | None
     dead_letters: int
+    falls_per_second: float | None
+    gone_in_seconds: float | None
 
 
 class FindingDocument(Answer):
@@ -99,7 +119,8 @@ class StreamStanding(Answer):
 class RedisStanding(Answer):
     """What Redis says about itself. Sizes in bytes; `memory_limit` 0 is none.
 
-    `persistent`: an append-only file is written; `last_write_ok`: whether its last write went well.
+    `persistent`: an append-only file is written; `last_write_ok`: whether its last write went well. From `refused_at`
+    bytes on publishing is refused (0: never); `grows_per_second` and `full_in_seconds`, until then, as those of services.
     """
 
     version: str
@@ -109,6 +130,9 @@ class RedisStanding(Answer):
     persistent: bool
     last_write_ok: bool
     clients: int
+    refused_at: int
+    grows_per_second: float | None
+    full_in_seconds: float | None
 
 
 class Status(Answer):
@@ -160,11 +184,12 @@ _STATUS = {
     "redis": {
         **{"version": "8.2.1", "ping_ms": 0.1, "memory": 61_000_000, "memory_limit": 0},
         **{"persistent": True, "last_write_ok": True, "clients": 14},
+        **{"refused_at": 0, "grows_per_second": 1_200.0, "full_in_seconds": None},
     },
     "dispatchers": 0,
     "beats": 2,
     "apis": 2,
-    "services": [_SERVICE],
+    "services": [EXAMPLE_SERVICE],
     "streams": [{"domain": "user", "kept": 3, "published": 12, "last_at": "2026-11-22T06:00:00.000Z"}],
     "totals": {"published": 12, "duplicates": 0, "handed_over": 9, "unrouted": 0, "parked": 0},
 }
@@ -176,27 +201,50 @@ _STATUS = {
     response_model=Status,
     responses=answers(*("malformed-request", "forbidden", *READ), _200=told("The mesh.", _STATUS)),
 )
-async def status(request: Request, key: Caller) -> Response:
+async def status(request: Request, key: Caller, over: Over = None) -> Response:
     """Always 200 when it can be told, whatever it says. Needs a key that may read every event."""
     must_read_all(key)
     wiring = wiring_of(request)
-    found = await wiring.status.look()
-    return await in_turns(Status.model_validate(report(found, wiring.mesh, _own(wiring))))
+    found = await wiring.status.look(seconds_of(over, "over", MOST_OVER))
+    said = report(found, wiring.mesh, _own(wiring))
+    refused_at = found.redis.memory_limit * wiring.mesh.memory_mark // 100
+    memory = wiring.status.trends.memory(refused_at)
+    said["redis"] |= {
+        "refused_at": refused_at,
+        "grows_per_second": _told(memory.per_second),
+        "full_in_seconds": _told(memory.seconds_left),
+    }
+    said["services"] = [standing_of(wiring, found, state) for state in found.services]
+    return await in_turns(Status.model_validate(said))
 
 
 @router.get(
     "/v1/services",
     summary="The services, their workers, and what waits for them",
     response_model=ServiceList,
-    responses=answers(*("forbidden", *READ), _200=told("All.", {"services": [_SERVICE]})),
+    responses=answers(*("forbidden", *READ), _200=told("All.", {"services": [EXAMPLE_SERVICE]})),
 )
-async def services(request: Request, key: Caller) -> Response:
+async def services(request: Request, key: Caller, over: Over = None) -> Response:
     """Also those that left while something of them is left. Needs a key that may read every event."""
     must_read_all(key)
     wiring = wiring_of(request)
-    found = await wiring.status.look()
-    shown = [service_document(state, found.now_ms) for state in found.services]
+    found = await wiring.status.look(seconds_of(over, "over", MOST_OVER))
+    shown = [standing_of(wiring, found, state) for state in found.services]
     return await in_turns(ServiceList.model_validate({"services": shown}))
+
+
+def standing_of(wiring: Wiring, found: Snapshot, state: ServiceState) -> dict[str, Any]:
+    """One service as it is told, with how its backlog changes."""
+    trend = wiring.status.trends.backlog(state.service)
+    return {
+        **service_document(state, found.now_ms),
+        "falls_per_second": _told(trend.per_second),
+        "gone_in_seconds": _told(trend.seconds_left),
+    }
+
+
+def _told(number: float | None) -> float | None:
+    return None if number is None else round(number, 1)
 
 
 @router.delete(

@@ -1,4 +1,4 @@
-"""`GET /v1/tasks`: which tasks there are, by service, state, worker."""
+"""`GET /v1/tasks`: which tasks there are, by service, state, worker; newest or oldest first."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from services.api.documents import EXAMPLE_TASK_DOCUMENT, HISTORY_AWAY, TaskDocu
 from services.api.json_answer import in_turns
 from services.api.merged_pages import is_away, is_hot, merged_tasks, past_tasks
 from services.api.openapi import READ, answers, told
+from services.api.problems import Problem
 from services.api.schemas import Answer
 from services.api.state import wiring_of
 from services.api.task_pages import MOST, TaskPages
@@ -27,6 +28,7 @@ router = APIRouter(tags=["tasks"])
 AskedState = Literal[
     "open",
     "ended",
+    "pending",
     "queued",
     "started",
     "retrying",
@@ -36,12 +38,13 @@ AskedState = Literal[
     "failed",
     "cancelled",
     "expired",
+    "skipped",
 ]
 _Word = Query(min_length=1, max_length=256)
 
 
 class TaskList(Answer):
-    """Tasks, newest first; `next` is the cursor of the next page, null at the end."""
+    """Tasks in the order that was asked for; `next` is the cursor of the next page, null at the end."""
 
     tasks: list[TaskDocument]
     next: str | None
@@ -50,7 +53,7 @@ class TaskList(Answer):
 
 @router.get(
     "/v1/tasks",
-    summary="Tasks, newest first",
+    summary="Tasks, newest or oldest first",
     response_model=TaskList,
     responses=answers(
         *READ, _200=told("A page.", {"tasks": [EXAMPLE_TASK_DOCUMENT], "next": None, "history_away": False})
@@ -66,6 +69,9 @@ async def task_list(
         str | None, Query(max_length=TYPE_LENGTH, description="Glob over the event's type.")
     ] = None,
     worker: Annotated[str | None, Query(max_length=256, description="Exactly this worker.")] = None,
+    order: Annotated[
+        Literal["newest", "oldest"], Query(description="`oldest`: the oldest first, of open tasks only.")
+    ] = "newest",
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
     cursor: Annotated[
         str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
@@ -77,7 +83,10 @@ async def task_list(
     """
     wiring = wiring_of(request)
     ended = state == "ended" or state in names.ENDED
-    kind = "ended tasks" if ended else "open tasks"
+    oldest_first = order == "oldest"
+    if ended and oldest_first:
+        raise _not_of_ended()
+    kind = "ended tasks" if ended else "oldest open tasks" if oldest_first else "open tasks"
 
     def wanted(row: TaskRow) -> bool:
         event_type = str(row.event.get("type", ""))
@@ -107,7 +116,8 @@ async def task_list(
                     page = merged_tasks(page, past, past_after, limit)
             else:
                 known = [manifest.service for manifest in await read_manifests(wiring.redis, wiring.keys)]
-                page = await pages.open([service] if service else known, wanted, limit, place)
+                asked = [service] if service else known
+                page = await pages.open(asked, wanted, limit, place, oldest_first=oldest_first)
         except ValueError:
             raise wrong_cursor() from None
         following = await wiring.cursors.seal(kind, page.next)
@@ -117,4 +127,11 @@ async def task_list(
             next=following,
             history_away=ended and is_away(wiring.history),
         )
+    )
+
+
+def _not_of_ended() -> Problem:
+    detail = "ended tasks are told newest first; ask for open ones"
+    return Problem(
+        "invalid-request", f"order: {detail}", [{"parameter": "order", "in": "query", "detail": detail}]
     )

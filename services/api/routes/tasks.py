@@ -14,7 +14,7 @@ from services.api.lookup import HISTORY_IS_AWAY
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem, unavailable
 from services.api.schemas import EXAMPLE_TASK
-from services.api.state import wiring_of
+from services.api.state import Wiring, wiring_of
 from services.api.tokens import narrowing_of
 
 router = APIRouter(tags=["tasks"])
@@ -30,16 +30,8 @@ def _may_read(key: ApiKey, task: TaskRow) -> bool:
     )
 
 
-@router.get(
-    "/v1/tasks/{task_id}",
-    summary="A task: state, attempt, result or error, times, worker",
-    responses=answers(*READ, _200=told("The task.", EXAMPLE_TASK_DOCUMENT)),
-)
-async def task_state(
-    request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
-) -> TaskDocument:
-    """200 for every known task, whatever its state; 404 when it is not known (any more)."""
-    wiring = wiring_of(request)
+async def readable_task(wiring: Wiring, key: ApiKey, task_id: str) -> TaskRow:
+    """A task that the key may read. Raises Problem (404)."""
     found = None
     if len(task_id) <= LONGEST_ID:
         async with wiring.reading():
@@ -51,4 +43,16 @@ async def task_state(
             "not-found",
             f"There is no task {task_id[:LONGEST_ID]!r}; it never was, or its record was dropped.",
         )
-    return task_document(found)
+    return found
+
+
+@router.get(
+    "/v1/tasks/{task_id}",
+    summary="A task: state, attempt, result or error, times, worker",
+    responses=answers(*READ, _200=told("The task.", EXAMPLE_TASK_DOCUMENT)),
+)
+async def task_state(
+    request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
+) -> TaskDocument:
+    """200 for every known task, whatever its state; 404 when it is not known (any more)."""
+    return task_document(await readable_task(wiring_of(request), key, task_id))

@@ -58,6 +58,8 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
             "/problems/forbidden",
             "/v1/status",
             "/v1/services",
+            "/v1/services/worker",
+            "/v1/failures",
             "/v1/key",
         ),
         *("/v1/subscriptions", "/v1/events", "/v1/events/1", f"/v1/tasks/{task}", "/v1/dead-letters"),

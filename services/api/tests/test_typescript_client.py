@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from streammesh import lua
+from streammesh.durable.calls import DurableCalls
 
 HOME = Path(__file__).parents[3] / "clients" / "typescript"
 NODE = shutil.which("node")
@@ -30,6 +32,13 @@ async def test_the_typescript_client_publishes_follows_resumes_and_waits(live, a
         while True:
             for task in await mesh.dispatch("order", "audit"):
                 await mesh.start(task)
+                if task.ref.event.type == "order.told":
+                    calls = DurableCalls(mesh.keys, mesh.settings)
+                    pieces = [b"tOnce", b"b\x01\xff", b'j{"n":1}']
+                    await lua.run(
+                        mesh.redis,
+                        calls.write_chunks(task.ref, task.place, task.attempt, "tokens", 1, pieces),
+                    )
                 if task.ref.event.type != "order.slow":
                     data = task.ref.event.data
                     await mesh.succeed(task, {"done": data["n"]} if data else None)

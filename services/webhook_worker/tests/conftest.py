@@ -12,12 +12,13 @@ import orjson
 import pytest
 from aiohttp import web
 from streammesh.api_keys import ApiKeys
+from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.webhooks.definition import Secret, Webhook
 from streammesh.webhooks.signature import new_secret
 from streammesh.webhooks.store import WebhookStore
 
-from services.webhook_worker.changes import watch
+from services.webhook_worker.__main__ import LOOK_EVERY
 from services.webhook_worker.crew import Crew
 from services.webhook_worker.settings import WebhookSettings
 
@@ -115,7 +116,16 @@ def crew(mesh_settings, mesh_keys) -> Callable[..., Any]:
         own = WebhookSettings(_env_file=None, **{**LOOPBACK, **settings})
         clients = [open_async(mesh_settings, "hooks", blocking=blocking) for blocking in (False, True, True)]
         made = Crew(clients[0], clients[1], mesh_keys, own)
-        roles = [*made.roles(), watch(clients[2], mesh_keys, made.changed, mesh_settings.redis_timeout)]
+        roles = [
+            *made.roles(),
+            watch(
+                clients[2],
+                mesh_keys.webhooks_changed(),
+                made.changed,
+                LOOK_EVERY,
+                mesh_settings.redis_timeout,
+            ),
+        ]
         tasks = [asyncio.create_task(role) for role in roles]
         try:
             yield made

@@ -132,9 +132,6 @@ async def _given_up(store, count):
     return standing.given_up == count and standing.waiting == 0
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a race: what is told while a webhook is disabled is passed over now and then"
-)
 @pytest.mark.parametrize("status", [410, 500])
 async def test_one_that_does_not_work_for_long_is_disabled_and_goes_on_where_it_stopped(
     crew, add, tell, receiver, store, mesh_redis, mesh_keys, mesh_settings, status

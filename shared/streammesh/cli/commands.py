@@ -42,7 +42,10 @@ COMMANDS = {
     "event": CommandPlace(
         "events", "event", "Show an event and everything that came of it; where nothing ran, why."
     ),
-    "tasks": CommandPlace("events", "tasks", "List the tasks that an event became."),
+    "events": CommandPlace(
+        "event_list", "events", "List events, newest first: by type, subject, story; and where each stands."
+    ),
+    "tasks": CommandPlace("events", "tasks", "List the tasks that an event became, or those that are open."),
     "task": CommandPlace("events", "task", "Show one task: state, attempt, result or error, times, worker."),
     "status": CommandPlace(
         "status",
@@ -57,11 +60,13 @@ COMMANDS = {
     "sizing": CommandPlace(
         "memory_need", "sizing", "Say what to buy: memory of Redis for so many events a second."
     ),
-    "services": CommandPlace("status", "services", "Services: list them, take one away."),
+    "services": CommandPlace("status", "services", "Services: list them, look at one, take one away."),
     "top": CommandPlace(
         "top", "top", "Show rates, what waits and what is wrong, service by service, until Ctrl-C."
     ),
     "schedules": CommandPlace("schedules", "app", "Schedules: list, enable, disable, run now, delete."),
+    "failures": CommandPlace("failures", "failures", "Show what failed most, by handler and error."),
+    "audit": CommandPlace("audit", "audit", "List who changed what, newest first."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streammesh.cli.api_call import WRONG_USE, Json, Key, Url, ask, fail, print_json
+from streammesh.cli.pages import moment, read_pages
 from streammesh.cli.terminal import console, facts, plain
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def show_list(
 ) -> None:
     """List dead letters, newest first; with --json one document a line."""
     wanted = _filter(service, task, event_type, kind, reason, since, until)
-    found = ask(url, key, lambda mesh: _pages(mesh, wanted, limit))
+    found, _ = ask(
+        url, key, lambda mesh: read_pages(mesh, "/v1/dead-letters", wanted, "dead_letters", limit, PAGE)
+    )
     if json:
         for letter in found:
             print_json(letter)
@@ -161,19 +164,6 @@ def drop(
     _tell(done, "dropped", "would be dropped" if dry_run else "dropped", json)
 
 
-async def _pages(mesh: MeshClient, wanted: dict[str, str], limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(found) < limit:
-        query = {**wanted, "limit": str(min(PAGE, limit - len(found)))}
-        page = await mesh.get("/v1/dead-letters", query | ({"cursor": cursor} if cursor else {}))
-        found += page["dead_letters"]
-        cursor = page["next"]
-        if cursor is None:
-            break
-    return found
-
-
 async def _act(
     mesh: MeshClient, action: str, body: dict[str, Any], dry_run: bool, quiet: bool
 ) -> dict[str, Any]:
@@ -219,7 +209,7 @@ def _filter(*values: str | None) -> dict[str, str]:
     given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
     for name in ("since", "until"):
         if name in given:
-            given[name] = _moment(given[name])
+            given[name] = moment(given[name])
     return given
 
 
@@ -232,21 +222,6 @@ def _choice(ids: list[str] | None, everything: bool, *values: str | None) -> dic
     # What fails again meanwhile is not replayed again by the same command.
     wanted.setdefault("until", datetime.now(UTC).isoformat())
     return {"filter": wanted}
-
-
-def _moment(text: str) -> str:
-    from streammesh.durations import parse_duration
-
-    try:
-        span = parse_duration(text)
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            fail(f"{text!r} is neither a time such as 2026-11-22T06:00 nor a duration such as 2h", WRONG_USE)
-        return (moment if moment.tzinfo else moment.astimezone()).isoformat()
-    assert isinstance(span, timedelta)
-    return (datetime.now(UTC) - span).isoformat()
 
 
 def _rate(text: str) -> float:

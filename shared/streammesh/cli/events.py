@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streammesh.cli.api_call import Json, Key, Source, Url, ask, print_json
+from streammesh.cli.api_call import WRONG_USE, Json, Key, Source, Url, ask, fail, print_json
+from streammesh.cli.pages import column_lines, read_pages
 from streammesh.cli.terminal import console, facts, plain, task_lines
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+PAGE = 200
 EventId = Annotated[str, typer.Argument(metavar="ID", help="The event's id.")]
 
 
@@ -49,14 +51,48 @@ def event(
 
 
 def tasks(
-    event_id: EventId, source: Source = None, json: Json = False, url: Url = None, key: Key = None
+    event_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="The event's id; else those that are open.")
+    ] = None,
+    source: Source = None,
+    service: Annotated[str | None, typer.Option(help="Of this service.")] = None,
+    worker: Annotated[str | None, typer.Option(help="With exactly this worker.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="open, ended, or one state: queued, started, retrying, failed, …")
+    ] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Most tasks.")] = 20,
+    json: Json = False,
+    url: Url = None,
+    key: Key = None,
 ) -> None:
-    """List the tasks that an event became."""
-    found = known_tasks(_event(event_id, source, url, key))
+    """List the tasks that an event became; without an event those that have not ended."""
+    if event_id is not None:
+        if service or worker or state or oldest:
+            fail("say an event, or which tasks; not both", WRONG_USE)
+        found = known_tasks(_event(event_id, source, url, key))
+    else:
+        query = {"service": service, "worker": worker, "state": state or "open"}
+        query["order"] = "oldest" if oldest else None
+        found, _ = ask(url, key, lambda mesh: read_pages(mesh, "/v1/tasks", query, "tasks", limit, PAGE))
     if json:
         print_json(found)
-    else:
+    elif event_id is not None:
         _print(task_lines(found) if found else ["no tasks; `streammesh event` says why"])
+    else:
+        rows = [
+            (
+                plain(one["queued_at"] or "")[:19],
+                plain(one["name"]),
+                plain(one["state"]),
+                plain(one["worker"] or ""),
+                plain(one["event"]["id"]),
+                plain(one["id"]),
+            )
+            for one in found
+        ]
+        heads = ("queued", "task", "state", "worker", "event", "id")
+        _print(column_lines(heads, rows) if rows else ["no such tasks"])
 
 
 def task(

@@ -1,4 +1,4 @@
-"""`streammesh status`: how the mesh is. `streammesh services`: each service in it; taken away."""
+"""`streammesh status`: how the mesh is. `streammesh services`: each service in it; looked at, taken away."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 DEGRADED, FAILING = 4, 5  # exit codes
-MOST_SHOWN = 8  # workers of a service
+MOST_SHOWN = 8  # workers of a service, tasks of a worker
+OVER = "1s"  # between two looks, from which rates are told
 STYLES = {"ok": "bold green", "degraded": "bold yellow", "failing": "bold red"}
 services = typer.Typer(
-    help="Services: list them, take one away.", no_args_is_help=True, rich_markup_mode=None
+    help="Services: list them, look at one, take one away.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -46,6 +47,13 @@ def finding_text(one: Mapping[str, Any]) -> Text:
     return said
 
 
+def memory_text(redis: Mapping[str, Any]) -> str:
+    """Return how near Redis is to where publishing is refused."""
+    part, full = redis["memory"] / redis["refused_at"], redis["full_in_seconds"]
+    when = "" if full is None else f"; at the rate of the last minute that is in {full:,.0f} s"
+    return f"Redis has {part:.0%} of the memory from which on publishing is refused{when if part < 1 else ''}"
+
+
 def _show(found: dict[str, Any]) -> None:
     from rich.text import Text
 
@@ -58,6 +66,8 @@ def _show(found: dict[str, Any]) -> None:
         style="not bold default",
     )
     out.print(line)
+    if redis["refused_at"]:
+        out.print(memory_text(redis), markup=False)
     for one in found["findings"]:
         out.print(finding_text(one))
     if found["services"]:
@@ -67,7 +77,7 @@ def _show(found: dict[str, Any]) -> None:
 
 @services.callback()
 def _group() -> None:
-    """Services: list them, take one away."""
+    """Services: list them, look at one, take one away."""
 
 
 @services.command("list")
@@ -79,6 +89,46 @@ def show_list(json: Json = False, url: Url = None, key: Key = None) -> None:
     else:
         console().print(_table(found))
         _show_processes(found)
+
+
+@services.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The service, such as email_worker.")],
+    json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Show what waits for a service the longest, when its backlog will be gone, and what each worker holds."""
+    path = f"/v1/services/{quote(name, safe='')}"
+    found = ask(url, key, lambda mesh: mesh.get(path, {"over": OVER}))
+    if json:
+        print_json(found)
+        return
+    out = console()
+    out.print(_table([found]))
+    out.print(_backlog(found), markup=False)
+    if oldest := found["oldest"]:
+        about, where = oldest["event"], {"stream": "to be handed over", "queue": "in its queue"}
+        told = f"{plain(about['type'])} {plain(about['id'])}" if about else "what cannot be read"
+        waits = f"the oldest waits {where[oldest['where']]} since {plain(oldest['since'])}: {told}"
+        out.print(waits, markup=False)
+    for one in found["holding"]:
+        taken = f"{one['taken']} of the queue, runs {len(one['running'])}"
+        out.print(f"{plain(one['process'])} holds {taken}", markup=False)
+        for task in one["running"][:MOST_SHOWN]:
+            since = f"since {plain(task['started_at'])}" if task["started_at"] else ""
+            out.print(f"  {plain(task['name'])} {plain(task['id'])} {since}".rstrip(), markup=False)
+
+
+def _backlog(found: Mapping[str, Any]) -> str:
+    falls, gone = found["falls_per_second"], found["gone_in_seconds"]
+    if gone == 0:
+        return "nothing waits"
+    if gone is not None:
+        return f"its backlog falls by {falls:,.1f}/s and will be gone in {gone:,.0f} s"
+    if falls is None:
+        return "it is not known how fast its backlog falls"
+    return f"its backlog grows by {-falls:,.1f}/s" if falls < 0 else "its backlog does not fall"
 
 
 @services.command()

@@ -20,6 +20,8 @@ COLOURS = {
     "cancelled": "yellow",
     "retrying": "yellow",
     "waiting": "cyan",
+    "pending": "cyan",
+    "skipped": "yellow",
     "resync": "bold yellow",
     "unrouted": "yellow",
 }

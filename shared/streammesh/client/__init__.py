@@ -8,6 +8,7 @@ from streammesh.client.models import (
     EventIdentity,
     EventInfo,
     ScheduleInfo,
+    StreamChunk,
     TaskInfo,
     TokenInfo,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ScheduleInfo",
     "Sent",
     "State",
+    "StreamChunk",
     "SyncMeshClient",
     "TaskInfo",
     "TokenInfo",

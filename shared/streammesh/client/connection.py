@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Container, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -20,7 +20,7 @@ from streammesh import plain_json
 from streammesh.client.errors import ApiError, ApiUnavailable, InvalidAddress, UnexpectedAnswer
 from streammesh.client.outcome import LAST, Note
 from streammesh.client.retry import RETRIED, UNAVAILABLE, Backoff, Patience, Reconnect, retry_after
-from streammesh.client.sse import EventTooLong, SseParser, events
+from streammesh.client.sse import EventTooLong, ServerSentEvent, SseParser, events
 from streammesh.errors import MeshUnavailable
 
 CONNECT_SECONDS = 5
@@ -116,6 +116,15 @@ class ApiConnection:
         self, path: str, query: Query, after: str | None, *, ends: bool
     ) -> AsyncGenerator[Note, None]:
         """Give the notifications of a stream; made anew when it breaks, from where it was. `ends`: with its event."""
+        async with aclosing(self.events(path, query, after, LAST if ends else ())) as items:
+            async for item in items:
+                if (note := _note(item.data, item.event)) is not None:
+                    yield note
+
+    async def events(
+        self, path: str, query: Query, after: str | None, last_of: Container[str]
+    ) -> AsyncGenerator[ServerSentEvent, None]:
+        """Give the events of a stream; made anew when it breaks, from where it was, until one of `last_of`."""
         last, backoff = after, Backoff(self._patience.reconnect_for)
         while True:
             parser, headers, asked = SseParser(), {"Accept": "text/event-stream"}, None
@@ -135,7 +144,7 @@ class ApiConnection:
                         sock_read=self._patience.silence,
                     ),
                 ) as answer:
-                    if answer.status == 204:  # all of the event was told before `after`
+                    if answer.status == 204:  # all was told before `after`
                         return
                     if answer.status in RETRIED:
                         asked, reason = retry_after(answer.headers), f"the API answers {answer.status}"
@@ -144,7 +153,7 @@ class ApiConnection:
                         if answer.content_type != "text/event-stream":
                             raise self._unexpected(f"a {answer.content_type}, not a stream of events")
                         if backoff.tries:
-                            log.info("notifications of %s come again, after %s", self._url, last)
+                            log.info("what %s tells comes again, after %s", self._url, last)
                         backoff.reached()
                         async with aclosing(events(answer.content.iter_any(), parser)) as stream:
                             async for item in stream:
@@ -152,9 +161,8 @@ class ApiConnection:
                                 if item.event == "closed":  # by the server, which says why; come back
                                     reason = f"the API closed it: {item.data}"
                                     break
-                                if (note := _note(item.data, item.event)) is not None:
-                                    yield note
-                                if ends and item.event in LAST:
+                                yield item
+                                if item.event in last_of:
                                     return
             except EventTooLong as error:
                 raise self._unexpected(str(error)) from None

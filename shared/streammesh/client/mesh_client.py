@@ -13,7 +13,15 @@ from typing import Any, Self
 from streammesh import names, plain_json
 from streammesh.client.addresses import Filter, checked_url, query_of, segment, text_of, texts_of
 from streammesh.client.errors import ApiError, InvalidAddress, NotEnded
-from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
+from streammesh.client.models import (
+    Cancelled,
+    DeadLetterInfo,
+    EventInfo,
+    ScheduleInfo,
+    StreamChunk,
+    TaskInfo,
+    TokenInfo,
+)
 from streammesh.client.outcome import Note, Outcome, OutcomeOf, Sent
 from streammesh.client.retry import Patience, Reconnect
 from streammesh.client.webhook_calls import WebhookCalls
@@ -221,6 +229,20 @@ class MeshClient(WebhookCalls):
         """Answer a handler that waits for a signal; return whether this is the answer: the first of its name counts."""
         answer = await self.post(f"/v1/tasks/{segment(task_id)}/signal", {"name": name, "data": data})
         return self._read(lambda found: not found["duplicate"], answer)
+
+    async def stream(
+        self, task_id: str, name: str, *, offset: str | None = None
+    ) -> AsyncGenerator[StreamChunk, None]:
+        """Follow what a task's handler streams, from the beginning or after an offset, until the task has ended.
+
+        When the connection breaks, it reconnects and goes on where it was. A chunk of a higher `epoch` is of another
+        attempt, which has begun anew: what came before is void.
+        """
+        path = f"/v1/tasks/{segment(task_id)}/streams/{segment(name)}"
+        async with aclosing(self._open.events(path, None, offset, ("end",))) as items:
+            async for item in items:
+                if item.event == "chunk":
+                    yield self._read(lambda raw: StreamChunk.of(plain_json.loads(raw)), item.data)
 
     # Dead letters and schedules: to change them needs an admin key
 

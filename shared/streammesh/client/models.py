@@ -5,12 +5,13 @@ Members that a later version adds are stepped over. Times are texts as the API w
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 EVENT_ENDS = ("completed", "unrouted")
-TASK_ENDS = ("succeeded", "failed", "cancelled", "expired")
+TASK_ENDS = ("succeeded", "failed", "cancelled", "expired", "skipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,21 @@ class EventIdentity:
     def of(cls, value: Mapping[str, Any]) -> Self:
         """Read one."""
         return cls(value["id"], value["source"], value["type"], value.get("subject"))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChunk:
+    """A piece of what a handler streams: text, bytes or JSON. With a higher `epoch` another attempt has begun anew."""
+
+    epoch: int
+    offset: str  # to resume after it
+    data: Any
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Self:
+        """Read one."""
+        data = value["data"]
+        return cls(value["epoch"], value["offset"], b64decode(data) if value.get("kind") == "bytes" else data)
 
 
 @dataclass(frozen=True, slots=True)

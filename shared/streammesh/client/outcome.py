@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self, TypedDict
 
-ENDS = ("task.succeeded", "task.failed", "task.cancelled", "task.expired")
+ENDS = ("task.succeeded", "task.failed", "task.cancelled", "task.expired", "task.skipped")
 LAST = ("event.completed", "event.unrouted")
 
 

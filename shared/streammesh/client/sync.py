@@ -19,7 +19,15 @@ from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 from streammesh.client.addresses import Filter
 from streammesh.client.mesh_client import MeshClient
-from streammesh.client.models import Cancelled, DeadLetterInfo, EventInfo, ScheduleInfo, TaskInfo, TokenInfo
+from streammesh.client.models import (
+    Cancelled,
+    DeadLetterInfo,
+    EventInfo,
+    ScheduleInfo,
+    StreamChunk,
+    TaskInfo,
+    TokenInfo,
+)
 from streammesh.client.outcome import Note, Outcome, Sent
 from streammesh.client.webhook_models import (
     NewWebhookSecret,
@@ -157,6 +165,12 @@ class SyncMeshClient:
     def signal(self, task_id: str, data: Any = True, *, name: str = "approval") -> bool:
         """As `MeshClient.signal`."""
         return self._do(lambda mesh: mesh.signal(task_id, data, name=name))
+
+    def stream(
+        self, task_id: str, name: str, *, offset: str | None = None
+    ) -> Generator[StreamChunk, None, None]:
+        """As `MeshClient.stream`."""
+        return self._each(lambda mesh: mesh.stream(task_id, name, offset=offset))
 
     # Dead letters and schedules
 

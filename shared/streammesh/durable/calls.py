@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from streammesh import lua, notifications, plain_json
+from streammesh.durable.chunks import MOST_STREAMS
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -24,6 +25,7 @@ from streammesh.lua.durable import (
     SuspendScript,
     WakeScript,
     WokenTask,
+    WriteChunksScript,
 )
 from streammesh.lua.signature import quick
 from streammesh.settings import MeshSettings
@@ -111,12 +113,14 @@ class DurableCalls:
             task_row=keys.task(ref.task_id),
             event_row=keys.event(event.id),
             waiters=keys.waiters(ref.service, digest),
+            arrived=keys.arrived(ref.service, digest),
             token=attempt,
             entry=place.entry,
             name=name,
             kind=kind,
             value=value,
             waiter=waiter.member if waiter else "",
+            after=_after(digest),
             version=version,
             body=notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, data),
             source=event.source,
@@ -136,8 +140,12 @@ class DurableCalls:
         seconds: float | None,
         about: Mapping[str, Any],
         digest: str,
+        within: float | None = None,
     ) -> lua.Call[LedgerAnswer]:
-        """`suspend.lua`: end this attempt until a wait is over. Answers `done`, `lost` or `cancelled`."""
+        """`suspend.lua`: end this attempt until a wait is over. Answers `done`, `lost` or `cancelled`.
+
+        `within`: only an event counts that was published so many seconds after the run's own one.
+        """
         keys, event = self._keys, ref.event
         waiter = Waiter(ref.task_id, place.queue, place.priority, name).member if digest else ""
         body = notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, {})
@@ -156,6 +164,7 @@ class DurableCalls:
             kept=self._settings.notifications_bound,
             name=name,
             longest=round((LONGEST_WAIT if seconds is None else seconds) * 1000),
+            within="" if within is None else round(within * 1000),
             waiter=waiter,
             after=_after(digest),
             about=plain_json.dumps({"name": name, **about}),
@@ -221,6 +230,23 @@ class DurableCalls:
             most_steps=MOST_STEPS,
             most_bytes=MOST_BYTES,
         ).call(lambda raw: SignalAnswer(raw.decode()))
+
+    def write_chunks(
+        self, ref: TaskRef, place: QueuePlace, attempt: int, name: str, first: int, pieces: Sequence[bytes]
+    ) -> lua.Call[str]:
+        """`write_chunks.lua`: append chunks to a stream. Answers `done`, `lost`, `cancelled` or `full`."""
+        return WriteChunksScript(
+            task_row=self._keys.task(ref.task_id),
+            chunks=self._keys.chunks(ref.task_id, name),
+            token=attempt,
+            entry=place.entry,
+            name=name,
+            task=ref.task_id,
+            first=first,
+            most_streams=MOST_STREAMS,
+            lifetime=round(LONGEST_WAIT * 1000),
+            pieces=pieces,
+        ).call(lambda raw: str(raw[0].decode()))
 
 
 def signal_step(name: str) -> str:

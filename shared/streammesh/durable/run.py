@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from streammesh import plain_json
 from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step
+from streammesh.durable.chunks import ChunkStream, SyncChunkStream, check_stream_name, check_written
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -37,6 +38,7 @@ from streammesh.tasks.suspension import DurableRun, Suspended
 from streammesh.tasks.task import QueuePlace, TaskRef
 
 T = TypeVar("T")
+GRACE = 0.25  # seconds for which an event that was published in time is waited for beyond its time
 MOST_PAUSE = 30.0  # seconds between two tries of a step
 FULL = (
     f"a run has at most {MOST_STEPS:,} steps, and {MOST_BYTES:,} bytes of results; "
@@ -78,7 +80,11 @@ class Run:
         place: QueuePlace,
         attempt: int,
         row: Mapping[bytes, bytes],
+        *,
+        is_async: bool = False,
     ) -> None:
+        self._is_async = is_async
+        self._streams: dict[str, ChunkStream | SyncChunkStream] = {}
         self._calls, self._drive, self._subscription = calls, drive, subscription
         self._ref, self._place, self._attempt = ref, place, attempt
         began = row.get(b"durable")
@@ -131,11 +137,48 @@ class Run:
         named = self._once(name, f"event:{event_type}")
         return self._drive(self._awaited(named, _bounded(seconds), about, digest))
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """Wait for an event as `wait_for`, and count only one that was published within `seconds` after the run's own.
+
+        What is published in time may come a little later; so long as the run's own event took to come here, and `GRACE`
+        beyond, it is waited for.
+        """
+        digest = match_digest(event_type, match)
+        about = {"for": "event", "type": event_type, "match": dict(match)}
+        named = self._new(f"expected:{event_type}")
+        return self._drive(self._awaited(named, _bounded(seconds + GRACE), about, digest, seconds))
+
     def wait_for_signal(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Any:
         """As `Context.wait_for_signal`."""
         named = self._new(signal_step(check_name(name)))
         about = {"for": "signal", "signal": name, **about}
         return self._drive(self._signalled(named, _bounded(seconds), about))
+
+    def stream(self, name: str) -> ChunkStream | SyncChunkStream:
+        """As `Context.stream`."""
+        if name not in self._streams:
+            write = partial(self._write, check_stream_name(name))
+            self._streams[name] = (ChunkStream if self._is_async else SyncChunkStream)(name, write)
+        return self._streams[name]
+
+    async def flush(self) -> None:
+        """Return when all that was sent to its streams is written. Raises as `ChunkStream.send`."""
+        for stream in self._streams.values():
+            if isinstance(stream, ChunkStream):
+                await stream.flush()
+
+    def drop(self) -> None:
+        """Give up what waits to be written: the attempt was stopped."""
+        for stream in self._streams.values():
+            if isinstance(stream, ChunkStream):
+                stream.drop()
+
+    def _write(self, name: str, first: int, pieces: Sequence[bytes]) -> Any:
+        return self._drive(self._written(name, first, pieces))
+
+    def _written(self, name: str, first: int, pieces: Sequence[bytes]) -> Operation:
+        call = self._calls.write_chunks(self._ref, self._place, self._attempt, name, first, pieces)
+        check_written(name, (yield MakeCall(call)))
 
     def ask(self, call: Call[T]) -> Any:
         """Make a call as this attempt makes its own."""
@@ -196,6 +239,8 @@ class Run:
             yield WaitSeconds(min(MOST_PAUSE, 0.25 * 2 ** min(failed, 10)))
         raw = encode(name, function, value)
         read = decode(name, function, raw)  # what cannot be read back is not recorded
+        if self._streams and self._is_async:  # what the step has streamed is there when its record is
+            yield CallFunction(self.flush)
         call = self._calls.record(
             self._ref, self._place, self._attempt, name, "step", raw, self._subscription.version
         )
@@ -206,8 +251,15 @@ class Run:
         yield from self._wait(name, seconds, about, "", "timeout")
         return None
 
-    def _awaited(self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str) -> Operation:
-        record = yield from self._wait(name, seconds, about, digest, "event", "timeout")
+    def _awaited(
+        self,
+        name: str,
+        seconds: float | None,
+        about: Mapping[str, Any],
+        digest: str,
+        within: float | None = None,
+    ) -> Operation:
+        record = yield from self._wait(name, seconds, about, digest, "event", "timeout", within=within)
         return None if record.kind == "timeout" else _event(record.value)
 
     def _signalled(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
@@ -215,7 +267,13 @@ class Run:
         return None if record.kind == "timeout" else _said(name, record.value)
 
     def _wait(
-        self, name: str, seconds: float | None, about: Mapping[str, Any], digest: str, *kinds: str
+        self,
+        name: str,
+        seconds: float | None,
+        about: Mapping[str, Any],
+        digest: str,
+        *kinds: str,
+        within: float | None = None,
     ) -> Generator[MakeCall, Any, StepRecord]:
         """The record of a wait that is over. Raises Suspended while it goes on."""
         if record := self._record_of(name, *kinds):
@@ -233,7 +291,9 @@ class Run:
                 return _recorded(answer)
         if sum(len(record.value) for record in self._records.values()) > MOST_BYTES:
             raise Fail(FULL)
-        raise Suspended(self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest))
+        raise Suspended(
+            self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest, within)
+        )
 
 
 def _recorded(answer: StepAnswer) -> StepRecord:

@@ -1,9 +1,9 @@
 -- Parks what can never be run as it is: a letter for people, and what a replay puts back.
 -- d = {dead, index, entries, services, service, kept, now, id, letter, parts}
--- parts = {h =, b = (a queue entry), m = (meta of a ledger row), e = (an event)}, each may be missing
+-- parts = {h =, b = (a queue entry), m = (meta of a ledger row), e = (an event), f = (its flow)}, each may be missing
 --#include _write.lua
 local function unpark(d, id)
-  write('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id)
+  write('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id, 'f:' .. id)
   write('ZREM', d.index, id)
   return write('HDEL', d.dead, id)
 end

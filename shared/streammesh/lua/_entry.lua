@@ -59,11 +59,16 @@ local function published_at(at)
   return ms and string.format('%.0f', tonumber(ms) * 1000 + math.min(tonumber(number), 999))
 end
 
+-- The last moment, as `published_at` writes them, of an event that came within so many ms of one at `own`.
+local function last_in_time(own, within)
+  return string.format('%.0f', (math.floor(tonumber(own) / 1000) + tonumber(within)) * 1000 + 999)
+end
+
 -- Whether nothing stands for a task that has not ended: no queue entry, no place in the due set or among those set
 -- aside. A workflow's parts are Celery's; nobody knows where they all are.
--- t = {state, entry, workflow, held (its place), task, queue, due, aside (STREAM)}
+-- t = {state, entry, workflow, held (its place), task, queue, due, aside (STREAM)}; one that waits in a line: `is_in_line`.
 local function lies_nowhere(t)
-  if t.workflow then return false end
+  if t.workflow or t.state == 'pending' then return false end
   if t.state == 'retrying' or t.state == 'waiting' then return redis.pcall('ZSCORE', t.due, 'task:' .. t.task) == false end
   local stream, place = t.queue, t.entry or ''
   if t.state == 'held' then stream, place = t.aside, t.held or '' end

@@ -4,6 +4,7 @@
 --#include _time.lua
 --#include _memory.lua
 --#include _notify.lua
+--#include _flow.lua
 local now, event_id, task_id = digits(now_ms()), event_prefix + 1, task_prefix + 1
 
 -- Why nothing may be handed over now: {'stale'}, {'full'}, an error; nil where it may.
@@ -22,6 +23,7 @@ local function why_not()
     local wrong = wrong_type(one.queue, 'stream') or wrong_type(one.open_tasks, 'zset')
     if wrong then return wrong end
     one.note = { stream = notifications, kept = kept, type = 'task.' .. one.state, service = one.service }
+    if one.flow ~= '' then one.flow_control = flow_named(string.match(notifications, '^(.-}:)'), one.name, one.flow) end
   end
   for _, kind in ipairs(kinds) do
     local mine, source = {}, kind.source
@@ -29,6 +31,21 @@ local function why_not()
     kind.wants, kind.at, kind.notes, kind.wanted = mine, 'at:' .. source, 'notes:' .. source, 'want:' .. source
   end
   return wrong_type(counters, 'hash') or wrong_type(holding, 'set') or nil
+end
+
+-- Starts a task of a subscription with flow control, or has it wait in line.
+local function enter_flow(f, t, note)
+  local rank = flow_rank_of(f, t.queue, t.position)
+  local field = f.name .. '\0' .. t.key .. '\0' .. rank
+  if flow_enter(f, t.id, t.key, rank) then
+    local place = redis.call('XADD', t.queue, '*', 'h', t.h, 'b', t.b)
+    redis.call('HSET', t.task, 'state', 'queued', 'attempt', 0, 'queued', now, 'meta', t.meta, 'entry', place, 'flow', field)
+    note.type = 'task.queued'
+  else
+    redis.call('HSET', t.task, 'state', 'pending', 'attempt', 0, 'queued', now, 'meta', t.meta, 'flow', field,
+      'h', t.h, 'b', t.b, 'to', string.sub(t.queue, #f.prefix + 7))
+    note.type = 'task.pending'
+  end
 end
 
 -- Hands over the entries in their order, those that `is_mine` says are this call's, to the subscriptions that `takes` them
@@ -79,7 +96,11 @@ local function hand_over(is_mine, takes)
         local meta = '{' .. string.sub(fragment, 1, -2) .. ',"entry":"' .. one.position .. '","correlation":'
           .. one.correlation .. kind.meta .. wanting.meta
         local h, place = table.concat(wanting.parts, id)
-        if state == 'queued' then
+        local flow = wanting.flow_control
+        if flow then
+          enter_flow(flow, { id = id, task = task, key = deliveries[d].key, queue = queue, position = one.position, h = h, b = b,
+            meta = meta }, wanting.note)
+        elseif state == 'queued' then
           place = redis.call('XADD', queue, '*', 'h', h, 'b', b)
           redis.call('HSET', task, 'state', state, 'attempt', 0, 'queued', now, 'meta', meta, 'entry', place)
         else
@@ -103,6 +124,7 @@ local function hand_over(is_mine, takes)
     if known[1] and #changes > 0 then redis.call('HSET', row, kind.notes, notes or '', unpack(changes)) end
     out.last = one.position
   end
+  for _, f in pairs(flows) do flow_pump(f, STARTED_AT_ONCE) end
   for key, list in pairs(opened) do
     for i = 1, #list, 1000 do redis.call('ZADD', key, unpack(list, i, math.min(i + 999, #list))) end
   end
@@ -114,5 +136,12 @@ end
 local function longest(streams)
   local most = -1
   for key in pairs(streams) do most = math.max(most, redis.call('XLEN', key)) end
+  return most
+end
+
+-- How many tasks wait in the longest line, -1 for none.
+local function longest_line()
+  local most = -1
+  for _, f in pairs(flows) do most = math.max(most, write('ZCARD', f.line)) end
   return most
 end

@@ -1,6 +1,7 @@
 -- Parts of the scripts that queue deliveries of webhooks. Positions compare as pairs of numbers.
 --#include _write.lua
 --#include _time.lua
+--#include _version.lua
 local function is_after(position, other)
   local ms, n = string.match(position, '^(%d+)-(%d+)$')
   local other_ms, other_n = string.match(other, '^(%d+)-(%d+)$')
@@ -9,16 +10,12 @@ local function is_after(position, other)
   return ms > other_ms or (ms == other_ms and tonumber(n) > tonumber(other_n))
 end
 
--- Another number than before, whatever stood there.
-local function renew(version)
-  local t = redis.call('TIME')
-  redis.call('SET', version, t[1] .. string.format('%06d', tonumber(t[2])))
-end
-
--- Has a webhook looked at now, or when its pause is over; who holds its lease sees by himself what is due next.
+-- Has a webhook looked at now, or when its pause is over; who holds its lease sees by himself what is due next. A lease
+-- that is looked at by nobody when it is over is none.
 local function wake(due, failing, webhook, state, now)
   local stands = redis.call('HMGET', state, 'delivered', 'failures', 'off', 'token', 'hold')
-  if stands[3] or stands[4] then return false end
+  if stands[3] then return false end
+  if stands[4] and (redis.call('ZSCORE', due, webhook) or redis.call('ZSCORE', failing, webhook)) then return false end
   local mine, other = failing, due
   if stands[1] and not stands[2] then mine, other = due, failing end
   local at, known = math.max(now, tonumber(stands[5] or '0') or 0), redis.call('ZSCORE', mine, webhook)

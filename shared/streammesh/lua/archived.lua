@@ -9,6 +9,7 @@
 -- Returns how many rows will leave.
 --#include _time.lua
 --#include _write.lua
+--#include _chunks.lua
 local now, leaving = now_ms(), 0
 local LARGEST = 2000  -- fields; a row that more sources or tasks than that share leaves when its own time is over
 
@@ -18,8 +19,11 @@ local function leave(row, ended)
 end
 
 for _, task in ipairs(tasks) do
-  local row = redis.pcall('HMGET', task.row, 'ended', 'state')
-  if not row.err and row[1] == task.ended and row[2] ~= 'queued' then leave(task.row, tonumber(task.ended)) end
+  local row = redis.pcall('HMGET', task.row, 'ended', 'state', 'streams')
+  if not row.err and row[1] == task.ended and row[2] ~= 'queued' then
+    leave(task.row, tonumber(task.ended))
+    if row[3] then keep_chunks(task.row, row[3], math.max(1, tonumber(task.ended) + hot - now)) end
+  end
 end
 
 local function is_over(event)

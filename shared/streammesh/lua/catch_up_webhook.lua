@@ -4,10 +4,12 @@
 -- ARGS known (version of the webhooks that were read), webhook, after (where it stands), reached (last position of the page),
 --   most (deliveries queued for one webhook), most_bytes, changed (channel)
 -- deliveries: ARGS delivery, position, body
--- Returns 'on', 'full', 'joined', 'stale' (webhooks have changed) or 'moved' (another process was here).
+-- Returns 'on', 'full', 'joined', 'stale' (webhooks or API keys have changed), 'moved' (another process was here) or 'off'
+--   (it is disabled: its place stays where it is until it is enabled).
 --#include _webhook.lua
 if (redis.call('GET', version) or '0') ~= known then return 'stale' end
 if redis.call('HGET', state, 'behind') ~= after then return 'moved' end
+if redis.call('HEXISTS', state, 'off') == 1 then return 'off' end  -- nobody may let it join: all would go past it
 local now = now_ms()
 local full = queue_deliveries({ state = state, queue = queue, entries = entries, after = after, most = most,
   most_bytes = most_bytes, now = now }, deliveries)

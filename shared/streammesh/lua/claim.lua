@@ -36,7 +36,7 @@ local function claim(one)
   local changes = { 'state', 'started', 'started', stamp, 'worker', worker, 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
   if not state then return { 'gone' } end
-  if state == 'retrying' or state == 'waiting' or state == 'held' then return { 'held' } end
+  if state == 'retrying' or state == 'waiting' or state == 'held' or state == 'pending' then return { 'held' } end
   if state ~= 'queued' and state ~= 'started' then return { 'ended', state } end
   local before
   if state == 'started' then

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streammesh.lua.signature import Arguments, Key, Number, Record, Rest, Text
+from streammesh.lua.signature import Arguments, Key, Number, Record, Rest, Text, TextList
 
 
 class RecordedStep(Record):
@@ -13,12 +13,14 @@ class RecordedStep(Record):
     task_row: Key
     event_row: Key
     waiters: Key
+    arrived: Key
     token: Text
     entry: Text
     name: Text
     kind: Text
     value: Text
     waiter: Text
+    after: Text
     version: Text
     body: Text
     source: Text
@@ -56,6 +58,7 @@ class SuspendScript(Arguments):
     kept: Text
     name: Text
     longest: Number
+    within: Text
     waiter: Text
     after: Text
     about: Text
@@ -116,3 +119,18 @@ class SignalScript(Arguments):
     value: Text
     most_steps: Number
     most_bytes: Number
+
+
+class WriteChunksScript(Arguments):
+    """Append chunks to a stream of a task."""
+
+    task_row: Key
+    chunks: Key
+    token: Text
+    entry: Text
+    name: Text
+    task: Text
+    first: Number
+    most_streams: Number
+    lifetime: Text
+    pieces: TextList

@@ -13,17 +13,19 @@
 --   mark (percent of maxmemory), may_join (whether the service may be left to the router), most_queued, most_held
 -- subscriptions: KEYS queue (STREAM, or while it is paused the stream where its tasks wait), open_tasks (ZSET)
 --   ARGS name (of the task), service, state ('queued' or 'held'), meta (its part of a task row's meta, JSON),
---   rest (what stands in a notification after the task's id, JSON), parts (of h, between which the task id stands)
+--   rest (what stands in a notification after the task's id, JSON), flow (its limits, JSON, '' where it has none),
+--   parts (of h, between which the task id stands)
 -- kinds: ARGS source, event_type, want (deliveries in all services, '' if not known), meta (its part, JSON),
 --   subscriptions (their numbers, ' 1 2')
 -- entries: KEYS row (HASH, of the event) ARGS kind (its number), position, subject,
 --   fragment (event for notifications, JSON), correlation (JSON)
--- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry)
+-- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry), key (of the flow, or '')
 -- Returns {handed over, skipped, length of the longest stream of a queue that it put into, most tasks that wait for one
 -- paused subscription, whether the router serves the service from now on (1 or 0)}; -1 for what was not touched.
 -- {'stale'} and nothing done: the manifests have changed since the batch was planned.
 -- {'full'} and nothing done: something would be queued, and the mark is reached.
--- {'routed'}: the router serves the service.
+-- {'routed'}: the router serves the service. {'early'} and nothing done: a subscription wants its events in their order, and
+-- earlier ones of the stream are in another lane's hands.
 --#include _handover.lua
 --#include _position.lua
 local refused = why_not()
@@ -32,6 +34,13 @@ local from = redis.pcall('HMGET', routed, group, ':at', ':anew ' .. group)
 if not from.err and from[1] and from[2] then
   for _, one in ipairs(entries) do redis.call('XACK', stream, group, one.position) end
   return { 'routed' }
+end
+for _, one in ipairs(subscriptions) do
+  if one.flow_control and one.flow_control.is_ordered then
+    local pending = redis.call('XPENDING', stream, group)
+    if pending[1] > 0 and is_before(pending[2], entries[1].position) then return { 'early' } end
+    break
+  end
 end
 -- Its group was deleted, and made anew: what has left Redis up to there had ended, and is not done once more.
 local anew = not from.err and from[3]
@@ -42,7 +51,7 @@ local done = hand_over(
   end,
   function(_, one, has_row) return has_row or not anew or is_before(anew, one.position) end)
 if done.broken then return redis.error_reply(done.broken) end
-local queued, held, joined = longest(done.queued), longest(done.held), 0
+local queued, held, joined = longest(done.queued), math.max(longest(done.held), longest_line()), 0
 local at = not from.err and from[2]
 if may_join and at and queued < most_queued and held < most_held
   and (#entries == 0 or not is_before(entries[#entries].position, at)) then

@@ -7,6 +7,7 @@
 -- Returns 1 if this call moved it, 0 if not.
 --#include _write.lua
 --#include _time.lua
+--#include _flow.lua
 -- A script is not rolled back: what could fail fails here.
 local is = redis.call('TYPE', target).ok
 if is ~= 'none' and is ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. target .. ' is a ' .. is) end
@@ -29,10 +30,10 @@ if h == '' then
 end
 redis.call('HDEL', due_entries, member)
 if state and state ~= 'retrying' and state ~= 'waiting' then return 0 end
--- A task whose record was lost is queued all the same: whoever claims it parks it, with a reason.
-local place = redis.call('XADD', target, '*', unpack(fields))
 if state then
-  redis.call('HSET', row, 'state', 'queued', 'entry', place)
+  flow_again(row, redis.call('HGET', row, 'flow'), string.sub(member, 6), target, fields)
   redis.call('HDEL', row, 'due', 'lost', 'waiting')
+else  -- its record was lost: whoever claims it parks it, with a reason
+  redis.call('XADD', target, '*', unpack(fields))
 end
 return 1

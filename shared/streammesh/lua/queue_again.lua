@@ -7,13 +7,16 @@
 -- Returns 1 if this call queued it, 0 if not.
 --#include _notify.lua
 --#include _entry.lua
-local row = redis.call('HMGET', task_row, 'state', 'entry', 'held', 'workflow', 'cancel')
+--#include _flow.lua
+local row = redis.call('HMGET', task_row, 'state', 'entry', 'held', 'workflow', 'cancel', 'flow')
 if state ~= row[1] or row[5] then return 0 end
 if place ~= '' and place ~= (state == 'held' and row[3] or row[2]) then return 0 end
-if not lies_nowhere({ state = state, entry = row[2], workflow = row[4], held = row[3], task = task, queue = queue,
+if state == 'pending' then
+  if is_in_line(task_row, row[6], task) then return 0 end
+elseif not lies_nowhere({ state = state, entry = row[2], workflow = row[4], held = row[3], task = task, queue = queue,
   due = due, aside = held }) then return 0 end
-redis.call('HSET', task_row, 'state', 'queued', 'entry', redis.call('XADD', queue, '*', 'h', h, 'b', b, 'n', 0),
-  'due', '', 'held', '')
+flow_again(task_row, row[6], task, queue, { 'h', h, 'b', b, 'n', 0 })
+redis.call('HSET', task_row, 'due', '', 'held', '')
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.queued', event = event,
   task = task, service = service, event_type = event_type, subject = subject, body = body })
 return 1

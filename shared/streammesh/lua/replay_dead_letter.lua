@@ -12,10 +12,11 @@
 --#include _time.lua
 --#include _notify.lua
 --#include _dead.lua
+--#include _flow.lua
 local d = { dead = dead, index = index, entries = entries }
 if redis.call('HEXISTS', d.dead, id) == 0 then return { 'gone' } end
-local kept = redis.call('HMGET', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id)
-local h, b, meta, e = kept[1], kept[2], kept[3], kept[4]
+local kept = redis.call('HMGET', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id, 'f:' .. id)
+local h, b, meta, e, flow = kept[1], kept[2], kept[3], kept[4], kept[5]
 if form == 'event' then
   if not e then return { 'nothing' } end
   redis.call('XADD', target, '*', 'e', e)
@@ -36,6 +37,7 @@ local now, wait = now_ms(), t.wait
 redis.call('HDEL', row, 'ended', 'outcome', 'worker', 'started', 'progress', 'lost', 'expires', 'workflow', 'waits', 'waiting')
 redis.call('HSET', row, 'attempt', 0, 'queued', digits(now))
 if not state then redis.call('HSET', row, 'meta', meta) end
+if flow then redis.call('HSET', row, 'flow', flow) end
 redis.call('PERSIST', row)
 write('ZADD', t.open_tasks, digits(now), id)
 local replays = write('HINCRBY', row, 'replays', 1)
@@ -51,7 +53,7 @@ if wait > 0 then
   note.type = 'task.retrying'
   note.body = t.body .. ',"data":{"replays":' .. replays .. ',"retry_in_seconds":' .. wait / 1000 .. '}'
 else
-  redis.call('HSET', row, 'state', 'queued', 'entry', redis.call('XADD', target, '*', 'h', h, 'b', b))
+  flow_again(row, flow, id, target, { 'h', h, 'b', b })
 end
 for _, field in ipairs({ 'done:' .. t.source, 'failed:' .. t.source }) do
   if tonumber(redis.call('HGET', t.event_row, field) or '0') > 0 then write('HINCRBY', t.event_row, field, -1) end

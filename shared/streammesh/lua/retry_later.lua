@@ -11,7 +11,8 @@
 --#include _time.lua
 --#include _notify.lua
 --#include _entry.lua
-local row = redis.call('HMGET', task_row, 'state', 'attempt', 'due', 'entry', 'cancel')
+--#include _flow.lua
+local row = redis.call('HMGET', task_row, 'state', 'attempt', 'due', 'entry', 'cancel', 'flow')
 if not row[1] or row[2] ~= token then return { 'lost' } end
 if row[1] == 'retrying' then return { 'done', row[3] } end
 if row[1] ~= 'started' or (entry ~= '' and row[4] ~= entry) then return { 'lost' } end
@@ -31,6 +32,7 @@ write('HSET', due_entries, member, cjson.encode({ kind = 'task', task = task, qu
 if redis.call('ZRANGE', due, 0, 0)[1] == member then redis.call('PUBLISH', changed, 'due') end
 redis.call('XACK', queue, group, entry)
 redis.call('XDEL', queue, entry)
+let_go(task_row, row[6], task)
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.retrying', event = event,
   task = task, service = service, event_type = event_type, subject = subject, body = body })
 return { 'done', due_at }

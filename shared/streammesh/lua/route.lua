@@ -11,12 +11,13 @@
 --   members (which set of served services the batch was planned for), most_queued, most_held
 -- subscriptions: KEYS queue (STREAM, or while it is paused the stream where its tasks wait), open_tasks (ZSET)
 --   ARGS name (of the task), service, state ('queued' or 'held'), meta (its part of a task row's meta, JSON),
---   rest (what stands in a notification after the task's id, JSON), parts (of h, between which the task id stands)
+--   rest (what stands in a notification after the task's id, JSON), flow (its limits, JSON, '' where it has none),
+--   parts (of h, between which the task id stands)
 -- kinds: ARGS source, event_type, want (deliveries in all services), meta (its part, JSON),
 --   subscriptions (their numbers, ' 1 2')
 -- entries: KEYS row (HASH, of the event) ARGS kind (its number), position, subject,
 --   fragment (event for notifications, JSON), correlation (JSON)
--- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry)
+-- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry), key (of the flow, or '')
 -- Returns {'done', handed over, services that it serves no more, ...}.
 -- {'moved'}, {'stale'}, {'full'} and nothing done: the position or the set is another one, the manifests are, or the
 -- mark is reached.
@@ -32,7 +33,8 @@ for _, one in ipairs(subscriptions) do
   local service = one.service
   if from[service] == nil then from[service] = redis.call('HGET', routed, service) or '' end
   local most = one.state == 'queued' and most_queued or most_held
-  if from[service] ~= '' and redis.call('XLEN', one.queue) >= most then
+  if from[service] ~= '' and (redis.call('XLEN', one.queue) >= most
+    or one.flow_control and write('ZCARD', one.flow_control.line) >= most_held) then
     stop_serving(service, begins)
     from[service] = ''
     out[#out + 1] = service

@@ -115,6 +115,7 @@ class CreateApiKeyScript(Arguments):
     api_keys: Key
     revoked: Key
     manifests: Key
+    webhooks_version: Key
     name: Text
     hash: Text
     record: Text
@@ -136,6 +137,7 @@ class RotateApiKeyScript(Arguments):
 
     api_keys: Key
     revoked: Key
+    webhooks_version: Key
     hash: Text
     record: Text
     now: Text
@@ -149,6 +151,7 @@ class RevokeApiKeysScript(Arguments):
     api_keys: Key
     revoked: Key
     last_uses: Key
+    webhooks_version: Key
     now: Text
     remembered: Number
     hashes: TextList

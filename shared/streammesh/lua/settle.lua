@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Ends some tasks of one subscription, for whatever cause: outcome, follow-up events, dead letter, notification, the
--- end of the event, and whatever stands for the task (queue entry, place in the due set, place among those set aside)
--- is freed; all in one step. Every task is decided about on its own. What is wanted cancelled ends as cancelled where
+-- end of the event, and whatever stands for the task (queue entry, place in the due set, place among those set aside,
+-- place of its flow, which is given on) is freed; all in one step. Every task is decided about on its own. What is wanted cancelled ends as cancelled where
 -- it would fail. A repeat of a call that was made (lost reply) answers as the first one did and changes nothing.
 -- A subscription whose deliveries become dead letters too often in a row is paused in the same step.
 -- KEYS notifications (STREAM), queue (STREAM), recent (STREAM, of ended tasks), open_tasks (ZSET), dead (HASH),
@@ -28,11 +28,13 @@
 --#include _notify.lua
 --#include _entry.lua
 --#include _dead.lua
-local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true }
+--#include _flow.lua
+--#include _chunks.lua
+local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true }
 local now = now_ms()
 local stamp, since = digits(now), digits(now - retention)
 local stores = { domains = domains, due = due, due_entries = due_entries, changed = changed, now = now, retention = retention }
-local entries, ids, succeeded = {}, {}, false
+local entries, ids, left, succeeded = {}, {}, {}, false
 
 local function store_all(follow_ups)
   local conflict = false
@@ -54,7 +56,7 @@ local function bury(t, letter, envelope)
   elseif t.was == 'held' then h, b = queued_fields(held, t.held)
   elseif t.entry ~= '' then h, b = queued_fields(queue, t.entry) end
   local row = redis.call('HMGET', t.row, 'h', 'b', 'meta')  -- h and b of a workflow, whose queue entry is gone
-  local parts = { h = h or row[1] or nil, b = b or row[2] or nil, m = row[3] or nil }
+  local parts = { h = h or row[1] or nil, b = b or row[2] or nil, m = row[3] or nil, f = t.flow or nil }
   if not parts.h then parts.e = envelope end
   park({ dead = dead, index = dead_index, entries = dead_entries, services = dead_services, service = service, kept = letters_kept,
     now = now, id = t.id, letter = letter, parts = parts })
@@ -107,7 +109,8 @@ end
 
 local function settle(one)
   local task, token, state, outcome, entry, id = one.row, one.token, one.state, one.outcome, one.entry, one.id
-  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held')
+  local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams',
+    'flow')
   local was, attempt, letter = row[1], row[2], one.letter
   if not was then return 'gone' end
   if ENDED[was] then
@@ -115,11 +118,14 @@ local function settle(one)
     if entry ~= '' then entries[#entries + 1] = entry end
     return 'done ' .. was
   end
-  local t = { row = task, id = id, was = was, entry = row[5] or '', workflow = row[7], held = row[8] or '', member = 'task:' .. id }
+  local t = { row = task, id = id, was = was, entry = row[5] or '', workflow = row[7], held = row[8] or '', member = 'task:' .. id,
+    flow = row[10] }
   if token == '@' then
     if row[5] ~= entry then return 'lost' end
   elseif token == '!' then
-    if not lies_nowhere({ state = was, entry = t.entry, workflow = t.workflow, held = t.held, task = id, queue = queue,
+    if was == 'pending' then
+      if is_in_line(task, row[10], id) then return 'lost' end
+    elseif not lies_nowhere({ state = was, entry = t.entry, workflow = t.workflow, held = t.held, task = id, queue = queue,
       due = due, aside = held }) then return 'lost' end
   elseif token == '?' then
     if was == 'started' then redis.call('PUBLISH', control, id) end
@@ -133,12 +139,14 @@ local function settle(one)
   if row[6] and state == 'failed' then state, outcome, letter = 'cancelled', cancelled, '' end
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
-  if row[6] or t.workflow then redis.call('HDEL', task, 'cancel', 'h', 'b') end
+  if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'h', 'b', 'to') end
   free(t, entry)
+  if t.flow then left[#left + 1] = { task, t.flow, id } end
   ids[#ids + 1] = id
   redis.call('HSET', task, 'state', state, 'ended', stamp, 'outcome', outcome)
   if was ~= 'started' then redis.call('HDEL', task, 'due') end
   redis.call('PEXPIRE', task, keep)
+  if row[9] then end_chunks(task, row[9], keep, id) end
   local event_type, fragment = one.event_type, one.fragment
   write('XADD', recent, 'MINID', '~', since, '*', 's', state, 'n', name, 'v', service, 'a', attempt or '0',
     'q', row[3] or '', 'r', row[4] or '', 'k', id, 'y', event_type)
@@ -158,5 +166,9 @@ local answers = {}
 for i, one in ipairs(tasks) do answers[i] = settle(one) end
 if #entries > 0 then pcall(gone, queue, group, entries) end  -- where something else lies, nothing of ours does
 if #ids > 0 then write('ZREM', open_tasks, unpack(ids)) end
+for _, one in ipairs(left) do  -- after all have ended: none of them is started once more
+  local flow, key, rank = flow_of(one[1], one[2])
+  if flow then flow_leave(flow, key, rank, one[3]) end
+end
 forget_failures()
 return answers

@@ -29,8 +29,10 @@ else
     write('SADD', behind, webhook)
   end
   redis.call('HSET', state, 'off', '1')
-  redis.call('ZREM', due, webhook)
-  redis.call('ZREM', failing, webhook)
+  if redis.call('HEXISTS', state, 'token') == 0 then -- who holds it takes it out; if he dies, whoever finds it there
+    redis.call('ZREM', due, webhook)
+    redis.call('ZREM', failing, webhook)
+  end
   if why ~= '' then write('HSET', disabled, webhook, why) end
 end
 renew(version)

@@ -4,17 +4,19 @@
 -- queued again at once. Its deadline is that of the first time it came here. Refused when the token is not the current one.
 -- KEYS task_row (HASH), event_row (HASH), notifications (STREAM), queue (STREAM), due (ZSET), due_entries (HASH),
 --   arrived (ZSET, of events that may be waited for), waiters (ZSET, of tasks that wait for those)
--- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), waiter (member of
---   waiters; '' unless it waits for an event), after (field of the row: which events of that kind it had), about (JSON),
+-- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), within (ms: only an
+--   event counts that was published so long after the run's own one; '' for any), waiter (member of waiters; '' unless it waits
+--   for an event), after (field of the row: which events of that kind it had), about (JSON),
 --   version, body (of the notification up to its data), source, event, event_type, subject, service, task, changed (channel)
 -- Returns {'done'} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
 --#include _time.lua
 --#include _notify.lua
 --#include _entry.lua
+--#include _flow.lua
 local step, wait = 'step:' .. name, 'wait:' .. name
-local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued')
+local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued', 'flow')
 if not row[1] or row[2] ~= token then return { 'lost' } end
-if row[1] == 'waiting' and row[5] == name or row[1] == 'queued' then return { 'done' } end  -- by this call, made before
+if row[1] == 'waiting' and row[5] == name or row[1] == 'queued' or row[1] == 'pending' then return { 'done' } end  -- by this call, made before
 if row[1] ~= 'started' or (entry ~= '' and row[3] ~= entry) then return { 'lost' } end
 if row[4] then return { 'cancelled' } end
 if entry == '' then return redis.error_reply('NOENTRY no queue entry stands for this task') end
@@ -27,8 +29,13 @@ local came = row[7]
 redis.call('HSET', task_row, wait, digits(deadline) .. ' ' .. about, 'durable', version)
 write('HINCRBY', task_row, 'waits', 1)
 if waiter ~= '' and not came then
-  local from = tonumber(row[8] or '') and row[8] or published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits((tonumber(row[9] or '0') or 0) * 1000)
-  local found = write('ZRANGEBYSCORE', arrived, '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local own = published_at(redis.call('HGET', event_row, 'at:' .. source)) or digits((tonumber(row[9] or '0') or 0) * 1000)
+  local from, last = tonumber(row[8] or '') and row[8] or own, '+inf'
+  if within ~= '' then
+    last = string.match(redis.call('HGET', task_row, 'last:' .. name) or '', '^%d+$') or last_in_time(own, within)
+    redis.call('HSET', task_row, 'last:' .. name, last)
+  end
+  local found = write('ZRANGEBYSCORE', arrived, '(' .. from, last, 'WITHSCORES', 'LIMIT', 0, 1)
   if found[1] then
     came = true
     redis.call('HSET', task_row, step, digits(now) .. ' event ' .. found[1], after, found[2])
@@ -49,6 +56,7 @@ else
   write('ZADD', due, digits(deadline), member)
   write('HSET', due_entries, member, cjson.encode({ kind = 'task', task = task, queue = queue, h = h, b = b }))
   if redis.call('ZRANGE', due, 0, 0)[1] == member then redis.call('PUBLISH', changed, 'due') end
+  let_go(task_row, row[10], task)
 end
 gone(queue, group, { entry })
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.waiting', event = event,

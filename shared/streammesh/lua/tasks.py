@@ -18,6 +18,7 @@ class HandoffSubscription(Record):
     state: Text
     meta: Text
     rest: Text
+    flow: Text
     parts: TextList
 
 
@@ -37,6 +38,7 @@ class HandoffDelivery(Record):
     task: Key
     expires: Text
     b: Text
+    key: Text
 
 
 class HandoffEntry(Record):

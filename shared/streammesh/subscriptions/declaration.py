@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 from streammesh import names
 from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
+from streammesh.flow.paths import ATTRIBUTES, EXTENSION
 
-ATTRIBUTES = ("id", "source", "type", "time", "subject", "datacontenttype", "dataschema")
-_EXTENSION = re.compile(r"[a-z0-9]+")  # CloudEvents 1.0, "Naming conventions"
+Seconds = float | str | timedelta
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 
@@ -73,6 +73,17 @@ def whole_number(name: str, value: object, least: int, most: int) -> int:
     return value
 
 
+def priority_of(value: object) -> tuple[int | None, str | None]:
+    """Return a priority, and the path where it stands, of which one is None. Raises InvalidManifest."""
+    if isinstance(value, str):
+        if not value.startswith("data."):
+            raise InvalidManifest(
+                f"priority={value!r}: should be a whole number from 0 to 9, or a path such as 'data.weight'"
+            )
+        return None, value
+    return None if value is None else whole_number("priority", value, 0, 9), None
+
+
 def task_part(name: str) -> str:
     """Return the last part of a task's name. Raises InvalidManifest for one that cannot be."""
     if not isinstance(name, str) or not _TASK.fullmatch(name):
@@ -86,7 +97,7 @@ def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
         head, _, rest = path.partition(".")
         if head == "data":
             pass
-        elif head not in ATTRIBUTES and not _EXTENSION.fullmatch(head):
+        elif head not in ATTRIBUTES and not EXTENSION.fullmatch(head):
             yield f"where[{path!r}] can never match: no event has an attribute {head!r}; did you mean 'data.{path}'?"
         elif rest:
             yield f"where[{path!r}] can never match: {head!r} is an attribute, a plain value; did you mean 'data.{path}'?"
@@ -94,3 +105,24 @@ def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
             yield f"where['type'] can never match: {condition!r} is not covered by {event_type!r}"
         if isinstance(condition, list | tuple) and not condition:
             yield f"where[{path!r}] can never match: an empty list fits nothing"
+
+
+def filter_of(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
+    """Return a filter as it was written. Raises InvalidManifest for what is none, or what no event can fit."""
+    if where is not None and not isinstance(where, Mapping):
+        raise InvalidManifest(f"where={where!r:.80}: should be a dict of paths and conditions")
+    for problem in never_matching(where or {}, event_type):
+        raise InvalidManifest(problem)
+    return dict(where or {})
+
+
+def seconds(name: str, value: Seconds | None) -> float | None:
+    """Return a duration in seconds, None for none. Raises InvalidManifest for what is no duration."""
+    return None if value is None else duration(name, value).total_seconds()
+
+
+def former_names(service: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the tasks that a handler's former names stood for. Raises InvalidManifest."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InvalidManifest(f"formerly={given!r:.80}: should be a list of names that the handler had")
+    return tuple(f"{service}.{task_part(one)}" for one in given)

@@ -18,7 +18,8 @@ from streammesh import names
 from streammesh.edition import Edition, read_editions
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
-from streammesh.subscriptions.filters import fits, problems
+from streammesh.flow.limits import Flow, flow_problems, key_text
+from streammesh.subscriptions.filters import MAX_PATH, MISSING, fits, problems, value_at
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0
@@ -47,6 +48,8 @@ class Subscription:
     version: int = 1  # of a durable handler: runs under way go on with the version that they began with
     formerly: Sequence[str] = ()  # names of tasks that it takes over: it was called so before
     waits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # types it waits for, and by which paths
+    flow: Flow | None = None  # what may start when; None for all at once
+    priority_path: str | None = None  # of the event, where a number from 0 to 9 stands; else its own priority
 
     @property
     def queue_name(self) -> str:
@@ -92,7 +95,7 @@ class Manifest:
                 service=value["service"],
                 version=str(value.get("version", "0")),
                 subscriptions=tuple(
-                    Subscription(**{k: v for k, v in item.items() if k in known})
+                    _subscription({k: v for k, v in item.items() if k in known})
                     for item in value["subscriptions"]
                 ),
                 schemas=value.get("schemas", {}),
@@ -116,11 +119,19 @@ class Manifest:
         )
 
 
+def _subscription(item: dict[str, Any]) -> Subscription:
+    """One as it is stored, by whatever version."""
+    if "flow" in item:
+        item["flow"] = Flow.of(item["flow"])
+    return Subscription(**item)
+
+
 class Delivery(NamedTuple):
     """One event to one subscription: the task that it becomes."""
 
     subscription: Subscription
     task_id: str
+    key: str = ""  # of the subscription's flow control
 
 
 def check(manifest: Manifest) -> None:
@@ -187,6 +198,10 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
         yield f"formerly names handlers of {service}"
     if wanted.priority is not None and not (_is_whole(wanted.priority) and 0 <= wanted.priority <= 9):
         yield f"priority should be a whole number from 0 (low) to 9 (high), not {wanted.priority!r}"
+    path = wanted.priority_path
+    if path is not None and not (isinstance(path, str) and all(path.split(".")) and len(path) <= MAX_PATH):
+        yield f"priority={path!r:.80}: a path is words joined by dots, such as 'data.weight'"
+    yield from flow_problems(wanted.flow)
 
 
 def _wrong_waits(waits: object) -> Iterator[str]:
@@ -219,7 +234,21 @@ def plan(event: Event, subscriptions: Iterable[Subscription]) -> list[Delivery]:
 
 def delivery(event: Event, subscription: Subscription) -> Delivery:
     """The event's delivery to a subscription that wants it."""
-    return Delivery(subscription, names.task_id(event.source, event.id, subscription.task))
+    task_id = names.task_id(event.source, event.id, subscription.task)
+    if subscription.flow is None or (path := subscription.flow.key) is None:
+        return Delivery(subscription, task_id)
+    value = value_at(event, path)
+    return Delivery(subscription, task_id, key_text(None if value is MISSING else value))
+
+
+def priority_of(event: Event, subscription: Subscription) -> int:
+    """The priority of an event's delivery, where the subscription does not say one of its own."""
+    if subscription.priority_path is None:
+        return event.priority
+    value = value_at(event, subscription.priority_path)
+    if not _is_number(value) or value != value:  # NaN too
+        return event.priority
+    return int(min(9, max(0, value)))
 
 
 def wants(event: Event, subscription: Subscription) -> bool:
@@ -261,10 +290,12 @@ class Routes:
         self._globs: dict[str | None, list[Subscription]] = {}  # by their domain; None: they leave it open
         self._typed: dict[str, list[Subscription]] = {}  # types that were asked for
         self._queues: dict[str, list[str]] = {}
+        self._flows: dict[str, list[str]] = {}
         manifests = [*manifests]
         self.services = frozenset(manifest.service for manifest in manifests)
         for manifest in manifests:
             self._queues[manifest.service] = manifest.queue_names
+            self._flows[manifest.service] = [one.task for one in manifest.subscriptions if one.flow]
             for subscription in manifest.subscriptions:
                 if names.is_glob(subscription.type):
                     self._globs.setdefault(names.domain_of_pattern(subscription.type), []).append(
@@ -276,6 +307,10 @@ class Routes:
     def queues(self, service: str) -> list[str]:
         """The full names of a service's queues."""
         return self._queues.get(service, [service])
+
+    def flows(self, service: str) -> list[str]:
+        """The task names of a service's subscriptions that have flow control."""
+        return self._flows.get(service, [])
 
     def wanting(self, event: Event) -> list[Subscription]:
         """Every subscription that wants the event. No task ids are made."""

@@ -117,6 +117,25 @@ class Context:
         seconds = None if timeout is None else _seconds(timeout)
         return self.run.wait_for_signal(name, seconds, {"question": question[:TOLD_LENGTH], "to": to[:256]})
 
+    def stream(self, name: str) -> Any:
+        """Return a stream to clients, which follow it while this handler runs (`GET /v1/tasks/{id}/streams/{name}`).
+
+        `await stream.send(chunk)`, in a `def` handler without `await`: chunks of text, bytes or JSON, 64 KiB each, 10,000
+        and 4 MiB of one attempt. A new attempt begins anew, and who follows is told. Kept as long as the task's record.
+        Raises Fail for a name that is not letters, digits and `_.-`.
+        """
+        return self.run.stream(name)
+
+    async def flush(self) -> None:
+        """Return when all that was sent to its streams is written; the worker does so when the handler ends."""
+        if "run" in self.__dict__:
+            await self.run.flush()
+
+    def drop(self) -> None:
+        """Give up what was sent to its streams and is not written; the worker does so when it stops the handler."""
+        if "run" in self.__dict__:
+            self.run.drop()
+
     def progress(self, fraction: float, text: str = "") -> Awaitable[None]:
         """Push how far this attempt is: `fraction` from 0 to 1, and a word about it, of 1,000 characters at most.
 

@@ -57,7 +57,7 @@ class HandedOver:
 
     Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
     that have changed since. `full`: it did nothing, Redis has no room for more tasks. `routed`: the router serves
-    the service, from now on or already.
+    the service, from now on or already. `early`: it did nothing, earlier events are in another lane's hands.
     """
 
     tasks: int = 0
@@ -67,6 +67,7 @@ class HandedOver:
     stale: bool = False
     full: bool = False
     routed: bool = False
+    early: bool = False
 
 
 def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
@@ -91,13 +92,13 @@ def describe(keys: Keys, batch: Sequence[Handover], paused: Container[str]) -> D
     event_row, task_row = keys.event(""), keys.task("")
     for entry, event, wanted, deliveries in batch:
         wants, queued = "", []
-        for (subscription, task_id), queue, around_id, body, priority in deliveries:
+        for (subscription, task_id, key), queue, around_id, body, priority in deliveries:
             wants += said.subscription(subscription, queue, around_id, priority)
             expires: int | None = None
             if event.extensions or subscription.expires is not None:
                 expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
             at = "" if expires is None else expires
-            queued.append(_delivery(task=task_row + task_id, expires=at, b=body))
+            queued.append(_delivery(task=task_row + task_id, expires=at, b=body, key=key))
         entries.append(
             _entry(
                 row=event_row + event.id,
@@ -144,6 +145,8 @@ def handoff_call(
             return HandedOver(stale=True)
         if answer == [b"full"]:
             return HandedOver(full=True)
+        if answer == [b"early"]:
+            return HandedOver(early=True)
         if answer == [b"routed"]:
             return HandedOver(skipped=len(entries), routed=True)
         tasks, skipped, queued, held, routed = map(int, answer)
@@ -194,7 +197,9 @@ class _Said:
         """The number of a subscription with one priority, after a space."""
         number = self._wants.get((wants.task, around_id))
         if number is None:
-            is_held = wants.task in self._paused
+            is_held = (
+                wants.flow is None and wants.task in self._paused
+            )  # with a flow, its line is where they wait
             about: dict[str, Any] = {"name": wants.task, "service": wants.service}
             if wants.queue is not None:
                 about["queue"] = wants.queue
@@ -209,6 +214,7 @@ class _Said:
                 state=words.TaskState.HELD if is_held else words.TaskState.QUEUED,
                 meta=b',"task":%b}' % orjson.dumps(about),
                 rest=rest,
+                flow=b"" if wants.flow is None else wants.flow.limits,
                 parts=around_id,
             )
             self.subscriptions.append(one)

@@ -46,6 +46,18 @@ class DurableRun(Protocol):
     ) -> Any:
         """`Context.wait_for`."""
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """Wait for an event that is published within `seconds` after the run's own; None where none is."""
+
+    def stream(self, name: str) -> Any:
+        """`Context.stream`."""
+
+    async def flush(self) -> None:
+        """Return when all that was sent to its streams is written."""
+
+    def drop(self) -> None:
+        """Give up what waits to be written."""
+
     def ask(self, call: Call[Any]) -> Any:
         """Make a call as this attempt makes its own."""
 

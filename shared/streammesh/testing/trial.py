@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from streammesh import names
+from streammesh.durable.chunks import ChunkBounds, check_stream_name
 from streammesh.events.envelope import build
 from streammesh.events.publisher import most_bytes
 from streammesh.settings import MeshSettings
@@ -17,11 +18,27 @@ from streammesh.tasks.context import Context
 from streammesh.tasks.task import LedgerAnswer, TaskRef
 
 
+class TrialStream:
+    """A stream to clients, without a mesh: checks what is sent, and keeps it."""
+
+    def __init__(self, name: str, sent: list[Any]) -> None:
+        self._bounds, self._sent = ChunkBounds(check_stream_name(name)), sent
+
+    def send(self, *chunks: Any) -> Any:
+        """Keep what is sent."""
+        self._bounds.pieces(chunks)
+        self._sent += chunks
+        return _answer(None)
+
+
 class TrialRun:
     """Steps and waits of a durable handler, without a mesh."""
 
-    def __init__(self, steps: dict[str, Any], answers: dict[str, Any]) -> None:
-        self._steps, self._answers = steps, answers
+    def __init__(
+        self, steps: dict[str, Any], answers: dict[str, Any], streamed: dict[str, list[Any]]
+    ) -> None:
+        self._steps, self._answers, self._streamed = steps, answers, streamed
+        self._streams: dict[str, TrialStream] = {}
 
     def step(
         self,
@@ -59,6 +76,22 @@ class TrialRun:
         """What the test says was answered."""
         return _answer(self._answers.get(name))
 
+    def expect(self, event_type: str, match: Mapping[str, Any], seconds: float) -> Any:
+        """What the test says came."""
+        return _answer(self._answers.get(event_type))
+
+    def stream(self, name: str) -> TrialStream:
+        """Return a stream that keeps what is sent."""
+        if name not in self._streams:
+            self._streams[name] = TrialStream(name, self._streamed.setdefault(name, []))
+        return self._streams[name]
+
+    async def flush(self) -> None:
+        """Nothing waits."""
+
+    def drop(self) -> None:
+        """Nothing waits."""
+
     def ask(self, call: Any) -> Any:
         """Nobody is there to be asked."""
         raise NotImplementedError(call)
@@ -87,7 +120,7 @@ class TrialContext(Context):
     A durable handler's steps are called, and their results kept in `steps` by name; put one there beforehand, and it is
     answered from it. Its waits end at once, with what `answers` holds for the awaited type or the signal's name, else None.
     What the handler publishes is checked as the mesh would and kept in `follow_ups`, its progress in
-    `progressed` as (fraction, text). Nothing is sent anywhere. Raises InvalidEvent for an event that cannot be.
+    `progressed` as (fraction, text), what it streams in `streamed` by the stream's name. Nothing is sent anywhere. Raises InvalidEvent for an event that cannot be.
     """
 
     def __init__(
@@ -105,13 +138,14 @@ class TrialContext(Context):
         most = most_bytes(MeshSettings(_env_file=None))
         self.steps: dict[str, Any] = {}
         self.answers: dict[str, Any] = {}
+        self.streamed: dict[str, list[Any]] = {}
         super().__init__(
             ref,
             attempt,
             lambda *_: LedgerAnswer.DONE,
             most,
             structlog.get_logger("tests"),
-            lambda: TrialRun(self.steps, self.answers),
+            lambda: TrialRun(self.steps, self.answers, self.streamed),
         )
         self.progressed: list[tuple[float, str]] = []
 

@@ -164,7 +164,7 @@ class DeliveryTask(Task):
         if self.binding.context_name is None:
             return None
         driver = async_driver(ask) if self.binding.is_async else sync_driver(ask)
-        return partial(Run, self.plumbing.durable, driver, self.subscription)
+        return partial(Run, self.plumbing.durable, driver, self.subscription, is_async=self.binding.is_async)
 
     async def _drive(
         self,
@@ -193,11 +193,27 @@ class DeliveryTask(Task):
                         attempt_span(ref, place, step.context),
                     ):
                         answer = await handle(step.context, ref.event)
+                        await step.context.flush()
                 else:
                     answer = await ask(workflow.start_call(self, ref, place, step))
                 forward = steps.send
             except (Exception, Suspended) as error:
                 forward, answer = steps.throw, error
+                if isinstance(step, Handle):
+                    answer = await _flushed(step.context, error)
+            except asyncio.CancelledError:
+                if isinstance(step, Handle):
+                    step.context.drop()
+                raise
+
+
+async def _flushed(context: Context, error: BaseException) -> BaseException:
+    """What an attempt failed with, when what its handler has streamed is written: it may have been cut off meanwhile."""
+    try:
+        await context.flush()
+    except (Exception, Suspended) as worse:
+        return worse
+    return error
 
 
 def _ask_loop(

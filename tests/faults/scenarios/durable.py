@@ -21,6 +21,7 @@ from tests.faults.workers.durable_worker import STEPS
 NAME = "durable handlers killed between and inside their steps and waits"
 TOTAL = 2 * sum(range(1, STEPS // 2 + 1))
 SOURCE = "faults"
+KINDS = ("fault.placed", "fault.awaited", "fault.placed", "fault.expected")  # of every four runs
 PATIENCE = 120.0
 
 
@@ -38,11 +39,11 @@ async def run(stage: Stage) -> Row:
 
         async def one(number: int) -> None:
             await asyncio.sleep(seconds * number / runs)
-            order, kind = f"o{number}", "fault.expected" if number % 4 == 3 else "fault.placed"
+            order, kind = f"o{number}", KINDS[number % 4]
             data = {"order": order, "seconds": 0.4}
             ids[(await publisher.publish(kind, data, id=f"run-{number}")).id] = kind
-            around = 0.4 if kind == "fault.expected" else 0.1
-            await asyncio.sleep(max(0.0, around + arena.rng.uniform(-0.1, 0.1)))
+            around, spread = {"fault.placed": (0.1, 0.1), "fault.expected": (0.4, 0.1)}.get(kind, (0.4, 0.02))
+            await asyncio.sleep(max(0.0, around + arena.rng.uniform(-spread, spread)))
             await publisher.publish("fault.paid", {"order": order, "cents": number}, id=f"paid-{number}")
 
         async def load() -> None:
@@ -82,10 +83,14 @@ def _findings(ids: dict[str, str], tasks: dict[str, TaskRow], record: Path) -> t
         f"run {event_id} ({kind}) has not ended" for event_id, kind in ids.items() if event_id not in tasks
     ]
     doubled = []
+    awaited = {e: t for e, t in tasks.items() if ids[e] == "fault.awaited"}
+    came = {task.id for task in awaited.values() if isinstance(task.result, dict) and "came" in task.result}
     kept: set[tuple[str, str]] = set()
     chosen: dict[str, set[str]] = defaultdict(set)
     for line in record.read_text("utf-8").splitlines():
         what, task, name = line.split(" ")[-3:]
+        if what == "absent" and task in came:
+            doubled.append(f"{task} came to its event, and its handler was called for want of it")
         if what == "kept":
             kept.add((task, name))
         elif what == "ran" and (task, name) in kept:
@@ -97,6 +102,10 @@ def _findings(ids: dict[str, str], tasks: dict[str, TaskRow], record: Path) -> t
         number = int(event_id.partition("-")[2])
         if run.state != "succeeded":
             lost.append(f"run {event_id} is {run.state}: {run.error}")
+        elif (
+            ids[event_id] == "fault.awaited" and run.id not in came and run.result != {"missed": f"o{number}"}
+        ):
+            lost.append(f"run {event_id} came to neither: {run.result}")
         elif ids[event_id] == "fault.placed" and run.result != {"total": TOTAL, "paid": number}:
             lost.append(f"run {event_id} came to {run.result}")
     return lost, doubled

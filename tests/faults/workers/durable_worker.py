@@ -47,5 +47,12 @@ async def expect(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"came": paid is not None}
 
 
+@service.expects("fault.paid", after="fault.awaited", within=0.4, key="data.order", retries=8, backoff=0.05)
+async def miss(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Called when it did not come."""
+    write_line(f"absent {ctx.task_id} expected")
+    return {"missed": data["order"]}
+
+
 if __name__ == "__main__":
     service.run()

@@ -174,6 +174,7 @@ function standing(event: LiveEvent, note: Note): string {
   }
   if (note.type === "task.retrying") return "retrying";
   if (note.type === "task.held") return "held";
+  if (note.type === "task.pending") return "pending";
   return event.state === "completed" || event.state === "failed" ? event.state : "running";
 }
 

@@ -81,6 +81,30 @@ export interface Service {
   lag_exact: boolean;
   oldest_waiting_seconds: number | null;
   dead_letters: number;
+  falls_per_second: number | null;
+  gone_in_seconds: number | null;
+}
+
+export interface HeldTask {
+  id: string;
+  name: string;
+  event: EventRef;
+  queued_at: string | null;
+  started_at: string | null;
+}
+
+export interface ServiceDetail extends Service {
+  oldest: { where: "stream" | "queue"; since: string; event: EventRef | null; task: HeldTask | null } | null;
+  holding: { process: string; taken: number; running: HeldTask[] }[];
+}
+
+export interface FailureGroup {
+  service: string;
+  task: string | null;
+  kind: string;
+  count: number;
+  last_at: string;
+  newest: DeadLetter;
 }
 
 export interface Finding {
@@ -95,7 +119,7 @@ export interface Status {
   status: "ok" | "degraded" | "failing";
   findings: Finding[];
   time: string;
-  redis: { version: string; ping_ms: number; memory: number; memory_limit: number; clients: number; persistent: boolean };
+  redis: { version: string; ping_ms: number; memory: number; memory_limit: number; clients: number; persistent: boolean; refused_at: number; full_in_seconds: number | null };
   dispatchers: number;
   beats: number;
   apis: number;

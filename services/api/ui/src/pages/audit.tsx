@@ -1,10 +1,9 @@
 // What operators did.
-import { useState } from "preact/hooks";
 import { get, key } from "../api";
 import { count, date } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { usePages } from "../parts/pages";
-import { link } from "../router";
+import { link, place, refine } from "../router";
 
 interface Action {
   id: string;
@@ -21,9 +20,11 @@ interface Action {
 const KEPT = 2_000;
 
 export function Audit() {
-  const [actor, setActor] = useState("");
-  const pages = usePages<Action>(actor, KEPT, async (cursor, signal) => {
-    const page = await get<{ actions: Action[]; next: string | null }>("v1/audit", { actor, limit: 100, cursor }, signal);
+  const actor = place.value.query.get("actor") ?? "";
+  const about = place.value.query.get("about") ?? "";
+  const pages = usePages<Action>(JSON.stringify([actor, about]), KEPT, async (cursor, signal) => {
+    const asks = { actor: actor || null, about: about || null, limit: 500, cursor };
+    const page = await get<{ actions: Action[]; next: string | null }>("v1/audit", asks, signal);
     return { rows: page.actions, next: page.next };
   });
   const { rows: actions, next, error, loading, further } = pages;
@@ -40,11 +41,15 @@ export function Audit() {
       <PageHead title="Audit" note={`${count(actions.length)}${next ? "+" : ""}, newest first`}>
         <label class="field compact">
           <span>By the key</span>
-          <input type="search" value={actor} spellcheck={false} onInput={(event) => setActor(event.currentTarget.value)} />
+          <input type="search" value={actor} spellcheck={false} onInput={(event) => refine({ about, actor: event.currentTarget.value })} />
+        </label>
+        <label class="field compact">
+          <span>Done to</span>
+          <input type="search" value={about} spellcheck={false} onInput={(event) => refine({ actor, about: event.currentTarget.value })} />
         </label>
       </PageHead>
       <Trouble text={error} />
-      {!actions.length && !loading && <Empty title="Nobody has done anything">Replays, pauses, changed schedules and removed services stand here.</Empty>}
+      {!actions.length && !loading && <Empty title={actor || about ? "Nothing fits" : "Nobody has done anything"}>Replays, pauses, changed schedules and removed services stand here.</Empty>}
       {actions.length > 0 && (
         <div class="panel scrolls" tabIndex={0} role="region" aria-label="What operators did">
           <table class="plain spaced">

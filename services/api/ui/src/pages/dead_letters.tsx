@@ -8,7 +8,7 @@ import { useLoaded } from "../parts/hooks";
 import { List } from "../parts/list";
 import { usePages } from "../parts/pages";
 import { go, link, place, refine } from "../router";
-import type { DeadLetter } from "../types";
+import type { DeadLetter, FailureGroup } from "../types";
 
 interface Page {
   dead_letters: DeadLetter[];
@@ -89,6 +89,7 @@ function Letters() {
         ))}
       </form>
       <Trouble text={error} again={again} />
+      <Most service={filter.service ?? ""} />
       <div class="panel">
         <List<DeadLetter>
           label="Dead letters, newest first"
@@ -137,6 +138,33 @@ function Letters() {
         />
       )}
     </>
+  );
+}
+
+const MOST_SHOWN = 5;
+
+/** What failed most in the last day, by handler and class of error. */
+function Most({ service }: { service: string }) {
+  const found = useLoaded<{ failures: FailureGroup[]; counted: number; complete: boolean }>(
+    (signal) => get("v1/failures", { service: service || null, limit: MOST_SHOWN }, signal),
+    [service],
+    10_000,
+  );
+  const groups = found.value?.failures ?? [];
+  if (!groups.length) return null;
+  return (
+    <Panel title="What failed most, last 24 hours" side={found.value!.complete ? undefined : <span>the newest {count(found.value!.counted)} counted</span>}>
+      <ul class="plain-list">
+        {groups.map((one) => (
+          <li key={`${one.service} ${one.task} ${one.kind}`}>
+            <a href={link("dead-letters", "", { service: one.service, task: one.task, kind: one.kind })}>
+              {count(one.count)} × {one.task ?? one.service}
+            </a>{" "}
+            <Badge state="failed" label={one.kind} /> <span class="muted">{one.newest.reason.slice(0, 160)}</span>
+          </li>
+        ))}
+      </ul>
+    </Panel>
   );
 }
 

@@ -69,6 +69,7 @@ function Tiles({ status }: { status: Status | undefined }) {
   const dead = services.reduce((sum, one) => sum + one.dead_letters, 0);
   const failures = series.total("type:task.failed");
   const share = status?.redis.memory_limit ? (100 * status.redis.memory) / status.redis.memory_limit : 0;
+  const full = status?.redis.full_in_seconds ?? null;
   return (
     <section class="tiles" aria-label="Figures">
       <Tile name="Events" value={`${rate(series.rate("events"))}/s`} note="that reached a queue, last 10 s" points={series.points("events")} />
@@ -80,7 +81,7 @@ function Tiles({ status }: { status: Status | undefined }) {
           <Tile name="Waiting" value={count(lag + waiting)} note={lag + waiting ? `oldest for ${span(oldest * 1000)}` : "nothing waits"} alarm={oldest > 60} />
           <Tile name="Dead letters" value={count(dead)} note="parked, can be replayed" href={link("dead-letters")} alarm={dead > 0} />
           <Tile name="Workers" value={count(services.reduce((sum, one) => sum + one.workers, 0))} note={`${status.dispatchers} dispatcher, ${status.beats} scheduler, ${status.apis} API`} />
-          <Tile name="Redis" value={bytes(status.redis.memory)} note={`${share ? `${share.toFixed(0)} % of its limit, ` : ""}${status.redis.ping_ms.toFixed(1)} ms`} alarm={share > 75} />
+          <Tile name="Redis" value={bytes(status.redis.memory)} note={`${share ? `${share.toFixed(0)} % of its limit, ` : ""}${full === null ? "" : `full in ${span(full * 1000)}, `}${status.redis.ping_ms.toFixed(1)} ms`} alarm={share > 75 || (full !== null && full < 3_600)} />
         </>
       )}
     </section>

@@ -96,6 +96,9 @@ export function Schedules() {
                     </button>
                   </>
                 )}
+                <a class="button quiet" href={link("audit", "", { about: one.name })} aria-label={`Who changed ${one.name}`}>
+                  Who changed it
+                </a>
                 <button class="button quiet" onClick={() => setEditing(one)} aria-label={`Edit ${one.name}`}>
                   Edit …
                 </button>

@@ -7,7 +7,7 @@ import { Badge, Empty, Facts, Json, PageHead, Panel, Sparkline, Trouble } from "
 import { Dialog } from "../parts/dialog";
 import { useLoaded } from "../parts/hooks";
 import { go, link, place } from "../router";
-import type { Service } from "../types";
+import type { Service, ServiceDetail } from "../types";
 import { standing } from "./overview";
 
 interface Declared {
@@ -92,6 +92,7 @@ function One({ name, state, manifest, whole }: { name: string; state?: Service; 
           <Facts
             of={[
               ["Oldest waits", state.oldest_waiting_seconds === null ? "nothing waits" : span(state.oldest_waiting_seconds * 1000)],
+              ["Gone in", state.gone_in_seconds === null ? "not known" : state.gone_in_seconds === 0 ? "nothing waits" : span(state.gone_in_seconds * 1000)],
               ["Set aside", count(state.held)],
               ["Dead letters", <a href={link("dead-letters", "", { service: name })}>{count(state.dead_letters)}</a>],
             ]}
@@ -100,11 +101,12 @@ function One({ name, state, manifest, whole }: { name: string; state?: Service; 
             <p class="muted">{rate(live.series.rate(done))}/s done</p>
             <Sparkline points={live.series.points(done)} tone="ok" label={`Tasks of ${name} done, last minute`} />
             <p>
-              <a href={link("tasks", "", { service: name })}>Open tasks</a>
+              <a href={link("tasks", "", { service: name, order: "oldest" })}>Open tasks</a>
             </p>
           </div>
         </div>
       )}
+      {whole && state && <Holding name={name} />}
       {manifest && (
         <div class="scrolls" tabIndex={0} role="region" aria-label={`What ${name} wants`}>
           <table class="plain">
@@ -146,6 +148,54 @@ function One({ name, state, manifest, whole }: { name: string; state?: Service; 
           ))}
       {removing && <Remove name={name} close={() => setRemoving(false)} />}
     </Panel>
+  );
+}
+
+/** What has waited the longest, and what each process has in hand. */
+function Holding({ name }: { name: string }) {
+  const found = useLoaded<ServiceDetail>((signal) => get(`v1/services/${encodeURIComponent(name)}`, {}, signal), [name], 3_000);
+  const one = found.value;
+  if (!one) return <Trouble text={found.error} />;
+  const oldest = one.oldest;
+  return (
+    <>
+      {oldest && (
+        <p>
+          The oldest waits {oldest.where === "stream" ? "to be handed over" : "in its queue"}, for {span(Date.now() - Date.parse(oldest.since))}:{" "}
+          {oldest.event ? <a href={link("event", oldest.event.id, { source: oldest.event.source })}>{oldest.event.type}</a> : "it cannot be read"}
+        </p>
+      )}
+      {one.holding.length > 0 && (
+        <div class="scrolls" tabIndex={0} role="region" aria-label={`What the workers of ${name} hold`}>
+          <table class="plain">
+            <thead>
+              <tr>
+                <th scope="col">Process</th>
+                <th scope="col" class="number">Took from the queue</th>
+                <th scope="col">Runs</th>
+              </tr>
+            </thead>
+            <tbody>
+              {one.holding.map((hands) => (
+                <tr key={hands.process}>
+                  <td class="mono">{hands.process}</td>
+                  <td class="number">{count(hands.taken)}</td>
+                  <td>
+                    {hands.running.slice(0, 8).map((task) => (
+                      <p key={task.id}>
+                        <a href={link("event", task.event.id, { source: task.event.source })}>{task.name}</a>
+                        {task.started_at && <span class="muted"> for {span(Date.now() - Date.parse(task.started_at))}</span>}
+                      </p>
+                    ))}
+                    {hands.running.length > 8 && <p class="muted">and {count(hands.running.length - 8)} more</p>}
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </>
   );
 }
 

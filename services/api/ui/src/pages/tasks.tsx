@@ -8,7 +8,7 @@ import { usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 import type { Task } from "../types";
 
-const STATES = ["open", "ended", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired"];
+const STATES = ["open", "ended", "pending", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired", "skipped"];
 const FIELDS = [
   ["service", "Service"],
   ["name", "Task"],
@@ -21,9 +21,11 @@ export function Tasks() {
   const asked = place.value.query;
   const state = asked.get("state") ?? "open";
   const filter = Object.fromEntries(FIELDS.flatMap(([name]) => (asked.get(name) ? [[name, asked.get(name)!]] : [])));
-  const which = JSON.stringify([state, filter]);
+  const ended = ["ended", "succeeded", "failed", "cancelled", "expired", "skipped"].includes(state);
+  const order = asked.get("order") === "oldest" && !ended ? "oldest" : "newest";
+  const which = JSON.stringify([state, order, filter]);
   const pages = usePages<Task>(which, KEPT, async (cursor, signal) => {
-    const asks = { ...filter, state, limit: 100, cursor };
+    const asks = { ...filter, state, order, limit: 100, cursor };
     const page = await get<{ tasks: Task[]; next: string | null }>("v1/tasks", asks, signal);
     return { rows: page.tasks, next: page.next };
   });
@@ -35,14 +37,13 @@ export function Tasks() {
     return () => clearInterval(timer);
   }, [which, tasks.length > 100]);
 
-  const ended = ["ended", "succeeded", "failed", "cancelled", "expired"].includes(state);
   return (
     <>
-      <PageHead title="Tasks" note={`${count(tasks.length)}${next ? "+" : ""} ${ended ? "that ended" : "open"}, newest first`} />
+      <PageHead title="Tasks" note={`${count(tasks.length)}${next ? "+" : ""} ${ended ? "that ended" : "open"}, ${order} first`} />
       <form class="filters" role="search" aria-label="Filter tasks" onSubmit={(event) => event.preventDefault()}>
         <label class="field compact">
           <span>State</span>
-          <select value={state} onChange={(event) => refine({ ...filter, state: event.currentTarget.value })}>
+          <select value={state} onChange={(event) => refine({ ...filter, order, state: event.currentTarget.value })}>
             {STATES.map((one) => (
               <option key={one} value={one}>
                 {one}
@@ -50,17 +51,24 @@ export function Tasks() {
             ))}
           </select>
         </label>
+        <label class="field compact">
+          <span>Order</span>
+          <select value={order} disabled={ended} onChange={(event) => refine({ ...filter, state, order: event.currentTarget.value })}>
+            <option value="newest">Newest first</option>
+            <option value="oldest">Oldest first</option>
+          </select>
+        </label>
         {FIELDS.map(([name, label]) => (
           <label class="field compact" key={name}>
             <span>{label}</span>
-            <input type="search" value={filter[name] ?? ""} spellcheck={false} onInput={(event) => refine({ ...filter, state, [name]: event.currentTarget.value })} />
+            <input type="search" value={filter[name] ?? ""} spellcheck={false} onInput={(event) => refine({ ...filter, state, order, [name]: event.currentTarget.value })} />
           </label>
         ))}
       </form>
       <Trouble text={error} again={again} />
       <div class="panel">
         <List<Task>
-          label="Tasks, newest first"
+          label={`Tasks, ${order} first`}
           rows={tasks}
           id={(one) => one.id}
           href={(one) => link("event", one.event.id, { source: one.event.source })}

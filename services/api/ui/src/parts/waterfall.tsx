@@ -3,7 +3,7 @@ import { span } from "../format";
 import type { EventState, Note, Task } from "../types";
 
 interface Piece {
-  kind: "queued" | "running" | "retrying" | "waiting" | "held";
+  kind: "queued" | "pending" | "running" | "retrying" | "waiting" | "held";
   from: number;
   to: number;
   failed?: boolean;
@@ -73,7 +73,7 @@ function pieces(task: Task, notes: Note[], end: number): Piece[] {
     const from = Date.parse(note.time);
     const next = own[i + 1];
     const to = next ? Date.parse(next.time) : task.ended_at ? from : end;
-    const kind = { "task.queued": "queued", "task.started": "running", "task.retrying": "retrying", "task.waiting": "waiting", "task.held": "held" }[note.type];
+    const kind = { "task.queued": "queued", "task.started": "running", "task.retrying": "retrying", "task.waiting": "waiting", "task.held": "held", "task.pending": "pending" }[note.type];
     if (!kind) continue;
     const failed = note.type === "task.started" && (next?.type === "task.retrying" || next?.type === "task.failed");
     found.push({ kind: kind as Piece["kind"], from, to, failed });

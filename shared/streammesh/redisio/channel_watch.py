@@ -1,4 +1,4 @@
-"""Hears at once that a webhook has changed, or that one has something due."""
+"""Hears at once that something has changed, over pub/sub, and looks now and then all the same."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ from datetime import timedelta
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from streammesh.keys import Keys
-
-QUIET = timedelta(seconds=5)
 
 
 async def watch(
-    client: redis.asyncio.Redis, keys: Keys, changed: Callable[[str], None], patience: timedelta
+    client: redis.asyncio.Redis,
+    channel: str,
+    changed: Callable[[str], None],
+    every: timedelta,
+    patience: timedelta,
 ) -> None:
-    """Call `changed` with what is told, and with `look` now and then all the same.
+    """Call `changed` with what is told on a channel, at once, and with `look` now and then all the same.
 
     Raises redis-py's ConnectionError when the connection does not answer within `patience`.
     """
     pubsub = client.pubsub()
     async with pubsub:
-        await pubsub.subscribe(keys.webhooks_changed())
+        await pubsub.subscribe(channel)
         changed("look")
-        limit, asked = QUIET, False
+        limit, asked = every, False
         while True:
             told = await pubsub.get_message(timeout=limit.total_seconds())
             if told is not None:
-                limit, asked = QUIET, False
+                limit, asked = every, False
                 if told["type"] == "message":
                     changed(told["data"].decode("utf-8", "replace"))
                 continue
