@@ -53,7 +53,7 @@ PROCESSES = (
         port=8000,
         reaches_world=True,
     ),
-    Process("dispatcher", 2, "250m", ("128Mi", "512Mi")),
+    Process("dispatcher", 2, "250m", ("128Mi", "512Mi"), ("MESH_HISTORY_URL",)),
     Process("archiver", 1, "100m", ("128Mi", "512Mi"), ("MESH_HISTORY_URL",)),
     Process("scheduler", 2, "50m", ("160Mi", "512Mi"), ("ALERT_WEBHOOK_URL",), reaches_world=True),
     Process(

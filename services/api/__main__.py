@@ -13,6 +13,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
+from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_what_is_loaded
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.telemetry import spans
@@ -33,6 +34,7 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     serve_health(health, mesh.health_host, mesh.health_port, measured=mesh.metrics)
     client = open_async(mesh, "api-start")
     try:
+        await meet(client, Keys(mesh.namespace), health, None)
         secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)
     finally:
         await client.aclose()

@@ -138,8 +138,9 @@ class ChunkBell:
             mine.discard(woken)
             if not mine:
                 self._waiting.pop(task_id, None)
-            if not self._waiting:
+            if not self._waiting and self._listener is not None:
                 self._listener.cancel()
+                self._listener = None
 
     def _ring_all(self) -> None:
         for events in self._waiting.values():

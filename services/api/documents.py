@@ -98,12 +98,15 @@ class WaitDocument(Answer):
 
     name: str
     until: str = Field(description="When it goes on without.")
-    kind: Literal["time", "event", "signal"]
+    kind: Literal["time", "event", "signal", "version"]
     type: str | None = None
     match: dict[str, Any] | None = None
     signal: str | None = None
     question: str | None = None
     to: str | None = None
+    version: int | None = Field(
+        None, description="Of its handler, which no worker has that tried it: it goes on when one has."
+    )
 
 
 class TaskDocument(Answer):

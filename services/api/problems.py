@@ -84,6 +84,12 @@ _KINDS = (
         "Look at the task: what it came to stands.",
         TaskEndedProblem,
     ),
+    Kind(
+        "backfill-running",
+        409,
+        "The service has a backfill that runs",
+        "Wait for its end, or stop it.",
+    ),
     Kind("service-alive", 409, "The service is at work", "Stop its workers, then remove it."),
     Kind(
         "schedule-of-file",

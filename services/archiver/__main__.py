@@ -15,6 +15,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 
@@ -39,6 +40,7 @@ async def archive(settings: MeshSettings, own: ArchiverSettings, stop: asyncio.E
     serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
     client = open_async(settings, ROLE)
     blocking = open_async(settings, f"{ROLE}-ears", blocking=True)
+    await meet(client, keys, health, stop)
     group = StreamGroup(client, blocking, process_name(ROLE), settings.redis_timeout)
     archiver = Archiver(client, group, keys, settings, own, store, pulse)
     keepers = Keepers(client, keys, settings, own, store)

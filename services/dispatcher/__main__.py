@@ -13,8 +13,9 @@ from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
-from streammesh.redisio.heartbeat import FRESH_MS, show_life
+from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.due_set import DueSet
@@ -22,6 +23,7 @@ from streammesh.tasks.pause import HeldTasks
 from streammesh.worker.app import make_app
 from streammesh.worker.message_encoder import Encoder
 
+from services.dispatcher.backfiller import Backfiller
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
@@ -45,17 +47,21 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
+    await meet(client, keys, health, stop)
     app = make_app("dispatcher", settings)
     encoder = Encoder(app, settings)
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
+    backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     look = asyncio.Event()
 
     def changed(what: str) -> None:
         (promoter.changed if what == "due" else look).set()
+        if what == "backfills":
+            backfiller.changed.set()
         if what == "resumed":
             releaser.changed.set()
         if what != "due":
@@ -81,6 +87,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("janitor", janitor.run),
+        keep_on("backfiller", backfiller.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher", redis_answers)),
     ]
@@ -99,6 +106,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     await asyncio.gather(*tasks, return_exceptions=True)
     await lanes.stop()
     await forwarders.stop()
+    backfiller.close()
     await client.aclose()
     await ears.aclose()
     log.info("dispatcher.stopped")

@@ -109,8 +109,17 @@ class Lane:
         await (
             self._client.ping()
         )  # by its answer the server has seen that the waiting read's connection is gone
-        while mine := await self._reader.mine(self.domains, self._own.batch):
+        while mine := await self._mine():
             await self.hand_over(mine)
+
+    async def _mine(self) -> list[Entry]:
+        """Return what this process was given; nothing where a group is gone, which the next read of new entries meets."""
+        try:
+            return await self._reader.mine(self.domains, self._own.batch)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+            return []
 
     async def _join(self) -> None:
         """Make the group where it is missing; that of a removed service stays away, until it registers again."""
@@ -121,7 +130,7 @@ class Lane:
     async def _read(self) -> None:
         await self._join()
         # What this process was given before its last read was cut short is pending under its name.
-        while mine := await self._reader.mine(self.domains, self._own.batch):
+        while mine := await self._mine():
             await self.hand_over(mine)
         await self._offer()
         under_way: asyncio.Task[bool] | None = None

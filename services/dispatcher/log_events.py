@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 LOG_EVENTS: Mapping[str, str] = {
+    "backfill.ended": "A backfill has handed all over, or was stopped.",
+    "backfill.failed": "A page of a backfill could not be handed over; it is tried again.",
+    "backfill.waits": "A backfill waits, and for what.",
     "dispatcher.ready": "The dispatcher hands events over.",
     "dispatcher.stopped": "The dispatcher has ended.",
     "due.promoted": "Events and tasks whose time has come were handed on.",

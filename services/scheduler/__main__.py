@@ -12,6 +12,7 @@ import sys
 from streammesh import logs
 from streammesh.errors import InvalidSchedule
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.mesh_format import meet_sync
 from streammesh.schedules import parse_file
 from streammesh.settings import MeshSettings
 from streammesh.telemetry import spans
@@ -43,6 +44,9 @@ def main() -> None:
     logs.configure(settings, service.name)
     spans.begin(settings.traces_url, settings.traces_share, service.name)
     start_inspecting(settings)
+    if celery_app.plumbing is not None:
+        celery_app.plumbing.serve_health()
+    meet_sync(settings, service.health)
     alerts = alert_settings()
     if alerts.webhook_url and not chosen.beat_only:
         watch_in_a_thread(settings, alerts.every)

@@ -15,6 +15,7 @@ from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
+from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 
@@ -39,6 +40,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
     serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
     client = open_async(settings, ROLE)
+    await meet(client, keys, health, stop)
     ears, bell = (
         open_async(settings, f"{ROLE}-ears", blocking=True),
         open_async(settings, f"{ROLE}-bell", blocking=True),

@@ -37,6 +37,8 @@ TYPES = {
     "joined": "hash",
     "routed": "hash",
     "retiring": "hash",
+    "backfill": "hash",
+    "backfills-running": "hash",
     "webhooks": "hash",
     "url-workers": "hash",
     "webhooks-disabled": "hash",
@@ -50,6 +52,7 @@ TYPES = {
     "dead-entries": "hash",
     "counters": "hash",
     "schedules": "hash",
+    "format": "hash",
     "api-keys": "hash",
     "api-keys-used": "hash",
     "due": "zset",
@@ -64,6 +67,7 @@ TYPES = {
     "api-keys-revoked": "zset",
     "arrived": "zset",
     "waiters": "zset",
+    "backfills": "zset",
     "flow": "hash",
     "flow-line": "zset",
     "flow-places": "zset",
@@ -126,7 +130,8 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
-            self.url_workers(),
+            *(self.url_workers(), self.format()),
+            *(self.backfills(), self.backfills_running()),
             *(self.webhooks_failing(), self.webhooks_behind(), self.webhooks_disabled()),
             *(self.alive(role) for role in ("dispatcher", "api", "beat", "webhook_worker")),
         ]
@@ -221,10 +226,7 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
         return f"{self.prefix}alive:{role}"
 
     def editions(self, service: str) -> str:
-        """ZSET. Member = the digest of a service's edition, score = last sign of life in ms of a worker that runs it.
-
-        Those older than a day are removed by whoever writes next. Leaves with the service.
-        """
+        """ZSET. Digest of a service's edition -> last sign of life in ms of a worker of it; removed after a day."""
         return f"{self.prefix}editions:{service}"
 
     def last_seen(self) -> str:
@@ -248,6 +250,20 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
     def holding(self) -> str:
         """SET. Task names whose stream `held` is not empty. Bounded by the number of subscriptions."""
         return f"{self.prefix}holding"
+
+    # --- the past of a service ------------------------------------------------------------------
+
+    def backfill(self, backfill_id: str) -> str:
+        """HASH. One backfill: what is to be handed over, how far it is, counts. Expires 30 days after it ended."""
+        return f"{self.prefix}backfill:{backfill_id}"
+
+    def backfills(self) -> str:
+        """ZSET. Ids of backfills by the time in ms when they began. The newest 200."""
+        return f"{self.prefix}backfills"
+
+    def backfills_running(self) -> str:
+        """HASH. Service -> id of its backfill that runs. Bounded by the number of services."""
+        return f"{self.prefix}backfills-running"
 
     # --- queues -------------------------------------------------------------------------------
 
@@ -327,6 +343,10 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
     def counters(self) -> str:
         """HASH. Totals since the mesh began: published, duplicates, handed_over, unrouted, parked. Bounded."""
         return f"{self.prefix}counters"
+
+    def format(self) -> str:
+        """HASH. `version` of the keys and scripts of this mesh, and the `oldest` whose processes may work in it."""
+        return f"{self.prefix}format"
 
     def alerted(self) -> str:
         """STRING. Until when (ms) alerts were raised about dead letters and paused subscriptions."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 LOG_EVENTS: Mapping[str, str] = {
     "audit.unreadable": "An entry of the audit stream cannot be read and is stepped over.",
+    "backfill.unreadable": "What Redis holds of a backfill cannot be read; it is stopped.",
     "beat.broke": "The thread of Celery Beat failed; it is started again.",
     "beat.ended": "Celery Beat ended by itself; the process ends, to be started anew.",
     "beat.entries_ignored": "Celery's own schedule entries are not run: schedules are the mesh's.",
@@ -46,6 +47,9 @@ LOG_EVENTS: Mapping[str, str] = {
     "manifest.registered": "The worker told the mesh what its service subscribes to.",
     "manifest.was_lost": "The service's manifest had gone from Redis; it was registered again.",
     "manifests_version.broken": "The number that counts changes of manifests cannot be read.",
+    "mesh.fits": "The mesh that had gone on without this process has a format again that it can work with.",
+    "mesh.migrated": "The mesh was brought to the next version of its keys and scripts.",
+    "mesh.newer": "The mesh has gone on to a format that this process cannot work with: it waits, or ends to be started anew.",
     "metrics.not_measured": "A metric could not be measured; the others are told.",
     "name.taken": "Another team has this service name: the worker ends, with exit code 2 if it was about to start.",
     "name.taken_over": "The worker took its service's name over, as MESH_TAKEOVER says; whoever had it ends.",
@@ -99,6 +103,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "task.skipped": "A delivery was not run: its task had ended, or somebody else runs it.",
     "task.stopping": "A handler is told to stop.",
     "task.succeeded": "A task has ended well.",
+    "task.version_away": "A run began with a version of its handler that this worker does not have; it is offered again.",
     "task.unknown": "A queue holds a task that this worker does not know; it waits or becomes a dead letter.",
     "task.unreadable": "The row of a task cannot be read; it counts as not there.",
     "tasks.forwarded": "Entries were handed to another broker.",

@@ -32,7 +32,7 @@ NOTIFICATIONS: Mapping[str, NotificationType] = MappingProxyType(
         "task.waiting": NotificationType(
             "task",
             "a durable handler waits, and no worker with it",
-            ("name", "for", "type", "match", "signal", "question", "to", "until"),
+            ("name", "for", "type", "match", "signal", "question", "to", "version", "times", "until"),
         ),
         "task.succeeded": NotificationType("task", "done", ("result", "events", "left_out")),
         "task.failed": NotificationType("task", "gave up; it is a dead letter now", ("error", "left_out")),

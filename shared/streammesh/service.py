@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
 from streammesh.flow.limits import Flow
@@ -40,6 +41,7 @@ from streammesh.worker.around_handlers import AroundHandlers, said_at
 from streammesh.worker.config import PoolKind, pool_config, queue_config
 from streammesh.worker.delivery_task import DeliveryTask
 from streammesh.worker.expectations import Expectations, retry_policy
+from streammesh.worker.handler_versions import DeclaredVersion, HandlerVersion, versions_with
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
@@ -83,8 +85,9 @@ class Service(AroundHandlers, Expectations):
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
+        self._formerly: dict[str, str] = {}  # name that a handler had -> the one that it has
         self._wakers: set[str] = set()  # names of the subscriptions that end waits
-        self._places: dict[str, SourceLine] = {}  # where each handler is written
+        self._versions: dict[str, dict[int, DeclaredVersion]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
@@ -143,7 +146,8 @@ class Service(AroundHandlers, Expectations):
         `name`: what it is called, in place of the function's name. `formerly`: names that it had before; what still
         waits under one of them is given to it. `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
-        by. `version`: runs of a durable handler go on with the version that they began with, and are parked without it.
+        by. `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
+        with the same `name`, as long as runs of them are under way; all other options are those of the newest.
         Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
         at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
         order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
@@ -202,18 +206,10 @@ class Service(AroundHandlers, Expectations):
             with said_at(here, handler):
                 binding = around(bind(handler, self._makers))
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
-                for taken in (named.task, *named.formerly):
-                    if first := self._places.get(taken):
-                        raise InvalidManifest(
-                            f"two handlers have the name {taken!r}; the first is at {first}"
-                        )
-                check(Manifest(self.name, subscriptions=(*self._subscriptions, named), queues=self._queues))
+                others = [one for one in self._subscriptions if one.task != named.task]
+                check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))
                 check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
-            self._subscriptions.append(named)
-            self._bindings[named.task] = binding
-            for known in dict.fromkeys((named.task, *named.formerly)):
-                self._places[known] = here
-                self._add_task(replace(named, task=known), lambda _: binding, policy, breaker)
+                self._add_version(DeclaredVersion(named, binding, policy, breaker, here))
             self._add_wakers(named)
             return handler
 
@@ -226,6 +222,24 @@ class Service(AroundHandlers, Expectations):
     def plumbing_for(self, settings: MeshSettings) -> Plumbing:
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
+
+    def _add_version(self, written: DeclaredVersion) -> None:
+        """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
+        task = written.subscription.task
+        for name in (task, *written.subscription.formerly):
+            if self._formerly.get(name, task) != task or (name != task and name in self._bindings):
+                raise InvalidManifest(f"two handlers have the name {name!r}, one of them formerly")
+        newest, older = versions_with(self._versions.setdefault(task, {}), written)
+        known = [one.task for one in self._subscriptions]
+        if task in known:
+            self._subscriptions[known.index(task)] = newest.subscription
+        else:
+            self._subscriptions.append(newest.subscription)
+        self._bindings[task] = newest.binding
+        self._formerly |= dict.fromkeys(written.subscription.formerly, task)
+        for name in dict.fromkeys((task, *newest.subscription.formerly)):
+            known_as = replace(newest.subscription, task=name)
+            self._add_task(known_as, lambda _: newest.binding, newest.policy, newest.breaker, older)
 
     def _add_wakers(self, subscription: Subscription) -> None:
         """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""
@@ -248,6 +262,7 @@ class Service(AroundHandlers, Expectations):
         bound: Callable[[Plumbing], Binding],
         policy: RetryPolicy,
         breaker: bool,
+        older: Mapping[int, HandlerVersion] = {},
     ) -> None:
         def made(plumbing: Plumbing) -> type[DeliveryTask]:
             about = {
@@ -256,11 +271,13 @@ class Service(AroundHandlers, Expectations):
                 "binding": bound(plumbing),
                 "policy": policy,
                 "breaker": breaker,
+                "older": older,
                 "plumbing": plumbing,
             }
             return type(subscription.task, (DeliveryTask,), about)
 
         self._tasks[subscription.task] = made
+        self.celery_app.tasks.pop(subscription.task, None)  # where this is a further version
         self.celery_app.register_task(made(self._plumbing)())
 
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -284,7 +301,14 @@ class Service(AroundHandlers, Expectations):
         except PackageNotFoundError:
             ours = "0"
         schemas = {task: schema for task, b in self._bindings.items() if (schema := b.schema())}
-        return Manifest(self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes)
+        steps = {
+            task: named
+            for task, b in self._bindings.items()
+            if (named := step_names(b.handler, b.context_name))
+        }
+        return Manifest(
+            self.name, ours, tuple(self._subscriptions), schemas, self._queues, self._publishes, steps
+        )
 
     @property
     def pool(self) -> PoolKind:

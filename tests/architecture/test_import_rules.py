@@ -35,7 +35,7 @@ RANKS: list[set[str]] = [
     {"tasks", "notification_log"},
     {"dead_letters", "rollout", "status", "routed", "durable", "compatibility", "webhooks"},
     {"transport", "retirement", "history"},
-    {"brokers"},
+    {"brokers", "backfill"},
     {"worker"},
     {"service"},
     {"client"},

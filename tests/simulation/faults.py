@@ -80,6 +80,7 @@ class Striker:
     budget: int
     crash: Callable[[str], None]
     restart: Callable[[bool], Coroutine[Any, Any, None]]  # `with_loss`
+    lacks: Callable[[Command], bool]  # whether the server does not have the script that a command names
     kinds: tuple[str, ...] = KINDS
     one_in: int = 12
     spared: frozenset[str] = frozenset()
@@ -120,6 +121,9 @@ class Striker:
         if host in self.spared or name in SHAKES_HANDS:
             return await act()
         seen[name] += 1
+        if self.lacks(command):  # it has no effect, so the next one is struck, which brings the text
+            coverage[name, "NOSCRIPT"] += 1
+            return await act()
         # "Nothing" is the first choice, so that shrinking takes faults away.
         aim = next((aim for aim in self.aims if aim[0] == name), None)
         if aim is not None and detangle.flip(0.5):

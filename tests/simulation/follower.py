@@ -12,6 +12,7 @@ from streammesh.errors import MeshUnavailable
 from streammesh.notification_log import NotificationLog
 from streammesh.notifications import Filter
 from streammesh.redisio.client import open_async
+from streammesh.redisio.page_size import PageSize
 
 from services.api.push.hub import Hub
 from services.api.push.told import Missed
@@ -20,6 +21,7 @@ from services.api.settings import ApiSettings
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.world import World
 
+PAGE = 2  # of the past, so that it takes several while more is told
 declare(
     "a follower resumed",
     "a follower met a Redis that was away",
@@ -40,6 +42,7 @@ def follower(world: World, *, trims: bool = False) -> Callable[[str], Any]:
         client = open_async(world.settings, "api")
         blocking = open_async(world.settings, "api-hub", blocking=True)
         hub = Hub(NotificationLog(client, world.keys), blocking, world.keys, settings, ReadLimit(1.0), 1.0)
+        hub._catch_up._look = PageSize(PAGE)
         key = ApiKey("k", (), ("*",), False)
         got = world.told.followed["follower"]
         while True:

@@ -50,7 +50,7 @@ def build_clock(folder: Path) -> Path:
     if shutil.which("cc") is None:
         raise CannotPlay("a C compiler (cc) is needed, to give a real server the simulation's clock")
     built = folder / "clock.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", built, SOURCE], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", built, SOURCE, "-ldl"], check=True)
     return built
 
 
@@ -79,7 +79,9 @@ class RealServer:
         environment = {**os.environ, "LD_PRELOAD": str(clock), "SIMULATED_CLOCK": str(self._clock)}
         options = {"port": "0", "unixsocket": str(self._path), "save": "", "logfile": str(folder / "log")}
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._process = subprocess.Popen([program, *words], env=environment, cwd=folder)
+        self._process = subprocess.Popen(
+            [program, *words], env=environment, cwd=folder, stderr=subprocess.DEVNULL
+        )
         self._connections: dict[int, Connection] = {}
         self._ms = 0
         for _ in range(200):
@@ -223,9 +225,9 @@ def texts() -> dict[bytes, bytes]:
     return {lua.script(name).sha.encode(): lua.script(name).text for name in known_scripts()}
 
 
-def _parts(answer: Any) -> list[str]:
-    """Return the parts of an answer, sorted."""
-    return sorted(map(repr, answer)) if isinstance(answer, list) else [repr(answer)]
+def _parts(answer: Any) -> Any:
+    """Return the parts of an answer, and their parts, sorted."""
+    return sorted(map(_parts, answer), key=repr) if isinstance(answer, list) else answer
 
 
 class About(int):

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.simulation import administration, departures, durable, forwarding, operations, small, workflows
+from tests.simulation import (
+    administration,
+    departures,
+    durable,
+    forwarding,
+    operations,
+    small,
+    webhooks,
+    workflows,
+)
 from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.scenarios import Scenario, whole_mesh
 
@@ -43,6 +52,8 @@ PORTFOLIO = (
     Entry("other broker", forwarding.other_broker, 4),
     Entry("workflows", workflows.workflows, 3),
     Entry("durable handlers", durable.durable, 5),
+    Entry("webhooks", webhooks.webhooks, 6),
+    Entry("url services", webhooks.url_services, 4),
 )
 BY_NAME = {entry.name: entry for entry in PORTFOLIO}
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fakeredis import FakeServer
+from fakeredis import FakeServer, _msgs
 from fakeredis._helpers import SimpleError
 from fakeredis.aioredis import AsyncFakeSocket
 
 SHARED = ("_lua_set_keys_argv", "_lua_expected_globals", "_lua_current_socket")
 COLLECT_EVERY = 2_000  # calls
+_msgs.XGROUP_BUSYGROUP = "BUSYGROUP Consumer Group name already exists"  # with `ERR` before it, in no server
 
 
 class CompiledScripts:

@@ -59,6 +59,7 @@ class _Socket(ScriptingSocket):
     tape: Tape | None = None
     step: Step | None = None  # what is under way, where it is recorded
     number = 0
+    life = 0  # of the server, which it was opened in
     reads: Sequence[bytes] = ()
     verb = b""  # of the command under way
 
@@ -121,7 +122,8 @@ class SimulatedServer:
         self._listener = await asyncio.start_server(self._serve, HOST, PORT)
 
     async def stop(self) -> None:
-        """Close every connection and listen no more, as a killed server does."""
+        """Close every connection and listen no more, as a killed server does: nothing that it has read is done any more."""
+        self.restarts += 1
         if self._listener:
             self._listener.close()
             self._listener.abort_clients()  # type: ignore[attr-defined]
@@ -137,7 +139,6 @@ class SimulatedServer:
         await self.stop()
         if self.tape is not None:
             self.tape.note(0, RESTART)
-        self.restarts += 1
         self.state.script_cache.clear()
         if with_loss:
             self.state.dbs[0]._dict = pickle.loads(self._synced)
@@ -155,7 +156,7 @@ class SimulatedServer:
         parser = hiredis.Reader()
         socket = _Socket(self.state, 0, client_class=redis.asyncio.Redis)
         self._accepted += 1
-        socket.tape, socket.number = self.tape, self._accepted
+        socket.tape, socket.number, socket.life = self.tape, self._accepted, self.restarts
         telling: asyncio.Task[None] | None = None
         try:
             while data := await reader.read(1 << 16):
@@ -186,6 +187,8 @@ class SimulatedServer:
             writer.close()
 
     async def _execute(self, socket: _Socket, command: Command) -> bytes:
+        if socket.life != self.restarts:
+            raise ConnectionResetError("the server that had read this was killed")
         detangle.note(f"{command[0].decode()} {command[1][:40] if len(command) > 1 else ''!r}")
         if self.tape is not None:
             socket.step = self.tape.note(socket.number, without_waiting(command))
@@ -198,6 +201,12 @@ class SimulatedServer:
         if socket.tells:
             return b""  # its answer goes the way of what is published
         return encoded(await socket.responses.get())
+
+    def lacks(self, command: Command) -> bool:
+        """Return whether a command names a script that was not sent since the start."""
+        if command[0].upper() != b"EVALSHA":
+            return False
+        return self._plain.get(command[1], command[1]) not in self.state.script_cache
 
     def record_contents(self) -> None:
         """Record all that lies in the server."""

@@ -144,8 +144,9 @@ def two_workers(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KI
     return run
 
 
-def one_client_resuming(*, events: int = 4, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
-    """Return a scenario: one follower whose API process is struck, while events come and are unwanted."""
+def one_client_resuming(*, events: int = 6, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
+    """Return a scenario: one follower whose API process is struck, while events come and are unwanted. It resumes
+    in their midst too, and finds some that are past."""
 
     async def run() -> None:
         with seeded():
@@ -155,8 +156,10 @@ def one_client_resuming(*, events: int = 4, budget: int = 3, kinds: tuple[str, .
             await world.open()
             ids = [f"e{n}" for n in range(events)]
             world.start("dispatcher", world.dispatcher)
+            every = random.choice((0.02, 0.15))
+            world.start("publisher", world.publisher(ids, "user.registered", lambda _: {}, every))
+            await asyncio.sleep(random.choice((0.0, 0.1)))
             world.start("follower", follower(world))
-            world.start("publisher", world.publisher(ids, "user.registered", lambda _: {}))
 
             async def missing(client: redis.asyncio.Redis) -> str:
                 there = len(await checkers.notes(client, world))

@@ -113,7 +113,9 @@ class World:
         self.to_publish = 0
         self.working: set[str] = set()  # services that have a worker
         self.settings, self.keys = mesh_settings(**(settings or {})), Keys("sim")
-        self.striker = Striker(budget, self._crash, self._restart, aims=list(World.aims), **faults)
+        self.striker = Striker(
+            budget, self._crash, self._restart, self._lacks, aims=list(World.aims), **faults
+        )
         self.errands: list[Errands] = []
         self.server = SimulatedServer(self.striker)
         self.server.tape = World.tape
@@ -189,6 +191,9 @@ class World:
                 errands.forget(since)
         await self._spawn(self.server.restart(0.5, with_loss=with_loss), HOST)
         self._restarting = False
+
+    def _lacks(self, command: list[bytes]) -> bool:
+        return self.server.lacks(command)
 
     def may_be_forgotten(self, when: float) -> bool:
         """Return whether a loss explains that what was written then is gone."""

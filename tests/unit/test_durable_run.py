@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from streammesh.durable.calls import DurableCalls
+from streammesh.durable.drive import sync_driver
 from streammesh.durable.records import MOST_STEPS
-from streammesh.durable.run import Run, sync_driver
+from streammesh.durable.run import Run
 from streammesh.errors import Fail
 from streammesh.events.envelope import build
 from streammesh.keys import Keys

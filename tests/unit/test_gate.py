@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from streammesh.compatibility.gate import against
+from streammesh.durable.step_names import step_names
 from streammesh.subscriptions.manifest import Manifest, Subscription
 
 
@@ -81,3 +82,39 @@ def test_a_handler_that_is_gone_is_warned_of():
     before = service("bill", {"a.b": None})
 
     assert "bill.on_0 is not there any more" in against(service("bill"), [before]).warnings[0]
+
+
+def durable(version: int, *steps: str) -> Manifest:
+    wanted = Subscription("shop", "shop.fulfil", "order.placed", version=version)
+    return Manifest("shop", subscriptions=(wanted,), steps={"shop.fulfil": steps})
+
+
+def test_steps_that_have_changed_under_the_same_version_are_warned_of():
+    [warning] = against(durable(2, "take", "ship"), [durable(2, "charge", "ship")]).warnings
+    assert "'charge' gone; 'take' new" in warning and "version=3" in warning
+    [reordered] = against(durable(1, "ship", "charge"), [durable(1, "charge", "ship")]).warnings
+    assert "their order" in reordered
+    for same in (durable(2, "charge", "ship"), durable(3, "take")):
+        assert against(same, [durable(2, "charge", "ship")]).warnings == []
+
+
+def test_the_steps_of_a_handler_are_read_from_its_source():
+    async def fulfil(data: Any, ctx: Any) -> None:
+        await ctx.step("charge", print)
+        for n in range(3):
+            await ctx.step(f"mail-{n}", print)
+        await ctx.sleep("2d")
+        await ctx.wait_for("order.paid", match={}, name="paid")
+        await ctx.wait_for("order.shipped", match={})
+        await ctx.approval("ship it?", to="ops")
+        data.step("none of ours")
+
+    assert step_names(fulfil, "ctx") == [
+        "charge",
+        "mail-*",
+        "sleep",
+        "wait_for paid",
+        "wait_for order.shipped",
+        "approval",
+    ]
+    assert step_names(print, "ctx") == step_names(fulfil, None) == []

@@ -30,6 +30,9 @@ _EXAMPLE: dict[str, Any] = {
             "priority": None,
             "keep": None,
             "queue": "email_worker",
+            "version": 1,
+            "waits": {},
+            "steps": [],
             "schema": {"type": "object", "required": ["email"]},
         }
     ],
@@ -47,10 +50,14 @@ class DeclaredSubscription(Answer):
     retries: int
     expires: float | None
     priority: int | None
+    priority_path: str | None = None
     keep: float | None
     queue: str
     version: int
+    formerly: list[str] = Field(description="Tasks that it takes over: it was called so before.")
     waits: dict[str, list[str]]
+    flow: dict[str, Any] | None = Field(None, description="What may start when; null for all at once.")
+    steps: list[str] = Field(description="Of a durable handler: those that its source names.")
     schema_: dict[str, Any] | None = Field(alias="schema")
 
 
@@ -91,6 +98,7 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
                 about = asdict(one)
                 del about["service"]
                 about["queue"] = one.queue_name
+                about["steps"] = list(manifest.steps.get(one.task, ()))
                 about["schema"] = manifest.schemas.get(one.task)
                 subscriptions.append(DeclaredSubscription.model_validate(about))
         publishes = {name: one for name, one in manifest.publishes.items() if key.may_subscribe(name)}

@@ -77,6 +77,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     for action in ("replay", "drop"):
         await live.post(f"/v1/dead-letters/{action}", json={"filter": {}, "dry_run": True})
     await live.post("/v1/tokens", json={"types": ["order.*"]})
+    await use_backfills(live)
     await use_webhooks(live)
     await use_urls(live, mesh)
     await live.delete("/v1/services/worker")
@@ -100,6 +101,14 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     assert sent == set(conformance.operations())
     refused = {path for path, _, status in conformance.seen if status >= 400}
     assert refused == {path for path, _ in conformance.operations()} - WITHOUT_REFUSAL - {"/readyz"}
+
+
+async def use_backfills(live):
+    wanted = {"service": "worker", "since": "2026-01-01T00:00:00Z"}
+    assert (await live.post("/v1/backfills", json={**wanted, "dry_run": True})).json()["tasks"] == 0
+    begun = (await live.post("/v1/backfills", json=wanted)).json()
+    for method, path in (("GET", ""), ("GET", f"/{begun['id']}"), ("DELETE", f"/{begun['id']}")):
+        assert (await live.request(method, f"/v1/backfills{path}")).is_success
 
 
 async def use_webhooks(live):

@@ -50,6 +50,38 @@ async def test_a_lane_that_begins_after_its_service_was_removed_makes_no_group(
     assert await groups(mesh_redis, mesh_keys) == []
 
 
+async def test_a_lane_whose_service_is_removed_before_its_first_read_does_not_break(
+    mesh_redis, mesh_keys, mesh_settings, monkeypatch, capsys
+):
+    """What it was given before is asked for of a group that it has just made, and that is gone."""
+    monkeypatch.setattr(lane, "GONE_WAIT", timedelta(milliseconds=10))
+    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
+    asked = asyncio.Event()
+
+    class RemovedMeanwhile(GroupReader):
+        async def mine(self, domains, count):
+            if not asked.is_set():
+                await Retirement(mesh_redis, mesh_keys, mesh_settings, "mail", "drop").run(5)
+                asked.set()
+            return await super().mine(domains, count)
+
+    async def look_again():
+        await asyncio.sleep(0)
+
+    mail = Lane(
+        "mail", ["user"], RemovedMeanwhile(mesh_redis, mesh_redis, mesh_keys, "mail", "late"), mesh_redis, mesh_keys,
+        mesh_settings, OWN, lambda: Routes([MANIFEST], "*"), look_again, None, SystemClock(),
+    )  # fmt: skip
+    task = asyncio.create_task(mail.run())
+    await asyncio.wait_for(asked.wait(), 5)
+    await mail.finish()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert "role.broke" not in capsys.readouterr().out
+    assert await groups(mesh_redis, mesh_keys) == []
+
+
 async def test_a_service_that_is_removed_before_the_first_event_of_its_domain_leaves_no_group(
     mesh_redis, mesh_keys, mesh_settings
 ):

@@ -74,11 +74,19 @@ def _look_at_others(found: Checked, url: str, key: str | None) -> None:
 
     def manifest(service: str, told: list[dict[str, Any]], publishes: dict[str, Any]) -> Manifest:
         wanted = tuple(
-            Subscription(service, one["task"], one["type"], one["where"], formerly=one.get("formerly") or ())
+            Subscription(
+                service,
+                one["task"],
+                one["type"],
+                one["where"],
+                formerly=one.get("formerly") or (),
+                version=one.get("version", 1),
+            )
             for one in told
         )
+        steps = {one["task"]: one["steps"] for one in told if one.get("steps")}
         schemas = {one["task"]: one["schema"] for one in told if one["schema"]}
-        return Manifest(service, subscriptions=wanted, schemas=schemas, publishes=publishes)
+        return Manifest(service, subscriptions=wanted, schemas=schemas, publishes=publishes, steps=steps)
 
     answer, own_key = ask(url, key, work)
     known = [manifest(one["service"], one["subscriptions"], one["publishes"]) for one in answer["manifests"]]
@@ -149,7 +157,11 @@ def _look_at_service(found: Checked, root: Path, module: str) -> None:
         )
     found.pool, found.publishes = service.pool, dict(manifest.publishes)
     found.subscriptions = [
-        {**asdict(subscription), "schema": manifest.schemas.get(subscription.task)}
+        {
+            **asdict(subscription),
+            "schema": manifest.schemas.get(subscription.task),
+            "steps": list(manifest.steps.get(subscription.task, ())),
+        }
         for subscription in manifest.subscriptions
     ]
 

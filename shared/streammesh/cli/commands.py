@@ -68,6 +68,10 @@ COMMANDS = {
     "failures": CommandPlace("failures", "failures", "Show what failed most, by handler and error."),
     "audit": CommandPlace("audit", "audit", "List who changed what, newest first."),
     "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
+    "backfill": CommandPlace(
+        "backfills", "backfill", "Give a service its past: kept events, as if it had subscribed then."
+    ),
+    "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
     "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules, one user a line, as an `aclfile` has them."),

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from streammesh.cli.api_call import WRONG_USE, Json, Key, Url, ask, fail, print_json
 from streammesh.cli.pages import moment, read_pages
+from streammesh.cli.rate import tasks_a_second
 from streammesh.cli.terminal import console, facts, plain
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def replay(
     """Give dead letters another life: their tasks begin anew with the first attempt."""
     body = _choice(ids, everything, service, task, event_type, kind, reason, since, until)
     if rate:
-        body["rate"] = _rate(rate)
+        body["rate"] = tasks_a_second(rate)
     done = ask(url, key, lambda mesh: _act(mesh, "replay", body, dry_run, json))
     _tell(done, "replayed", "would be replayed" if dry_run else "replayed", json)
 
@@ -222,18 +223,6 @@ def _choice(ids: list[str] | None, everything: bool, *values: str | None) -> dic
     # What fails again meanwhile is not replayed again by the same command.
     wanted.setdefault("until", datetime.now(UTC).isoformat())
     return {"filter": wanted}
-
-
-def _rate(text: str) -> float:
-    number, _, unit = text.partition("/")
-    seconds = {"": 1, "s": 1, "m": 60, "h": 3600}.get(unit)
-    try:
-        rate = float(number)
-    except ValueError:
-        rate = 0
-    if not seconds or rate <= 0:
-        fail(f"{text!r} is no rate such as 50/s or 600/m", WRONG_USE)
-    return rate / seconds
 
 
 def _width(table: Table) -> int:

@@ -37,7 +37,25 @@ def against(mine: Manifest, known: Iterable[Manifest]) -> GateFindings:
             f"{gone} is not there any more: workers of the version before go on with it; what still waits for it when"
             " they have ended becomes a dead letter (write formerly=[...] where it has another name now)"
         )
+    found.warnings.extend(_renamed(mine, before))
     return found
+
+
+def _renamed(mine: Manifest, before: Manifest) -> Iterator[str]:
+    """Where the steps of a durable handler are others, and its version is the same."""
+    versions = {one.task: one.version for one in before.subscriptions}
+    for subscription in mine.subscriptions:
+        task, version = subscription.task, subscription.version
+        old, new = list(before.steps.get(task, ())), list(mine.steps.get(task, ()))
+        if not old or versions.get(task) != version or old == new:
+            continue
+        gone, more = [one for one in old if one not in new], [one for one in new if one not in old]
+        said = [f"{', '.join(map(repr, gone[:5]))} gone"] if gone else []
+        said += [f"{', '.join(map(repr, more[:5]))} new"] if more else []
+        yield (
+            f"{task}: its steps have changed under version {version} ({'; '.join(said) or 'their order'}), and runs under way "
+            f"would go on with the new code; write it beside the old one with version={version + 1}"
+        )
 
 
 def _wrong(mine: Manifest, others: Sequence[Manifest]) -> Iterator[str]:

@@ -141,6 +141,7 @@ class DurableCalls:
         about: Mapping[str, Any],
         digest: str,
         within: float | None = None,
+        is_anew: bool = False,
     ) -> lua.Call[LedgerAnswer]:
         """`suspend.lua`: end this attempt until a wait is over. Answers `done`, `lost` or `cancelled`.
 
@@ -169,6 +170,7 @@ class DurableCalls:
             after=_after(digest),
             about=plain_json.dumps({"name": name, **about}),
             version=version,
+            is_anew=is_anew,
             body=body.removesuffix("{}"),
             source=event.source,
             event=event.id,
@@ -247,6 +249,11 @@ class DurableCalls:
             lifetime=round(LONGEST_WAIT * 1000),
             pieces=pieces,
         ).call(lambda raw: str(raw[0].decode()))
+
+
+def version_wait(version: int) -> str:
+    """Under which name a run waits for a worker that has this version of its handler."""
+    return f"version:{version}"
 
 
 def signal_step(name: str) -> str:

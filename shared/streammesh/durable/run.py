@@ -6,16 +6,17 @@ what came of it, so that `async def` handlers and `def` handlers have the same r
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import time
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
+
+import structlog
 
 from streammesh import plain_json
-from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step
+from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step, version_wait
 from streammesh.durable.chunks import ChunkStream, SyncChunkStream, check_stream_name, check_written
+from streammesh.durable.drive import CallFunction, MakeCall, Operation, WaitSeconds
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -38,6 +39,7 @@ from streammesh.tasks.suspension import DurableRun, Suspended
 from streammesh.tasks.task import QueuePlace, TaskRef
 
 T = TypeVar("T")
+log = structlog.get_logger(__name__)
 GRACE = 0.25  # seconds for which an event that was published in time is waited for beyond its time
 MOST_PAUSE = 30.0  # seconds between two tries of a step
 FULL = (
@@ -45,27 +47,9 @@ FULL = (
     "publish an event that another handler goes on with"
 )
 RESERVED = signal_step("")  # begins names that are of signals, which come from outside
-
-
-class MakeCall(NamedTuple):
-    """Make this call, however long Redis is away, and send its answer."""
-
-    call: Call[Any]
-
-
-class CallFunction(NamedTuple):
-    """Call the step's function and send what it returns, or throw what it raises."""
-
-    function: Callable[[], Any]
-
-
-class WaitSeconds(NamedTuple):
-    """Go on after so many seconds."""
-
-    seconds: float
-
-
-Operation = Generator[MakeCall | CallFunction | WaitSeconds, Any, Any]
+VERSIONS = "version:"  # and these are of waits for another worker
+MOST_AWAY = 30.0  # seconds until a run is offered again to whoever may have its version
+_VERSION = re.compile(rb"[1-9][0-9]{0,6}")
 
 
 class Run:
@@ -82,21 +66,50 @@ class Run:
         row: Mapping[bytes, bytes],
         *,
         is_async: bool = False,
+        older: Mapping[int, Subscription] = {},
     ) -> None:
         self._is_async = is_async
         self._streams: dict[str, ChunkStream | SyncChunkStream] = {}
-        self._calls, self._drive, self._subscription = calls, drive, subscription
+        self._calls, self._drive = calls, drive
         self._ref, self._place, self._attempt = ref, place, attempt
-        began = row.get(b"durable")
-        if began is not None and began != str(subscription.version).encode():
-            raise Fail(
-                f"it began with version {began.decode('utf-8', 'replace')} of its handler, and this worker has version "
-                f"{subscription.version}; replay it where that version runs, or publish the event again"
-            )
-        self._records: dict[str, StepRecord] = records_of(row)
         self._waits: dict[str, OpenWait] = waits_of(row)
+        self._subscription = self._begun_with(
+            row.get(b"durable"), {**older, subscription.version: subscription}
+        )
+        self._records: dict[str, StepRecord] = records_of(row)
         self._named: set[str] = set()  # by this attempt's code
         self._counts: dict[str, int] = {}
+
+    @property
+    def version(self) -> int:
+        """The version of the handler that this run goes on with."""
+        return self._subscription.version
+
+    def _begun_with(self, began: bytes | None, known: Mapping[int, Subscription]) -> Subscription:
+        """The version that a run began with; the newest of one that has recorded nothing.
+
+        Raises Suspended where this worker does not have it: the run is offered again, until one comes that has.
+        """
+        if began is None:
+            return known[max(known)]
+        if not _VERSION.fullmatch(began):
+            raise Fail(
+                f"its record says that it began with version {began[:40]!r} of its handler, which is none"
+            )
+        version = int(began)
+        if version in known:
+            return known[version]
+        name = version_wait(version)
+        before = self._waits.get(name)
+        times = before.about.get("times", 0) if before else 0
+        times = times if isinstance(times, int) and 0 <= times < 1_000_000 else 0
+        log.warning("task.version_away", version=version, known=sorted(known), times=times)
+        about = {"for": "version", "version": version, "times": times + 1}
+        seconds = min(MOST_AWAY, 2.0 * 2 ** min(times, 5))
+        place, attempt = self._place, self._attempt
+        raise Suspended(
+            self._calls.suspend(self._ref, place, attempt, version, name, seconds, about, "", is_anew=True)
+        )
 
     def step(
         self,
@@ -189,8 +202,11 @@ class Run:
         if name is None:
             number = self._counts[prefix] = self._counts.get(prefix, 0) + 1
             name = f"{prefix}:{number}"
-        elif check_name(name).startswith(RESERVED):
-            raise Fail(f"a step is named {name!r}, and names that begin with {RESERVED!r} are of signals")
+        elif check_name(name).startswith((RESERVED, VERSIONS)):
+            raise Fail(
+                f"a step is named {name!r}, and names that begin with {RESERVED!r} or {VERSIONS!r} are the mesh's own: of signals, "
+                "and of waits for another worker"
+            )
         return self._new(name)
 
     def _new(self, name: str) -> str:
@@ -328,71 +344,6 @@ def _bounded(seconds: float | None) -> float | None:
 
 def _asked(call: Call[Any]) -> Operation:
     return (yield MakeCall(call))
-
-
-def sync_driver(ask: Callable[[Call[Any]], Any]) -> Callable[[Operation], Any]:
-    """Carries operations out in a `def` handler: each returns its result."""
-
-    def drive(operation: Operation) -> Any:
-        forward: Callable[[Any], Any] = operation.send
-        answer: Any = None
-        while True:
-            try:
-                wanted = forward(answer)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                answer, forward = _do_sync(wanted, ask), operation.send
-            except Exception as error:
-                answer, forward = error, operation.throw
-
-    return drive
-
-
-def _do_sync(wanted: MakeCall | CallFunction | WaitSeconds, ask: Callable[[Call[Any]], Any]) -> Any:
-    if isinstance(wanted, MakeCall):
-        return ask(wanted.call)
-    if isinstance(wanted, WaitSeconds):
-        return time.sleep(wanted.seconds)
-    value = wanted.function()
-    if inspect.isawaitable(value):
-        if inspect.iscoroutine(value):
-            value.close()
-        raise Fail("a step of a `def` handler is a `def` function; make the handler `async def`")
-    return value
-
-
-def async_driver(ask: Callable[[Call[Any]], Awaitable[Any]]) -> Callable[[Operation], Any]:
-    """Carries operations out in an `async def` handler: each is awaited."""
-
-    async def drive(operation: Operation) -> Any:
-        forward: Callable[[Any], Any] = operation.send
-        answer: Any = None
-        while True:
-            try:
-                wanted = forward(answer)
-            except StopIteration as stop:
-                return stop.value
-            try:
-                answer, forward = await _do_async(wanted, ask), operation.send
-            except Exception as error:
-                answer, forward = error, operation.throw
-
-    return drive
-
-
-async def _do_async(
-    wanted: MakeCall | CallFunction | WaitSeconds, ask: Callable[[Call[Any]], Awaitable[Any]]
-) -> Any:
-    if isinstance(wanted, MakeCall):
-        return await ask(wanted.call)
-    if isinstance(wanted, WaitSeconds):
-        return await asyncio.sleep(wanted.seconds)
-    function = getattr(wanted.function, "func", wanted.function)
-    if inspect.iscoroutinefunction(function):
-        return await wanted.function()
-    value = await asyncio.to_thread(wanted.function)  # it may block, and this loop has others to run
-    return await value if inspect.isawaitable(value) else value
 
 
 _: type[DurableRun] = Run  # what the attempt takes it for

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import ColumnElement, Connection, Table
 
 from streammesh import names
-from streammesh.history.rows import LetterRecord, TaskRecord
+from streammesh.history.rows import LetterRecord, TaskRecord, day_of
 from streammesh.history.schema import events, letters, tasks
 from streammesh.tasks.records import EventRow
 
@@ -109,6 +109,42 @@ def list_events(connection: Connection, search: EventSearch, before: Place, most
     return [_event(row) for row in connection.execute(query)]
 
 
+def events_after(
+    connection: Connection, search: EventSearch, after: Place, most: int
+) -> list[tuple[Place, str]]:
+    """Places and JSON of events after a place, the oldest first; of a glob as `list_events`."""
+    c = events.c
+    days = [c.day >= day_of(after[0])]
+    if search.until is not None:
+        days.append(c.day <= day_of(search.until))
+    query = (
+        sa.select(c.at, c.seq, c.domain, c.envelope)
+        .where(*search.condition(), *days, _after((c.at, c.seq, c.domain), after))
+        .order_by(c.at, c.seq, c.domain)
+        .limit(most)
+    )
+    return [((at, seq, domain), envelope) for at, seq, domain, envelope in connection.execute(query)]
+
+
+def events_with_ids(connection: Connection, ids: Sequence[str]) -> list[EventRow]:
+    """Where the events with these ids stand, of every source; without their tasks."""
+    found = []
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        query = sa.select(events).where(events.c.id.in_(ids[at : at + IDS_AT_ONCE]))
+        found += [_event(row).row for row in connection.execute(query)]
+    return found
+
+
+def tasks_of_events(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    """The ids of the ended tasks of the events with these ids, by (event id, source)."""
+    c, found = tasks.c, dict[tuple[str, str], list[str]]()
+    for at in range(0, len(ids), IDS_AT_ONCE):
+        query = sa.select(c.event_id, c.event_source, c.id).where(c.event_id.in_(ids[at : at + IDS_AT_ONCE]))
+        for event_id, source, task in connection.execute(query):
+            found.setdefault((event_id, source), []).append(task)
+    return found
+
+
 def tasks_of(connection: Connection, row: EventRow) -> list[str]:
     """The ids of an event's tasks."""
     c = tasks.c
@@ -178,6 +214,13 @@ def ended_in(
 
 def _before(columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
     return sa.tuple_(*columns) < sa.tuple_(*map(sa.literal, values))
+
+
+def _after(columns: Sequence[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    # SQLite's numbers end before the largest of Redis's.
+    return sa.tuple_(*columns) > sa.tuple_(
+        *(sa.literal(min(v, 2**63 - 1) if isinstance(v, int) else v) for v in values)
+    )
 
 
 def _event(row: Any) -> EventFound:

@@ -1,7 +1,7 @@
 """Runs calls of the Lua scripts: on a sync client, an async client, or several in one round trip.
 
 A script is `<name>.lua` beside this file (`script.py`); what it takes is declared by name in `queues.py`, `tasks.py`,
-`events.py`, `services.py`, `history.py` and `webhooks.py` (how: `signature.py`). Each script has one typed caller elsewhere in the kit, which
+`events.py`, `services.py`, `history.py`, `backfills.py` and `webhooks.py` (how: `signature.py`). Each script has one typed caller elsewhere in the kit, which
 builds a `Call`; the same `Call` runs on a sync client, an async client or in a pipeline.
 
 A script that takes several tasks decides about each of them on its own, and answers a list. Its calls have a
@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from streammesh import keys
 from streammesh.errors import MeshError
-from streammesh.lua import durable, events, history, queues, services, tasks, webhooks
+from streammesh.lua import backfills, durable, events, history, queues, services, tasks, webhooks
 from streammesh.lua.script import Arg, Call, Common, Script, command, script
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
@@ -27,6 +27,7 @@ __all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
 
 T = TypeVar("T")
 DECLARED = (
+    backfills,
     durable,
     events,
     history,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streammesh.lua.signature import Arguments, Key, Number, Record, Rest, Text, TextList
+from streammesh.lua.signature import Arguments, Flag, Key, Number, Record, Rest, Text, TextList
 
 
 class RecordedStep(Record):
@@ -63,6 +63,7 @@ class SuspendScript(Arguments):
     after: Text
     about: Text
     version: Text
+    is_anew: Flag
     body: Text
     source: Text
     event: Text

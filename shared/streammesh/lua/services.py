@@ -94,10 +94,27 @@ class ShowLifeScript(Arguments):
     alive: Key
     last_seen: Key
     editions: Key
+    format: Key
     name: Text
     forget_after: Number
     role: Text
+    mine: Number
     edition: Text
+
+
+class ReadFormatScript(Arguments):
+    """Whether a process may work in a mesh."""
+
+    format: Key
+    mine: Number
+
+
+class RaiseFormatScript(Arguments):
+    """Note that a mesh was migrated by one step."""
+
+    format: Key
+    mine: Number
+    oldest: Number
 
 
 class NoteActionScript(Arguments):

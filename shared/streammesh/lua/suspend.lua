@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- Ends an attempt of a durable handler that waits: its queue entry moves into the due set until the time is over, and
--- nothing waits in a worker. What it waits for may have come already (an event since the run's own, a signal): then it is
+-- Ends an attempt of a durable handler that waits, or whose code this worker does not have: its queue entry moves into the
+-- due set until the time is over, and nothing waits in a worker. What it waits for may have come already (an event since the run's own, a signal): then it is
 -- queued again at once. Its deadline is that of the first time it came here. Refused when the token is not the current one.
 -- KEYS task_row (HASH), event_row (HASH), notifications (STREAM), queue (STREAM), due (ZSET), due_entries (HASH),
 --   arrived (ZSET, of events that may be waited for), waiters (ZSET, of tasks that wait for those)
 -- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), within (ms: only an
 --   event counts that was published so long after the run's own one; '' for any), waiter (member of waiters; '' unless it waits
 --   for an event), after (field of the row: which events of that kind it had), about (JSON),
---   version, body (of the notification up to its data), source, event, event_type, subject, service, task, changed (channel)
+--   version, is_anew (whether its time is counted from now, however often it came here), body (of the notification up to its
+--   data), source, event, event_type, subject, service, task, changed (channel)
 -- Returns {'done'} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
 --#include _time.lua
 --#include _notify.lua
@@ -24,7 +25,7 @@ local h, b = queued_fields(queue, entry)
 if not h then return { 'lost' } end
 local now = now_ms()
 local deadline = tonumber(string.match(row[6] or '', '^%d+') or '')
-if not deadline or deadline > now + 31622400000 then deadline = now + longest end  -- nobody waits for more than a year
+if not deadline or is_anew or deadline > now + 31622400000 then deadline = now + longest end  -- nobody waits for more than a year
 local came = row[7]
 redis.call('HSET', task_row, wait, digits(deadline) .. ' ' .. about, 'durable', version)
 write('HINCRBY', task_row, 'waits', 1)

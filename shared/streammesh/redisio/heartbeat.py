@@ -14,6 +14,7 @@ from streammesh.group_place import group_place
 from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.lua.services import ShowLifeScript
+from streammesh.redisio.mesh_format import FORMAT, NEWER, OLDER, end_overtaken, migrate
 
 BEAT_SECONDS = 3.0
 FRESH_MS = 10_000  # three beats may fail before a process counts as gone
@@ -27,20 +28,22 @@ def process_name(role: str) -> str:
     return f"{role}@{socket.gethostname()}{f'/{place.number}' if place else ''}:{os.getpid()}"
 
 
-def life_call(keys: Keys, role: str, name: str, edition: str = "") -> lua.Call[int]:
-    """`show_life.lua`: one sign of life. Redis's clock counts, so a machine with a wrong one hides nobody.
+def life_call(keys: Keys, role: str, name: str, edition: str = "") -> lua.Call[str]:
+    """`show_life.lua`: one sign of life; answers how the mesh's format stands to this process's (`mesh_format.py`).
 
-    `edition`: the digest of what a service's worker runs (`subscriptions/edition.py`).
+    Redis's clock counts, so a machine with a wrong one hides nobody. `edition`: the digest of what a worker runs (`edition.py`).
     """
     return ShowLifeScript(
         alive=keys.alive(role),
         last_seen=keys.last_seen(),
         editions=keys.editions(role),
+        format=keys.format(),
         name=name,
         forget_after=FORGET_MS,
         role=role,
+        mine=FORMAT,
         edition=edition,
-    ).call(int)
+    ).call(lambda standing: str(standing.decode()))
 
 
 async def show_life(
@@ -58,8 +61,12 @@ async def show_life(
     pulse = pulse or Pulse()
     try:
         while True:
-            await lua.run(client, life_call(keys, role, name))
+            standing = await lua.run(client, life_call(keys, role, name))
             pulse.beat()
+            if standing == NEWER:
+                end_overtaken()
+            elif standing == OLDER:  # it was away as this process began, or lost its data
+                await migrate(client, keys)
             await asyncio.sleep(seconds)
     except asyncio.CancelledError:
         with suppress(Exception):  # where Redis is away, the name is forgotten there after a while

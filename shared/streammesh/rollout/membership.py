@@ -178,10 +178,11 @@ def _merged(
     return Manifest(
         mine.service,
         first.version,
-        tuple(wanted.values()),
-        schemas,
-        tuple(dict.fromkeys((*first.queues, *second.queues))),
-        {**second.publishes, **first.publishes},
-        tuple(editions),
-        owner,
+        subscriptions=tuple(wanted.values()),
+        schemas=schemas,
+        queues=tuple(dict.fromkeys((*first.queues, *second.queues))),
+        publishes={**second.publishes, **first.publishes},
+        steps={**second.steps, **first.steps},
+        editions=tuple(editions),
+        owner=owner,
     )

@@ -69,6 +69,9 @@ class Manifest:
     publishes: Mapping[str, Any] = field(
         default_factory=dict
     )  # event type -> JSON Schema of its data, or None
+    steps: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # task name -> steps that its source names
     editions: tuple[
         Edition, ...
     ] = ()  # of its code that it was made of, the newest first; of one worker's: none
@@ -101,6 +104,7 @@ class Manifest:
                 schemas=value.get("schemas", {}),
                 queues=tuple(value.get("queues") or ()),
                 publishes=value.get("publishes") or {},
+                steps=value.get("steps") or {},
                 editions=read_editions(value.get("editions")),
                 owner=str(value.get("owner") or ""),
             )
@@ -152,6 +156,8 @@ def check(manifest: Manifest) -> None:
             raise InvalidManifest(
                 f"{service}: publishes {kind!r:.80}: should be a type with an object or null"
             )
+    if not isinstance(manifest.steps, Mapping) or not all(map(_is_texts, manifest.steps.values())):
+        raise InvalidManifest(f"{service}: steps should be an object of lists of names")
     for queue in manifest.queues:
         if not isinstance(queue, str) or not names.QUEUE.match(queue) or queue == names.DEFAULT_QUEUE:
             raise InvalidManifest(f"queue {queue!r}: use lower-case letters, digits, _ and -, as `urgent`")
@@ -215,6 +221,10 @@ def _wrong_waits(waits: object) -> Iterator[str]:
             yield f"waits[{event_type!r}]: should be 1 to {MAX_PATHS} paths"
         else:
             yield from problems(dict.fromkeys((p for p in paths if isinstance(p, str)), None))
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
 
 def _is_number(value: Any) -> bool:

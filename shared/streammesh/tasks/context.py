@@ -65,6 +65,11 @@ class Context:
             )
         return self._open_run()
 
+    @property
+    def version(self) -> int:
+        """The version of the handler that the run has begun with; 0 while it has recorded nothing."""
+        return self.run.version if "run" in self.__dict__ else 0
+
     def step(
         self, name: str, function: Callable[..., Any], *args: Any, retries: int = 0, **kwargs: Any
     ) -> Any:

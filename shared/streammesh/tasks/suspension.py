@@ -28,6 +28,10 @@ class DurableRun(Protocol):
     Each of these returns what an `async def` handler awaits, or the result itself in a `def` handler.
     """
 
+    @property
+    def version(self) -> int:
+        """The version of the handler that this run goes on with."""
+
     def step(
         self,
         name: str,

@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 import uvloop
 
+from streammesh import plain_json
+from streammesh.durable.records import waits_of
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event, build
 from streammesh.events.publisher import Publisher
@@ -245,6 +247,9 @@ class Mesh:
             if await self._client.hexists(key, "expires"):
                 await self._client.hincrby(key, "expires", -round(by))
                 moved += 1
+            for name, wait in waits_of(await self._client.hgetall(key)).items():
+                left = f"{max(0, wait.until_ms - round(by))} ".encode() + plain_json.dumps(wait.about)
+                await self._client.hset(key, f"wait:{name}", left)
         await self._client.publish(self.keys.manifests_changed(), "due")
         return moved
 

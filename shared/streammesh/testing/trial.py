@@ -39,6 +39,7 @@ class TrialRun:
     ) -> None:
         self._steps, self._answers, self._streamed = steps, answers, streamed
         self._streams: dict[str, TrialStream] = {}
+        self.version = 1
 
     def step(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import Any
@@ -16,7 +16,8 @@ from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
 
 from streammesh import logs
-from streammesh.durable.run import Run, async_driver, sync_driver
+from streammesh.durable.drive import async_driver, sync_driver
+from streammesh.durable.run import Run
 from streammesh.edition import digest_of_schema
 from streammesh.events.envelope import Event
 from streammesh.lua import Call
@@ -37,6 +38,7 @@ from streammesh.worker import measures, message_capture, workflow
 from streammesh.worker.attempt_span import attempt_span
 from streammesh.worker.celery_listeners import DeliveryFailed, begins_again
 from streammesh.worker.handler_call import call_async, call_sync
+from streammesh.worker.handler_versions import HandlerVersion
 from streammesh.worker.refs import queue_place, task_ref
 from streammesh.worker.resources import Plumbing
 
@@ -59,6 +61,7 @@ class DeliveryTask(Task):
     binding: Binding
     policy: RetryPolicy
     breaker: bool
+    older: Mapping[int, HandlerVersion] = {}  # for runs that began with them
     plumbing: Plumbing
 
     @cached_property
@@ -142,12 +145,22 @@ class DeliveryTask(Task):
         insisting = partial(insist, calls)
         ask = insisting if binding.is_async else partial(_ask_loop, asyncio.get_running_loop(), insisting)
         steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(ask))
-        handle = partial(call_async, binding, self.plumbing, timeout)
-        return await self._drive(steps, ref, place, insisting, handle)
+        plumbing = self.plumbing
+
+        async def handle(context: Context, event: Event) -> Any:
+            return await call_async(self._binding_of(context), plumbing, timeout, context, event)
+
+        return await self._drive(
+            steps,
+            ref,
+            place,
+            insisting,
+            handle if self.older else partial(call_async, binding, plumbing, timeout),
+        )
 
     def _run_sync(self, ref: TaskRef, place: QueuePlace, worker: str) -> AttemptOutcome:
         client = self.plumbing.connections.blocking()
-        binding, timeout, plumbing = self.binding, self.subscription.timeout, self.plumbing
+        timeout, plumbing = self.subscription.timeout, self.plumbing
         act = partial(mention_sync, client, LedgerAnswer.DONE)
         steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(partial(insist_sync, client)))
 
@@ -155,16 +168,24 @@ class DeliveryTask(Task):
             return insist_sync(client, call)
 
         async def handle(context: Context, event: Event) -> Any:
-            return call_sync(binding, plumbing, timeout, context, event)
+            return call_sync(self._binding_of(context), plumbing, timeout, context, event)
 
         return _without_loop(self._drive(steps, ref, place, ask, handle))
 
     def _runs(self, ask: Callable[[Call[Any]], Any]) -> OpenRun | None:
         """Make what an attempt knows of its run; `ask` makes its calls. None for a handler that is given no Context."""
-        if self.binding.context_name is None:
+        if self.binding.context_name is None and not self.older:
             return None
+        older = {version: one.subscription for version, one in self.older.items()}
         driver = async_driver(ask) if self.binding.is_async else sync_driver(ask)
-        return partial(Run, self.plumbing.durable, driver, self.subscription, is_async=self.binding.is_async)
+        return partial(
+            Run, self.plumbing.durable, driver, self.subscription, is_async=self.binding.is_async, older=older
+        )
+
+    def _binding_of(self, context: Context) -> Binding:
+        """The handler of the version that a run goes on with."""
+        older = self.older.get(context.version) if self.older else None
+        return older.binding if older else self.binding
 
     async def _drive(
         self,

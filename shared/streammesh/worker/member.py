@@ -28,6 +28,7 @@ from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
+from streammesh.redisio.mesh_format import NEWER, OLDER, end_overtaken, meet_sync, migrate_sync
 from streammesh.redisio.retry import until_back
 from streammesh.roles import keep_what_is_loaded
 from streammesh.rollout.membership import NameTaken
@@ -65,6 +66,7 @@ class MeshWorker(Worker):
             app.is_worker = True
             app.plumbing.health.works_while("consumer", lambda: "it is starting")
             app.plumbing.serve_health()
+            meet_sync(settings, app.plumbing.health)
             app.steps["worker"].add(Member)
             hostname = worker_name(service, hostname)
             options["queues"] = options.get("queues") or app.manifest().queue_names
@@ -240,8 +242,12 @@ class Heartbeat:
         while not self._over.is_set():
             try:
                 client = self._connections.sync()
-                lua.run_sync(client, call)
+                standing = lua.run_sync(client, call)
                 self._answers.beat()
+                if standing == NEWER:
+                    end_overtaken()
+                elif standing == OLDER:
+                    migrate_sync(client, self._keys)
                 self._registration.renew()
             except NameTaken as error:
                 log.error("name.taken", service=self._role, reason=str(error))
