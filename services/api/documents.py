@@ -66,6 +66,9 @@ class TaskError(Answer):
 
     reason: str
     kind: str = Field(description="Class of the error.")
+    by: dict[str, str] | None = Field(
+        default=None, description="The event that cancelled it: its `id`, `source` and `type`."
+    )
 
 
 class FollowUp(EventRef):

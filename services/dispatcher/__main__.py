@@ -8,6 +8,7 @@ from datetime import timedelta
 import structlog
 from streammesh import logs
 from streammesh.brokers.forwarder import Forwarder
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import SystemClock
 from streammesh.health import Echo, Health, Pulse, serve_health
 from streammesh.keys import Keys
@@ -25,9 +26,11 @@ from streammesh.worker.message_encoder import Encoder
 
 from services.dispatcher.backfiller import Backfiller
 from services.dispatcher.broker_forwarders import Forwarders
+from services.dispatcher.canceller import EventCanceller
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
+from services.dispatcher.line_keeper import LineKeeper
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
 from services.dispatcher.settings import DispatcherSettings
@@ -53,18 +56,25 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
+    canceller = EventCanceller(Canceller(keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
+    keeper = LineKeeper(client, keys)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
-        (promoter.changed if what == "due" else look).set()
+        if what != "cancels":
+            (promoter.changed if what == "due" else look).set()
         if what == "backfills":
             backfiller.changed.set()
         if what == "resumed":
             releaser.changed.set()
-        if what != "due":
+        if what in ("resumed", "manifests", "flow"):
+            keeper.changed.set()
+        if what in ("cancels", "look"):
+            canceller.changed.set()
+        if what not in ("due", "cancels"):
             forwarders.changed.set()
 
     async def follow_changes() -> None:
@@ -86,6 +96,8 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("key guard", KeyGuard(client, keys).run),
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
+        keep_on("line keeper", keeper.run),
+        keep_on("canceller", canceller.run),
         keep_on("janitor", janitor.run),
         keep_on("backfiller", backfiller.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),

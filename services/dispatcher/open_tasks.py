@@ -16,13 +16,14 @@ import orjson
 import redis.asyncio
 from streammesh import lua, names, notifications
 from streammesh.keys import PRIORITY, Keys
+from streammesh.lines.upkeep import tend_call
 from streammesh.lua.tasks import QueueAgainScript
 from streammesh.redisio.answers import there
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import TaskRow, place_of, read_task
 
 PAGE = 200  # tasks looked at in one go
-FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due", "meta")
+FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due", "meta", "flow")
 Cursor = tuple[str, int]  # score to begin at, and how many of that score were looked at
 POSITION = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 FIRST: Cursor = ("-inf", 0)
@@ -64,6 +65,7 @@ class OpenTasks:
         if over:
             await self._client.zrem(key, *over)
             skipped = max(0, skipped - len(over))
+        await self._give_places(rows)
         lost = await self._nowhere(service, {i: row for i, row in rows.items() if _since(row) < before_ms})
         return await self._whole(lost), (_score(last), skipped) if len(found) == PAGE else None
 
@@ -97,6 +99,9 @@ class OpenTasks:
                 pipeline.zscore(keys.due(), f"task:{task_id}")
             elif row["state"] == names.TaskState.HELD and POSITION.fullmatch(row["held"]):
                 held[task_id] = row["held"]
+            elif row["state"] == names.TaskState.PENDING:
+                asked[task_id] = ""
+                pipeline.zscore(*self._in_line(task_id, row["flow"]))
         answers = [there(answer) for answer in await pipeline.execute(raise_on_error=False)]
         lost = {i: place for (i, place), a in zip(asked.items(), answers, strict=True) if _nothing(a)}
         whole = {row.id: row for row in await self._rows(list(held))}
@@ -109,6 +114,30 @@ class OpenTasks:
             if _nothing(there(answer)):
                 lost[task_id] = place
         return lost
+
+    async def _give_places(self, rows: dict[str, dict[str, str]]) -> None:
+        """Have tasks of subscriptions with flow control take their places again that are under way without one."""
+        under_way = {
+            task_id: row["flow"].split("\0")
+            for task_id, row in rows.items()
+            if row["state"] in (names.TaskState.QUEUED, names.TaskState.STARTED)
+            and row["flow"].count("\0") == 2
+        }
+        pipeline = self._client.pipeline(transaction=False)
+        for task_id, (name, key, _) in under_way.items():
+            pipeline.zscore(self._keys.flow_places(name), f"{key}\0{task_id}")
+        answers = await pipeline.execute(raise_on_error=False) if under_way else []
+        without: dict[str, list[str]] = {}
+        for (task_id, (name, _, _)), answer in zip(under_way.items(), answers, strict=True):
+            if there(answer, None) is None:
+                without.setdefault(name, []).append(task_id)
+        for name, tasks in without.items():
+            await lua.run(self._client, tend_call(self._keys, name, tasks=tasks))
+
+    def _in_line(self, task_id: str, flow: str) -> tuple[str, str]:
+        """The line in which a task waits, and its member there."""
+        name, _, member = flow.partition("\0")
+        return self._keys.flow_line(name), f"{member} {task_id}"
 
     def _stream(self, service: str, meta: str) -> str:
         """Where a task's queue entry lies."""

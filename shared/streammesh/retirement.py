@@ -297,7 +297,8 @@ class Retirement:
             service=self._service,
             queues=self._streams,
             subscriptions=[
-                ForgottenSubscription(held=keys.held(task), task=task) for task in sorted(self._tasks)
+                ForgottenSubscription(held=keys.held(task), flow=keys.flow(task), task=task)
+                for task in sorted(self._tasks)
             ],
             domains=[ForgottenDomain(stream=keys.events(domain), domain=domain) for domain in self._domains],
         ).call(lambda answer: str(answer.decode()))

@@ -7,12 +7,19 @@ from datetime import timedelta
 
 import pytest
 from streammesh import lua
+from streammesh.clock import SystemClock
 from streammesh.flow.limits import Flow
+from streammesh.lines.upkeep import BEGIN, tend_call
 from streammesh.tasks.due_set import DueSet
+from streammesh.tasks.handoff import Encoded
 from streammesh.tasks.settlement import Ending, cancel_call
 from streammesh.tasks.task import Failure, Holder
+from streammesh.testing.conditions import wait_until
 
-from tests.harness.moves import BILL, Moves
+from services.dispatcher.line_keeper import LineKeeper
+from services.dispatcher.reconciler import Janitor
+from services.dispatcher.settings import DispatcherSettings
+from tests.harness.moves import BILL, SERVICE, Moves
 
 NO_LUCK = Failure("no luck", "RuntimeError")
 
@@ -27,6 +34,15 @@ def flowing(mesh_redis, mesh_keys, mesh_settings):
         return moves
 
     return made
+
+
+@pytest.fixture
+def janitor(mesh_redis, mesh_keys, mesh_settings):
+    def encode(delivery, raw, priority):
+        return Encoded(delivery, mesh_keys.queue(SERVICE), (b"{}",), b"[[%b],{},{}]" % raw)
+
+    own = DispatcherSettings(_env_file=None).model_copy(update={"janitor_after": timedelta(seconds=-1)})
+    return Janitor(mesh_redis, mesh_keys, mesh_settings, own, encode, SystemClock())
 
 
 async def states(moves, *moved):
@@ -151,3 +167,107 @@ async def test_the_higher_priority_is_first_in_line(flowing):
     field = await moves.redis.hget(moves.keys.task(late.ref.task_id), "flow")
     name, key, rank = field.split(b"\0")
     assert (name.decode(), key, rank[:1]) == (BILL.task, b"a", b"4")
+
+
+async def tend(moves, declared=None, **how):
+    return await lua.run(moves.redis, tend_call(moves.keys, BILL.task, declared, **how))
+
+
+async def test_what_is_too_fast_waits_and_goes_by_the_due_set(flowing):
+    moves = await flowing(key="data.tenant", throttle="20/s")
+    moved = [await moves.hand_over(f"e{n}", {"tenant": "a"}) for n in range(23)]
+    other = await moves.hand_over("b", {"tenant": "b"})
+    stand = await states(moves, *moved)
+    assert stand.count("queued") in (21, 22) and stand[-1] == "pending", "a second's worth may be made up for"
+    assert await states(moves, other) == ["queued"]
+    due = DueSet(moves.redis, moves.keys)
+    assert await moves.redis.zscore(moves.keys.due(), f"flow:{BILL.task}")
+
+    async def all_started():
+        await due.promote(await due.now_ms())
+        return set(await states(moves, *moved)) == {"queued"}
+
+    await wait_until("all have started", all_started)
+    assert await moves.redis.zscore(moves.keys.due(), f"flow:{BILL.task}") is None
+
+
+async def test_what_is_beyond_its_rate_ends_as_skipped_and_its_event_is_complete(flowing):
+    moves = await flowing(key="data.user", drop="2/h")
+    moved = [await moves.hand_over(f"e{n}", {"user": "a"}) for n in range(3)]
+    assert await states(moves, *moved) == ["queued", "queued", "skipped"]
+    row = await moves.row(moved[-1])
+    assert "beyond the rate of its key" in row.error["reason"]
+    [event] = await moves.rows.events("e2")
+    assert event.completed and event.failed == 0
+    assert (await moves.told())[-2:] == ["task.skipped", "event.completed"]
+    assert not await moves.redis.zscore(moves.keys.open_tasks(SERVICE), moved[-1].ref.task_id)
+    assert await moves.redis.pttl(moves.keys.task(moved[-1].ref.task_id)) > 0
+
+
+async def test_while_one_of_a_key_is_there_the_next_is_skipped_and_says_for_which(flowing):
+    moves = await flowing(key="data.branch", singleton="skip")
+    first, second, other = [await moves.hand_over(f"e{n}", {"branch": b}) for n, b in enumerate("aab")]
+    assert await states(moves, first, second, other) == ["queued", "skipped", "queued"]
+    assert first.ref.task_id in (await moves.row(second)).error["reason"]
+    await run(moves, first)
+    await moves.succeed(first, 1)
+    assert await states(moves, await moves.hand_over("e9", {"branch": "a"})) == ["queued"]
+
+
+async def test_the_newer_one_has_the_older_of_its_key_cancelled(flowing):
+    moves = await flowing(key="data.branch", singleton="cancel_running")
+    first = await moves.hand_over("e1", {"branch": "a"})
+    await run(moves, first)
+    second, third = [await moves.hand_over(f"e{n}", {"branch": "a"}) for n in (2, 3)]
+    assert (await moves.row(first)).wanted_cancelled
+    await moves.fail(first, 1)
+    assert await states(moves, first, second, third) == ["cancelled", "queued", "pending"]
+    assert (await run(moves, second)).verdict == "cancelled"
+    await moves.end(second, Holder.ANYBODY, Ending.cancelled())
+    assert (await run(moves, third)).verdict == "run"
+
+
+async def test_other_limits_count_for_what_waits(flowing):
+    moves = await flowing(key="data.tenant", concurrency=1)
+    moved = [await moves.hand_over(f"e{n}", {"tenant": "a"}) for n in range(5)]
+    await tend(moves, Flow(key="data.tenant", concurrency=3).limits, line_from=BEGIN)
+    assert (await states(moves, *moved)).count("queued") == 3
+    await tend(moves, b"{}", line_from=BEGIN)
+    assert set(await states(moves, *moved)) == {"queued"}
+    for one in moved:
+        await run(moves, one)
+        await moves.succeed(one, 1)
+    await tend(moves, b"{}")
+    assert await leftovers(moves) == [] and not await moves.redis.exists(
+        moves.keys.flow(BILL.task), moves.keys.flows()
+    )
+
+
+@pytest.mark.parametrize("how", ["deleted", "garbage"])
+@pytest.mark.parametrize("which", range(6))
+async def test_what_somebody_broke_is_mended_and_all_is_done(flowing, which, how, janitor):
+    moves = await flowing(key="data.tenant", concurrency=1, total=2)
+    moved = [await moves.hand_over(f"{t}{n}", {"tenant": t}) for t in "abc" for n in range(2)]
+    key = moves.keys.of_a_flow(BILL.task)[which]
+    await moves.redis.delete(key)
+    if how == "garbage":
+        await moves.redis.set(key, "garbage")
+    keeper = LineKeeper(moves.redis, moves.keys)
+    for _ in range(8):
+        await janitor.look()
+        await keeper.look()
+        assert await moves.redis.zcard(moves.keys.flow_places(BILL.task)) <= 2
+        for one in moved:
+            if await states(moves, one) == ["queued"] and (await run(moves, one)).verdict == "run":
+                await moves.succeed(one, 1)
+    assert set(await states(moves, *moved)) == {"succeeded"}
+    await keeper.look()
+    assert await leftovers(moves) == []
+
+
+async def test_a_place_whose_task_is_not_there_any_more_is_freed(flowing):
+    moves = await flowing(key="data.tenant", concurrency=1)
+    first, second = [await moves.hand_over(f"e{n}", {"tenant": "a"}) for n in range(2)]
+    await moves.redis.delete(moves.keys.task(first.ref.task_id))
+    await tend(moves, places_from=BEGIN)
+    assert await states(moves, second) == ["queued"]

@@ -15,7 +15,7 @@
 --#include _time.lua
 --#include _entry.lua
 local STARTED_AT_ONCE = 4  -- by who frees one place; where a limit was raised the dispatcher starts the rest
-local flows = {}
+local flow_cache = {}
 
 local function flow_number(value)
   return type(value) == 'number' and value >= 1 and value or nil
@@ -32,7 +32,7 @@ end
 
 -- The flow of a subscription; with `declared` (JSON, of its manifest) that counts from now on.
 local function flow_named(prefix, name, declared)
-  local f = flows[name]
+  local f = flow_cache[name]
   if f then return f end
   f = { prefix = prefix, name = name, key = prefix .. 'flow:' .. name, line = prefix .. 'flow-line:' .. name,
     places = prefix .. 'flow-places:' .. name, ready = prefix .. 'flow-ready:' .. name, slow = prefix .. 'flow-slow:' .. name,
@@ -51,7 +51,7 @@ local function flow_named(prefix, name, declared)
   f.throttle = flow_rate(set.throttle) or flow_rate(said.throttle)
   f.drop = flow_rate(set.drop) or flow_rate(said.drop)
   f.is_paused = redis.call('HEXISTS', prefix .. 'paused', name) == 1
-  flows[name] = f
+  flow_cache[name] = f
   return f
 end
 
@@ -190,6 +190,40 @@ local function flow_enter(f, task, key, rank)
   write('ZADD', f.line, 0, key .. '\0' .. rank .. ' ' .. task)
   if not waits and has_room(f, key) then make_ready(f, key, rank) end
   return false
+end
+
+-- A task of a key that has a place, or is first in line; nil for none.
+local function one_of(f, key)
+  local placed = write('ZRANGEBYLEX', f.places, '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, 1)[1]
+  if placed then return string.sub(placed, #key + 2) end
+  local head = flow_head(f, key)
+  return head and string.match(head, ' (%S*)$')
+end
+
+-- Has a task ended as cancelled, whatever it does: what runs is told, what waits is queued so that a worker ends it.
+local function cancel_soon(f, task, service, queue)
+  local row_key, member = f.prefix .. 'task:' .. task, 'task:' .. task
+  local state = redis.call('HGET', row_key, 'state')
+  if not state then return end
+  redis.call('HSET', row_key, 'cancel', digits(f.now))
+  if state == 'started' then redis.call('PUBLISH', f.prefix .. 'control:' .. service, task) end
+  if state ~= 'retrying' and state ~= 'waiting' then return end
+  local h, b = due_fields(f.due_entries, member)
+  if not h then return end
+  write('ZREM', f.due, member)
+  write('HDEL', f.due_entries, member, 'h ' .. member, 'b ' .. member, 'u ' .. member)
+  redis.call('HSET', row_key, 'state', 'queued', 'entry', write('XADD', queue, '*', 'h', h, 'b', b or ''))
+  redis.call('HDEL', row_key, 'due', 'waiting')
+end
+
+-- Has the tasks of a key cancelled: what has a place, and the last in line; each before it was when the next came.
+local function cancel_all_of(f, key, service, queue)
+  for _, placed in ipairs(write('ZRANGEBYLEX', f.places, '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, 10)) do
+    cancel_soon(f, string.sub(placed, #key + 2), service, queue)
+  end
+  for _, member in ipairs(write('ZREVRANGEBYLEX', f.line, '(' .. key .. '\1', '[' .. key .. '\0', 'LIMIT', 0, 1)) do
+    cancel_soon(f, string.match(member, ' (%S*)$') or '', service, queue)
+  end
 end
 
 -- Frees what a task has, a place or one in the line, and starts whose turn it is then.

@@ -1,9 +1,10 @@
 -- Hands entries of one stream over to queues. Of the script that includes it it takes the locals that handoff.lua and
 -- route.lua declare alike: notifications, counters, holding, version, memory_row, kept, planned_by, event_prefix,
--- task_prefix, mark, subscriptions, kinds, entries.
+-- task_prefix, mark, subscriptions, kinds, entries, marks.
 --#include _time.lua
 --#include _memory.lua
 --#include _notify.lua
+--#include _cancels.lua
 --#include _flow.lua
 local now, event_id, task_id = digits(now_ms()), event_prefix + 1, task_prefix + 1
 
@@ -33,10 +34,33 @@ local function why_not()
   return wrong_type(counters, 'hash') or wrong_type(holding, 'set') or nil
 end
 
--- Starts a task of a subscription with flow control, or has it wait in line.
+-- Ends a task as skipped that was never started.
+local function skip(f, t, note, reason)
+  local outcome = cjson.encode({ error = { reason = reason, kind = 'Skipped' } })
+  redis.call('HSET', t.task, 'state', 'skipped', 'attempt', 0, 'queued', now, 'ended', now, 'meta', t.meta, 'outcome', outcome)
+  redis.call('PEXPIRE', t.task, t.keep)
+  write('XADD', f.prefix .. 'tasks-recent', '*', 's', 'skipped', 'n', f.name, 'v', note.service, 'a', '0', 'q', now, 'r', '',
+    'k', t.id, 'y', t.event_type)
+  write('HINCRBY', f.key, 'skipped', 1)
+  note.type, note.data = 'task.skipped', outcome
+  return true
+end
+
+-- Starts a task of a subscription with flow control, has it wait in line, or skips it; answers whether it has ended.
 local function enter_flow(f, t, note)
   local rank = flow_rank_of(f, t.queue, t.position)
   local field = f.name .. '\0' .. t.key .. '\0' .. rank
+  note.data = nil
+  if f.drop then
+    if rate_wait(f, f.drop, t.key) then return skip(f, t, note, 'beyond the rate of its key ' .. cjson.encode(t.key)) end
+    rate_take(f, f.drop, t.key)
+  end
+  if f.singleton == 'skip' then
+    local other = one_of(f, t.key)
+    if other then return skip(f, t, note, 'the run ' .. other .. ' has the place of its key ' .. cjson.encode(t.key)) end
+  elseif f.singleton == 'cancel_running' then
+    cancel_all_of(f, t.key, note.service, t.queue)
+  end
   if flow_enter(f, t.id, t.key, rank) then
     local place = redis.call('XADD', t.queue, '*', 'h', t.h, 'b', t.b)
     redis.call('HSET', t.task, 'state', 'queued', 'attempt', 0, 'queued', now, 'meta', t.meta, 'entry', place, 'flow', field)
@@ -86,6 +110,7 @@ local function hand_over(is_mine, takes)
           body = fragment .. ',"data":{"reason":"no subscription wants it"}' }))
       end
     end
+    local skipped = 0
     for d, wanting in ipairs(kind.wants) do
       local task, expires, b = deliveries[d].task, deliveries[d].expires, deliveries[d].b
       local id, state, queue = string.sub(task, task_id), wanting.state, wanting.queue
@@ -97,8 +122,9 @@ local function hand_over(is_mine, takes)
           .. one.correlation .. kind.meta .. wanting.meta
         local h, place = table.concat(wanting.parts, id)
         local flow = wanting.flow_control
+        local over = false
         if flow then
-          enter_flow(flow, { id = id, task = task, key = deliveries[d].key, queue = queue, position = one.position, h = h, b = b,
+          over = enter_flow(flow, { event_type = kind.event_type, keep = wanting.keep, id = id, task = task, key = deliveries[d].key, queue = queue, position = one.position, h = h, b = b,
             meta = meta }, wanting.note)
         elseif state == 'queued' then
           place = redis.call('XADD', queue, '*', 'h', h, 'b', b)
@@ -108,23 +134,39 @@ local function hand_over(is_mine, takes)
           redis.call('SADD', holding, wanting.name)
           redis.call('HSET', task, 'state', state, 'attempt', 0, 'queued', now, 'meta', meta, 'held', place)
         end
-        if expires ~= '' then redis.call('HSET', task, 'expires', expires) end
+        if expires ~= '' and not over then redis.call('HSET', task, 'expires', expires) end
         local note = wanting.note
         note.event, note.task, note.event_type, note.subject = event, id, kind.event_type, subject
         note.body = fragment .. ',"task":{"id":"' .. id .. wanting.rest
+        if over then note.body = string.sub(note.body, 1, -3) .. note.data end  -- in place of {}
         notes = noted(notes, tell(note))
         changes[#changes + 1], changes[#changes + 2] = 'task:' .. id, source
-        local list = opened[wanting.open_tasks] or {}
-        list[#list + 1], list[#list + 2] = now, id
-        opened[wanting.open_tasks] = list
+        if over then
+          skipped = skipped + 1
+        else
+          local list = opened[wanting.open_tasks] or {}
+          list[#list + 1], list[#list + 2] = now, id
+          opened[wanting.open_tasks] = list
+        end
         made[task] = true
         out.handed = out.handed + 1
+      end
+    end
+    if known[1] and skipped > 0 then
+      local done, wanted = write('HINCRBY', row, 'done:' .. source, skipped), want ~= '' and want or known[3]
+      if wanted and tonumber(wanted) == done then
+        notes = noted(notes, tell({ stream = notifications, kept = kept, type = 'event.completed', event = event, task = '',
+          service = '', event_type = kind.event_type, subject = subject, body = fragment .. ',"data":{"tasks":' .. done
+            .. ',"failed":' .. (tonumber(redis.call('HGET', row, 'failed:' .. source) or '0') or 0) .. '}' }))
       end
     end
     if known[1] and #changes > 0 then redis.call('HSET', row, kind.notes, notes or '', unpack(changes)) end
     out.last = one.position
   end
-  for _, f in pairs(flows) do flow_pump(f, STARTED_AT_ONCE) end
+  for _, one in ipairs(marks) do
+    if made[one.task] then mark_cancels(one, now) end
+  end
+  for _, f in pairs(flow_cache) do flow_pump(f, STARTED_AT_ONCE) end
   for key, list in pairs(opened) do
     for i = 1, #list, 1000 do redis.call('ZADD', key, unpack(list, i, math.min(i + 999, #list))) end
   end
@@ -142,6 +184,6 @@ end
 -- How many tasks wait in the longest line, -1 for none.
 local function longest_line()
   local most = -1
-  for _, f in pairs(flows) do most = math.max(most, write('ZCARD', f.line)) end
+  for _, f in pairs(flow_cache) do most = math.max(most, write('ZCARD', f.line)) end
   return most
 end

@@ -15,7 +15,7 @@
 -- tasks: KEYS task (HASH), event_row (HASH) ARGS entry ('' when the queue is no stream), source, event, event_type,
 --   subject, id, head (body of the notification up to the task's id), mark (of this claim, of no other of this worker)
 -- Returns per task {'run', attempt, times it was lost by a worker} (and its row, of a durable handler that has steps, and of a task that another edition could not read) | {'ended', state} | {'held'}
---   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
+--   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so before it began, or while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
 --#include _time.lua
 --#include _notify.lua
@@ -31,7 +31,7 @@ end
 
 local function claim(one)
   local task, mine = one.task, one.entry
-  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable', 'unfit')
+  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable', 'cancel', 'unfit')
   local state, entry, mark = row[1], row[2], one.mark
   local changes = { 'state', 'started', 'started', stamp, 'worker', worker, 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
@@ -42,7 +42,7 @@ local function claim(one)
   if state == 'started' then
     before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained', 'mark', 'worker')
     if before[5] == mark and before[6] == worker and not before[2] and not before[3] then
-      return run(task, attempt, lost, row[6] or row[7])
+      return run(task, attempt, lost, row[6] or row[8])
     end
   end
   if is_carried and mine ~= '' then
@@ -62,6 +62,8 @@ local function claim(one)
     if before[3] then return { 'cancelled' } end
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
     changes[9], changes[10] = 'lost', lost
+  elseif row[7] then  -- for a newer one of its key, or for an event that came before it was handed over
+    return { 'cancelled' }
   elseif row[3] and tonumber(row[3]) < now and not row[6] then
     return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }
   end
@@ -83,7 +85,7 @@ local function claim(one)
   if is_carried and mine ~= '' then redis.call('XCLAIM', queue, group, worker, 0, mine, 'JUSTID') end
   note.body = head .. attempt .. tail
   tell_of_event(note)
-  return run(task, attempt, lost, row[6] or row[7])
+  return run(task, attempt, lost, row[6] or row[8])
 end
 
 local answers = {}

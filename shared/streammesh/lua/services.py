@@ -59,6 +59,7 @@ class ForgottenSubscription(Record):
     """One subscription of a service that is taken away."""
 
     held: Key
+    flow: Key
     task: Text
 
 
@@ -183,6 +184,7 @@ class ReplayedTask(Record):
     open_tasks: Key
     due: Key
     due_entries: Key
+    cancellable: Key
     wait: Number
     kept: Text
     changed: Text

@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 
 from streammesh import lua
 from streammesh.keys import Keys
+from streammesh.lines.upkeep import tend_call
 from streammesh.lua.tasks import PromoteScript
 from streammesh.redisio.client import is_unavailable
 
@@ -88,6 +89,10 @@ class DueSet:
 
     def _call(self, member: bytes, entry: dict[str, Any]) -> lua.Call[int]:
         keys = self._keys
+        if entry["kind"] == "flow":
+            _texts(entry, "name")
+            tending = tend_call(keys, entry["name"])
+            return lua.Call(tending.script, tending.keys, tending.args, lambda _: 1)
         if entry["kind"] not in ("event", "task", "entry"):
             raise ValueError("it is of no kind that is known")
         h = b = domain = envelope = source = digest = ""

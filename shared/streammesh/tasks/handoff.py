@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,7 +12,9 @@ import orjson
 from streammesh import lua, notifications
 from streammesh import names as words
 from streammesh.events.envelope import Event
+from streammesh.events.publisher import ms
 from streammesh.keys import PRIORITY, Keys
+from streammesh.lua.cancels import CancelMark
 from streammesh.lua.signature import quick
 from streammesh.lua.tasks import (
     HandoffDelivery,
@@ -22,6 +25,8 @@ from streammesh.lua.tasks import (
 )
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
+from streammesh.tasks.cancel_marks import cancel_marks
+from streammesh.tasks.settlement import kept
 
 _delivery, _entry = quick(HandoffDelivery), quick(HandoffEntry)
 
@@ -83,12 +88,15 @@ class Described(NamedTuple):
     subscriptions: list[HandoffSubscription]
     kinds: list[HandoffKind]
     entries: list[HandoffEntry]
+    marks: list[CancelMark]
 
 
-def describe(keys: Keys, batch: Sequence[Handover], paused: Container[str]) -> Described:
+def describe(
+    keys: Keys, settings: MeshSettings, batch: Sequence[Handover], paused: Container[str]
+) -> Described:
     """Describe a batch: it has a few subscriptions and a few kinds of event."""
-    said = _Said(keys, paused)
-    entries = []
+    said = _Said(keys, settings, paused)
+    entries, marks = [], list[CancelMark]()
     event_row, task_row = keys.event(""), keys.task("")
     for entry, event, wanted, deliveries in batch:
         wants, queued = "", []
@@ -98,6 +106,8 @@ def describe(keys: Keys, batch: Sequence[Handover], paused: Container[str]) -> D
             if event.extensions or subscription.expires is not None:
                 expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
             at = "" if expires is None else expires
+            if subscription.cancel_on or subscription.cancels:
+                marks += cancel_marks(keys, subscription, task_id, event, entry)
             queued.append(_delivery(task=task_row + task_id, expires=at, b=body, key=key))
         entries.append(
             _entry(
@@ -110,7 +120,7 @@ def describe(keys: Keys, batch: Sequence[Handover], paused: Container[str]) -> D
                 deliveries=queued,
             )
         )
-    return Described(said.subscriptions, said.kinds, entries)
+    return Described(said.subscriptions, said.kinds, entries, marks)
 
 
 def memory_mark(settings: MeshSettings) -> float:
@@ -138,7 +148,7 @@ def handoff_call(
     the manifests that the batch was planned by, "*" where it was planned without them. `may_join`: a router is
     there, and may serve the group's service from now on.
     """
-    subscriptions, kinds, entries = describe(keys, batch, paused)
+    subscriptions, kinds, entries, marks = describe(keys, settings, batch, paused)
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
@@ -178,14 +188,15 @@ def handoff_call(
         subscriptions=subscriptions,
         kinds=kinds,
         entries=entries,
+        marks=marks,
     ).call(parse)
 
 
 class _Said:
     """What the entries of one call have in common, by the numbers that they name it by."""
 
-    def __init__(self, keys: Keys, paused: Container[str]) -> None:
-        self._keys, self._paused = keys, paused
+    def __init__(self, keys: Keys, settings: MeshSettings, paused: Container[str]) -> None:
+        self._keys, self._settings, self._paused = keys, settings, paused
         self._wants: dict[tuple[str, tuple[bytes, ...]], str] = {}  # -> ` <number>`
         self.subscriptions: list[HandoffSubscription] = []
         self.kinds: list[HandoffKind] = []
@@ -215,11 +226,15 @@ class _Said:
                 meta=b',"task":%b}' % orjson.dumps(about),
                 rest=rest,
                 flow=b"" if wants.flow is None else wants.flow.limits,
+                keep=b"" if wants.flow is None else self._keep(wants),
                 parts=around_id,
             )
             self.subscriptions.append(one)
             number = self._wants[wants.task, around_id] = f" {len(self.subscriptions)}"
         return number
+
+    def _keep(self, wants: Subscription) -> int:
+        return ms(kept(None if wants.keep is None else timedelta(seconds=wants.keep), self._settings))
 
     def kind(self, event: Event, wanted: int | None, wants: str) -> int:
         """The number of a kind of event."""

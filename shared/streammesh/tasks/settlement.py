@@ -141,11 +141,12 @@ class Settlement:
                 due_entries=keys.due_entries(),
                 counters=keys.counters(),
                 held=keys.held(ref.name),
+                cancellable=keys.cancellable(ref.name),
                 group=WORKERS,
                 kept=settings.notifications_bound,
                 service=service,
                 name=ref.name,
-                keep=ms(_kept(keep, settings)),
+                keep=ms(kept(keep, settings)),
                 retention=ms(settings.remembered),
                 letters_kept=settings.dead_letters_kept,
                 changed=keys.manifests_changed(),
@@ -330,7 +331,7 @@ def cancel_call(keys: Keys, settings: MeshSettings, row: TaskRow) -> lua.Call[Se
     return settlement.call(row.ref, row.place, Holder.ASKED_FIRST, Ending.cancelled())
 
 
-def _kept(keep: timedelta | None, settings: MeshSettings) -> timedelta:
+def kept(keep: timedelta | None, settings: MeshSettings) -> timedelta:
     """How long an ended row lies in Redis; with a history long enough for the archiver, which shortens it."""
     if settings.has_history:
         return max(keep or timedelta(), settings.outcome_kept)

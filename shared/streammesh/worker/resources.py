@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import Clock, SystemClock
 from streammesh.durable.calls import DurableCalls
 from streammesh.group_place import group_place
@@ -72,6 +73,11 @@ class Plumbing:
     def durable(self) -> DurableCalls:
         """Builds the calls of durable handlers."""
         return DurableCalls(Keys(self.settings.namespace), self.settings)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        """Ends what events cancelled."""
+        return Canceller(Keys(self.settings.namespace), self.settings)
 
     @cached_property
     def connections(self) -> Connections:

@@ -1,0 +1,21 @@
+"""What the scripts take that look after flow control; tasks enter and leave it in those of `tasks.py`."""
+
+from __future__ import annotations
+
+from streammesh.lua.signature import Arguments, Key, Number, Text, TextList
+
+
+class TendFlowScript(Arguments):
+    """Look after the flow control of a subscription."""
+
+    flow: Key
+    flows: Key
+    due: Key
+    due_entries: Key
+    name: Text
+    declared: Text
+    most: Number
+    line_from: Text
+    places_from: Text
+    page: Number
+    tasks: TextList
