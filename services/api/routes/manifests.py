@@ -64,7 +64,9 @@ class DeclaredSubscription(Answer):
     schema_: dict[str, Any] | None = Field(alias="schema")
 
 
-_TOLD = frozenset(DeclaredSubscription.model_fields)  # what else stands in a subscription is the dispatcher's business
+_TOLD = frozenset(
+    DeclaredSubscription.model_fields
+)  # what else stands in a subscription is the dispatcher's business
 
 
 class ServiceManifest(Answer):

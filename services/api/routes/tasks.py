@@ -55,4 +55,10 @@ async def task_state(
     request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
 ) -> TaskDocument:
     """200 for every known task, whatever its state; 404 when it is not known (any more)."""
-    return task_document(await readable_task(wiring_of(request), key, task_id))
+    wiring = wiring_of(request)
+    row = await readable_task(wiring, key, task_id)
+    document = task_document(row)
+    if document.waits_for and key.may_publish(str(row.event.get("type", ""))):
+        async with wiring.reading():
+            document.waits_for.approval_url = await wiring.approvals.address(row)
+    return document
