@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 
 from starlette.requests import HTTPConnection
 from streammesh.clock import to_ms
-from streammesh.notifications import LAST_POSITION, position_key
+from streammesh.errors import InvalidExpression
+from streammesh.notifications import LAST_POSITION, check_where, position_key
 
 from services.api.problems import Problem
 
@@ -33,14 +34,30 @@ async def only_known_parameters(request: HTTPConnection) -> None:
         raise Problem("malformed-request", f"The query parameter {name[:SHOWN]!r} {detail}.", errors)
 
 
-def whole_position(name: str, text: str) -> str:
-    """Return a position in the stream of notifications, written in full. Raises Problem (400), which names `name`."""
+def whole_position(name: str, text: str, shards: int = 1) -> str:
+    """Return a position in the stream of notifications, written in full. Raises Problem (400), which names `name`.
+
+    Where there are several shards it may name a place in each, with commas between.
+    """
+    if shards > 1 and text.count(",") == shards - 1:
+        return ",".join(whole_position(name, part) for part in text.split(","))
     try:
         ms, number = position_key(text)
     except ValueError as error:
         wrong = [{"parameter": name, "detail": str(error)}]
         raise Problem("malformed-request", f"{name}: {error}.", wrong) from None
     return f"{ms}-{number}"
+
+
+def whole_where(text: str | None) -> str | None:
+    """Return an expression over notifications, as it is. Raises Problem (400), which says at which character it is wrong."""
+    try:
+        if text is not None:
+            check_where(text)
+    except InvalidExpression as error:
+        wrong = [{"parameter": "where", "detail": str(error)}]
+        raise Problem("malformed-request", f"where: {error}.", wrong) from None
+    return text
 
 
 def position_since(time: datetime, newest: str) -> str:

@@ -10,8 +10,10 @@ from streammesh import logs
 from streammesh.brokers.forwarder import Forwarder
 from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import SystemClock
-from streammesh.health import Echo, Health, Pulse, serve_health
+from streammesh.group_link import tell_health
+from streammesh.health import Echo, Health, Pulse
 from streammesh.keys import Keys
+from streammesh.process_group import serve_all_shards
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
@@ -47,7 +49,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
-    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
+    tell_health(health, settings)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
     await meet(client, keys, health, stop)
@@ -132,6 +134,7 @@ def ended(roles: list[asyncio.Task[None]]) -> str | None:
 def main() -> None:
     """The process."""
     settings, own = load_settings(MeshSettings), load_settings(DispatcherSettings)
+    serve_all_shards("dispatcher", settings)
     logs.configure(settings, "dispatcher")
     start_inspecting(settings)
     run_until_stopped(lambda stop: dispatch(settings, own, stop))

@@ -73,6 +73,10 @@ class InvalidManifest(MeshError):
     """A service asked for something it may not have; its manifest was not stored."""
 
 
+class InvalidExpression(MeshError):
+    """A filter written in CEL is none, or asks for what is not supported; the text says at which character."""
+
+
 class InvalidSchedule(MeshError):
     """A schedule entry cannot be understood. It was not stored."""
 

@@ -109,7 +109,7 @@ class Service(AroundHandlers, Expectations):
         self,
         event_type: str,
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | None = None,
         retries: int = 5,
         backoff: Seconds = 1.0,
         backoff_cap: Seconds = 600.0,
@@ -134,7 +134,8 @@ class Service(AroundHandlers, Expectations):
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
-        `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
+        `where`: paths and conditions that must fit (see `subscriptions/filters.py`), or a text in CEL such as
+        `"data.total > 100 && data.country in ['DE', 'AT']"`. `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own, or the path of a number

@@ -19,7 +19,7 @@ from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
 from streammesh.flow.limits import Flow, flow_problems, key_text
 from streammesh.subscriptions.cancel_paths import wrong_cancels
-from streammesh.subscriptions.filters import MAX_PATH, MISSING, fits, problems, value_at
+from streammesh.subscriptions.filters import MAX_PATH, MISSING, Where, fits, problems, value_at
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0
@@ -37,7 +37,7 @@ class Subscription:
     service: str
     task: str
     type: str
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)  # paths and conditions, or a text in CEL
     timeout: float | None = None  # seconds one attempt may take
     retries: int = 5
     expires: float | None = None  # seconds after publishing when it is not worth starting any more
