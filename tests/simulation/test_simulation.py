@@ -75,7 +75,7 @@ def test_the_last_step_of_a_removal_may_have_been_done_when_its_answer_is_lost()
     known = Met(seen={"removal": {"forget_service"}})
     known.struck.update(("forget_service", kind) for kind in KINDS if kind != "die after")
 
-    met = explore("removal", removal(budget=0), 1, 2, known, shrink=False)
+    met = explore("removal", removal(budget=0), 6, 2, known, shrink=False)
 
     assert met.struck["forget_service", "die after"]
     assert met.reached["a removal was done again after it had ended"]
