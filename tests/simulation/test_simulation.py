@@ -12,7 +12,7 @@ import pytest
 from streammesh import lua
 
 from tests.simulation import table
-from tests.simulation.departures import removal, routed
+from tests.simulation.departures import routed
 from tests.simulation.exhaustive import Part, enumerate_all
 from tests.simulation.explorer import Met, explore, parse, replay
 from tests.simulation.faults import FORGETS, KINDS
@@ -69,17 +69,6 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 def test_what_was_found_and_mended_is_not_found_again(number: int) -> None:
     name, aims, token = parse(FOUND[number])
     assert replay(BY_NAME[name].scenario(), aims, token) is None
-
-
-def test_the_last_step_of_a_removal_may_have_been_done_when_its_answer_is_lost() -> None:
-    known = Met(seen={"removal": {"forget_service"}})
-    known.struck.update(("forget_service", kind) for kind in KINDS if kind != "die after")
-
-    met = explore("removal", removal(budget=0), 6, 2, known, shrink=False)
-
-    assert met.struck["forget_service", "die after"]
-    assert met.reached["a removal was done again after it had ended"]
-    assert not met.findings
 
 
 def test_full_queues_are_worked_off_after_the_server_forgot_too() -> None:
