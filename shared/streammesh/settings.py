@@ -145,12 +145,9 @@ class MeshSettings(BaseSettings):
     service_key: str = Field(
         "",
         repr=False,
-        description="Secret that workers show when they register their service; from then on nobody registers that name "
-        "without it. Empty: a name is refused to a worker that has no handler of those whose workers live.",
+        description="Secret of a service's workers: nobody else registers its name from then on.",
     )
-    takeover: bool = Field(
-        False, description="For one start: take the service's name over from other workers, which end."
-    )
+    takeover: bool = Field(False, description="For one start: take the service's name over; who had it ends.")
     breaker_failures: int = Field(
         20,
         ge=0,

@@ -35,6 +35,7 @@ from tests.faults.scenarios import (
     redis_faults,
     rolling,
     silent_connections,
+    upgrade,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -51,6 +52,7 @@ SCENARIOS: dict[str, Scenario] = {
     "archiver": archiver_kills.run,
     "backfill": backfills.run,
     "rolling": rolling.run,
+    "upgrade": upgrade.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,

@@ -248,15 +248,6 @@ class RetryLaterScript(Arguments):
     unfit: Text
 
 
-class LookBesideScript(Arguments):
-    """Read what is known about a service's editions."""
-
-    manifests: Key
-    editions: Key
-    task_row: Key
-    service: Text
-
-
 class ProgressScript(Arguments):
     """Tell how far a delivery is."""
 
