@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from streammesh.api_keys import ApiKey
+from streammesh.lines.standing import before_in_line
 from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Listener
-from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
+from services.api.documents import EXAMPLE_TASK_DOCUMENT, LineDocument, TaskDocument, task_document
 from services.api.lookup import HISTORY_IS_AWAY
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem, unavailable
@@ -55,4 +56,12 @@ async def task_state(
     request: Request, key: Listener, task_id: Annotated[str, Path(examples=[EXAMPLE_TASK])]
 ) -> TaskDocument:
     """200 for every known task, whatever its state; 404 when it is not known (any more)."""
-    return task_document(await readable_task(wiring_of(request), key, task_id))
+    wiring = wiring_of(request)
+    task = await readable_task(wiring, key, task_id)
+    document = task_document(task)
+    if task.state == "pending":
+        async with wiring.reading():
+            before = await before_in_line(wiring.redis, wiring.keys, {task.id: task.flow})
+        if task.id in before:
+            document.line = LineDocument(key=before[task.id][0], before=before[task.id][1])
+    return document

@@ -72,6 +72,9 @@ COMMANDS = {
         "backfills", "backfill", "Give a service its past: kept events, as if it had subscribed then."
     ),
     "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
+    "flow": CommandPlace(
+        "flow", "flow", "Show what of a subscription waits for its turn, key by key; or set other limits."
+    ),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
     "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules, one user a line, as an `aclfile` has them."),
