@@ -11,7 +11,7 @@ from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
 from streammesh.flow.limits import Flow, flow_problems
-from streammesh.lines.standing import FlowStanding, keys_call, read_standings, set_call
+from streammesh.lines.state import FlowStanding, keys_call, read_standings, set_call
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
 
@@ -38,7 +38,7 @@ _EXAMPLE: dict[str, Any] = {
 _KEY = {"key": "acme", "waiting": 41, "running": 2, "turn": 0, "starts_at": None}
 
 
-class Limits(Answer):
+class DeclaredLimits(Answer):
     """What a subscription's manifest declares."""
 
     key: str | None
@@ -50,6 +50,11 @@ class Limits(Answer):
     drop: str | None
     singleton: str | None
 
+    @classmethod
+    def of(cls, flow: Flow) -> DeclaredLimits:
+        """Those of a manifest."""
+        return cls(**{name: getattr(flow, name) for name in cls.model_fields})
+
 
 class FlowDocument(Answer):
     """How a subscription with limits stands. `set`: limits that an operator put in place of the declared ones."""
@@ -59,7 +64,7 @@ class FlowDocument(Answer):
     running: int = Field(description="Tasks that have a place: queued, or with a worker.")
     skipped: int = Field(description="Tasks that ended as skipped since its limits are there.")
     slow_keys: int = Field(description="Keys that wait for their rate.")
-    limits: Limits | None = Field(description="Null where its manifest declares none any more.")
+    limits: DeclaredLimits | None = Field(description="Null where its manifest declares none any more.")
     set: dict[str, int | str]
 
 
@@ -192,7 +197,7 @@ async def _found(wiring: Wiring, key: ApiKey, task: str) -> tuple[Subscription |
 
 def _members(task: str, wanted: Subscription | None, standing: FlowStanding) -> dict[str, Any]:
     flow = wanted.flow if wanted else None
-    limits = None if flow is None else Limits(**{name: getattr(flow, name) for name in Limits.model_fields})
+    limits = None if flow is None else DeclaredLimits.of(flow)
     return {
         "task": task,
         "waiting": standing.waiting,

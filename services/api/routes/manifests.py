@@ -11,6 +11,7 @@ from streammesh.subscriptions.registry import read_registered
 
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, told
+from services.api.routes.flow import DeclaredLimits
 from services.api.schemas import Answer
 from services.api.state import wiring_of
 
@@ -32,6 +33,8 @@ _EXAMPLE: dict[str, Any] = {
             "queue": "email_worker",
             "version": 1,
             "waits": {},
+            "flow": None,
+            "priority_path": None,
             "steps": [],
             "schema": {"type": "object", "required": ["email"]},
         }
@@ -54,6 +57,8 @@ class DeclaredSubscription(Answer):
     queue: str
     version: int
     waits: dict[str, list[str]]
+    flow: DeclaredLimits | None
+    priority_path: str | None = Field(description="Where in an event its priority stands.")
     steps: list[str] = Field(description="Of a durable handler: those that its source names.")
     schema_: dict[str, Any] | None = Field(alias="schema")
 
@@ -95,6 +100,7 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
                 about = asdict(one)
                 del about["service"]
                 about["queue"] = one.queue_name
+                about["flow"] = None if one.flow is None else DeclaredLimits.of(one.flow)
                 about["steps"] = list(manifest.steps.get(one.task, ()))
                 about["schema"] = manifest.schemas.get(one.task)
                 subscriptions.append(DeclaredSubscription.model_validate(about))

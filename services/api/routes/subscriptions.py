@@ -177,5 +177,6 @@ def _state(subscription: Subscription, pause: Pause | None, held: int, failures:
 
 
 def must_be_admin(key: ApiKey) -> None:
+    """Raises Problem (403) for any other key."""
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")

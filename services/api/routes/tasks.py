@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from streammesh.api_keys import ApiKey
-from streammesh.lines.standing import before_in_line
+from streammesh.lines.state import before_in_line
 from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Listener

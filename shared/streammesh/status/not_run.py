@@ -13,7 +13,7 @@ from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITIES, Keys
-from streammesh.lines.standing import before_in_line, key_of
+from streammesh.lines.state import before_in_line, key_of
 from streammesh.notifications import position_key
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.settings import MeshSettings

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from streammesh import lua
 from streammesh.keys import ARCHIVER, WORKERS, Keys
-from streammesh.lines.standing import FlowStanding, read_standings
+from streammesh.lines.state import FlowStanding, read_standings
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
