@@ -62,6 +62,7 @@ TARGETS = (
     Target("scale.backlog.ratio", most=1.1),
     Target("route.1of100.ratio", most=2),
     Target("schedules.late.2p.p99", most=2_000),
+    Target("memory.flat.ratio", most=1.05),
     Target("idle.cpu", most=3),
     Target(
         "idle.redis", most=60

@@ -32,12 +32,16 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
     health = Health()
     health.works_while("server", lambda: "it is starting")
     serve_health(health, mesh.health_host, mesh.health_port, measured=mesh.metrics)
-    client = open_async(mesh, "api-start")
-    try:
-        await meet(client, Keys(mesh.namespace), health, None)
-        secret = await ensure_keys(ApiKeys(client, Keys(mesh.namespace)), api)
-    finally:
-        await client.aclose()
+    secret = None
+    for number in range(mesh.shards):
+        shard = mesh.of_shard(number)
+        client = open_async(shard, "api-start")
+        try:
+            await meet(client, Keys(shard.namespace), health, None)
+            if number == 0:  # the keys are there
+                secret = await ensure_keys(ApiKeys(client, Keys(shard.namespace)), api)
+        finally:
+            await client.aclose()
     if secret:
         sys.stdout.write(f"Development API key (admin, shown once): {secret}\n")
         sys.stdout.flush()
@@ -48,11 +52,13 @@ async def serve(mesh: MeshSettings, api: ApiSettings, store: StoreSettings) -> N
 
 def main() -> None:
     """Run the API; exits with 2 and one line when it cannot start as it is configured."""
-    mesh, api, store = load_settings(MeshSettings), load_settings(ApiSettings), load_settings(StoreSettings)
+    mesh = load_settings(MeshSettings, whole=True)
+    api, store = load_settings(ApiSettings), load_settings(StoreSettings)
     logs.configure(mesh, "api")
     spans.begin(mesh.traces_url, mesh.traces_share, "api")
     start_with(check)
-    start_inspecting(mesh)
+    for number in range(mesh.shards):
+        start_inspecting(mesh.of_shard(number))
     raise_file_limit(api)
     try:
         uvloop.run(serve(mesh, api, store))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +20,7 @@ from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
+from services.api.approvals import Approvals
 from services.api.auth import Authenticator
 from services.api.call_batcher import CallBatcher
 from services.api.chunk_reader import ChunkBell, ChunkReader
@@ -31,13 +32,14 @@ from services.api.openapi import describe
 from services.api.parameters import only_known_parameters
 from services.api.presence import Presence
 from services.api.problems import Problem
-from services.api.publish_endpoint import PublishEndpoint
+from services.api.publish_endpoint import PublishEndpoint, StoredIn
 from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    approvals,
     asyncapi,
     audit,
     backfills,
@@ -71,8 +73,9 @@ from services.api.routes import (
     tokens as token_routes,
 )
 from services.api.settings import ApiSettings, StoreSettings
+from services.api.shards.door import ShardDoor
 from services.api.source_rules import SourceRules
-from services.api.state import Wiring
+from services.api.state import Once, Wiring
 from services.api.status_cache import StatusCache
 from services.api.tokens import Tokens
 from services.api.type_catalogue import TypeCatalogue
@@ -93,8 +96,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _wired(mesh, api, store, known) as wiring:
-            app.state.wiring = wiring
+        async with _wired(mesh, api, store, known) as wirings:
+            app.state.wiring, app.state.wirings = wirings[0], wirings
             await _match_once(app)
             yield
 
@@ -140,13 +143,20 @@ def create_app(
         app.include_router(room.router, dependencies=[Depends(only_known_parameters)])
     for router in (webhooks.secret_router, url_services.router, url_services.result_router):
         app.include_router(router, dependencies=[Depends(only_known_parameters)])
-    for room in (health, docs, asyncapi, ui, about):  # whatever a probe or a browser adds, it is answered
+    for room in (
+        health,
+        docs,
+        asyncapi,
+        ui,
+        approvals,
+        about,
+    ):  # whatever a probe or a browser adds, it is answered
         app.include_router(room.router)
     for kind in (Problem, MeshError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, handle)
     app.mount("/docs/assets", docs.assets(), name="docs-assets")
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
-    return Door(app, api)
+    return Door(app, api, ShardDoor(app, lambda: app.state.wirings) if mesh.shards > 1 else app)
 
 
 async def _match_once(app: FastAPI) -> None:
@@ -169,68 +179,99 @@ async def _match_once(app: FastAPI) -> None:
 @asynccontextmanager
 async def _wired(
     mesh: MeshSettings, api: ApiSettings, store: StoreSettings, health: Health
-) -> AsyncIterator[Wiring]:
-    keys = Keys(mesh.namespace)
-    timeout = mesh.redis_timeout.total_seconds()
-    client, publisher = open_async(mesh, "api"), open_async(mesh, "api-publish")
-    reader = open_async(mesh, "api-notifications", blocking=True)
-    reading, notification_log, calls = (
-        ReadLimit(timeout),
-        NotificationLog(client, keys),
-        CallBatcher(publisher, timeout),
-    )
-    api_keys = ApiKeys(client, keys)
-    cursors = Cursors(client, keys)
-    tokens = Tokens(cursors, api_keys)
-    auth, sources = Authenticator(api_keys, tokens, api, reading), SourceRules(client, keys, reading)
-    hub = Hub(notification_log, reader, keys, api, reading, timeout)
-    bell = ChunkBell(reader, keys)
-    watch = asyncio.create_task(RevocationWatch(api_keys, hub, reading, api).run())
-    presence = Presence(client, keys, timeout)
-    await presence.begin()
-    echo, stuck = Echo(asyncio.get_running_loop()), mesh.stuck_after.total_seconds()
-    health.lives_while("loop", lambda: echo.silent_for(stuck))
-    health.works_while("redis", presence.why_not_ready)
-    health.works_while("server", lambda: "is stopping" if hub.stopping else None)
-    looks = StatusCache(client, keys, mesh, reading)
-    history = HistoryReader(mesh.history_url) if mesh.history_url else None
-    health.measured_by(MeshGauges(looks, hub, mesh).measure)
-    try:
-        wiring = Wiring(
-            mesh=mesh,
+) -> AsyncIterator[list[Wiring]]:
+    """The wirings of all shards. What the mesh has once is the first one's, and the others have it too."""
+    shards = [mesh.of_shard(number) for number in range(mesh.shards)]
+    async with AsyncExitStack() as stack:
+        parts: list[StoredIn] = []
+        for shard in shards:
+            publisher = open_async(shard, "api-publish")
+            calls = CallBatcher(publisher, shard.redis_timeout.total_seconds())
+            stack.push_async_callback(publisher.aclose)
+            stack.push_async_callback(calls.aclose)
+            parts.append(StoredIn(shard, Keys(shard.namespace), calls))
+        client = open_async(shards[0], "api")
+        stack.push_async_callback(client.aclose)
+        keys, reading = Keys(shards[0].namespace), ReadLimit(mesh.redis_timeout.total_seconds())
+        api_keys, cursors = ApiKeys(client, keys), Cursors(client, keys)
+        tokens = Tokens(cursors, api_keys)
+        auth, sources = Authenticator(api_keys, tokens, api, reading), SourceRules(client, keys, reading)
+        stack.push_async_callback(sources.aclose)
+        stack.push_async_callback(auth.aclose)
+        echo, stuck = Echo(asyncio.get_running_loop()), mesh.stuck_after.total_seconds()
+        health.lives_while("loop", lambda: echo.silent_for(stuck))
+        history = HistoryReader(mesh.history_url) if mesh.history_url else None
+        if history is not None:
+            stack.callback(history.close)
+        once = Once(
             api=api,
             health=health,
+            history=history,
+            auth=auth,
+            tokens=tokens,
+            cursors=cursors,
+            publishing=PublishEndpoint(mesh, api, parts, auth, sources),
+            reports=open_report_store(store.store_url),
+        )
+        wirings = [
+            await stack.enter_async_context(_wired_shard(shard, once, number if mesh.shards > 1 else None))
+            for number, shard in enumerate(shards)
+        ]
+        watch = RevocationWatch(api_keys, [wiring.hub for wiring in wirings], reading, api)
+        watching = asyncio.create_task(watch.run())
+
+        async def no_more() -> None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+        stack.push_async_callback(no_more)
+        once.publishing.when_done = lambda key, one, shard, seconds: events.state_of(
+            wirings[shard], key, one.id, one.source, seconds
+        )
+        yield wirings
+
+
+@asynccontextmanager
+async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> AsyncIterator[Wiring]:
+    """The wiring of one shard, with a `number` where there are several."""
+    keys, timeout = Keys(mesh.namespace), mesh.redis_timeout.total_seconds()
+    async with AsyncExitStack() as stack:
+        client, reader = open_async(mesh, "api"), open_async(mesh, "api-notifications", blocking=True)
+        stack.push_async_callback(reader.aclose)
+        stack.push_async_callback(client.aclose)
+        reading, notification_log = ReadLimit(timeout), NotificationLog(client, keys)
+        presence = Presence(client, keys, timeout)
+        await presence.begin()
+        stack.push_async_callback(presence.end)
+        hub = Hub(notification_log, reader, keys, once.api, reading, timeout)
+        stack.push_async_callback(hub.stop)
+        bell = ChunkBell(reader, keys)
+        stack.push_async_callback(bell.stop)
+        looks = StatusCache(client, keys, mesh, reading)
+        of_shard = "" if number is None else f" of shard {number}"
+        once.health.works_while(f"redis{of_shard}", presence.why_not_ready)
+        if not number:
+            once.health.works_while("server", lambda: "is stopping" if hub.stopping else None)
+            once.health.measured_by(MeshGauges(looks, hub, mesh).measure)
+        yield Wiring(
+            mesh=mesh,
+            api=once.api,
+            health=once.health,
             status=looks,
             keys=keys,
             redis=client,
             reading=reading,
-            rows=RowsAndHistory(client, keys, history) if history else Rows(client, keys),
-            history=history,
+            rows=RowsAndHistory(client, keys, once.history) if once.history else Rows(client, keys),
+            history=once.history,
             log=notification_log,
-            auth=auth,
-            tokens=tokens,
+            auth=once.auth,
+            tokens=once.tokens,
+            approvals=Approvals(once.cursors),
             hub=hub,
             chunks=ChunkReader(client, keys, reading),
             bell=bell,
-            cursors=cursors,
-            publishing=PublishEndpoint(mesh, api, keys, auth, sources, calls),
-            reports=open_report_store(store.store_url),
+            cursors=once.cursors,
+            publishing=once.publishing,
+            reports=once.reports,
             types=TypeCatalogue(client, keys, reading),
         )
-        wiring.publishing.when_done = lambda key, one, seconds: events.state_of(
-            wiring, key, one.id, one.source, seconds
-        )
-        yield wiring
-    finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
-        await hub.stop()
-        await bell.stop()
-        await presence.end()
-        await auth.aclose()
-        await sources.aclose()
-        await calls.aclose()
-        if history is not None:
-            history.close()
-        for opened in (client, publisher, reader):
-            await opened.aclose()

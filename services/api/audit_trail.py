@@ -19,7 +19,8 @@ from streammesh.audit import Action, note_call
 from streammesh.errors import MeshError
 
 from services.api import problems
-from services.api.state import Wiring, wiring_of
+from services.api.shards.scope import ECHO
+from services.api.state import Wiring, wirings_of
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -43,9 +44,9 @@ class AuditedRoute(APIRoute):
         handler, name, notes_answer = super().get_route_handler(), self.name, self.notes_answer
 
         async def handle(request: Request) -> Response:
-            if request.method in SAFE:
+            if request.method in SAFE or request.scope.get(ECHO):
                 return await handler(request)
-            wiring = wiring_of(request)
+            wiring = wirings_of(request)[0]
             header = request.headers.get("authorization")
             key = await wiring.auth.authenticate(header.encode("latin-1") if header else None)
             if not key.admin:  # it will be refused, or does what the events themselves tell of

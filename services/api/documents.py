@@ -66,6 +66,9 @@ class TaskError(Answer):
 
     reason: str
     kind: str = Field(description="Class of the error.")
+    by: dict[str, str] | None = Field(
+        default=None, description="The event that cancelled it: its `id`, `source` and `type`."
+    )
 
 
 class FollowUp(EventRef):
@@ -104,6 +107,11 @@ class WaitDocument(Answer):
     signal: str | None = None
     question: str | None = None
     to: str | None = None
+    approval_url: str | None = Field(
+        None,
+        description="Where somebody without a key may answer the question, once and until `until`; in the task's own document, "
+        "for keys that may publish the event's type.",
+    )
     version: int | None = Field(
         None, description="Of its handler, which no worker has that tried it: it goes on when one has."
     )

@@ -12,6 +12,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "api_key.broken": "What is stored of a key cannot be read; the key is refused.",
     "api_keys.watch_failed": "The look for revoked keys of open streams failed; the next one tries again.",
     "api_keys.were_lost": "All keys had gone from Redis; the operator's own was brought back.",
+    "approval.answered": "Somebody answered a handler's question at its one-time address.",
     "audit.outcome_not_noted": "What came of an operator's action could not be noted; its beginning was.",
     "chunk.broken": "What lies in a stream of a task is no chunk; it is stepped over.",
     "chunks.bell_failed": "Hearing of tasks' streams failed in a way that is not foreseen; it is begun anew.",

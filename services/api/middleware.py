@@ -59,8 +59,8 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 class Door:
     """An ASGI application around the FastAPI application `app`."""
 
-    def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
-        self.app, self._settings = app, settings
+    def __init__(self, app: FastAPI, settings: ApiSettings, routes: ASGIApp | None = None) -> None:
+        self.app, self._routes, self._settings = app, routes or app, settings
         self._inside = 0
         self._serve: ASGIApp = self._serve_request
         if settings.cors_origins:
@@ -107,7 +107,7 @@ class Door:
                 scope["app"] = self.app
                 await self.app.state.wiring.publishing(scope, receive, answer)
             else:
-                await self.app(scope, receive, answer)
+                await self._routes(scope, receive, answer)
                 asleep = scope.get("extensions", {}).pop(ASLEEP, None)
                 if asleep is not None:  # a stream of notifications; nothing of the framework is held for it
                     await asleep.sleep(send)

@@ -33,8 +33,13 @@ async def only_known_parameters(request: HTTPConnection) -> None:
         raise Problem("malformed-request", f"The query parameter {name[:SHOWN]!r} {detail}.", errors)
 
 
-def whole_position(name: str, text: str) -> str:
-    """Return a position in the stream of notifications, written in full. Raises Problem (400), which names `name`."""
+def whole_position(name: str, text: str, shards: int = 1) -> str:
+    """Return a position in the stream of notifications, written in full. Raises Problem (400), which names `name`.
+
+    Where there are several shards it may name a place in each, with commas between.
+    """
+    if shards > 1 and text.count(",") == shards - 1:
+        return ",".join(whole_position(name, part) for part in text.split(","))
     try:
         ms, number = position_key(text)
     except ValueError as error:

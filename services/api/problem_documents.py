@@ -56,11 +56,22 @@ class TaskEndedProblem(ProblemDocument):
     state: str | None
 
 
+class StoredIdentity(Answer):
+    """Which event."""
+
+    id: str
+    source: str
+
+
 class UnavailableProblem(ProblemDocument):
-    """`id` and `source`: which event it is not known of whether it was stored, where it was one."""
+    """`id` and `source`: which event it is not known of whether it was stored, where it was one.
+
+    `stored`: which events of a batch were, where one of several shards did not take its part.
+    """
 
     id: str | None = None
     source: str | None = None
+    stored: list[StoredIdentity] | None = None
 
 
 class NotReadyProblem(ProblemDocument):

@@ -19,6 +19,7 @@ from streammesh.errors import (
     MeshFull,
     MeshUnavailable,
 )
+from streammesh.shards import PartlyStored
 
 from services.api.problem_documents import (
     AmbiguousEventProblem,
@@ -60,6 +61,12 @@ _KINDS = (
     ),
     Kind(
         "not-found", 404, "There is no such thing", "Check the id; records are dropped after their retention."
+    ),
+    Kind(
+        "not-with-shards",
+        501,
+        "A mesh of several shards does not have this",
+        "Ask who operates the mesh; the page on shards says what is missing.",
     ),
     Kind("method-not-allowed", 405, "The method is not for this resource", "Use a method named in `Allow`."),
     Kind("too-slow", 408, "The request took too long to arrive", "Send it in one go."),
@@ -215,6 +222,11 @@ def of(error: Exception) -> Problem | None:
         case MeshFull():
             detail = f"{error}. Nothing was stored; the mesh works off what it has, and then takes more."
             return Problem("full", detail, headers={"retry-after": str(FULL_SECONDS)})
+        case PartlyStored():
+            return unavailable(
+                f"A part of the mesh did not answer: {error}. Send all of them again with the same ids: each is stored once.",
+                stored=[{"id": one.id, "source": one.source} for one in error.stored],
+            )
         case MeshUnavailable():
             return unavailable(
                 "Redis is away, or refuses writes. Nothing was changed; send the same request again."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
@@ -26,6 +27,7 @@ from streammesh.events.publisher import Published, publish_call
 from streammesh.events.traced import traced
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
+from streammesh.shards import shard_of_sealed, stored_in_parts
 from streammesh.telemetry import catalogue, spans
 
 from services.api import batch_body, request_body
@@ -45,7 +47,16 @@ UUID_LENGTH = 36
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._~-]+").fullmatch  # the same in a path and in JSON
 
 
-WhenDone = Callable[[ApiKey, Published, float], Awaitable[Response]]
+WhenDone = Callable[[ApiKey, Published, int, float], Awaitable[Response]]  # the number is the shard's
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIn:
+    """Where the events of one shard are stored, and by which connection."""
+
+    mesh: MeshSettings
+    keys: Keys
+    calls: CallBatcher
 
 
 class PublishEndpoint:
@@ -55,12 +66,11 @@ class PublishEndpoint:
         self,
         mesh: MeshSettings,
         api: ApiSettings,
-        keys: Keys,
+        shards: Sequence[StoredIn],
         auth: Authenticator,
         sources: SourceRules,
-        calls: CallBatcher,
     ) -> None:
-        self._mesh, self._api, self._keys, self._auth, self._calls = mesh, api, keys, auth, calls
+        self._mesh, self._api, self._shards, self._auth = mesh, api, shards, auth
         self._sources, self._rate = sources, RateLimit(api.rate)
         self.when_done: WhenDone | None = None  # answers who waits for an event's end
 
@@ -86,7 +96,8 @@ class PublishEndpoint:
             _may_wait(key, media, events)
         published = await self.publish(key, events, len(body)) if events else []
         if wait and self.when_done:
-            response = await self.when_done(key, published[0], wait)
+            shard = shard_of_sealed(events[0], len(self._shards))
+            response = await self.when_done(key, published[0], shard, wait)
             await response(scope, receive, send)
             return
         answer = ",".join(map(accepted_text, published))
@@ -115,7 +126,7 @@ class PublishEndpoint:
         """As `publish`, for events that were admitted."""
         try:
             with traced(events) as sealed:
-                published = await self._calls.run(publish_call(self._keys, self._mesh, sealed), size)
+                published = await self._stored(sealed, size)
             again = sum(event.duplicate for event in published)
             catalogue.EVENTS_PUBLISHED.inc("stored", by=len(published) - again)
             if again:
@@ -128,6 +139,17 @@ class PublishEndpoint:
                 " id (or Idempotency-Key): it is stored once.",
                 **({"id": events[0].id, "source": events[0].source} if len(events) == 1 else {}),
             ) from None
+
+    async def _stored(self, events: Sequence[Sealed], size: int) -> list[Published]:
+        if len(self._shards) == 1:
+            return await self._stored_in(self._shards[0], events, size)
+        numbers = [shard_of_sealed(event, len(self._shards)) for event in events]
+        return await stored_in_parts(
+            events, numbers, lambda number, part: self._stored_in(self._shards[number], part, size)
+        )
+
+    async def _stored_in(self, shard: StoredIn, events: Sequence[Sealed], size: int) -> list[Published]:
+        return await shard.calls.run(publish_call(shard.keys, shard.mesh, events), size)
 
     def _single(self, media: str, scope: Scope, headers: Headers, body: bytes, key: ApiKey) -> Sealed:
         limit = self._mesh.max_event_bytes

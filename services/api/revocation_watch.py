@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -20,8 +21,10 @@ log = structlog.get_logger(__name__)
 class RevocationWatch:
     """Asks about the keys of all open streams at once, however many streams there are. One per process."""
 
-    def __init__(self, api_keys: ApiKeys, hub: Hub, reading: ReadLimit, settings: ApiSettings) -> None:
-        self._api_keys, self._hub, self._reading = api_keys, hub, reading
+    def __init__(
+        self, api_keys: ApiKeys, hubs: Sequence[Hub], reading: ReadLimit, settings: ApiSettings
+    ) -> None:
+        self._api_keys, self._hubs, self._reading = api_keys, hubs, reading
         # A stream that is stuck in sending is given a second; all of it within the lifetime of a key.
         self._seconds = min(settings.key_refresh, settings.key_lifetime / 2).total_seconds()
 
@@ -38,9 +41,10 @@ class RevocationWatch:
 
     async def run_once(self) -> None:
         """Look once. Raises MeshUnavailable."""
-        digests = self._hub.digests()
+        digests = list({digest for hub in self._hubs for digest in hub.digests()})
         if digests:
             now_ms = to_ms(datetime.now(UTC))
             async with self._reading():
                 valid = await self._api_keys.valid_of(digests, now_ms)
-            self._hub.revoke(valid, now_ms)
+            for hub in self._hubs:
+                hub.revoke(valid, now_ms)

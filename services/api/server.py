@@ -287,7 +287,8 @@ class Server(uvicorn.Server):
             log.info("api.listening", url=f"http://{shown}:{port}", docs=f"http://{shown}:{port}/docs")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._door.app.state.wiring.hub.stop()
+        for wiring in self._door.app.state.wirings:
+            await wiring.hub.stop()
         await super().shutdown(sockets)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.api_keys import LONGEST, SHORTEST, is_secret
-from streammesh.settings import Duration, StoreUrl
+from streammesh.setting_kinds import Duration, StoreUrl
 from streammesh.webhooks.addresses import Network, parse_networks
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")

@@ -34,6 +34,11 @@ WIRE = (
     "streammesh.wire"  # another: `call(outlet)` answers the `Wire` of the connection, None where that is lost
 )
 ASLEEP = "streammesh.asleep"  # among them too: the outlet of a stream that goes on when the application has returned
+STREAM_HEADERS = {
+    "content-type": "text/event-stream",  # always UTF-8; it takes no charset
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+}
 WhatBecame = Callable[[], Awaitable[bytes | None]]
 _REASONS = {
     SLOW: "you take notifications slower than they come; come back with Last-Event-ID",
@@ -208,11 +213,7 @@ class EventStream(Response):
     ) -> None:
         super().__init__(
             status_code=200,
-            headers={
-                "content-type": "text/event-stream",  # always UTF-8; it takes no charset
-                "cache-control": "no-store",
-                "x-accel-buffering": "no",
-            },
+            headers=STREAM_HEADERS,
         )
         del self.headers["content-length"]
         self._hub, self._follower, self._beginning = hub, follower, beginning

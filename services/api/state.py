@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from streammesh.notification_log import NotificationLog
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 
+from services.api.approvals import Approvals
 from services.api.auth import Authenticator
 from services.api.chunk_reader import ChunkBell, ChunkReader
 from services.api.cursors import Cursors
@@ -22,9 +24,24 @@ from services.api.push.hub import Hub
 from services.api.read_limit import ReadLimit
 from services.api.report_store import ReportStore
 from services.api.settings import ApiSettings
+from services.api.shards.scope import SHARD
 from services.api.status_cache import StatusCache
 from services.api.tokens import Tokens
 from services.api.type_catalogue import TypeCatalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What a process has once, for all shards."""
+
+    api: ApiSettings
+    health: Health
+    history: HistoryReader | None
+    auth: Authenticator
+    tokens: Tokens
+    cursors: Cursors
+    publishing: PublishEndpoint
+    reports: ReportStore
 
 
 @dataclass(slots=True)
@@ -43,6 +60,7 @@ class Wiring:
     log: NotificationLog
     auth: Authenticator
     tokens: Tokens
+    approvals: Approvals
     cursors: Cursors
     hub: Hub
     chunks: ChunkReader
@@ -53,6 +71,11 @@ class Wiring:
 
 
 def wiring_of(connection: HTTPConnection) -> Wiring:
-    """The wiring of the application that serves this request."""
+    """The wiring of the application that serves this request; of several shards that of the one that it is about."""
+    return wirings_of(connection)[connection.scope.get(SHARD, 0)]
+
+
+def wirings_of(connection: HTTPConnection) -> Sequence[Wiring]:
+    """The wirings of all shards. What the mesh has once is in the first."""
     state: Any = connection.app.state
-    return cast("Wiring", state.wiring)
+    return cast("Sequence[Wiring]", state.wirings)

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from streammesh.errors import InvalidManifest, InvalidWebhook
 from streammesh.names import TYPE_LENGTH
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 from streammesh.subscriptions.declaration import never_matching
 from streammesh.webhooks.addresses import check_url
 from streammesh.webhooks.url_workers import UrlSubscription, UrlWorker

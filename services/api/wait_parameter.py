@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.types import Scope
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 
 from services.api.problems import Problem
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -25,7 +27,10 @@ from services.api import problems
 from services.api.parameters import position_since, whole_position
 from services.api.problems import Problem
 from services.api.push.follower import BUFFER, REVOKED, SLOW, STOPPING, UNAVAILABLE, Follower
+from services.api.push.hub import Hub
 from services.api.push.told import Missed, Stretch, Told
+from services.api.shards.joined_answers import joined_position
+from services.api.shards.stream import positions_of
 from services.api.sse import reason_of
 from services.api.state import Wiring
 from services.api.tokens import Token
@@ -93,10 +98,10 @@ class Leave(Exception):
 class SocketSession:
     """One connection, from its opening to its end."""
 
-    def __init__(self, socket: WebSocket, wiring: Wiring, token: str | None = None) -> None:
-        self._socket, self._wiring, self._token = socket, wiring, token
+    def __init__(self, socket: WebSocket, wirings: Sequence[Wiring], token: str | None = None) -> None:
+        self._socket, self._wirings, self._wiring, self._token = socket, wirings, wirings[0], token
         self._open: dict[str, _Subscription] = {}
-        self._sending, self._stall = asyncio.Lock(), wiring.api.stall.total_seconds()
+        self._sending, self._stall = asyncio.Lock(), wirings[0].api.stall.total_seconds()
         self._errors = 0
         self._leave: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
         self._waiting: deque[bytes] = deque()
@@ -207,7 +212,8 @@ class SocketSession:
             raise Problem(
                 "too-many-requests", f"there are {MOST_SUBSCRIPTIONS} subscriptions on this connection"
             )
-        after = whole_position("after", wanted.after) if wanted.after else None
+        hubs = [wiring.hub for wiring in self._wirings]
+        after = whole_position("after", wanted.after, len(hubs)) if wanted.after else None
         wish = Filter(
             event=wanted.event,
             task=wanted.task,
@@ -216,22 +222,28 @@ class SocketSession:
             subject=wanted.subject,
             subject_prefix=wanted.subject_prefix,
         )
-        hub = self._wiring.hub
-        follower = hub.open(key, wish)
+        followers: list[tuple[Hub, Follower]] = []
         try:
-            newest = await hub.ensure_reading()
-            after = after or (position_since(wanted.since, newest) if wanted.since else newest)
-            await self._send({"type": "subscribed", "id": wanted.id, "position": after})
+            for hub in hubs:
+                followers.append((hub, hub.open(key, wish)))
+            newest = await asyncio.gather(*(hub.ensure_reading() for hub in hubs))
+            if after is None and wanted.since:
+                places = [position_since(wanted.since, last) for last in newest]
+            else:
+                places = positions_of("after", after, newest)
+            await self._send({"type": "subscribed", "id": wanted.id, "position": joined_position(places)})
         except BaseException:
-            hub.close(follower)
+            for hub, follower in followers:
+                hub.close(follower)
             raise
-        self._open[wanted.id] = subscription = _Subscription(self, wanted.id, follower)
-        hub.connect(follower, subscription)
-        if not follower.ended:
-            hub.follow(follower, after)
+        self._open[wanted.id] = subscription = _Subscription(self, wanted.id, followers, places)
+        for number, ((hub, follower), place) in enumerate(zip(followers, places, strict=True)):
+            hub.connect(follower, _Part(subscription, number))
+            if not follower.ended:
+                hub.follow(follower, place)
 
     def _end(self, name: str) -> None:
-        self._wiring.hub.close(self._open.pop(name).follower)
+        self._open.pop(name).end()
 
     @property
     def is_free(self) -> bool:
@@ -250,7 +262,7 @@ class SocketSession:
                 await self._send_bytes(self._waiting.popleft())
                 if not self._waiting:
                     for subscription in list(self._open.values()):
-                        subscription.follower.flush()
+                        subscription.flush()
             self._sender = None
         except TimeoutError:
             self.go(SLOW)
@@ -272,29 +284,80 @@ class SocketSession:
 
 
 class _Subscription:
-    """A follower's outlet into the connection, under the name that the client gave it."""
+    """What the client follows under one name: a follower in each shard, and how far each is."""
 
-    __slots__ = ("_name", "_session", "follower")
+    __slots__ = ("_followers", "_name", "_places", "_session")
 
-    def __init__(self, session: SocketSession, name: str, follower: Follower) -> None:
-        self._session, self._name, self.follower = session, orjson.dumps(name), follower
+    def __init__(
+        self,
+        session: SocketSession,
+        name: str,
+        followers: Sequence[tuple[Hub, Follower]],
+        places: Sequence[str],
+    ) -> None:
+        self._session, self._name = session, orjson.dumps(name)
+        self._followers, self._places = followers, list(places)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the connection takes more."""
+        return self._session.is_free
+
+    def flush(self) -> None:
+        """Have all followers hand over what waits."""
+        for _, follower in self._followers:
+            follower.flush()
+
+    def end(self) -> None:
+        """Follow no more."""
+        for hub, follower in self._followers:
+            hub.close(follower)
+
+    def tell(self, number: int, told: Told | Missed) -> None:
+        """Send what one shard tells."""
+        if isinstance(told, Missed):
+            after = joined_position([*self._places[:number], told.after, *self._places[number + 1 :]])
+            self._session.put(b'{"type":"resync","id":%b,"after":%b}' % (self._name, orjson.dumps(after)))
+            return
+        self._places[number] = told.note.id
+        position, json = told.note.id, told.json
+        if len(self._places) > 1:
+            position = joined_position(self._places)
+            json = replace(told.note, id=position).to_json()
+        self._session.put(
+            b'{"type":"notification","id":%b,"position":"%b","notification":%b}'
+            % (self._name, position.encode(), json)
+        )
+
+    def beat(self, number: int, position: str) -> None:
+        """Show that the subscription lives, and how far it is; the first shard does it for all."""
+        self._places[number] = position
+        if number == 0:
+            places = [position, *(hub.resume_position(follower) for hub, follower in self._followers[1:])]
+            text = joined_position(places).encode()
+            self._session.put(b'{"type":"heartbeat","id":%b,"position":"%b"}' % (self._name, text))
+
+    def close(self, why: str) -> None:
+        """Nothing more comes: the connection is closed."""
+        self._session.go(why)
+
+
+class _Part:
+    """The outlet of one shard's follower."""
+
+    __slots__ = ("_number", "_subscription")
+
+    def __init__(self, subscription: _Subscription, number: int) -> None:
+        self._subscription, self._number = subscription, number
 
     @property
     def free(self) -> bool:
         """Whether the connection takes more."""
-        return self._session.is_free
+        return self._subscription.is_free
 
     def tell(self, told: Told | Missed) -> None:
         """Send one."""
-        if isinstance(told, Missed):
-            self._session.put(
-                b'{"type":"resync","id":%b,"after":%b}' % (self._name, orjson.dumps(told.after))
-            )
-        else:
-            self._session.put(
-                b'{"type":"notification","id":%b,"position":"%b","notification":%b}'
-                % (self._name, told.note.id.encode(), told.json)
-            )
+        self._subscription.tell(self._number, told)
 
     def tell_stretch(self, stretch: Stretch) -> None:
         """Send many."""
@@ -303,12 +366,12 @@ class _Subscription:
 
     def beat(self, position: str) -> None:
         """Show that the subscription lives, and how far it is."""
-        self._session.put(b'{"type":"heartbeat","id":%b,"position":"%b"}' % (self._name, position.encode()))
+        self._subscription.beat(self._number, position)
 
     def close(self, why: str) -> None:
         """Nothing more comes: the connection is closed."""
-        self._session.go(why)
+        self._subscription.close(why)
 
     def hurry(self) -> None:
         """Give up what the client does not take."""
-        self._session.go(REVOKED)
+        self._subscription.close(REVOKED)

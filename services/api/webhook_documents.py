@@ -20,7 +20,7 @@ from streammesh.errors import InvalidWebhook
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import position_key
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 from streammesh.webhooks.addresses import Network, check_url
 from streammesh.webhooks.definition import MOST_TYPES, Webhook
 from streammesh.webhooks.store import WebhookStanding

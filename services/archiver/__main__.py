@@ -8,10 +8,12 @@ import sys
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from streammesh import logs
-from streammesh.health import Echo, Health, Pulse, serve_health
+from streammesh.group_link import tell_health
+from streammesh.health import Echo, Health, Pulse
 from streammesh.history.engine import said
 from streammesh.history.store import HistoryStore
 from streammesh.keys import Keys
+from streammesh.process_group import serve_all_shards
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
@@ -37,7 +39,7 @@ async def archive(settings: MeshSettings, own: ArchiverSettings, stop: asyncio.E
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
     health.works_while("history", lambda: pulse.waits(stuck))
-    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
+    tell_health(health, settings)
     client = open_async(settings, ROLE)
     blocking = open_async(settings, f"{ROLE}-ears", blocking=True)
     await meet(client, keys, health, stop)
@@ -86,6 +88,7 @@ async def migrated(store: HistoryStore) -> None:
 def main() -> None:
     """The process."""
     settings, own = load_settings(MeshSettings), load_settings(ArchiverSettings)
+    serve_all_shards(ROLE, settings)
     logs.configure(settings, ROLE)
     if settings.history_url is None:
         sys.stderr.write("MESH_HISTORY_URL: the archiver needs one, such as sqlite:///var/history.db\n")

@@ -8,9 +8,12 @@ from datetime import timedelta
 import structlog
 from streammesh import logs
 from streammesh.brokers.forwarder import Forwarder
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import SystemClock
-from streammesh.health import Echo, Health, Pulse, serve_health
+from streammesh.group_link import tell_health
+from streammesh.health import Echo, Health, Pulse
 from streammesh.keys import Keys
+from streammesh.process_group import serve_all_shards
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
@@ -25,6 +28,7 @@ from streammesh.worker.message_encoder import Encoder
 
 from services.dispatcher.backfiller import Backfiller
 from services.dispatcher.broker_forwarders import Forwarders
+from services.dispatcher.canceller import EventCanceller
 from services.dispatcher.delayed import Promoter
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
@@ -45,7 +49,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
-    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
+    tell_health(health, settings)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)
     await meet(client, keys, health, stop)
@@ -54,6 +58,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     lanes = Lanes(client, keys, settings, own, encoder.encode, clock)
     promoter = Promoter(DueSet(client, keys))
     releaser = Releaser(HeldTasks(client, keys, settings), client, keys)
+    canceller = EventCanceller(Canceller(keys, settings), client, keys)
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
@@ -61,14 +66,17 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     look = asyncio.Event()
 
     def changed(what: str) -> None:
-        (promoter.changed if what == "due" else look).set()
+        if what != "cancels":
+            (promoter.changed if what == "due" else look).set()
         if what == "backfills":
             backfiller.changed.set()
         if what == "resumed":
             releaser.changed.set()
         if what in ("resumed", "manifests", "flow"):
             keeper.changed.set()
-        if what != "due":
+        if what in ("cancels", "look"):
+            canceller.changed.set()
+        if what not in ("due", "cancels"):
             forwarders.changed.set()
 
     async def follow_changes() -> None:
@@ -91,6 +99,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("line keeper", keeper.run),
+        keep_on("canceller", canceller.run),
         keep_on("janitor", janitor.run),
         keep_on("backfiller", backfiller.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
@@ -125,6 +134,7 @@ def ended(roles: list[asyncio.Task[None]]) -> str | None:
 def main() -> None:
     """The process."""
     settings, own = load_settings(MeshSettings), load_settings(DispatcherSettings)
+    serve_all_shards("dispatcher", settings)
     logs.configure(settings, "dispatcher")
     start_inspecting(settings)
     run_until_stopped(lambda stop: dispatch(settings, own, stop))

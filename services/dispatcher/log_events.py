@@ -8,6 +8,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "backfill.ended": "A backfill has handed all over, or was stopped.",
     "backfill.failed": "A page of a backfill could not be handed over; it is tried again.",
     "backfill.waits": "A backfill waits, and for what.",
+    "cancelling.broken": "What stood among the values to cancel by was none; it was removed.",
+    "cancelling.failed": "Tasks that an event cancels could not be cancelled yet; it is tried again.",
     "dispatcher.ready": "The dispatcher hands events over.",
     "dispatcher.stopped": "The dispatcher has ended.",
     "due.promoted": "Events and tasks whose time has come were handed on.",
@@ -38,5 +40,6 @@ LOG_EVENTS: Mapping[str, str] = {
     "router.waits_for_memory": "The router waits, since Redis is full.",
     "task.not_queued_again": "A task that lies nowhere could not be queued again yet.",
     "task.queued_again": "A task that lay nowhere was queued again.",
+    "tasks.cancelled": "Open tasks were cancelled for an event that cancels them.",
     "tasks.released": "Tasks of a subscription that was resumed were queued.",
 }

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import Field, FilePath, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh import Reject
-from streammesh.settings import Duration, StoreUrl, checked_url
+from streammesh.setting_kinds import Duration, StoreUrl, checked_url
 
 from services.email_worker.mail import Mailbox, parse_named
 

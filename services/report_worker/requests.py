@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from streammesh.mail_text import link_in, one_line
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 
 from services.report_worker.source_table import SourceError
 from services.report_worker.text_encoding import known

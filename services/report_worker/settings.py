@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 
 STORE_SCHEMES = ("s3", "gs", "az", "file")
 

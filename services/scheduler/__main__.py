@@ -14,7 +14,7 @@ from streammesh.errors import InvalidSchedule
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.mesh_format import meet_sync
 from streammesh.schedules import parse_file
-from streammesh.settings import MeshSettings
+from streammesh.settings import MeshSettings, serve_first_shard
 from streammesh.telemetry import spans
 from streammesh.worker.beat import BeatThread, run_beat
 
@@ -40,6 +40,7 @@ def main() -> None:
     only.add_argument("--beat-only", action="store_true", help="fire schedules, run no tasks")
     only.add_argument("--worker-only", action="store_true", help="run maintenance tasks, fire no schedules")
     chosen = parser.parse_args()
+    serve_first_shard()  # where the schedules are
     settings = service.settings
     logs.configure(settings, service.name)
     spans.begin(settings.traces_url, settings.traces_share, service.name)

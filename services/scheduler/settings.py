@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from streammesh.settings import Duration, checked_url
+from streammesh.setting_kinds import Duration, checked_url
 
 SHIPPED = Path(__file__).with_name("schedules.toml")
 

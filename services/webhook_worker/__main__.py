@@ -9,8 +9,10 @@ from datetime import timedelta
 
 import structlog
 from streammesh import logs
-from streammesh.health import Echo, Health, Pulse, serve_health
+from streammesh.group_link import tell_health
+from streammesh.health import Echo, Health, Pulse
 from streammesh.keys import Keys
+from streammesh.process_group import serve_all_shards
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
@@ -38,7 +40,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     echo, stuck = Echo(loop), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
-    serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
+    tell_health(health, settings)
     client = open_async(settings, ROLE)
     await meet(client, keys, health, stop)
     ears, bell = (
@@ -84,6 +86,7 @@ def _ended(roles: list[asyncio.Task[None]]) -> Callable[[], str | None]:
 def main() -> None:
     """The process."""
     settings, own = load_settings(MeshSettings), load_settings(WebhookSettings)
+    serve_all_shards(ROLE, settings)
     logs.configure(settings, ROLE)
     start_inspecting(settings)
     run_until_stopped(lambda stop: deliver(settings, own, stop))

@@ -51,6 +51,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.alive(service), keys.held(f"{service}.*")),
         *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
+        *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
     )
     shared = (
         *(keys.task("*"), keys.chunks("*", "*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
 from streammesh.flow_keys import FlowKeys
 from streammesh.webhook_keys import WebhookKeys
@@ -66,6 +67,9 @@ TYPES = {
     "schedules-due": "zset",
     "api-keys-revoked": "zset",
     "arrived": "zset",
+    "cancellable": "zset",
+    "canceller": "hash",
+    "cancelling": "zset",
     "waiters": "zset",
     "backfills": "zset",
     "flow": "hash",
@@ -105,7 +109,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, DurableKeys, FlowKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -128,6 +132,7 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
                 self.notifications(),
             ),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
+            self.cancelling(),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
             *(self.webhooks(), self.webhooks_version(), self.webhooks_place(), self.webhooks_due()),
             *(self.url_workers(), self.format()),
@@ -321,7 +326,7 @@ class Keys(WebhookKeys, DurableKeys, FlowKeys):
 
     def dead_entries(self, service: str) -> str:
         """HASH. What a replay of a dead letter puts back, as raw bytes: `h:<id>` and `b:<id>` of a queue entry,
-        `m:<id>` of its ledger row's meta, `e:<id>` of an event. Entries leave with their letter."""
+        `m:<id>` of its ledger row's meta, `e:<id>` of an event, `f:<id>` and `c:<id>` of its flow and of what cancels it. Entries leave with their letter."""
         return f"{self.prefix}dead-entries:{service}"
 
     def dead_services(self) -> str:

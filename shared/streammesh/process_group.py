@@ -31,7 +31,7 @@ from streammesh import logs
 from streammesh.errors import InvalidManifest
 from streammesh.group_place import GroupPlace, environment_of, group_place
 from streammesh.health import Health, serve_health
-from streammesh.settings import MeshSettings
+from streammesh.settings import MeshSettings, load_settings
 
 SILENT_SECONDS = 10.0  # without a report, after which a child counts as not ready
 START_SECONDS = 120.0  # that a child may take until its first one
@@ -51,8 +51,10 @@ log = structlog.get_logger(__name__)
 class Child:
     """One process of the group, however often it is started anew."""
 
-    def __init__(self, place: GroupPlace, command: Sequence[str], settings: MeshSettings) -> None:
-        self.number, self._place, self._command = place.number, place, command
+    def __init__(
+        self, place: GroupPlace, command: Sequence[str], settings: MeshSettings, shard: int | None = None
+    ) -> None:
+        self.number, self._place, self._command, self.shard = place.number, place, command, shard
         self._drain, self._stuck = settings.drain.total_seconds(), settings.stuck_after.total_seconds()
         self._process: Process | None = None
         self._state = "it is starting"  # while it does not run
@@ -90,6 +92,8 @@ class Child:
         ours, theirs = socket.socketpair()
         with theirs:
             env = environment_of(replace(self._place, fd=theirs.fileno()))
+            if self.shard is not None:
+                env["MESH_SHARD"] = str(self.shard)
             process = await asyncio.create_subprocess_exec(
                 *self._command, env=env, pass_fds=[theirs.fileno()]
             )
@@ -184,8 +188,9 @@ class GroupHealth(Health):
         super().__init__()
         self._children = children
         for child in children:
-            self.lives_while(f"process {child.number}", child.dead)
-            self.works_while(f"process {child.number}", child.unready)
+            name = f"process {child.number}" + ("" if child.shard is None else f" (shard {child.shard})")
+            self.lives_while(name, child.dead)
+            self.works_while(name, child.unready)
 
     def measures(self) -> bytes:
         """Return the metrics of all that answer, each with the number of its process as the label `process`."""
@@ -226,11 +231,15 @@ def _labelled(sample: str, label: str) -> str:
 
 
 class ProcessGroup:
-    """All processes of a service on this machine."""
+    """All processes of a service on this machine; with `shards` each serves one of these, in turn."""
 
-    def __init__(self, command: Sequence[str], count: int, settings: MeshSettings) -> None:
+    def __init__(self, command: Sequence[str], count: int, settings: MeshSettings, shards: int = 1) -> None:
         self._children = [
-            Child(GroupPlace(number, count, -1), command, settings) for number in range(1, count + 1)
+            Child(
+                *(GroupPlace(number, count, -1), command, settings),
+                (number - 1) % shards if shards > 1 else None,
+            )
+            for number in range(1, count + 1)
         ]
         self._stop = asyncio.Event()
         self.health = GroupHealth(self._children)
@@ -297,7 +306,9 @@ def become_group(service: str, pool: str, asked: int | None, settings: MeshSetti
         return
     if asked is not None and (not isinstance(asked, int) or not 1 <= asked <= MOST):
         raise InvalidManifest(f"processes={asked!r}: should be a whole number from 1 to {MOST}")
-    count = settings.processes if asked is None else asked
+    count, shards = settings.processes if asked is None else asked, shards_to_serve()
+    if shards > 1:
+        _become(service, shards if pool == "prefork" else max(count, shards), settings, shards)
     if count > 1 and pool == "prefork":
         reason = (
             f"the pool of {service} is prefork, whose MESH_CONCURRENCY are processes under one parent already"
@@ -310,10 +321,26 @@ def become_group(service: str, pool: str, asked: int | None, settings: MeshSetti
         _become(service, count, settings)
 
 
-def _become(service: str, count: int, settings: MeshSettings) -> NoReturn:
+def shards_to_serve() -> int:
+    """Return how many shards a process that was started on its own has to serve: all, unless `MESH_SHARD` names one."""
+    whole = load_settings(MeshSettings, whole=True)
+    return whole.shards if whole.shard is None else 1
+
+
+def serve_all_shards(role: str, settings: MeshSettings) -> None:
+    """Become the parent of a process for each shard; return where there is one, or this is one of them.
+
+    Raises InvalidManifest where this program has no command that could be started again.
+    """
+    if group_place() is None and (shards := shards_to_serve()) > 1:
+        _become(role, shards, settings, shards)
+
+
+def _become(service: str, count: int, settings: MeshSettings, shards: int = 1) -> NoReturn:
     about = {
         "service": service,
         "count": count,
+        "shards": shards,
         "command": own_command(),
         "settings": {name: getattr(settings, name) for name in PARTS_OF_SETTINGS}
         | {name: getattr(settings, name).total_seconds() for name in DURATIONS_OF_SETTINGS},
@@ -346,7 +373,7 @@ def main() -> None:
     logs.configure(settings, about["service"])
 
     async def run() -> int:
-        group = ProcessGroup(about["command"], about["count"], settings)
+        group = ProcessGroup(about["command"], about["count"], settings, about["shards"])
         serve_health(group.health, settings.health_host, settings.health_port)
         log.info("group.started", processes=about["count"], pid=os.getpid())
         return await group.run()

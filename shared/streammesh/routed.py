@@ -59,7 +59,7 @@ def route_call(
     members: str,
 ) -> lua.Call[RoutedBatch]:
     """`route.lua` for the entries that follow the position `begins`, planned for the set of services `members`."""
-    subscriptions, kinds, entries = describe(keys, settings, batch, paused)
+    subscriptions, kinds, entries, marks = describe(keys, settings, batch, paused)
 
     def parse(answer: list[Any]) -> RoutedBatch:
         verdict = RouteVerdict(answer[0].decode())
@@ -88,6 +88,7 @@ def route_call(
         subscriptions=subscriptions,
         kinds=kinds,
         entries=entries,
+        marks=marks,
     ).call(parse)
 
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.cancellation.canceller import canceller_handler, canceller_subscription
 from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
 from streammesh.errors import InvalidManifest
@@ -18,6 +19,7 @@ from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
 from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.subscriptions.cancel_paths import declared_cancels
 from streammesh.subscriptions.declaration import (
     InvalidHandler,
     Seconds,
@@ -82,7 +84,7 @@ class Service(AroundHandlers, Expectations):
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
-        self._wakers: set[str] = set()  # names of the subscriptions that end waits
+        self._wakers: set[str] = set()  # names of the subscriptions that end waits, or cancel
         self._versions: dict[str, dict[int, DeclaredVersion]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
@@ -120,6 +122,7 @@ class Service(AroundHandlers, Expectations):
         name: str | None = None,
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
+        cancel_on: Mapping[str, str | Sequence[str]] | None = None,
         key: str | None = None,
         concurrency: int | None = None,
         total: int | None = None,
@@ -139,7 +142,9 @@ class Service(AroundHandlers, Expectations):
         service's further queues. `keep`: how long the ended record stays.
         `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
-        by. `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
+        by. `cancel_on`: types of events that cancel its open tasks of which the event has the same value, each type with the path
+        (`{"order.cancelled": "data.order_id"}`) or a pair: the path in the event that cancels, the path in its own.
+        `version`: runs of a durable handler go on with the version that they began with. Older ones stand beside the newest
         with the same `name`, as long as runs of them are under way; all other options are those of the newest.
         Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
         at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
@@ -175,6 +180,7 @@ class Service(AroundHandlers, Expectations):
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
                 waits=declared_waits(waits),
+                cancel_on=declared_cancels(cancel_on, event_type),
                 flow=flow if flow != Flow() else None,
             )
 
@@ -203,6 +209,7 @@ class Service(AroundHandlers, Expectations):
                 check_paths(binding.schema, key=named.flow and named.flow.key, priority=named.priority_path)
                 self._add_version(DeclaredVersion(named, binding, policy, breaker, here))
             self._add_wakers(named)
+            self._add_cancellers(named)
             return handler
 
         return decorate
@@ -241,6 +248,21 @@ class Service(AroundHandlers, Expectations):
             self._subscriptions.append(waker)
             self._wakers.add(waker.task)
             self._add_task(waker, bound, RetryPolicy(waker.retries), breaker=False)
+
+    def _add_cancellers(self, subscription: Subscription) -> None:
+        """Subscribe to what cancels a subscription's open tasks."""
+        for event_type in subscription.cancel_on:
+            one = canceller_subscription(subscription, event_type)
+            if one.task in self._wakers:  # of another version of the handler
+                continue
+            check(Manifest(self.name, subscriptions=(*self._subscriptions, one), queues=self._queues))
+
+            def bound(plumbing: Plumbing, of: str = event_type) -> Binding:
+                return bind(canceller_handler(subscription, of, lambda: plumbing.canceller))
+
+            self._subscriptions.append(one)
+            self._wakers.add(one.task)
+            self._add_task(one, bound, RetryPolicy(one.retries), breaker=False)
 
     def _add_task(
         self,

@@ -11,31 +11,32 @@ import sys
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from streammesh.durations import parse_duration
 from streammesh.local_mesh import PLACE, running_here, secrets_folder
-from streammesh.redis_url import ESCAPES, parse_redis_url
+from streammesh.redis_url import parse_redis_url
+from streammesh.setting_kinds import (
+    BROKER_SCHEMES,
+    HISTORY_FILE,
+    RESULT_SCHEMES,
+    Duration,
+    Percent,
+    checked_url,
+    explain,
+    variable_of,
+)
 
 _FIELD = re.compile(r'field "(\w+)"')
-STORE_SCHEMES = ("file", "s3", "gs", "az")
-RESULT_SCHEMES = ("postgresql",)
-HISTORY_FILE = "sqlite:///"
-BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
-
-
-def _percent(value: object) -> object:
-    """`"85%"` as 85; anything else unchanged."""
-    return value.strip().removesuffix("%").strip() if isinstance(value, str) else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 class MeshSettings(BaseSettings):
@@ -48,7 +49,17 @@ class MeshSettings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         description="Where Redis is: redis://, rediss:// (TLS), redis+sentinel://host,host/service, "
-        "redis+cluster://host,host, unix://.",
+        "redis+cluster://host,host, unix://. With shards on servers of their own their URLs, with spaces between.",
+    )
+    shards: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Into how many parts the mesh is cut, each whole in itself and in one Redis primary. It is the same "
+        "for every process, and stays as it was when the mesh began.",
+    )
+    shard: int | None = Field(
+        None, ge=0, description="Which shard alone a process serves, from 0. Empty: all of them."
     )
     redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
     redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
@@ -56,7 +67,7 @@ class MeshSettings(BaseSettings):
     redis_timeout: Duration = Field(
         timedelta(seconds=3), description="How long one Redis command may take before it counts as away."
     )
-    memory_mark: Annotated[int, BeforeValidator(_percent)] = Field(
+    memory_mark: Percent = Field(
         85,
         ge=10,
         le=100,
@@ -198,6 +209,29 @@ class MeshSettings(BaseSettings):
     )
 
     @property
+    def redis_urls(self) -> list[str]:
+        """The servers that `redis_url` names: one, or one for each shard."""
+        return self.redis_url.split()
+
+    def of_shard(self, number: int) -> MeshSettings:
+        """Return the settings as one shard has them: a mesh of its own. A mesh without shards is its only one.
+
+        Raises ValueError where there is no such shard.
+        """
+        if not 0 <= number < self.shards:
+            raise ValueError(f"there is no shard {number}: the mesh has {self.shards}, counted from 0")
+        if self.shards == 1:
+            return self
+        urls = self.redis_urls
+        changes = {
+            "redis_url": urls[number % len(urls)],
+            "namespace": f"{self.namespace}.{number}",
+            "shards": 1,
+            "shard": number,
+        }
+        return self.model_copy(update=changes)
+
+    @property
     def remembered(self) -> timedelta:
         """How long what became of an event is known, and its identity with it."""
         return max(self.retention, self.dedup_window)
@@ -225,8 +259,25 @@ class MeshSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        parse_redis_url(value)
-        return value.strip()
+        urls = value.split()
+        if not all("://" in url for url in urls):  # one, that has spaces in it
+            urls = [value]
+        for url in urls or [value]:
+            parse_redis_url(url)
+        return " ".join(url.strip() for url in urls)
+
+    @model_validator(mode="after")
+    def _shards(self) -> MeshSettings:
+        if len(self.redis_urls) not in (1, self.shards):
+            raise ValueError(
+                f"MESH_REDIS_URL: names {len(self.redis_urls)} servers and MESH_SHARDS is {self.shards}: "
+                "name one server, or one for each shard"
+            )
+        if self.shard is not None and self.shard >= self.shards:
+            raise ValueError(
+                f"MESH_SHARD: is {self.shard}, and there are {self.shards} (MESH_SHARDS), counted from 0"
+            )
+        return self
 
     @field_validator("broker_url")
     @classmethod
@@ -278,78 +329,25 @@ class MeshSettings(BaseSettings):
         return value
 
 
-def checked_url(value: str, schemes: tuple[str, ...]) -> str:
-    """A URL with a host. Raises ValueError, which holds nothing of it: what is misread may be the password."""
-    try:
-        parts = urlsplit(value.strip())
-        port = parts.port
-    except ValueError:
-        raise ValueError(f"has a host or a port that cannot be read; {ESCAPES}") from None
-    if parts.scheme not in schemes:
-        raise ValueError(f"should be a URL that starts with one of {', '.join(s + '://' for s in schemes)}")
-    if (
-        parts.scheme in RESULT_SCHEMES and parts.netloc.count("@") > 1
-    ):  # its driver ends the password at the first
-        raise ValueError(f"has more than one `@` before its host; {ESCAPES}")
-    if not parts.hostname or port == 0 or "@" in parts.path + parts.query or parts.fragment:
-        raise ValueError(f"should name a host after the `://` or the `@`; {ESCAPES}")
-    return value.strip()
-
-
-def checked_store(value: str) -> str:
-    """A folder, or an object store's URL: `s3://bucket/prefix`. Raises ValueError as `checked_url` does."""
-    if not value.strip():
-        raise ValueError("should be a folder such as var/store, or a URL such as s3://bucket/prefix")
-    if (
-        value.partition(":")[0] in STORE_SCHEMES and "://" not in value
-    ):  # s3:/bucket would be a folder of that name
-        return checked_url("", STORE_SCHEMES)
-    if "://" not in value or value.startswith("file://"):
-        return value
-    return checked_url(value, STORE_SCHEMES)
-
-
-StoreUrl = Annotated[str, AfterValidator(checked_store)]
-
-
 S = TypeVar("S", bound=BaseSettings)
 
 
-def explain(error: ValidationError, settings: type[BaseSettings]) -> str:
-    """One line that names the variable and says what it should be, without its value."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    text = first["msg"].removeprefix("Value error, ")
-    if not first["loc"]:  # about several together, which it names
-        return text
-    name, *inner = (str(part) for part in first["loc"])
-    place = f" (entry {'.'.join(inner)}, counted from 0)" if inner else ""
-    return f"{variable_of(name, settings)}{place}: {text}"
-
-
-def variable_of(name: str, settings: type[BaseSettings]) -> str:
-    """The environment variable of a field, which may be called by its alias already."""
-    field = settings.model_fields.get(name)
-    if field is None:
-        return name.upper()
-    alias = field.validation_alias
-    if isinstance(alias, AliasChoices):
-        alias = str(alias.choices[0])
-    return (
-        alias if isinstance(alias, str) else f"{settings.model_config.get('env_prefix', '')}{name}"
-    ).upper()
-
-
-def load_settings(settings: type[S], *, join: bool = True) -> S:
+def load_settings(settings: type[S], *, join: bool = True, whole: bool = False) -> S:
     """Read one settings class: environment, then `.env`, then files named like the variables in `MESH_SECRETS_DIR`.
 
     With `join`, where no Redis is named and `streammesh up` runs in this folder, what it gives its services counts.
+    Of a mesh of several shards the settings are those of `MESH_SHARD`, or of the first, where all lies that the mesh has
+    once; `whole` is for who serves all shards.
     Raises SystemExit(2), after one line on standard error that names the variable and what it should be.
     """
     try:
         if join:
             _join_mesh_here()
         folder = _secrets_folder()
-        return settings(_secrets_dir=folder) if folder else settings()
+        made = settings(_secrets_dir=folder) if folder else settings()
+        if isinstance(made, MeshSettings) and not whole:
+            return cast("S", made.of_shard(made.shard or 0))
+        return made
     except ValidationError as error:
         reason = explain(error, settings)
     except SettingsError as error:  # a list or table that is not JSON; it names the field and no value
@@ -380,6 +378,13 @@ def _join_mesh_here() -> None:
             if name not in chosen:
                 os.environ[name] = str(value)
         sys.stderr.write(f"joining the mesh that runs here, see {PLACE}\n")
+
+
+def serve_first_shard() -> None:
+    """Have this process, and what it starts, serve the first shard alone: what the mesh has once is there."""
+    whole = load_settings(MeshSettings, whole=True)
+    if whole.shards > 1 and whole.shard is None:
+        os.environ["MESH_SHARD"] = "0"
 
 
 @lru_cache(maxsize=1)

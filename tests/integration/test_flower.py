@@ -8,7 +8,8 @@ from subprocess import run
 import httpx
 import pytest
 from streammesh.embedded import free_port
-from streammesh.settings import MeshSettings, explain
+from streammesh.setting_kinds import explain
+from streammesh.settings import MeshSettings
 from streammesh.testing.conditions import wait_until_sync
 from streammesh.worker.app import make_app
 

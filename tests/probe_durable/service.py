@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -175,3 +176,14 @@ def told_plainly(data: dict[str, Any], ctx: Context) -> None:
     stream = ctx.stream("tokens")
     stream.send("a", "b")
     stream.send("x" * data.get("large", 1))
+
+
+@service.on("durable.build", retries=3, backoff=600, cancel_on={"durable.scrapped": "data.order"})
+async def build(data: dict[str, Any], ctx: Context) -> None:
+    """Take long, fail or wait, until it is cancelled."""
+    record(f"build {data['name']}")
+    if data["does"] == "fail":
+        raise ConnectionError("later")
+    if data["does"] == "wait":
+        await ctx.sleep(600)
+    await asyncio.sleep(600)

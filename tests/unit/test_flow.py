@@ -75,7 +75,8 @@ def test_a_key_may_be_whatever_an_event_can_have(key: str) -> None:
     async def handle(order: Order) -> None: ...
 
     [subscription] = service.manifest().subscriptions
-    assert Manifest.from_json(service.manifest().to_json()).subscriptions == (subscription,)
+    [read] = Manifest.from_json(service.manifest().to_json()).subscriptions
+    assert (read.flow, read.priority_path) == (subscription.flow, "data.more.weight")
     assert orjson.loads(subscription.flow.limits) == {"concurrency": 2, "total": 9, "fair": True}
 
 

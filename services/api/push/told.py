@@ -30,14 +30,16 @@ class Told:
     at: tuple[int, int]
 
     @classmethod
-    def of(cls, note: Notification) -> Told:
-        """`id` is the position to resume from, `event` the type, `data` the JSON that clients get.
+    def of(cls, note: Notification, at: tuple[int, int] | None = None) -> Told:
+        """`at` is its place in its stream, where its `id` is the position of several.
+
+        In the frame `id` is the position to resume from, `event` the type, `data` the JSON that clients get.
 
         The `id` comes last: some clients take it over as they read it, and would miss what is cut off after it.
         """
         json = note.to_json()
         frame = b"event: %b\ndata: %b\nid: %b\n\n" % (note.type.encode(), json, note.id.encode())
-        return cls(note, json, frame, chunk(frame), position_key(note.id))
+        return cls(note, json, frame, chunk(frame), at or position_key(note.id))
 
 
 @dataclass(frozen=True, slots=True)

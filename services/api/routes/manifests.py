@@ -97,8 +97,8 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
         subscriptions = []
         for one in manifest.subscriptions:
             if key.may_subscribe(one.type):
-                about = asdict(one)
-                del about["service"]
+                known = DeclaredSubscription.model_fields  # what is for the mesh alone is not shown
+                about = {name: value for name, value in asdict(one).items() if name in known}
                 about["queue"] = one.queue_name
                 about["flow"] = None if one.flow is None else DeclaredLimits.of(one.flow)
                 about["steps"] = list(manifest.steps.get(one.task, ()))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import AwareDatetime, StringConstraints
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 from streammesh.errors import MeshUnavailable
@@ -29,8 +30,9 @@ from services.api.push.follower import Follower
 from services.api.push.told import Told
 from services.api.routes import events
 from services.api.schemas import EXAMPLE_ID, EXAMPLE_TASK
+from services.api.shards.stream import follow_all
 from services.api.sse import EventStream, frames, hello, resync
-from services.api.state import Wiring, wiring_of
+from services.api.state import Wiring, wiring_of, wirings_of
 from services.api.tokens import LONGEST
 from services.api.web_socket import SocketSession
 
@@ -54,6 +56,7 @@ Word = Query(min_length=1, max_length=MAX_ATTRIBUTE)
 
 
 async def _position(  # a plain function would be run in a thread
+    connection: HTTPConnection,
     after: After = None,
     last_event_id: Annotated[
         str | None,
@@ -66,7 +69,7 @@ async def _position(  # a plain function would be run in a thread
     named = {"Last-Event-ID": last_event_id, "lastEventId": camel, "lastEventID": capital, "after": after}
     for name, text in named.items():
         if text:
-            return whole_position(name, text)
+            return whole_position(name, text, len(wirings_of(connection)))
     return None
 
 
@@ -108,8 +111,10 @@ async def notifications(
     begin: Begin = None,
 ) -> Response:
     """Without a position it begins now. A `resync` event says that a part of what was asked for is gone."""
-    wiring = wiring_of(request)
+    wiring, wirings = wiring_of(request), wirings_of(request)
     wanted = Filter(event, task, tuple(type or ()), service, subject, subject_prefix)
+    if len(wirings) > 1:
+        return await follow_all(wirings, key, wanted, begin, since)
     follower = wiring.hub.open(key, wanted)
     try:
         newest = await wiring.hub.ensure_reading()
@@ -145,6 +150,10 @@ async def of_event(
     if whole_id(request, event_id, "/notifications") is None:
         return await events.event_state(request, key, f"{event_id}/notifications", source)
     wiring = wiring_of(request)
+    if begin and "," in begin:
+        detail = "is of the notifications of all shards; an event is in one"
+        wrong = [{"parameter": "Last-Event-ID", "detail": detail}]
+        raise Problem("malformed-request", f"The position {detail}.", wrong)
     row = await find_row(wiring, key, event_id, source)
     event, tasks = await read_event(wiring, row)
     must_read(key, event_id, event, tasks)
@@ -242,4 +251,4 @@ async def socket(
     connection: WebSocket, token: Annotated[str | None, Query(max_length=LONGEST)] = None
 ) -> None:
     """Several filters on one connection; docs/notifications.md has the messages."""
-    await SocketSession(connection, wiring_of(connection), token).run()
+    await SocketSession(connection, wirings_of(connection), token).run()

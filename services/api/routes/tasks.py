@@ -57,11 +57,14 @@ async def task_state(
 ) -> TaskDocument:
     """200 for every known task, whatever its state; 404 when it is not known (any more)."""
     wiring = wiring_of(request)
-    task = await readable_task(wiring, key, task_id)
-    document = task_document(task)
-    if task.state == "pending":
+    row = await readable_task(wiring, key, task_id)
+    document = task_document(row)
+    if row.state == "pending":
         async with wiring.reading():
-            before = await before_in_line(wiring.redis, wiring.keys, {task.id: task.flow})
-        if task.id in before:
-            document.line = LineDocument(key=before[task.id][0], before=before[task.id][1])
+            before = await before_in_line(wiring.redis, wiring.keys, {row.id: row.flow})
+        if row.id in before:
+            document.line = LineDocument(key=before[row.id][0], before=before[row.id][1])
+    if document.waits_for and key.may_publish(str(row.event.get("type", ""))):
+        async with wiring.reading():
+            document.waits_for.approval_url = await wiring.approvals.address(row)
     return document

@@ -11,7 +11,7 @@ from streammesh import names
 from streammesh.clock import rfc3339_ms, to_ms
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 
 from services.api.caller import Caller
 from services.api.json_body import JsonBody

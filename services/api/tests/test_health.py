@@ -62,7 +62,7 @@ async def test_a_fault_of_ours_is_a_problem_that_shows_nothing(api, door, monkey
         raise ZeroDivisionError("secret detail")
 
     monkeypatch.setattr(door.app.state.wiring.rows, "task", broken)
-    monkeypatch.setattr(door.app.state.wiring.publishing, "_calls", None)
+    monkeypatch.setattr(door.app.state.wiring.publishing, "_shards", None)
 
     for answer in (await api.get("/v1/tasks/x"), await api.post("/v1/events", json={"type": "a.b"})):
         document = assert_problem(answer, 500, "internal")

@@ -64,7 +64,7 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
         ),
         *("/v1/subscriptions", "/v1/events", "/v1/events/1", f"/v1/tasks/{task}", "/v1/dead-letters"),
         *("/v1/tasks", "/v1/tasks?state=ended", "/v1/audit", "/v1/manifests", "/v1/events?standing=true"),
-        *("/v1/types", "/v1/types/order.placed"),
+        *("/v1/types", "/v1/types/order.placed", f"/v1/tasks/{task}/streams/tokens"),
         *(f"/v1/dead-letters/{letter['id']}", f"/v1/reports/{asked}", f"/v1/reports/{asked}.pdf"),
     ):
         await live.get(path)

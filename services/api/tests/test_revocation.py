@@ -24,7 +24,7 @@ async def test_a_follower_in_the_midst_of_the_past_ends_when_its_key_is_revoked(
     pages = wiring.hub.attach(follower, "0-0")
     first = await anext(pages)
     await ApiKeys(mesh_redis, mesh_keys).revoke("reader")
-    await RevocationWatch(ApiKeys(mesh_redis, mesh_keys), wiring.hub, wiring.reading, wiring.api).run_once()
+    await RevocationWatch(ApiKeys(mesh_redis, mesh_keys), [wiring.hub], wiring.reading, wiring.api).run_once()
 
     rest = [page async for page in pages]
     wiring.hub.close(follower)

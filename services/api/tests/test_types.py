@@ -187,7 +187,7 @@ async def test_a_pipeline_is_stopped_by_a_break_and_by_nothing_else(
         sys.executable, "-B", *command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     told, said = await run.communicate()
-    assert run.returncode == 1, said
+    assert run.returncode == 1 and told, said
     found = json.loads(told)
     assert (found["breaks"], found["problems"]) == (
         ["bill.sent, which audit.handle0 reads: /total may be string, and number is read"],

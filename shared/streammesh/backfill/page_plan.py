@@ -171,7 +171,7 @@ def backfill_call(
     version: str,
 ) -> lua.Call[HandedPage]:
     """`backfill.lua` for a plan by this version of the manifests, which follows the position that the backfill is at."""
-    subscriptions, kinds, entries = describe(keys, settings, plan.handovers, paused)
+    subscriptions, kinds, entries, marks = describe(keys, settings, plan.handovers, paused)
     numbers: dict[str, int] = {}
     domain_of = [numbers.setdefault(one.event.domain, len(numbers) + 1) for one in plan.handovers]
 
@@ -216,6 +216,7 @@ def backfill_call(
         subscriptions=subscriptions,
         kinds=kinds,
         entries=entries,
+        marks=marks,
     ).call(parse)
 
 

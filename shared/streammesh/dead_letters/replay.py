@@ -94,6 +94,7 @@ class Replaying:
             open_tasks=keys.open_tasks(letter.service),
             due=keys.due(),
             due_entries=keys.due_entries(),
+            cancellable=keys.cancellable(letter.task or ""),
             wait=wait_ms,
             kept=self._settings.notifications_bound,
             changed=keys.manifests_changed(),

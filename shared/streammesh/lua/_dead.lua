@@ -1,9 +1,10 @@
 -- Parks what can never be run as it is: a letter for people, and what a replay puts back.
 -- d = {dead, index, entries, services, service, kept, now, id, letter, parts}
--- parts = {h =, b = (a queue entry), m = (meta of a ledger row), e = (an event), f = (its flow)}, each may be missing
+-- parts = {h =, b = (a queue entry), m = (meta of a ledger row), e = (an event), f = (its flow),
+-- c = (its members of `cancellable`)}, each may be missing
 --#include _write.lua
 local function unpark(d, id)
-  write('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id, 'f:' .. id)
+  write('HDEL', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id, 'f:' .. id, 'c:' .. id)
   write('ZREM', d.index, id)
   return write('HDEL', d.dead, id)
 end

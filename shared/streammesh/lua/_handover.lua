@@ -1,9 +1,10 @@
 -- Hands entries of one stream over to queues. Of the script that includes it it takes the locals that handoff.lua and
 -- route.lua declare alike: notifications, counters, holding, version, memory_row, kept, planned_by, event_prefix,
--- task_prefix, mark, subscriptions, kinds, entries.
+-- task_prefix, mark, subscriptions, kinds, entries, marks.
 --#include _time.lua
 --#include _memory.lua
 --#include _notify.lua
+--#include _cancels.lua
 --#include _flow.lua
 local now, event_id, task_id = digits(now_ms()), event_prefix + 1, task_prefix + 1
 
@@ -161,6 +162,9 @@ local function hand_over(is_mine, takes)
     end
     if known[1] and #changes > 0 then redis.call('HSET', row, kind.notes, notes or '', unpack(changes)) end
     out.last = one.position
+  end
+  for _, one in ipairs(marks) do
+    if made[one.task] then mark_cancels(one, now) end
   end
   for _, f in pairs(flow_cache) do flow_pump(f, STARTED_AT_ONCE) end
   for key, list in pairs(opened) do

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streammesh.lua.cancels import CancelMark
 from streammesh.lua.signature import Arguments, Each, Flag, Key, Number, Record, Text, TextList
 from streammesh.lua.tasks import HandoffEntry, HandoffKind, HandoffSubscription
 
@@ -108,3 +109,4 @@ class BackfillScript(Arguments):
     subscriptions: Each[HandoffSubscription]
     kinds: Each[HandoffKind]
     entries: Each[HandoffEntry]
+    marks: Each[CancelMark]

@@ -15,7 +15,7 @@
 -- tasks: KEYS task (HASH), event_row (HASH) ARGS entry ('' when the queue is no stream), source, event, event_type,
 --   subject, id, head (body of the notification up to the task's id), mark (of this claim, of no other of this worker)
 -- Returns per task {'run', attempt, times it was lost by a worker} (and its row, of a durable handler that has steps) | {'ended', state} | {'held'}
---   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so while a worker ran it that is gone: to be ended)
+--   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so before it began, or while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
 --#include _time.lua
 --#include _notify.lua
@@ -62,7 +62,7 @@ local function claim(one)
     if before[3] then return { 'cancelled' } end
     if before[4] then redis.call('HDEL', task, 'drained') else lost = lost + 1 end
     changes[9], changes[10] = 'lost', lost
-  elseif row[7] then  -- for a newer one of its key
+  elseif row[7] then  -- for a newer one of its key, or for an event that came before it was handed over
     return { 'cancelled' }
   elseif row[3] and tonumber(row[3]) < now and not row[6] then
     return { 'expired', attempt, redis.call('HGET', task, 'outcome') or '' }

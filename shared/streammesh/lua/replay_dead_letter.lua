@@ -4,7 +4,8 @@
 -- complete any more, so that its end is told anew.
 -- KEYS dead (HASH), index (ZSET), entries (HASH), target (STREAM, queue or events)
 -- ARGS id, form ('task', 'entry' or 'event')
--- tasks: KEYS row (HASH), event_row (HASH), notifications (STREAM), open_tasks (ZSET), due (ZSET), due_entries (HASH)
+-- tasks: KEYS row (HASH), event_row (HASH), notifications (STREAM), open_tasks (ZSET), due (ZSET), due_entries (HASH),
+--   cancellable (ZSET, of tasks that an event may cancel)
 --   ARGS wait (ms, 0: at once), kept (notifications), changed (channel), body (of the notification up to its data),
 --   source, event, event_type, subject, service
 -- Returns {'replayed'} | {'gone'} (no such letter) | {'nothing'} (it has nothing to put back)
@@ -15,7 +16,7 @@
 --#include _flow.lua
 local d = { dead = dead, index = index, entries = entries }
 if redis.call('HEXISTS', d.dead, id) == 0 then return { 'gone' } end
-local kept = redis.call('HMGET', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id, 'f:' .. id)
+local kept = redis.call('HMGET', d.entries, 'h:' .. id, 'b:' .. id, 'm:' .. id, 'e:' .. id, 'f:' .. id, 'c:' .. id)
 local h, b, meta, e, flow = kept[1], kept[2], kept[3], kept[4], kept[5]
 if form == 'event' then
   if not e then return { 'nothing' } end
@@ -38,6 +39,8 @@ redis.call('HDEL', row, 'ended', 'outcome', 'worker', 'started', 'progress', 'lo
 redis.call('HSET', row, 'attempt', 0, 'queued', digits(now))
 if not state then redis.call('HSET', row, 'meta', meta) end
 if flow then redis.call('HSET', row, 'flow', flow) end
+if kept[6] then redis.call('HSET', row, 'cancellable', kept[6]) end
+for member in string.gmatch(kept[6] or '', '[^\n]+') do write('ZADD', t.cancellable, 0, member) end
 redis.call('PERSIST', row)
 write('ZADD', t.open_tasks, digits(now), id)
 local replays = write('HINCRBY', row, 'replays', 1)

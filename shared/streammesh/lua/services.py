@@ -179,6 +179,7 @@ class ReplayedTask(Record):
     open_tasks: Key
     due: Key
     due_entries: Key
+    cancellable: Key
     wait: Number
     kept: Text
     changed: Text

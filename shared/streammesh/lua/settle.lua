@@ -6,7 +6,7 @@
 -- A subscription whose deliveries become dead letters too often in a row is paused in the same step.
 -- KEYS notifications (STREAM), queue (STREAM), recent (STREAM, of ended tasks), open_tasks (ZSET), dead (HASH),
 --   dead_index (ZSET), dead_entries (HASH), dead_services (SET), failures (HASH, in a row), paused (HASH), domains (SET),
---   due (ZSET), due_entries (HASH), counters (HASH), held (STREAM)
+--   due (ZSET), due_entries (HASH), counters (HASH), held (STREAM), cancellable (ZSET, of tasks that an event may cancel)
 -- ARGS group, kept (notifications), service, name (of the task), keep (lifetime of ended rows, ms),
 --   retention (lifetime of an event's row, ms), letters_kept (dead letters), changed (channel),
 --   pausing (failures in a row that pause, 0: never),
@@ -56,7 +56,8 @@ local function bury(t, letter, envelope)
   elseif t.was == 'held' then h, b = queued_fields(held, t.held)
   elseif t.entry ~= '' then h, b = queued_fields(queue, t.entry) end
   local row = redis.call('HMGET', t.row, 'h', 'b', 'meta')  -- h and b of a workflow, whose queue entry is gone
-  local parts = { h = h or row[1] or nil, b = b or row[2] or nil, m = row[3] or nil, f = t.flow or nil }
+  local parts = { h = h or row[1] or nil, b = b or row[2] or nil, m = row[3] or nil, f = t.flow or nil,
+    c = t.cancellable or nil }
   if not parts.h then parts.e = envelope end
   park({ dead = dead, index = dead_index, entries = dead_entries, services = dead_services, service = service, kept = letters_kept,
     now = now, id = t.id, letter = letter, parts = parts })
@@ -110,7 +111,7 @@ end
 local function settle(one)
   local task, token, state, outcome, entry, id = one.row, one.token, one.state, one.outcome, one.entry, one.id
   local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams',
-    'flow')
+    'flow', 'cancellable', 'cancelled_by')
   local was, attempt, letter = row[1], row[2], one.letter
   if not was then return 'gone' end
   if ENDED[was] then
@@ -119,7 +120,7 @@ local function settle(one)
     return 'done ' .. was
   end
   local t = { row = task, id = id, was = was, entry = row[5] or '', workflow = row[7], held = row[8] or '', member = 'task:' .. id,
-    flow = row[10] }
+    flow = row[10], cancellable = row[11] }
   if token == '@' then
     if row[5] ~= entry then return 'lost' end
   elseif token == '!' then
@@ -131,15 +132,18 @@ local function settle(one)
     if was == 'started' then redis.call('PUBLISH', control, id) end
     if was == 'started' and not t.workflow then
       redis.call('HSET', task, 'cancel', stamp)
+      if outcome ~= cancelled then redis.call('HSET', task, 'cancelled_by', outcome) end  -- by which event it is to end
       return 'asked'
     end
   elseif token ~= '*' and (attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry)) then
     return 'lost'
   end
   if row[6] and state == 'failed' then state, outcome, letter = 'cancelled', cancelled, '' end
+  if state == 'cancelled' and row[12] then outcome = row[12] end
+  for member in string.gmatch(t.cancellable or '', '[^\n]+') do write('ZREM', cancellable, member) end
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
-  if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'h', 'b', 'to') end
+  if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to') end
   free(t, entry)
   if t.flow then left[#left + 1] = { task, t.flow, id } end
   ids[#ids + 1] = id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from streammesh.lua.cancels import CancelMark
 from streammesh.lua.events import StoredEvent
 from streammesh.lua.signature import Arguments, Each, Flag, Key, Number, Record, Rest, Text, TextList
 
@@ -76,6 +77,7 @@ class HandoffScript(Arguments):
     subscriptions: Each[HandoffSubscription]
     kinds: Each[HandoffKind]
     entries: Each[HandoffEntry]
+    marks: Each[CancelMark]
 
 
 class RouteScript(Arguments):
@@ -101,6 +103,7 @@ class RouteScript(Arguments):
     subscriptions: Each[HandoffSubscription]
     kinds: Each[HandoffKind]
     entries: Each[HandoffEntry]
+    marks: Each[CancelMark]
 
 
 class TakeDomainScript(Arguments):
@@ -203,6 +206,7 @@ class SettleScript(Arguments):
     due_entries: Key
     counters: Key
     held: Key
+    cancellable: Key
     group: Text
     kept: Text
     service: Text

@@ -27,7 +27,8 @@ EVERY_SECONDS = 60.0
 AWAY_SECONDS = 5.0  # between looks at a Redis that could not be looked at yet
 ASK_SECONDS = 2.0
 CONFIG = ("save", "appendfsync")
-_looking: set[int] = set()  # ids of processes: what is forked has no thread of its parent's
+# By process, since what is forked has no thread of its parent's, and by namespace, of which each shard has one.
+_looking: set[tuple[int, str]] = set()
 log = structlog.get_logger(__name__)
 
 
@@ -129,9 +130,9 @@ def start_inspecting(settings: MeshSettings) -> None:
     A process that is several things at once looks once.
     """
     internals.start_with(internals.check)
-    if os.getpid() not in _looking:
+    if (os.getpid(), settings.namespace) not in _looking:
         Inspector(settings).start()
-        _looking.add(os.getpid())
+        _looking.add((os.getpid(), settings.namespace))
 
 
 async def read_config(client: redis.asyncio.Redis) -> dict[str, str] | None:

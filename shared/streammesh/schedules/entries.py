@@ -31,7 +31,7 @@ from streammesh.errors import InvalidEvent, InvalidSchedule
 from streammesh.events import envelope
 from streammesh.events.envelope import Event
 from streammesh.schedules.cron import LONGEST_MS, SHORTEST_MS, Every, Rule, Unit, parse_cron, period_before
-from streammesh.settings import Duration
+from streammesh.setting_kinds import Duration
 
 SOURCE = "scheduler"  # of every tick; part of the tick's identity
 MAX_TICKS = 100  # published in one call; more missed ones follow in the next

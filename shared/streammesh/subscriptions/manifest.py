@@ -18,6 +18,7 @@ from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
 from streammesh.flow.limits import Flow, flow_problems, key_text
+from streammesh.subscriptions.cancel_paths import wrong_cancels
 from streammesh.subscriptions.filters import MAX_PATH, MISSING, fits, problems, value_at
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
@@ -46,6 +47,12 @@ class Subscription:
 
     version: int = 1  # of a durable handler: runs under way go on with the version that they began with
     waits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # types it waits for, and by which paths
+    cancel_on: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # types that cancel its open tasks -> (path in the event that cancels, path in its own)
+    cancels: Sequence[
+        str
+    ] = ()  # (task, path): its events cancel open tasks of that subscription, by what is at that path
     flow: Flow | None = None  # what may start when; None for all at once
     priority_path: str | None = None  # of the event, where a number from 0 to 9 stands; else its own priority
 
@@ -188,6 +195,7 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
     if not _is_whole(wanted.version) or not 1 <= wanted.version <= 1_000_000:
         yield f"version should be a whole number from 1, not {wanted.version!r}"
     yield from _wrong_waits(wanted.waits)
+    yield from wrong_cancels(wanted.cancel_on, wanted.cancels, service)
     if wanted.priority is not None and not (_is_whole(wanted.priority) and 0 <= wanted.priority <= 9):
         yield f"priority should be a whole number from 0 (low) to 9 (high), not {wanted.priority!r}"
     path = wanted.priority_path

@@ -118,7 +118,11 @@ class Context:
         timeout: timedelta | float | str | None = None,
         name: str = "approval",
     ) -> Any:
-        """Ask people: as `wait_for_signal`, and clients are told the question and whom it is for."""
+        """Ask people: as `wait_for_signal`, and clients are told the question and whom it is for.
+
+        The task's document has a one-time address (`waits_for.approval_url`) at which somebody without a key may answer; the
+        result is then True or False, and None after `timeout`.
+        """
         seconds = None if timeout is None else _seconds(timeout)
         return self.run.wait_for_signal(name, seconds, {"question": question[:TOLD_LENGTH], "to": to[:256]})
 

@@ -14,6 +14,7 @@ from streammesh import names as words
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms
 from streammesh.keys import PRIORITY, Keys
+from streammesh.lua.cancels import CancelMark
 from streammesh.lua.signature import quick
 from streammesh.lua.tasks import (
     HandoffDelivery,
@@ -24,6 +25,7 @@ from streammesh.lua.tasks import (
 )
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Delivery, Subscription
+from streammesh.tasks.cancel_marks import cancel_marks
 from streammesh.tasks.settlement import kept
 
 _delivery, _entry = quick(HandoffDelivery), quick(HandoffEntry)
@@ -86,6 +88,7 @@ class Described(NamedTuple):
     subscriptions: list[HandoffSubscription]
     kinds: list[HandoffKind]
     entries: list[HandoffEntry]
+    marks: list[CancelMark]
 
 
 def describe(
@@ -93,7 +96,7 @@ def describe(
 ) -> Described:
     """Describe a batch: it has a few subscriptions and a few kinds of event."""
     said = _Said(keys, settings, paused)
-    entries = []
+    entries, marks = [], list[CancelMark]()
     event_row, task_row = keys.event(""), keys.task("")
     for entry, event, wanted, deliveries in batch:
         wants, queued = "", []
@@ -103,6 +106,8 @@ def describe(
             if event.extensions or subscription.expires is not None:
                 expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
             at = "" if expires is None else expires
+            if subscription.cancel_on or subscription.cancels:
+                marks += cancel_marks(keys, subscription, task_id, event, entry)
             queued.append(_delivery(task=task_row + task_id, expires=at, b=body, key=key))
         entries.append(
             _entry(
@@ -115,7 +120,7 @@ def describe(
                 deliveries=queued,
             )
         )
-    return Described(said.subscriptions, said.kinds, entries)
+    return Described(said.subscriptions, said.kinds, entries, marks)
 
 
 def memory_mark(settings: MeshSettings) -> float:
@@ -143,7 +148,7 @@ def handoff_call(
     the manifests that the batch was planned by, "*" where it was planned without them. `may_join`: a router is
     there, and may serve the group's service from now on.
     """
-    subscriptions, kinds, entries = describe(keys, settings, batch, paused)
+    subscriptions, kinds, entries, marks = describe(keys, settings, batch, paused)
 
     def parse(answer: list[Any]) -> HandedOver:
         if answer == [b"stale"]:
@@ -183,6 +188,7 @@ def handoff_call(
         subscriptions=subscriptions,
         kinds=kinds,
         entries=entries,
+        marks=marks,
     ).call(parse)
 
 

@@ -137,6 +137,7 @@ class Settlement:
                 due_entries=keys.due_entries(),
                 counters=keys.counters(),
                 held=keys.held(ref.name),
+                cancellable=keys.cancellable(ref.name),
                 group=WORKERS,
                 kept=settings.notifications_bound,
                 service=service,

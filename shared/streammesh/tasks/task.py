@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -56,10 +57,12 @@ class Failure:
     kind: str  # class of the error
     traceback: str = ""
     refused: bool = False  # the input is at fault and not the service: the breaker does not count it
+    by: Mapping[str, str] | None = None  # the event that did it: `id`, `source`, `type`
 
     def to_dict(self) -> dict[str, Any]:
         """As it is stored and pushed."""
-        return {"reason": self.reason, "kind": self.kind}
+        said: dict[str, Any] = {"reason": self.reason, "kind": self.kind}
+        return said if self.by is None else {**said, "by": dict(self.by)}
 
 
 class LedgerAnswer(StrEnum):

@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
+from celery import signals
+
+from streammesh.cancellation.canceller import Canceller
 from streammesh.clock import Clock, SystemClock
 from streammesh.durable.calls import DurableCalls
+from streammesh.group_link import GroupLink
 from streammesh.group_place import group_place
 from streammesh.health import Health, serve_health
 from streammesh.keys import Keys
@@ -15,9 +19,9 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.settlement import Settlement
 from streammesh.worker.connections import Connections
-from streammesh.worker.group_link import GroupLink
 from streammesh.worker.handler_threads import HandlerThreads
 from streammesh.worker.hooks import Hooks
+from streammesh.worker.process_end import end_process
 from streammesh.worker.resource_function import Resource
 from streammesh.worker.running_handlers import RunningHandlers
 from streammesh.worker.shared_resources import SharedResources
@@ -50,7 +54,9 @@ class Plumbing:
         if place is None:
             serve_health(self.health, settings.health_host, settings.health_port, measured=settings.metrics)
         else:
-            GroupLink(place, self.health, settings.drain.total_seconds(), measured=settings.metrics)
+            drain = settings.drain.total_seconds()
+            link = GroupLink(place, self.health, drain, end_process, measured=settings.metrics)
+            signals.worker_shutting_down.connect(link.stopping, weak=False)
 
     @cached_property
     def settings(self) -> MeshSettings:
@@ -71,6 +77,11 @@ class Plumbing:
     def durable(self) -> DurableCalls:
         """Builds the calls of durable handlers."""
         return DurableCalls(Keys(self.settings.namespace), self.settings)
+
+    @cached_property
+    def canceller(self) -> Canceller:
+        """Ends what events cancelled."""
+        return Canceller(Keys(self.settings.namespace), self.settings)
 
     @cached_property
     def connections(self) -> Connections:

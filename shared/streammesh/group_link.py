@@ -1,4 +1,4 @@
-"""What joins a worker to the parent of its group: its health goes out, and the order to drain comes in.
+"""What joins a process to the parent of its group: its health goes out, and the order to drain comes in.
 
 The order is the end of what can be read, so it comes from a parent that was killed, too.
 """
@@ -11,15 +11,15 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import structlog
-from celery import signals
 
-from streammesh.group_place import GroupPlace
+from streammesh.group_place import GroupPlace, group_place
 from streammesh.health import Health, serve_health
-from streammesh.worker.process_end import end_process
+from streammesh.settings import MeshSettings
 
 REPORT_SECONDS = 1.0
 END_SECONDS = 12.0  # beyond the drain: the worker's own deadlines have come and gone
@@ -29,31 +29,40 @@ log = structlog.get_logger(__name__)
 class GroupLink:
     """A thread that reports, and listens. It ends with the process.
 
-    `measured`: the process answers `/metrics` on a port of this machine, of which its parent is told.
+    `measured`: the process answers `/metrics` on a port of this machine, of which its parent is told. `end` ends a
+    process that has not drained in time.
     """
 
-    def __init__(self, place: GroupPlace, health: Health, drain: float, *, measured: bool) -> None:
+    def __init__(
+        self,
+        place: GroupPlace,
+        health: Health,
+        drain: float,
+        end: Callable[[str, int], None],
+        *,
+        measured: bool,
+    ) -> None:
         self._socket, self._health, self._drain = socket.socket(fileno=place.fd), health, drain
         self._port = serve_health(health, "127.0.0.1", 0, measured=True).port if measured else None
-        self._stops = threading.Event()
-        signals.worker_shutting_down.connect(self._stopping, weak=False)
+        self._stops, self._end = threading.Event(), end
         threading.Thread(target=self._run, name="group-link", daemon=True).start()
 
-    def _stopping(self, **_: Any) -> None:
+    def stopping(self, **_: Any) -> None:
+        """Hear that the process drains already, and needs not be told to."""
         self._stops.set()
 
     def _run(self) -> None:
         self._socket.settimeout(REPORT_SECONDS)
         while self._goes_on():
             self._report()
-        log.info("worker.told_to_drain", by="its group's parent, or by its end")
+        log.info("process.told_to_drain", by="its group's parent, or by its end")
         if not self._stops.is_set():  # Ctrl-C reaches all of a terminal's processes
             os.kill(os.getpid(), signal.SIGTERM)
         ends_at = time.monotonic() + self._drain + END_SECONDS
         while time.monotonic() < ends_at:
             self._report()
             time.sleep(REPORT_SECONDS)
-        end_process("it did not end within the time that a stopping worker has", 1)
+        self._end("it did not end within the time that a stopping worker has", 1)
 
     def _goes_on(self) -> bool:
         """Wait for a moment; answers whether the parent is there and wants nothing."""
@@ -75,3 +84,16 @@ def _wrong(document: dict[str, Any]) -> str | None:
     """What does not work, of the parts of a health document."""
     ill = [f"{name}: {part['detail']}" for name, part in document["parts"].items() if not part["ok"]]
     return "; ".join(ill)[:2000] or None
+
+
+def tell_health(health: Health, settings: MeshSettings) -> None:
+    """Answer `/livez`, `/readyz` and `/metrics` of a role's process from now on, in a group by way of its parent."""
+    if place := group_place():
+        GroupLink(place, health, settings.drain.total_seconds(), _end, measured=settings.metrics)
+    else:
+        serve_health(health, settings.health_host, settings.health_port, measured=settings.metrics)
+
+
+def _end(reason: str, code: int) -> None:
+    log.critical("process.ends", reason=reason)
+    os._exit(code)

@@ -1,0 +1,1 @@
+"""How one API serves a mesh of several shards; a mesh of one never comes here."""

@@ -1,0 +1,1 @@
+"""Events that cancel: the open tasks of a subscription end when an event of another type comes."""

@@ -1,0 +1,123 @@
+"""Which shard of a mesh an event belongs to, and a publisher that speaks to all of them.
+
+A shard is a mesh of its own: streams, queues, records and notifications lie together in one Redis primary, so every
+script and every promise is the same with shards as without. An event belongs to the shard of its `partitionkey`, or of
+its identity where it has none; what comes of it stays there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from streammesh import plain_json
+from streammesh.errors import EventConflict, MeshError, MeshUnavailable
+from streammesh.events.encoded import Sealed
+from streammesh.events.envelope import Event, build
+from streammesh.events.publisher import Published, Publisher
+from streammesh.keys import Keys
+from streammesh.redisio.client import open_async
+from streammesh.settings import MeshSettings
+
+PARTITION_KEY = "partitionkey"  # an extension of CloudEvents
+E = TypeVar("E")
+_MARK = b'"partitionkey"'
+
+
+def shard_of(partition_key: str | None, source: str, id: str, shards: int) -> int:
+    """Return the number of the shard that an event belongs to. It is the same in every process and version."""
+    if shards == 1:
+        return 0
+    text = f"{source}\0{id}" if partition_key is None else f"\0{partition_key}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) % shards
+
+
+def shard_of_sealed(event: Sealed, shards: int) -> int:
+    """As `shard_of`, for an event as it is stored."""
+    if shards == 1:
+        return 0
+    key = plain_json.loads(event.json).get(PARTITION_KEY) if _MARK in event.json else None
+    return shard_of(key if isinstance(key, str) and key else None, event.source, event.id, shards)
+
+
+def shard_of_event(event: Event, shards: int) -> int:
+    """As `shard_of`, for an event."""
+    key = event.extensions.get(PARTITION_KEY)
+    return shard_of(key if isinstance(key, str) and key else None, event.source, event.id, shards)
+
+
+async def stored_in_parts(
+    events: Sequence[E],
+    numbers: Sequence[int],
+    store: Callable[[int, Sequence[E]], Awaitable[list[Published]]],
+) -> list[Published]:
+    """Store each event in the shard of its number, all shards at once; return what became of each, in order.
+
+    Raises what `store` raised where nothing was stored, and PartlyStored where some was.
+    """
+    places: dict[int, list[int]] = {}
+    for place, number in enumerate(numbers):
+        places.setdefault(number, []).append(place)
+    answers = await asyncio.gather(
+        *(store(number, [events[place] for place in part]) for number, part in places.items()),
+        return_exceptions=True,
+    )
+    stored: dict[int, Published] = {}
+    failed: list[tuple[list[int], BaseException]] = []
+    for part, answer in zip(places.values(), answers, strict=True):
+        if isinstance(answer, BaseException):
+            failed.append((part, answer))
+        else:
+            stored.update(zip(part, answer, strict=True))
+    for part, error in failed:
+        if stored and isinstance(error, MeshError):
+            raise PartlyStored(
+                [stored[place] for place in sorted(stored)], len(events), str(error)
+            ) from error
+        if isinstance(error, EventConflict):
+            raise EventConflict(part[error.index], error.source, error.event_id) from error
+        raise error
+    return [stored[place] for place in range(len(events))]
+
+
+class PartlyStored(MeshUnavailable):
+    """One of several shards did not store its part of a batch, and others did. The same call may be made again."""
+
+    def __init__(self, stored: Sequence[Published], wanted: int, reason: str) -> None:
+        self.stored = stored
+        super().__init__(f"{len(stored)} of {wanted} events were stored; of the others: {reason}")
+
+
+class ShardedPublisher:
+    """As `Publisher`, for a mesh of any number of shards.
+
+    A batch is stored all or nothing in each shard. Where one of several shards did not take its part it raises
+    PartlyStored, which says what was stored; the same call with the same ids may be made again.
+    """
+
+    def __init__(self, settings: MeshSettings, source: str) -> None:
+        self.source, self._shards = source, settings.shards
+        each = [settings.of_shard(number) for number in range(settings.shards)]
+        self._clients = [open_async(shard, "publisher") for shard in each]
+        self._publishers = [
+            Publisher(client, Keys(shard.namespace), shard, source)
+            for client, shard in zip(self._clients, each, strict=True)
+        ]
+
+    async def publish(self, event_type: str, data: Any, **attributes: Any) -> Published:
+        """Publish one event; `attributes` as in `build`."""
+        return (await self.publish_events([build(self.source, event_type, data, **attributes)]))[0]
+
+    async def publish_events(self, events: Sequence[Event]) -> list[Published]:
+        """Publish a batch, all or nothing in each shard."""
+        numbers = [shard_of_event(event, self._shards) for event in events]
+        return await stored_in_parts(
+            events, numbers, lambda number, part: self._publishers[number].publish_events(part)
+        )
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        for client in self._clients:
+            await client.aclose()

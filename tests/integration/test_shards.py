@@ -1,0 +1,278 @@
+"""A mesh of three shards, each on a server of its own: real processes, asked by its one API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.keys import Keys
+from streammesh.shards import shard_of
+from streammesh.testing.conditions import wait_until
+
+from tests.harness.processes import MeshProcess
+
+SHARDS = 3
+KEY = "k-" + "s" * 30
+SERVICE = "tests.harness.sharded_worker"
+pytestmark = pytest.mark.timeout(120)
+
+
+@dataclass
+class Mesh:
+    """Three servers and the processes over them."""
+
+    servers: list[EmbeddedServer]
+    url: str
+    processes: dict[str, MeshProcess]
+
+    def client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=20)
+
+    def redis(self, number: int) -> redis.Redis:
+        return redis.Redis.from_url(self.servers[number].url)
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    folder: Path = tmp_path_factory.mktemp("shards")
+    with ExitStack() as stack:
+        servers = [stack.enter_context(EmbeddedServer(folder / f"redis-{n}")) for n in range(SHARDS)]
+        port = free_port()
+        env = {
+            "MESH_REDIS_URL": " ".join(server.url for server in servers),
+            "MESH_SHARDS": str(SHARDS),
+            "API_PORT": str(port),
+            "API_ADMIN_KEY": KEY,
+            "MESH_DRAIN": "3s",
+        }
+        processes = {}
+        for module in ("services.api", "services.dispatcher", SERVICE):
+            processes[module] = MeshProcess(module, module, env, folder).start()
+            stack.callback(processes[module].kill)
+        made = Mesh(servers, f"http://127.0.0.1:{port}", processes)
+
+        def ready() -> bool:
+            with httpx.Client(base_url=made.url, headers={"authorization": f"Bearer {KEY}"}) as client:
+                try:
+                    found = client.get("/v1/services").json()["services"]
+                except (httpx.HTTPError, KeyError):
+                    return False
+            return any(one["service"] == "sharded" and one["workers"] == SHARDS for one in found)
+
+        asyncio.run(_until("all shards have workers", ready))
+        yield made
+
+
+async def _until(what: str, ready) -> None:
+    async def asked() -> bool:
+        return await asyncio.to_thread(ready)
+
+    await wait_until(what, asked, seconds=60)
+
+
+def events(count: int, **attributes: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "specversion": "1.0",
+            "type": "sharded.noop",
+            "source": "tests",
+            "id": f"{attributes.get('name', 'e')}-{n}",
+            "data": {"n": n},
+        }
+        for n in range(count)
+    ]
+
+
+async def told_by(answer: httpx.Response) -> AsyncIterator[dict[str, str]]:
+    """The blocks of a stream of server-sent events, each as its fields."""
+    block: dict[str, str] = {}
+    async for line in answer.aiter_lines():
+        name, _, value = line.partition(": ")
+        if line:
+            block[name] = value
+        elif block:
+            yield block
+            block = {}
+
+
+async def publish(client: httpx.AsyncClient, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    answer = await client.post("/v1/events", content=json.dumps(batch), headers=headers)
+    assert answer.status_code == 202, answer.text
+    return list(answer.json()["events"])
+
+
+async def ended(client: httpx.AsyncClient, id: str) -> dict[str, Any]:
+    answer = await client.get(f"/v1/events/{id}", params={"wait": "15s"})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def test_events_are_spread_over_all_shards_and_each_is_found_by_its_id(mesh: Mesh):
+    batch = events(30, name="spread")
+    async with mesh.client() as client:
+        first = await publish(client, batch)
+        again = await publish(client, batch)
+        for one in batch:
+            state = await ended(client, str(one["id"]))
+            [task] = state["deliveries"]
+            assert task["task"]["state"] == "succeeded"
+            assert (await client.get(f"/v1/tasks/{task['task_id']}")).json()["state"] == "succeeded"
+
+    assert [one["id"] for one in first] == [one["id"] for one in batch]
+    assert all(one["duplicate"] for one in again)
+    for number in range(SHARDS):
+        mine = [one for one in batch if shard_of(None, "tests", str(one["id"]), SHARDS) == number]
+        keys = Keys(f"mesh.{number}")
+        assert mine
+        assert all(mesh.redis(number).exists(keys.event(str(one["id"]))) for one in mine)
+
+
+async def test_events_of_one_partition_key_are_in_one_shard(mesh: Mesh):
+    batch = [{**one, "partitionkey": "customer-7"} for one in events(9, name="parted")]
+    async with mesh.client() as client:
+        await publish(client, batch)
+
+    number = shard_of("customer-7", "tests", "", SHARDS)
+    assert all(mesh.redis(number).exists(Keys(f"mesh.{number}").event(str(one["id"]))) for one in batch)
+
+
+async def test_pages_leave_nothing_out_and_tell_nothing_twice(mesh: Mesh):
+    async with mesh.client() as client:
+        await publish(client, events(40, name="paged"))
+        seen: Counter[str] = Counter()
+        cursor = None
+        while True:
+            query: dict[str, Any] = {
+                "limit": 7,
+                "type": "sharded.noop",
+                **({"cursor": cursor} if cursor else {}),
+            }
+            page = (await client.get("/v1/events", params=query)).json()
+            assert len(page["events"]) <= 7 + SHARDS
+            seen.update(one["id"] for one in page["events"] if one["id"].startswith("paged-"))
+            cursor = page["next"]
+            if cursor is None:
+                break
+        refused = await client.get("/v1/events", params={"cursor": "a,b"})
+
+    assert seen == Counter(f"paged-{n}" for n in range(40))
+    assert refused.status_code == 400
+
+
+async def test_a_stream_tells_of_all_shards_and_goes_on_where_it_was_cut(mesh: Mesh):
+    told: Counter[str] = Counter()
+    async with mesh.client() as client:
+        position = (await client.get("/v1/events", params={"limit": 1})).json()["position"]
+        await publish(client, events(60, name="pushed"))
+        while len(told) < 60:
+            query = {"type": "task.succeeded"}
+            async with client.stream(
+                "GET", "/v1/notifications", params=query, headers={"last-event-id": position}
+            ) as answer:
+                cut_after = 11
+                async for block in told_by(answer):
+                    position = block.get("id", position)
+                    if block.get("event") != "task.succeeded":
+                        continue
+                    note = json.loads(block["data"])
+                    assert note["id"] == block["id"]
+                    if note["event"]["id"].startswith("pushed-"):
+                        told[note["event"]["id"]] += 1
+                        cut_after -= 1
+                    if not cut_after or len(told) == 60:
+                        break
+
+    assert told == Counter(f"pushed-{n}" for n in range(60))
+
+
+async def test_the_stream_of_one_event_and_its_cancellation_find_its_shard(mesh: Mesh):
+    async with mesh.client() as client:
+        [one] = await publish(client, [{**events(1, name="slow")[0], "type": "sharded.slow"}])
+
+        async def running() -> bool:
+            tasks = (await client.get(f"/v1/events/{one['id']}")).json()["deliveries"]
+            return bool(tasks) and tasks[0]["task"]["state"] == "started"
+
+        await wait_until("it runs", running, seconds=20)
+        listed = (await client.get("/v1/tasks", params={"name": "sharded.slow"})).json()["tasks"]
+        answer = await client.post(f"/v1/tasks/{listed[0]['id']}/cancel")
+        assert answer.status_code == 202, answer.text
+        async with client.stream("GET", f"/v1/events/{one['id']}/notifications") as stream:
+            kinds = [block.get("event") async for block in told_by(stream)]
+
+    assert kinds[-1] == "event.completed"
+    assert "task.cancelled" in kinds
+
+
+async def test_a_pause_holds_in_every_shard(mesh: Mesh):
+    async with mesh.client() as client:
+        path = "/v1/subscriptions/sharded.noop"
+        assert (await client.post(f"{path}/pause", json={"reason": "test"})).status_code == 200
+        await publish(client, events(12, name="held"))
+
+        async def held() -> bool:
+            found = (await client.get("/v1/subscriptions")).json()["subscriptions"]
+            return any(one["task"] == "sharded.noop" and one["held"] == 12 for one in found)
+
+        await wait_until("all wait", held, seconds=20)
+        assert (await client.post(f"{path}/resume")).status_code == 200
+        for n in range(12):
+            assert (await ended(client, f"held-{n}"))["deliveries"][0]["task"]["state"] == "succeeded"
+
+
+async def test_a_shard_that_is_away_is_named_and_the_others_go_on(mesh: Mesh):
+    batch = events(30, name="away")
+    async with mesh.client() as client:
+        mesh.servers[1].stop(kill=True)
+        try:
+
+            async def said() -> bool:
+                answer = await client.get("/readyz")
+                return answer.status_code == 503 and "shard 1" in answer.text
+
+            await wait_until("readiness says which", said, seconds=20)
+            headers = {"content-type": "application/cloudevents-batch+json"}
+            answer = await client.post("/v1/events", content=json.dumps(batch), headers=headers)
+            there = [one for one in batch if shard_of(None, "tests", str(one["id"]), SHARDS) != 1]
+            assert answer.status_code == 503
+            assert {one["id"] for one in answer.json()["stored"]} == {one["id"] for one in there}
+            for one in there[:5]:
+                assert (await ended(client, str(one["id"])))["deliveries"][0]["task"]["state"] == "succeeded"
+        finally:
+            mesh.servers[1].start()
+
+        async def taken() -> bool:
+            return (
+                await client.post("/v1/events", content=json.dumps(batch), headers=headers)
+            ).status_code == 202
+
+        await wait_until("all is taken again", taken, seconds=20)
+        for one in batch:
+            assert (await ended(client, str(one["id"])))["deliveries"][0]["task"]["state"] == "succeeded"
+
+
+async def test_what_is_not_there_with_shards_is_said(mesh: Mesh):
+    async with mesh.client() as client:
+        answer = await client.get("/v1/webhooks")
+
+    assert answer.status_code == 501
+    assert answer.json()["type"].endswith("/not-with-shards")
+
+
+def test_a_dispatcher_that_is_told_to_stop_ends_with_all_its_children(mesh: Mesh):
+    dispatcher = mesh.processes["services.dispatcher"]
+    dispatcher.signal(signal.SIGTERM)
+
+    assert dispatcher.stop() == 0
