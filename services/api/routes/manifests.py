@@ -11,7 +11,6 @@ from streammesh.subscriptions.registry import read_registered
 
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, told
-from services.api.routes.flow import DeclaredLimits
 from services.api.schemas import Answer
 from services.api.state import wiring_of
 
@@ -56,11 +55,18 @@ class DeclaredSubscription(Answer):
     keep: float | None
     queue: str
     version: int
+    formerly: list[str] = Field(description="Tasks that it takes over: it was called so before.")
     waits: dict[str, list[str]]
-    flow: DeclaredLimits | None
-    priority_path: str | None = Field(description="Where in an event its priority stands.")
+    cancel_on: dict[str, list[str]] = Field(description="Types that cancel its open tasks, with both paths.")
+    flow: dict[str, Any] | None = Field(description="What may start when; null for all at once.")
+    priority_path: str | None
     steps: list[str] = Field(description="Of a durable handler: those that its source names.")
     schema_: dict[str, Any] | None = Field(alias="schema")
+
+
+_TOLD = frozenset(
+    DeclaredSubscription.model_fields
+)  # what else stands in a subscription is the dispatcher's business
 
 
 class ServiceManifest(Answer):
@@ -97,10 +103,8 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
         subscriptions = []
         for one in manifest.subscriptions:
             if key.may_subscribe(one.type):
-                known = DeclaredSubscription.model_fields  # what is for the mesh alone is not shown
-                about = {name: value for name, value in asdict(one).items() if name in known}
+                about = {name: value for name, value in asdict(one).items() if name in _TOLD}
                 about["queue"] = one.queue_name
-                about["flow"] = None if one.flow is None else DeclaredLimits.of(one.flow)
                 about["steps"] = list(manifest.steps.get(one.task, ()))
                 about["schema"] = manifest.schemas.get(one.task)
                 subscriptions.append(DeclaredSubscription.model_validate(about))

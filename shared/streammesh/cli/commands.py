@@ -75,6 +75,11 @@ COMMANDS = {
     "flow": CommandPlace(
         "flow", "flow", "Show what of a subscription waits for its turn, key by key; or set other limits."
     ),
+    "outbox": CommandPlace(
+        "outbox",
+        "outbox",
+        "Publish what services wrote into the outbox of their own database, until told to stop.",
+    ),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
     "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules, one user a line, as an `aclfile` has them."),
