@@ -103,6 +103,10 @@ class Reject(MeshError):
         super().__init__(reason)
 
 
+class Misfit(Reject):
+    """The payload does not fit the handler's model. Told as a Reject, unless another edition of the service may read it."""
+
+
 class Fail(MeshError):
     """Raised by a handler: the event is good, and trying again is of no use (a sender that the mail server does not
     take, a key that expired). Dead-lettered now; the breaker counts it, so that the next events wait."""

@@ -17,7 +17,7 @@ BODY = {
 
 async def test_a_service_whose_manifest_redis_refuses_leaves_nothing(api, mesh_redis, mesh_keys):
     await mesh_redis.set(mesh_keys.manifests_version(), "no number")
-    worker = UrlWorker("billing", BODY["url"], (UrlSubscription("bill.asked", "handle"),))
+    worker = UrlWorker("billing", "https://billing.example/", (UrlSubscription("bill.asked", "handle"),))
     with pytest.raises(ResponseError, match="not an integer"):
         await store_url_worker(mesh_redis, mesh_keys, "billing", worker, b"")
     assert not await mesh_redis.hexists(mesh_keys.url_workers(), "billing")

@@ -29,14 +29,14 @@ local function register()
     local failed = join(stream)
     if failed then return failed end
   end
-  local before = redis.call('HGET', manifests, service)
-  if is_open and not open(before) then
+  local stored = redis.call('HGET', manifests, service)
+  if is_open and not open(stored) then
     for _, domain in ipairs(redis.call('SMEMBERS', domains)) do
       local failed = join(prefix .. domain)
       if failed then return failed end
     end
   end
-  if before == manifest then return 0 end
+  if stored == manifest then return 0 end
   if redis.call('EXISTS', version) == 0 then
     local t = redis.call('TIME')
     redis.call('SET', version, t[1] .. string.format('%06d', t[2]))

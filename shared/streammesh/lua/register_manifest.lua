@@ -9,7 +9,9 @@
 -- ARGS service, manifest (JSON), changed (channel), is_open (whether a domain is left open),
 --   prefix (what a stream's key begins with, before its domain: all in one slot, also that of the streams),
 --   start (where groups begin that are missing: '$', or '0' for a service that Redis has forgotten, which then
---   misses nothing: what was handed over before is not handed over again)
--- Returns 1 if it differs from what was there, 0 if not.
+--   misses nothing: what was handed over before is not handed over again),
+--   before (what the caller read and made this manifest of, '' for none), is_checked (whether that has to be there still)
+-- Returns 1 if it differs from what was there, 0 if not, -1 if something else was there: nothing was changed.
 --#include _register.lua
+if is_checked and (redis.call('HGET', manifests, service) or '') ~= before then return -1 end
 return register()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -129,3 +129,10 @@ def filter_of(where: Where | None, event_type: str) -> dict[str, Any] | str:
 def seconds(name: str, value: Seconds | None) -> float | None:
     """Return a duration in seconds, None for none. Raises InvalidManifest for what is no duration."""
     return None if value is None else duration(name, value).total_seconds()
+
+
+def former_names(service: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the tasks that a handler's former names stood for. Raises InvalidManifest."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InvalidManifest(f"formerly={given!r:.80}: should be a list of names that the handler had")
+    return tuple(f"{service}.{task_part(one)}" for one in given)
