@@ -27,6 +27,7 @@ from tests.faults.scenarios import (
     disk,
     dispatcher_kills,
     durable,
+    flow,
     memory_full,
     mixed,
     negative_controls,
@@ -35,6 +36,7 @@ from tests.faults.scenarios import (
     redis_faults,
     rolling,
     silent_connections,
+    upgrade,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -51,6 +53,7 @@ SCENARIOS: dict[str, Scenario] = {
     "archiver": archiver_kills.run,
     "backfill": backfills.run,
     "rolling": rolling.run,
+    "upgrade": upgrade.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,
@@ -64,6 +67,7 @@ SCENARIOS: dict[str, Scenario] = {
     "silent": silent_connections.run,
     "reconnects": reconnects.run,
     "durable": durable.run,
+    "flow": flow.run,
     "cancels": cancels.run,
     "beats": beats.run,
     "poison": poisoned.run,
