@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.access_keys import AccessKeys
 from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
 from streammesh.flow_keys import FlowKeys
@@ -110,7 +111,7 @@ def set_aside(key: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -381,25 +382,3 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
     def schedules_due(self) -> str:
         """ZSET. Schedule name, score = its next due time in ms. One member per schedule."""
         return f"{self.prefix}schedules-due"
-
-    # --- keys for people ----------------------------------------------------------------------
-
-    def api_keys(self) -> str:
-        """HASH. SHA-256 of an API key -> its name and scopes as JSON. Bounded by the number of keys."""
-        return f"{self.prefix}api-keys"
-
-    def api_keys_revoked(self) -> str:
-        """ZSET. SHA-256 of API keys that were revoked or replaced, by time in ms; the last 10,000."""
-        return f"{self.prefix}api-keys-revoked"
-
-    def api_keys_used(self) -> str:
-        """HASH. SHA-256 of an API key -> about when it was last used, ms. Bounded by the number of keys."""
-        return f"{self.prefix}api-keys-used"
-
-    def audit(self) -> str:
-        """STREAM. What operators did, field `a` = one action as JSON. About 10,000 entries."""
-        return f"{self.prefix}audit"
-
-    def cursor_secret(self) -> str:
-        """STRING. What the API seals its cursors with: 32 random bytes, the same for all its processes."""
-        return f"{self.prefix}cursor-secret"

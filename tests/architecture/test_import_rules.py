@@ -26,6 +26,7 @@ RANKS: list[set[str]] = [
         "flow_keys",
         "cancel_keys",
         "durable_keys",
+        "access_keys",
         "identity",
     },
     {"setting_kinds"},
