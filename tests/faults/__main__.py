@@ -32,6 +32,7 @@ from tests.faults.scenarios import (
     reconnects,
     redis_faults,
     rolling,
+    shards,
     silent_connections,
     worker_kills,
 )
@@ -61,6 +62,7 @@ SCENARIOS: dict[str, Scenario] = {
     "silent": silent_connections.run,
     "reconnects": reconnects.run,
     "durable": durable.run,
+    "shards": shards.run,
     "beats": beats.run,
     "poison": poisoned.run,
     "clock": clock_steps.run,
