@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streammesh.events.envelope import Event
     from streammesh.events.publisher import Publisher, SyncPublisher
     from streammesh.keys import Keys
+    from streammesh.pipeline_publisher import PipelinePublisher
     from streammesh.service import Service
     from streammesh.settings import MeshSettings
     from streammesh.tasks.context import Context
@@ -28,6 +29,7 @@ _PUBLIC = {
     "MeshError": "errors",
     "MeshSettings": "settings",
     "MeshUnavailable": "errors",
+    "PipelinePublisher": "pipeline_publisher",
     "Publisher": "events.publisher",
     "Reject": "errors",
     "Retry": "errors",
@@ -37,7 +39,7 @@ _PUBLIC = {
 
 __all__ = [
     "Context", "Event", "Fail", "InvalidEvent", "Keys", "LeaseLost", "MeshError", "MeshSettings", "MeshUnavailable",
-    "Publisher", "Reject", "Retry", "Service", "SyncPublisher",
+    "PipelinePublisher", "Publisher", "Reject", "Retry", "Service", "SyncPublisher",
 ]  # fmt: skip
 
 

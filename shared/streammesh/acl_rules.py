@@ -48,7 +48,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(queue, f"{queue}:*", f"{queue}.*"),
         *(f"{keys.queue('*.pidbox')}", f"{keys.queue('*.pidbox')}:*"),
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
-        *(keys.alive(service), keys.held(f"{service}.*")),
+        *(keys.alive(service), keys.editions(service), keys.held(f"{service}.*")),
         *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
         *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -23,7 +25,7 @@ from services.api.shards.joined_answers import (
 from services.api.shards.stream import positions_of
 
 
-def settings(**values: object) -> MeshSettings:
+def settings(**values: Any) -> MeshSettings:
     return MeshSettings(_env_file=None, **values)
 
 
@@ -73,7 +75,7 @@ def test_settings_that_do_not_fit_each_other_are_refused(values, said):
 
 
 async def test_a_batch_is_told_in_its_order():
-    async def store(number: int, part: list[str]) -> list[Published]:
+    async def store(number: int, part: Sequence[str]) -> list[Published]:
         return [Published(one, "s", "t", False, f"{number}") for one in part]
 
     found = await stored_in_parts(["a", "b", "c"], [1, 0, 1], store)
@@ -82,7 +84,7 @@ async def test_a_batch_is_told_in_its_order():
 
 
 async def test_where_one_shard_is_away_it_is_said_what_was_stored():
-    async def store(number: int, part: list[str]) -> list[Published]:
+    async def store(number: int, part: Sequence[str]) -> list[Published]:
         if number == 1:
             raise MeshUnavailable("away")
         return [Published(one, "s", "t", False, "") for one in part]
@@ -95,7 +97,7 @@ async def test_where_one_shard_is_away_it_is_said_what_was_stored():
 
 
 async def test_a_conflict_names_the_place_in_the_whole_batch():
-    async def store(number: int, part: list[str]) -> list[Published]:
+    async def store(number: int, part: Sequence[str]) -> list[Published]:
         raise EventConflict(1, "s", part[1])
 
     with pytest.raises(EventConflict) as caught:

@@ -72,6 +72,11 @@ COMMANDS = {
         "backfills", "backfill", "Give a service its past: kept events, as if it had subscribed then."
     ),
     "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
+    "outbox": CommandPlace(
+        "outbox",
+        "outbox",
+        "Publish what services wrote into the outbox of their own database, until told to stop.",
+    ),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
     "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules, one user a line, as an `aclfile` has them."),
