@@ -36,6 +36,7 @@ from tests.faults.scenarios import (
     rolling,
     shards,
     silent_connections,
+    upgrade,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -52,6 +53,7 @@ SCENARIOS: dict[str, Scenario] = {
     "archiver": archiver_kills.run,
     "backfill": backfills.run,
     "rolling": rolling.run,
+    "upgrade": upgrade.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,

@@ -121,7 +121,7 @@ class Run:
         retries: int,
     ) -> Any:
         """As `Context.step`."""
-        return self._drive(self._step(self._once(name), function, args, kwargs, retries))
+        return self._drive(self._step(self._once(check_name(name)), function, args, kwargs, retries))
 
     def sleep(self, seconds: float, name: str | None) -> Any:
         """As `Context.sleep`."""
