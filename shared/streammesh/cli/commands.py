@@ -72,6 +72,9 @@ COMMANDS = {
         "backfills", "backfill", "Give a service its past: kept events, as if it had subscribed then."
     ),
     "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
+    "flow": CommandPlace(
+        "flow", "flow", "Show what of a subscription waits for its turn, key by key; or set other limits."
+    ),
     "outbox": CommandPlace(
         "outbox",
         "outbox",
