@@ -58,6 +58,7 @@ TYPES = {
     "api-keys-used": "hash",
     "due": "zset",
     "alive": "zset",
+    "editions": "zset",
     "webhooks-due": "zset",
     "webhooks-failing": "zset",
     "webhook-queue": "zset",
