@@ -8,7 +8,7 @@ EXTRAS := --extra worker --extra client --extra cli --extra testing --extra post
 SRC := shared services tests benchmarks examples deploy
 TESTERS ?= 3  # processes that run tests: most of them wait most of the time
 
-.PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
+.PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz scale bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ fuzz: $(STAMP)  ## throw garbage at every door and key, some minutes
 
 simulate: $(STAMP)  ## seeded schedules in virtual time, a fault at any command; ARGS='--schedules 500'
 	@$(BIN)/python -m tests.simulation $(ARGS)
+
+scale: $(STAMP)  ## a million kept events and much else: what takes longer for it, and what Redis found slow
+	@$(BIN)/python -m tests.scale $(ARGS)
 
 bench: $(STAMP)  ## measure, print a table, write var/bench/latest.json
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -53,6 +53,7 @@ TARGETS = (
     Target("drain.noop.sync.2p", least=2_500, times_best_peer=1.2),
     Target("drain.noop.prefork.2p", least=2_500, times_best_peer=1.5),
     Target("drain.io10ms.1p", least=4_000),
+    Target("steps.2p", least=4_000),
     Target("handoff.1p", least=15_000),
     Target("publish.http.single", least=4_000),
     Target("publish.http.batch", least=40_000),

@@ -46,14 +46,21 @@ class Drain:
     processes: int  # each a worker of its own
     children: int | None = None  # of one prefork worker
     together: bool = False  # under one parent, as `MESH_PROCESSES` has them
+    steps: int = 0  # of each task; where it has any, these are counted
 
     async def __call__(self, results: Results, size: int) -> None:
         async with arena() as mesh:
             await mesh.register(self.service)
-            await mesh.publish(self.event_type, size)
+            per_task = max(1, self.steps)
+            tasks = max(1, size // per_task)
+            await mesh.publish(self.event_type, tasks)
             [dispatcher] = await mesh.start(DISPATCHER)
-            await rate_until(lambda: handed_over(mesh), size)
+            await rate_until(lambda: handed_over(mesh), tasks)
             dispatcher.kill()
+
+            async def done() -> int:
+                return await ended(mesh) * per_task
+
             env = {"MESH_CONCURRENCY": str(self.children)} if self.children else {}
             count = self.processes
             if self.together:
@@ -61,8 +68,8 @@ class Drain:
             module = f"benchmarks.workers.{self.service.name.removeprefix('bench_')}_worker"
             workers = await mesh.start(module, count=count, **env)
             pids = {"worker": [worker.pid for worker in workers], "server": [mesh.server.pid]}
-            cost = await cost_until(lambda: ended(mesh), size, pids)
-            cost.add_to(results, self.name, "task")
+            cost = await cost_until(done, tasks * per_task, pids)
+            cost.add_to(results, self.name, "step" if self.steps else "task")
             if self.name.endswith("1p"):
                 results.add(f"memory.rss.{self.name}", "MB", resident_mb(workers[0].pid))
 
@@ -72,6 +79,7 @@ DRAINS: dict[str, Callable[[Results, int], Awaitable[None]]] = {
     for drain in (
         Drain("drain.noop.async.1p", async_worker.service, "bench.noop", 1),
         Drain("drain.noop.async.2p", async_worker.service, "bench.noop", 2),
+        Drain("steps.2p", async_worker.service, "bench.steps", 2, steps=async_worker.STEPS),
         Drain("drain.io10ms.1p", async_worker.service, "wait.io", 1),
         Drain("drain.noop.sync.1p", sync_worker.service, "plain.noop", 1),
         Drain("drain.noop.sync.2p", sync_worker.service, "plain.noop", 2, together=True),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from streammesh import Service
+from streammesh import Context, Service
+
+STEPS = 10  # of one task
 
 service = Service("bench_async")
 
@@ -18,6 +20,19 @@ async def noop() -> None:
 async def io() -> None:
     """Wait as for a quick network call."""
     await asyncio.sleep(0.01)
+
+
+async def charge(number: int) -> dict[str, int]:
+    """A step that has a result, and takes no time."""
+    return {"number": number}
+
+
+@service.on("bench.steps")
+async def steps(ctx: Context) -> int:
+    """Make ten steps one after the other, each recorded before the next begins."""
+    for number in range(STEPS):
+        await ctx.step(f"charge-{number}", charge, number)
+    return STEPS
 
 
 if __name__ == "__main__":

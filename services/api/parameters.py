@@ -9,7 +9,8 @@ from typing import Any, get_args, get_origin
 
 from starlette.requests import HTTPConnection
 from streammesh.clock import to_ms
-from streammesh.notifications import LAST_POSITION, position_key
+from streammesh.errors import InvalidExpression
+from streammesh.notifications import LAST_POSITION, check_where, position_key
 
 from services.api.problems import Problem
 
@@ -46,6 +47,17 @@ def whole_position(name: str, text: str, shards: int = 1) -> str:
         wrong = [{"parameter": name, "detail": str(error)}]
         raise Problem("malformed-request", f"{name}: {error}.", wrong) from None
     return f"{ms}-{number}"
+
+
+def whole_where(text: str | None) -> str | None:
+    """Return an expression over notifications, as it is. Raises Problem (400), which says at which character it is wrong."""
+    try:
+        if text is not None:
+            check_where(text)
+    except InvalidExpression as error:
+        wrong = [{"parameter": "where", "detail": str(error)}]
+        raise Problem("malformed-request", f"where: {error}.", wrong) from None
+    return text
 
 
 def position_since(time: datetime, newest: str) -> str:

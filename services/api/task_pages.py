@@ -13,6 +13,7 @@ from streammesh.tasks.records import Rows, TaskRow
 
 MOST = 200  # tasks on one page
 LOOKED_AT = 200  # in one round trip
+LEAST_OF_ONE = 4  # ids that one service of many is asked for
 ROUNDS = 10  # after that the page ends, with a cursor to go on from, however few fitted
 Wanted = Callable[[TaskRow], bool]
 
@@ -67,7 +68,7 @@ class TaskPages:
         after = OpenPlace.parse(place) if place else None
         found: list[TaskRow] = []
         for _ in range(ROUNDS if services else 0):
-            entries = await self._open_ids(services, after, oldest_first)
+            entries, more = await self._open_ids(services, after, oldest_first)
             rows = {row.id: row for row in await self._rows.tasks([one.id for one in entries])}
             for one in entries:
                 after, row = one, rows.get(one.id)
@@ -75,14 +76,20 @@ class TaskPages:
                     found.append(row)
                     if len(found) == limit:
                         return TaskPage(found, str(after))
-            if len(entries) < LOOKED_AT:
+            if not more:
                 return TaskPage(found, None)
         return TaskPage(found, str(after) if after else None)
 
     async def _open_ids(
         self, services: Sequence[str], after: OpenPlace | None, oldest_first: bool
-    ) -> list[OpenPlace]:
-        """The next ids over all services; of one moment in the order of their ids, in the same direction."""
+    ) -> tuple[list[OpenPlace], bool]:
+        """The next ids over all services, and whether more follow; of one moment in the order of their ids.
+
+        Of many services each is asked for few, so that a page costs what it shows; it ends where one of them may
+        have more.
+        """
+        most = max(LEAST_OF_ONE, 2 * LOOKED_AT // max(1, len(services)))
+        certain: OpenPlace | None = None  # what is beyond it may not be all there is
         begin = ("-inf" if oldest_first else "+inf") if after is None else str(after.at_ms)
         ends = (begin, "+inf" if oldest_first else "-inf")
         merged: list[OpenPlace] = []
@@ -97,7 +104,7 @@ class TaskPages:
                     byscore=True,
                     withscores=True,
                     offset=offset,
-                    num=LOOKED_AT,
+                    num=most,
                 )
             answers, again = await pipeline.execute(raise_on_error=False), []
             for service, answer in zip(asked, answers, strict=True):
@@ -111,10 +118,16 @@ class TaskPages:
                     )
                 ]
                 merged += fresh
-                if not fresh and len(page) == LOOKED_AT:  # all of one moment, and given out already
+                if not fresh and len(page) == most:  # all of one moment, and given out already
                     again.append(service)
-            asked, offset = again, offset + LOOKED_AT
-        return sorted(merged, reverse=not oldest_first)[:LOOKED_AT]
+                if fresh and len(page) == most:
+                    nearest = min if oldest_first else max
+                    certain = nearest(certain, fresh[-1]) if certain else fresh[-1]
+            asked, offset = again, offset + most
+        merged.sort(reverse=not oldest_first)
+        if certain is not None:
+            merged = [one for one in merged if (one <= certain if oldest_first else one >= certain)]
+        return merged[:LOOKED_AT], certain is not None or len(merged) > LOOKED_AT
 
     async def ended(self, wanted: Wanted, limit: int, place: str | None) -> TaskPage:
         """Those that ended, of all services, by when they did; as far as their records are kept."""

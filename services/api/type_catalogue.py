@@ -15,6 +15,7 @@ from streammesh.events.envelope import LARGEST
 from streammesh.keys import Keys
 from streammesh.notifications import position_key
 from streammesh.redisio.turns import Turns
+from streammesh.subscriptions.filters import Where
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import Registered, read_registered
 
@@ -56,7 +57,7 @@ class KnownReader:
     service: str
     task: str
     pattern: str
-    where: Mapping[str, Any]
+    where: Where
     schema: Mapping[str, Any] | None
 
 

@@ -51,7 +51,9 @@ class WantedSubscription(BaseModel):
     name: str | None = Field(
         None, pattern=NAME, description="Of its tasks: `<service>.<name>`; else made of the type."
     )
-    where: dict[str, Any] = Field({}, description="Paths and conditions that must fit.")
+    where: dict[str, Any] | str = Field(
+        {}, description="Paths and conditions that must fit, or a text in CEL."
+    )
     retries: int = Field(5, ge=0, le=1_000)
     expires: Duration | None = Field(
         None,
@@ -163,7 +165,7 @@ class UrlSubscriptionState(Answer):
 
     type: str
     name: str
-    where: dict[str, Any]
+    where: dict[str, Any] | str
     retries: int
     expires_seconds: float | None
     priority: int | None
@@ -198,7 +200,7 @@ def document(worker: UrlWorker, secret: str | None, now_ms: int) -> UrlServiceSt
             UrlSubscriptionState(
                 type=one.type,
                 name=one.name,
-                where=dict(one.where),
+                where=one.where if isinstance(one.where, str) else dict(one.where),
                 retries=one.retries,
                 expires_seconds=one.expires,
                 priority=one.priority,

@@ -18,13 +18,14 @@ import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from streammesh.api_keys import ApiKey
+from streammesh.cel.syntax import LONGEST as LONGEST_WHERE
 from streammesh.errors import MeshUnavailable
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
 from streammesh.notifications import Filter
 
 from services.api import problems
-from services.api.parameters import position_since, whole_position
+from services.api.parameters import position_since, whole_position, whole_where
 from services.api.problems import Problem
 from services.api.push.follower import BUFFER, REVOKED, SLOW, STOPPING, UNAVAILABLE, Follower
 from services.api.push.hub import Hub
@@ -70,6 +71,9 @@ class Subscribe(BaseModel):
     service: Word | None = None
     subject: Word | None = None
     subject_prefix: Word | None = None
+    where: Annotated[str, Field(min_length=1, max_length=LONGEST_WHERE)] | None = Field(
+        None, description="An expression in CEL over the notification, as `where` of GET /v1/notifications."
+    )
     after: Annotated[str, Field(max_length=64)] | None = None
     since: AwareDatetime | None = None
 
@@ -221,6 +225,7 @@ class SocketSession:
             service=wanted.service,
             subject=wanted.subject,
             subject_prefix=wanted.subject_prefix,
+            where=whole_where(wanted.where),
         )
         followers: list[tuple[Hub, Follower]] = []
         try:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -15,11 +16,12 @@ from pydantic import (
     model_validator,
 )
 from streammesh import names
+from streammesh.cel.syntax import LONGEST as LONGEST_WHERE
 from streammesh.clock import rfc3339_ms
-from streammesh.errors import InvalidWebhook
+from streammesh.errors import InvalidExpression, InvalidWebhook
 from streammesh.events.validation import MAX_ATTRIBUTE
 from streammesh.names import TYPE_LENGTH
-from streammesh.notifications import position_key
+from streammesh.notifications import check_where, position_key
 from streammesh.setting_kinds import Duration
 from streammesh.webhooks.addresses import Network, check_url
 from streammesh.webhooks.definition import MOST_TYPES, Webhook
@@ -42,6 +44,7 @@ EXAMPLE: dict[str, Any] = {
     "task": None,
     "service": None,
     "subject": None,
+    "where": None,
     "ordered": False,
     "enabled": True,
     "disabled_reason": None,
@@ -77,8 +80,28 @@ class _WebhookBody(BaseModel):
         return value
 
 
+def _is_expression(value: str | None) -> str | None:
+    try:
+        if value is not None:
+            check_where(value)
+    except InvalidExpression as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Where = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_WHERE,
+        description="In CEL, over the notification as it is sent: `data.result.total > 100`.",
+    ),
+    AfterValidator(_is_expression),
+]
+
+
 class WebhookWanted(_WebhookBody):
-    """A webhook. What is left out of `types`, `event`, `task`, `service`, `subject` is not asked."""
+    """A webhook. What is left out of `types`, `event`, `task`, `service`, `subject`, `where` is not asked."""
 
     url: str = Field(
         description="Where notifications are POSTed to: https:// or http://, of a public address."
@@ -93,6 +116,7 @@ class WebhookWanted(_WebhookBody):
     task: Word | None = None
     service: Word | None = None
     subject: Word | None = None
+    where: Where | None = None
     ordered: bool = Field(
         False, description="One after the other, in their order; a failure holds up the rest."
     )
@@ -109,6 +133,7 @@ class WebhookChange(_WebhookBody):
     task: Word | None = None
     service: Word | None = None
     subject: Word | None = None
+    where: Where | None = None
     ordered: bool | None = None
     enabled: bool | None = None
 
@@ -177,6 +202,7 @@ class WebhookState(Answer):
     task: str | None
     service: str | None
     subject: str | None
+    where: str | None
     ordered: bool
     enabled: bool
     disabled_reason: str | None = Field(description="Why the mesh disabled it.")
@@ -251,6 +277,7 @@ def document(webhook: Webhook, standing: WebhookStanding, now_ms: int) -> Webhoo
         task=webhook.task,
         service=webhook.service,
         subject=webhook.subject,
+        where=webhook.where,
         ordered=webhook.ordered,
         enabled=webhook.enabled,
         disabled_reason=webhook.disabled_why,

@@ -23,6 +23,7 @@ from streammesh.roles import keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.pause import HeldTasks
+from streammesh.telemetry import spans
 from streammesh.worker.app import make_app
 from streammesh.worker.message_encoder import Encoder
 
@@ -136,6 +137,7 @@ def main() -> None:
     settings, own = load_settings(MeshSettings), load_settings(DispatcherSettings)
     serve_all_shards("dispatcher", settings)
     logs.configure(settings, "dispatcher")
+    spans.begin(settings.traces_url, settings.traces_share, "dispatcher")
     start_inspecting(settings)
     run_until_stopped(lambda stop: dispatch(settings, own, stop))
 

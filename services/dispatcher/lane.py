@@ -32,6 +32,7 @@ from streammesh.tasks.handoff import HandedOver, Handover, handoff_call
 from streammesh.telemetry import catalogue
 
 from services.dispatcher.delivery_plan import Broken, DeliveryPlan, Encode, plan_batch
+from services.dispatcher.handoff_spans import make_spans
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -246,6 +247,7 @@ class Lane:
         catalogue.DELIVERIES.inc(self.service, by=done.tasks)
         came = int(handovers[0].entry.partition("-")[0])
         catalogue.PUBLISH_TO_QUEUE.observe(max(0, to_ms(self._clock.now()) - came) / 1000, self.service)
+        make_spans(handovers)
 
     def _is_removed(self) -> bool:
         return self.service != UNCLAIMED and self.service not in self._routes().services

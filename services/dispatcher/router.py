@@ -48,6 +48,7 @@ from streammesh.tasks.handoff import Handover
 from streammesh.telemetry import catalogue
 
 from services.dispatcher.delivery_plan import Encode, plan_routing
+from services.dispatcher.handoff_spans import make_spans
 from services.dispatcher.settings import DispatcherSettings
 
 log = structlog.get_logger(__name__)
@@ -338,6 +339,7 @@ class EventRouter:
             if service not in done.left:
                 catalogue.DELIVERIES.inc(service, by=tasks[service])
         _observe_wait(handovers, events, to_ms(self._clock.now()))
+        make_spans(handovers)
 
 
 def _observe_wait(handovers: Sequence[Handover], services: Mapping[str, int], now_ms: int) -> None:

@@ -37,7 +37,7 @@ class UrlService:
         for one in worker.subscriptions:
             self.service.on(
                 one.type,
-                where=dict(one.where),
+                where=one.where,
                 retries=one.retries,
                 timeout=worker.timeout + BEYOND_ANSWER,
                 expires=one.expires,

@@ -23,6 +23,7 @@ COMMANDS = (
     *("+eval", "+evalsha", "+script|load"),
 )
 CELERY = ("+script|exists", "+time", "+info", "+client|unblock")
+NOT_OF_WORKERS = ("-scan", "-randomkey", "-dbsize")  # which say what others have
 PLAIN = ("+time", "+info")
 CLUSTER = ("+cluster|slots",)
 KINDS = ("api", "dispatcher", "archiver", "scheduler", "webhook_worker")  # that reach all keys of the mesh
@@ -48,7 +49,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(queue, f"{queue}:*", f"{queue}.*"),
         *(f"{keys.queue('*.pidbox')}", f"{keys.queue('*.pidbox')}:*"),
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
-        *(keys.alive(service), keys.held(f"{service}.*")),
+        *(keys.alive(service), keys.editions(service), keys.held(f"{service}.*")),
         *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
         *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
@@ -64,9 +65,11 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
     return [
         "resetkeys",
         *(f"~{key}" for key in (*own, *shared)),
-        *_channels(keys, database),
+        *_worker_channels(keys, service, database),
         *COMMANDS,
+        *NOT_OF_WORKERS,
         *CELERY,
+        _hears(keys, database),
     ]
 
 
@@ -74,6 +77,24 @@ def _of_the_mesh(keys: Keys, kind: str, database: int) -> list[str]:
     celery = kind in ("scheduler", "webhook_worker")  # which run workers of Celery, too
     channels = _channels(keys, database) if celery else ["resetchannels", f"&{keys.prefix}*"]
     return ["resetkeys", f"~{keys.prefix}*", *channels, *COMMANDS, *(CELERY if celery else PLAIN)]
+
+
+def _worker_channels(keys: Keys, service: str, database: int) -> list[str]:
+    """Where a worker speaks and listens: not to another service's workers, whose tasks it could have stopped."""
+    return [
+        "resetchannels",
+        f"&{keys.control(service)}",
+        f"&{keys.manifests_changed()}",
+        f"&{keys.chunks_written()}",
+        f"&{keys.told('*')}",
+        f"&{keys.prefix}result:*",  # where who waits for a result of Celery is told
+        f"&{keys.fanout(database)}celeryev*",
+    ]
+
+
+def _hears(keys: Keys, database: int) -> str:
+    """A selector: it hears remote control's orders, which are the same channel for all workers, and gives none."""
+    return f"(-@all +subscribe +psubscribe &{keys.fanout(database)}celery.pidbox)"
 
 
 def _channels(keys: Keys, database: int) -> list[str]:

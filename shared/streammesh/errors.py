@@ -73,6 +73,10 @@ class InvalidManifest(MeshError):
     """A service asked for something it may not have; its manifest was not stored."""
 
 
+class InvalidExpression(MeshError):
+    """A filter written in CEL is none, or asks for what is not supported; the text says at which character."""
+
+
 class InvalidSchedule(MeshError):
     """A schedule entry cannot be understood. It was not stored."""
 
@@ -97,6 +101,10 @@ class Reject(MeshError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class Misfit(Reject):
+    """The payload does not fit the handler's model. Told as a Reject, unless another edition of the service may read it."""
 
 
 class Fail(MeshError):

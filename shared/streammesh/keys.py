@@ -146,7 +146,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
         return [
             *(self.queue(service, step) for step in range(10)),
             *(self.dead(service), self.dead_index(service), self.dead_entries(service)),
-            *(self.open_tasks(service), self.alive(service)),
+            *(self.open_tasks(service), self.alive(service), self.editions(service)),
         ]
 
     # --- events -------------------------------------------------------------------------------
@@ -229,6 +229,10 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
         Entries older than a minute are removed by whoever writes next.
         """
         return f"{self.prefix}alive:{role}"
+
+    def editions(self, service: str) -> str:
+        """ZSET. Digest of a service's edition -> last sign of life in ms of a worker of it; removed after a day."""
+        return f"{self.prefix}editions:{service}"
 
     def last_seen(self) -> str:
         """HASH. Role or service -> time in ms when a process of it last showed life. Leaves with the service."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from streammesh import names, plain_json
+from streammesh.cel.expression import TooLong, expression
 from streammesh.clock import rfc3339_ms
 from streammesh.errors import Malformed
 from streammesh.events.envelope import MAX_VALUES
@@ -37,6 +39,7 @@ LAST_POSITION = 2**64 - 2  # of either number; Redis can read after these, and a
 LAST_MS = 253_402_300_799_999  # the year 9999 ends; a position may lie beyond, put there by hand
 LARGEST_BODY = 8_650_752  # bytes: a result of 4 MiB, and 1,000 follow-up events named beside it
 MOST_VALUES = MAX_VALUES + 20_000
+NOTE_NAMES = frozenset(("id", "type", "time", "event", "task", "data"))
 _TEXTS = (b"t", b"e", b"k", b"v", b"y", b"u")
 _TYPE = re.compile(r"[a-z0-9._-]{1,128}")
 POSITION = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
@@ -134,6 +137,7 @@ class Filter:
     subject: str | None = None
     subject_prefix: str | None = None
     source: str | None = None
+    where: str | None = None  # in CEL, over the notification as clients get it
 
     def fits(self, note: Notification) -> bool:
         """Whether the client wants this one."""
@@ -144,7 +148,26 @@ class Filter:
             and any(
                 names.matches(g, note.type) or names.matches(g, note.event_type) for g in self.types or "*"
             )
+            and (self.where is None or holds(self.where, note))
         )
+
+
+def check_where(where: str) -> None:
+    """Raises InvalidExpression for what cannot be asked of every notification."""
+    expression(where, NOTE_NAMES)
+
+
+def holds(where: str, note: Notification) -> bool:
+    """Whether an expression is true of a notification. One that fails, or takes too long, is not."""
+    try:
+        return expression(where, NOTE_NAMES).fits(_members(note).__getitem__)
+    except TooLong:
+        return False
+
+
+@lru_cache(maxsize=2)  # many ask about one and the same
+def _members(note: Notification) -> dict[str, Any]:
+    return dict(orjson.loads(note.to_json()))
 
 
 def position_key(position: str) -> tuple[int, int]:

@@ -293,6 +293,7 @@ class Retirement:
             holding=keys.holding(),
             paused=keys.paused(),
             failures=keys.failures(),
+            editions=keys.editions(self._service),
             service=self._service,
             queues=self._streams,
             subscriptions=[

@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
@@ -18,6 +19,7 @@ from streammesh.flow.limits import Flow
 from streammesh.flow.paths import check_paths
 from streammesh.health import Health
 from streammesh.process_group import become_group
+from streammesh.rollout.membership import edition_of
 from streammesh.settings import MeshSettings, mesh_settings
 from streammesh.subscriptions.cancel_paths import declared_cancels
 from streammesh.subscriptions.declaration import (
@@ -26,6 +28,7 @@ from streammesh.subscriptions.declaration import (
     SourceLine,
     calling_place,
     filter_of,
+    former_names,
     place_of,
     priority_of,
     seconds,
@@ -84,12 +87,14 @@ class Service(AroundHandlers, Expectations):
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
+        self._formerly: dict[str, str] = {}  # name that a handler had -> the one that it has
         self._wakers: set[str] = set()  # names of the subscriptions that end waits, or cancel
         self._versions: dict[str, dict[int, DeclaredVersion]] = {}  # of each handler
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
         self.celery_app.manifest = self.manifest
+        self._plumbing.edition = cache(lambda: edition_of(self.manifest()).digest)
         self.celery_app.add_defaults(
             lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
         )
@@ -109,7 +114,7 @@ class Service(AroundHandlers, Expectations):
         self,
         event_type: str,
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | None = None,
         retries: int = 5,
         backoff: Seconds = 1.0,
         backoff_cap: Seconds = 600.0,
@@ -120,6 +125,7 @@ class Service(AroundHandlers, Expectations):
         breaker: bool = True,
         queue: str | None = None,
         name: str | None = None,
+        formerly: Sequence[str] = (),
         version: int = 1,
         waits: Mapping[str, str | Sequence[str]] | None = None,
         cancel_on: Mapping[str, str | Sequence[str]] | None = None,
@@ -134,13 +140,15 @@ class Service(AroundHandlers, Expectations):
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
-        `where`: paths and conditions that must fit (see `subscriptions/filters.py`). `retries`: how often a
+        `where`: paths and conditions that must fit (see `subscriptions/filters.py`), or a text in CEL such as
+        `"data.total > 100 && data.country in ['DE', 'AT']"`. `retries`: how often a
         failed delivery is tried again, with exponential backoff from `backoff` up to `backoff_cap` and full
         jitter. `timeout`: how long one attempt may take. `expires`: how long after publishing it is
         worth starting at all. `priority`: 0 (low) to 9 (high), in place of the event's own, or the path of a number
         (`"data.weight"`). `queue`: one of the
         service's further queues. `keep`: how long the ended record stays.
-        `breaker=False`: never pause it, however often it fails in a row.
+        `name`: what it is called, in place of the function's name. `formerly`: names that it had before; what still
+        waits under one of them is given to it. `breaker=False`: never pause it, however often it fails in a row.
         `waits`: what a durable handler may wait for with `ctx.wait_for`, each type with the path or paths that it is matched
         by. `cancel_on`: types of events that cancel its open tasks of which the event has the same value, each type with the path
         (`{"order.cancelled": "data.order_id"}`) or a pair: the path in the event that cancels, the path in its own.
@@ -179,6 +187,7 @@ class Service(AroundHandlers, Expectations):
                 keep=seconds("keep", keep),
                 queue=None if queue == names.DEFAULT_QUEUE else queue,
                 version=whole_number("version", version, 1, 1_000_000),
+                formerly=former_names(self.name, formerly),
                 waits=declared_waits(waits),
                 cancel_on=declared_cancels(cancel_on, event_type),
                 flow=flow if flow != Flow() else None,
@@ -225,6 +234,9 @@ class Service(AroundHandlers, Expectations):
     def _add_version(self, written: DeclaredVersion) -> None:
         """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
         task = written.subscription.task
+        for name in (task, *written.subscription.formerly):
+            if self._formerly.get(name, task) != task or (name != task and name in self._bindings):
+                raise InvalidManifest(f"two handlers have the name {name!r}, one of them formerly")
         newest, older = versions_with(self._versions.setdefault(task, {}), written)
         known = [one.task for one in self._subscriptions]
         if task in known:
@@ -232,7 +244,10 @@ class Service(AroundHandlers, Expectations):
         else:
             self._subscriptions.append(newest.subscription)
         self._bindings[task] = newest.binding
-        self._add_task(newest.subscription, lambda _: newest.binding, newest.policy, newest.breaker, older)
+        self._formerly |= dict.fromkeys(written.subscription.formerly, task)
+        for name in dict.fromkeys((task, *newest.subscription.formerly)):
+            known_as = replace(newest.subscription, task=name)
+            self._add_task(known_as, lambda _: newest.binding, newest.policy, newest.breaker, older)
 
     def _add_wakers(self, subscription: Subscription) -> None:
         """Subscribe to what a handler waits for, once for all handlers that wait for it alike."""

@@ -142,6 +142,15 @@ class MeshSettings(BaseSettings):
         timedelta(hours=1),
         description="A task that no worker of its service knows is put back for this long, then a dead letter.",
     )
+    service_key: str = Field(
+        "",
+        repr=False,
+        description="Secret that workers show when they register their service; from then on nobody registers that name "
+        "without it. Empty: a name is refused to a worker that has no handler of those whose workers live.",
+    )
+    takeover: bool = Field(
+        False, description="For one start: take the service's name over from other workers, which end."
+    )
     breaker_failures: int = Field(
         20,
         ge=0,

@@ -15,7 +15,7 @@ CORE = (
     *("errors.py", "names.py", "clock.py", "settings.py", "keys.py"),
     *("events", "subscriptions", "tasks", "notifications.py", "service.py"),
 )
-CORE_LINES = 6250
+CORE_LINES = 6350
 PURE = (
     *("errors", "clock", "names", "plain_json", "keys"),
     *(

@@ -20,6 +20,7 @@ from tests.faults.scenarios import (
     archiver_kills,
     backfills,
     beats,
+    cancels,
     clock_steps,
     cluster_failover,
     cut_connections,
@@ -34,6 +35,7 @@ from tests.faults.scenarios import (
     redis_faults,
     rolling,
     silent_connections,
+    upgrade,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -50,6 +52,7 @@ SCENARIOS: dict[str, Scenario] = {
     "archiver": archiver_kills.run,
     "backfill": backfills.run,
     "rolling": rolling.run,
+    "upgrade": upgrade.run,
     "redis-everysec": redis_faults.restarts_everysec,
     "redis-always": redis_faults.restarts_always,
     "redis-paused": redis_faults.pauses,
@@ -63,6 +66,7 @@ SCENARIOS: dict[str, Scenario] = {
     "silent": silent_connections.run,
     "reconnects": reconnects.run,
     "durable": durable.run,
+    "cancels": cancels.run,
     "beats": beats.run,
     "poison": poisoned.run,
     "clock": clock_steps.run,

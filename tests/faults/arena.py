@@ -135,16 +135,16 @@ class Arena:
             added.append(part)
         return added
 
-    async def add_api(self, count: int, **env: str) -> list[Part]:
+    async def add_api(
+        self, count: int, *, module: str = "services.api", argv: Sequence[str] = (), **env: str
+    ) -> list[Part]:
         """Start API replicas behind the door."""
         added = []
         for _ in range(count):
             port = free_port()
             self.apis.append(port)
             self.door.targets.append(port)
-            added += await self.add(
-                "api", 1, argv=(), module="services.api", **{"API_PORT": str(port), **env}
-            )
+            added += await self.add("api", 1, argv=argv, module=module, **{"API_PORT": str(port), **env})
         return added
 
     @property

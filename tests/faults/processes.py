@@ -126,6 +126,10 @@ class Part:
         self.pid = await self._forks.start(self.module, self._argv, self._env, self.log)
         return self
 
+    def become(self, module: str, argv: Sequence[str] = ()) -> None:
+        """Have another module run when it is started again."""
+        self.module, self._argv = module, argv
+
     @property
     def running(self) -> bool:
         """Whether it was started and has not ended."""

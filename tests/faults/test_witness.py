@@ -60,8 +60,13 @@ def test_a_retry_is_no_second_hand_off_and_a_bare_copy_is(server: Any, client: A
 
 
 def test_what_one_script_wrote_is_one_transaction(server: Any, client: Any) -> None:
-    places = {"alive": KEYS.alive("x"), "last_seen": KEYS.last_seen(), "format": KEYS.format()}
-    call = ShowLifeScript(**places, name="a@b:1", forget_after=0, role="x", mine=1).call(bytes)
+    places = {
+        "alive": KEYS.alive("x"),
+        "last_seen": KEYS.last_seen(),
+        "editions": KEYS.editions("x"),
+        "format": KEYS.format(),
+    }
+    call = ShowLifeScript(**places, name="a@b:1", forget_after=0, role="x", mine=1, edition="").call(bytes)
     lua.run_sync(client, call)
 
     found = [[command[0] for command in commands] for commands in transactions(server.folder)]

@@ -117,7 +117,7 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
             found = await wait_until(f"{event_type} has ended", partial(ended, path), seconds=30)
             assert found["deliveries"][0]["task"]["result"] == result
         assert (await client.get("/v1/subscriptions")).status_code == 200
-    app = make_app("probe", MeshSettings(_env_file=None, redis_url=url_of(server, "mesh-worker-probe")))
+    app = make_app("probe", MeshSettings(_env_file=None, redis_url=url_of(server, "mesh-scheduler")))
     assert app.control.ping(timeout=3)
 
     async def ticked() -> bool:
@@ -131,6 +131,57 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
         if entry["object"] not in ("config|get",)
     }
     assert denied == set()
+
+
+def test_a_worker_can_not_read_run_forge_or_acknowledge_what_is_another_team_s(server, admin, api):
+    """Whatever it tries on B's keys, by commands or from a script, with the key declared or not."""
+    keys, other = Keys(), "probe_sync"
+    queue, row = keys.queue(other), keys.dead(other)
+    admin.xadd(queue, {"w": "1"})
+    before = admin.xinfo_stream(queue)["last-generated-id"], admin.xpending(queue, "workers")
+    with redis.Redis.from_url(url_of(server, "mesh-worker-probe")) as worker:
+        for command in (
+            *(("XRANGE", queue, "-", "+"), ("XLEN", queue), ("XINFO", "STREAM", queue)),
+            ("XREADGROUP", "GROUP", "workers", "thief", "STREAMS", queue, ">"),
+            ("XAUTOCLAIM", queue, "workers", "thief", "0", "0-0"),
+            *(("XACK", queue, "workers", "1-1"), ("XDEL", queue, "1-1"), ("XTRIM", queue, "MAXLEN", "0")),
+            *(
+                ("XADD", queue, "*", "h", "{}", "b", "[]"),
+                ("XGROUP", "DESTROY", queue, "workers"),
+                ("DEL", queue),
+            ),
+            *(("RENAME", queue, keys.queue("probe")), ("COPY", queue, keys.queue("probe"))),
+            *(("HGETALL", row), ("HSET", row, "x", "{}"), ("ZADD", keys.dead_index(other), "1", "x")),
+            *(("ZADD", keys.open_tasks(other), "1", "x"), ("ZADD", keys.alive(other), "1", "x")),
+            ("XADD", keys.held(f"{other}.workflow"), "*", "h", "{}"),
+            *(("PUBLISH", keys.control(other), "a task"), ("SUBSCRIBE", keys.control(other))),
+            ("PUBLISH", f"{keys.fanout(0)}celery.pidbox", "{}"),
+            ("EVAL", "return redis.call('XLEN', KEYS[1])", "1", queue),
+            ("EVAL", "return redis.call('XADD', ARGV[1], '*', 'h', '{}')", "0", queue),
+            ("EVAL", "return redis.call('PUBLISH', ARGV[1], 'x')", "0", keys.control(other)),
+            *(("SCAN", "0"), ("RANDOMKEY",), ("DBSIZE",)),
+        ):
+            with pytest.raises(redis.exceptions.ResponseError) as refused:
+                worker.execute_command(*command)
+            assert "permission" in str(refused.value).lower(), (command, refused.value)
+    assert (admin.xinfo_stream(queue)["last-generated-id"], admin.xpending(queue, "workers")) == before
+
+
+def test_a_function_runs_with_the_rights_of_who_calls_it(server, admin):
+    """Why scripts are no FUNCTIONs: who may call one has to have its commands and keys all the same."""
+    library = "#!lua name=tried\nredis.register_function('tried', function(k) return redis.call('HSET', k[1], 'a', '1') end)"
+    admin.execute_command("FUNCTION", "LOAD", library)
+    admin.execute_command("ACL", "SETUSER", "caller", "reset", "on", ">secret", "~tried", "-@all", "+fcall")
+    try:
+        with redis.Redis(port=server.port, username="caller", password="secret") as caller:
+            with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission|ACL"):
+                caller.execute_command("FCALL", "tried", "1", "tried")
+            admin.execute_command("ACL", "SETUSER", "caller", "+hset")
+            assert caller.execute_command("FCALL", "tried", "1", "tried") == 1
+    finally:
+        admin.execute_command("ACL", "DELUSER", "caller")
+        admin.execute_command("FUNCTION", "DELETE", "tried")
+        admin.delete("tried")
 
 
 def test_a_worker_reaches_no_other_team_s_queue_and_no_keys(server, admin, api):

@@ -30,6 +30,15 @@ async def test_a_run_whose_event_came_says_so_and_calls_nobody(ask):
     assert not runs(ask.mesh.record)["absent shipped"]
 
 
+async def test_a_value_of_any_size_tells_events_apart_and_is_told_in_short(ask):
+    large = "x" * 200_000
+    bought = await ask.publish("durable.bought", {"order": large})
+    await ask.publish("durable.shipped", {"for": large})
+    [task] = await ask.ended(bought)
+    assert "came" in task.result
+    assert len(task.durable[b"wait:expected:durable.shipped"]) < 500
+
+
 async def test_what_came_before_does_not_count(ask):
     await ask.run("durable.shipped", {"for": "early"})
     task = await ask.run("durable.bought", {"order": "early"})

@@ -69,10 +69,14 @@ async def test_attempts_and_what_they_publish_are_in_the_trace_of_the_publisher(
 
     async def whole():
         found = receiver.of(TRACE)
-        return found if len(found.get("process probe_traced.end", [])) == 1 else None
+        ended = len(found.get("process probe_traced.end", [])) == 1
+        return found if ended and "hand off traced.begun" in found else None
 
     found = await wait_until("the spans have come", whole, seconds=20)
     first, second = found["process probe_traced.begin"]
+    [handed] = found["hand off traced.begun"]
+    assert handed.parent_span_id.hex() == PARENT.split("-")[2]
+    assert handed.start_time_unix_nano < handed.end_time_unix_nano <= second.end_time_unix_nano
     assert [span.parent_span_id.hex() for span in (first, second)] == [PARENT.split("-")[2]] * 2
     assert [link.span_id for link in second.links] == [first.span_id]
     assert first.status.code == 2, "the first attempt failed"
@@ -94,8 +98,10 @@ async def test_an_event_without_a_trace_begins_one_that_is_the_same_everywhere(r
     event_id = await ask.publish("traced.ended", {})
     [task] = await ask.ended(event_id)
     trace, _ = spans.ids_of("tests", event_id)
-    found = await wait_until("its span has come", lambda: _later(receiver.of(trace)), seconds=20)
-    assert list(found) == ["process probe_traced.end"]
+    found = await wait_until(
+        "its spans have come", lambda: _later(len(receiver.of(trace)) == 2 and receiver.of(trace)), seconds=20
+    )
+    assert set(found) == {"process probe_traced.end", "hand off traced.ended"}
     assert task.state == "succeeded"
 
 

@@ -96,7 +96,7 @@ def seeded() -> Iterator[None]:
         patch.object(time, "sleep", blocking.sleep),
         patch.object(asyncio, "to_thread", _in_place),
         patch("redis.utils.get_lib_version", lambda: "8"),  # it reads a file, for each connection
-        patch("services.dispatcher.__main__.serve_health"),  # it answers from a thread, over real sockets
+        patch("services.dispatcher.__main__.tell_health"),  # it answers from a thread, over real sockets
     ]
     for name in WITH_CLOCK:
         module = sys.modules.get(name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
-from streammesh.durable.calls import DurableCalls
-from streammesh.durable.drive import sync_driver
-from streammesh.durable.records import MOST_STEPS
+from streammesh.durable.calls import DurableCalls, StepAnswer
+from streammesh.durable.drive import async_driver, sync_driver
+from streammesh.durable.records import MOST_STEPS, StepRecord
 from streammesh.durable.run import Run
 from streammesh.errors import Fail
 from streammesh.events.envelope import build
@@ -62,6 +64,50 @@ def test_a_signal_that_cannot_be_read_is_given_up_and_not_tried_again():
 def test_what_no_event_can_hold_cannot_be_waited_for(value):
     with pytest.raises(Fail, match="no event can hold"):
         run().wait_for("order.paid", {"data.id": value}, None, None)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a\nb", "a\x85b", "\ud800", "x" * 129, None, 7, "signal:a", "version:1", b"a"]
+)
+def test_a_name_that_cannot_be_is_refused_before_the_function_is_called(name):
+    with pytest.raises(Fail, match="a step"):
+        run().step(name, pytest.fail, (), {}, 0)
+
+
+async def test_two_steps_of_one_name_at_a_time_are_refused_and_others_run_beside_each_other():
+    kept: dict[str, bytes] = {}
+
+    async def ask(call):
+        await asyncio.sleep(0)
+        name = call.args[call.args.index("step") - 1]
+        kept[name] = call.args[call.args.index("step") + 1]
+        return StepAnswer("done", StepRecord(1, "step", kept[name]))
+
+    async def half(n):
+        await asyncio.sleep(0.01 / (n + 1))
+        return n
+
+    calls = DurableCalls(Keys("m"), MeshSettings(redis_url="redis://127.0.0.1:1/0"))
+    place = QueuePlace("shop", entry="1-0")
+    one = Run(calls, async_driver(ask), WAITS, REF, place, 1, {}, is_async=True)
+    assert await asyncio.gather(*(one.step(f"s{n}", half, (n,), {}, 0) for n in range(5))) == [0, 1, 2, 3, 4]
+    assert len(kept) == 5
+    first = one.step("same", half, (1,), {}, 0)
+    with pytest.raises(Fail, match="two steps are named 'same'"):
+        one.step("same", half, (2,), {}, 0)
+    assert await first == 1
+
+
+@pytest.mark.parametrize("began", [b"0", b"-1", b"x", b"", b"9" * 40, b"1.0", b"\xff"])
+def test_a_run_that_began_with_no_version_is_given_up_and_not_offered_for_ever(began):
+    with pytest.raises(Fail, match="which is none"):
+        run({b"durable": began})
+
+
+@pytest.mark.parametrize("about", [b"{}", b'{"times":"x"}', b'{"times":1e9}', b'{"times":-1}', b"{", b"\xff"])
+def test_garbage_in_what_a_run_waits_for_does_not_keep_it_from_being_offered_again(about):
+    with pytest.raises(Suspended):
+        run({b"durable": b"7", b"wait:version:7": b"1 " + about})
 
 
 def test_what_could_not_be_read_back_is_not_recorded():

@@ -50,6 +50,8 @@ export interface Followed {
     subject?: string;
     /** What the subject begins with: `user/`. */
     subjectPrefix?: string;
+    /** In CEL, over the notification: `data.result.total > 100`; not with `event`. */
+    where?: string;
     /** Begin at this time (RFC 3339), not now; not with `event`. A position goes before it. */
     since?: string | Date;
     /** The position after which to begin. */

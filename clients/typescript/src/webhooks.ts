@@ -8,6 +8,8 @@ export interface WebhookWanted {
   task?: string | null;
   service?: string | null;
   subject?: string | null;
+  /** In CEL, over the notification: `data.result.total > 100`. */
+  where?: string | null;
   /** One after the other, in their order; a failure holds up the rest. */
   ordered?: boolean;
   enabled?: boolean;
@@ -28,6 +30,7 @@ export interface Webhook {
   task: string | null;
   service: string | null;
   subject: string | null;
+  where: string | null;
   ordered: boolean;
   enabled: boolean;
   /** Why the mesh disabled it. */

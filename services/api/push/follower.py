@@ -55,13 +55,14 @@ class Follower:
     """What waits for a client, up to `BUFFER`, and where it stands."""
 
     __slots__ = (
-        "__weakref__", "_waiting", "_woken", "at", "attached", "attached_at", "checked", "ended", "key", "outlet",
+        "__weakref__", "_waiting", "_woken", "asks", "at", "attached", "attached_at", "checked", "ended", "key", "outlet",
         "position", "ready_again", "told_at", "wish",
     )  # fmt: skip
 
     def __init__(self, key: ApiKey, wanted: Filter) -> None:
         self.key = key
         self.wish = Wish.of(wanted, key)
+        self.asks = wanted.where is not None  # an expression, of every notification that fits otherwise
         self._waiting: deque[Told | Missed] | None = None
         self._woken: asyncio.Event | None = None  # of who takes by himself
         self.outlet: ClientOutlet | None = None

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from streammesh import names
-from streammesh.notifications import Notification
+from streammesh.notifications import Notification, holds
 
 from services.api.push.globs import GlobIndex
 from services.api.push.wish import EXACT, Rule, Wish
@@ -21,6 +21,7 @@ from services.api.push.wish import EXACT, Rule, Wish
 V = TypeVar("V")
 F = TypeVar("F")
 MOST_REMEMBERED = 65_536  # rules that are remembered to fit some names, before they are looked for anew
+ByWhere = dict[str | None, "FollowerGroup[Any]"]  # by an expression, asked last of all
 Kind = tuple[bool, ...]  # which exact values are asked for, and whether the beginning of the subject is
 
 
@@ -101,7 +102,7 @@ class _Places:
         self.values: Callable[[Notification], Any] = attrgetter(*asked) if asked else _nothing
         self._pick = [number for number, wanted in enumerate(kind[:-1]) if wanted]
         self._lengths: Counter[int] = Counter()  # of beginnings of subjects; 0 where none is asked for
-        self.at: dict[tuple[Any, str], dict[Rule, dict[Rule, FollowerGroup[Any]]]] = {}
+        self.at: dict[tuple[Any, str], dict[Rule, dict[Rule, ByWhere]]] = {}
 
     def key(self, wish: Wish) -> tuple[Any, str]:
         values = tuple(wish.exact[number] for number in self._pick)
@@ -111,15 +112,21 @@ class _Places:
         """The group of a wish, made where there is none."""
         by_scope = self.at.setdefault(self.key(wish), {}).setdefault(wish.types, {})
         if wish.scope not in by_scope:
-            by_scope[wish.scope] = FollowerGroup(wish)
+            by_scope[wish.scope] = {}
+        by_where = by_scope[wish.scope]
+        if wish.where not in by_where:
+            by_where[wish.where] = FollowerGroup(wish)
             self._lengths[len(wish.prefix or "")] += 1
-        return by_scope[wish.scope]
+        return by_where[wish.where]
 
     def discard(self, wish: Wish) -> None:
         """Take out the group of a wish."""
         key = self.key(wish)
         by_types = self.at[key]
-        del by_types[wish.types][wish.scope]
+        by_where = by_types[wish.types][wish.scope]
+        del by_where[wish.where]
+        if not by_where:
+            del by_types[wish.types][wish.scope]
         if not by_types[wish.types]:
             del by_types[wish.types]
         if not by_types:
@@ -129,7 +136,7 @@ class _Places:
         if not self._lengths[length]:
             del self._lengths[length]
 
-    def of(self, note: Notification) -> Iterator[dict[Rule, dict[Rule, FollowerGroup[Any]]]]:
+    def of(self, note: Notification) -> Iterator[dict[Rule, dict[Rule, ByWhere]]]:
         values = self.values(note)
         for length in self._lengths:
             found = self.at.get((values, note.subject[:length]))
@@ -194,7 +201,10 @@ class FollowerIndex:
             for places in self._places.values():
                 for by_types in places.of(note):
                     for by_scope in _common(types, by_types):
-                        found.extend(_common(scopes, by_scope))
+                        for by_where in _common(scopes, by_scope):
+                            found += [
+                                g for where, g in by_where.items() if where is None or holds(where, note)
+                            ]
         return found
 
 

@@ -39,6 +39,9 @@ from services.api.settings import ApiSettings
 log = structlog.get_logger(__name__)
 
 BLOCK_MS = 2_000  # also how long the reader goes on after the last follower left
+MOST_ASKING = (
+    50  # streams of one key that ask with an expression: each costs up to a millisecond a notification
+)
 FAN_OUT_SECONDS = 0.005  # of telling at a stretch, before others on the event loop have a turn
 
 
@@ -58,6 +61,7 @@ class Hub:
         self._settings, self._reading, self._timeout = settings, reading, timeout
         self._open: dict[Follower, None] = {}  # has a slot
         self._by_key: Counter[str] = Counter()  # how many have one, by the key's name
+        self._asking: Counter[str] = Counter()  # how many of them ask with an expression
         self._by_digest: dict[str, set[Follower]] = {}
         self._live = FollowerIndex()  # gets what is read
         self._wheel = HeartbeatWheel(settings.heartbeat.total_seconds(), self.resume_position)
@@ -92,7 +96,14 @@ class Hub:
                 f"The key {key.name!r} has {mine:,} notification streams open here; close one.",
                 headers={"retry-after": "5"},
             )
+        if wanted.where is not None and self._asking[key.name] >= MOST_ASKING:
+            raise Problem(
+                "too-many-requests",
+                f"The key {key.name!r} has {MOST_ASKING} streams with `where` open here; close one.",
+                headers={"retry-after": "5"},
+            )
         follower = Follower(key, wanted)
+        self._asking[key.name] += follower.asks
         self._open[follower] = None
         self._by_key[key.name] += 1
         self._by_digest.setdefault(key.digest, set()).add(follower)
@@ -125,6 +136,9 @@ class Hub:
         if follower in self._open:
             del self._open[follower]
             self._by_key[follower.key.name] -= 1
+            self._asking[follower.key.name] -= follower.asks
+            if not self._asking[follower.key.name]:
+                del self._asking[follower.key.name]
             if not self._by_key[follower.key.name]:
                 del self._by_key[follower.key.name]
             mine = self._by_digest[follower.key.digest]

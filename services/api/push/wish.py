@@ -21,6 +21,7 @@ class Wish:
     prefix: str | None  # of the subject
     types: Rule  # over the notification's type or its event's
     scope: Rule  # over its event's type
+    where: str | None = None  # an expression over the notification
 
     @classmethod
     def of(cls, wanted: Filter, key: ApiKey) -> Wish | None:
@@ -38,4 +39,4 @@ class Wish:
         if not all(narrow):
             return None
         types = () if not wanted.types or "*" in wanted.types else (tuple(sorted(set(wanted.types))),)
-        return cls(tuple(exact.values()), wanted.subject_prefix, types, narrow)
+        return cls(tuple(exact.values()), wanted.subject_prefix, types, narrow, wanted.where)

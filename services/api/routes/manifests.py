@@ -55,11 +55,18 @@ class DeclaredSubscription(Answer):
     keep: float | None
     queue: str
     version: int
+    formerly: list[str] = Field(description="Tasks that it takes over: it was called so before.")
     waits: dict[str, list[str]]
+    cancel_on: dict[str, list[str]] = Field(description="Types that cancel its open tasks, with both paths.")
     flow: dict[str, Any] | None = Field(description="What may start when; null for all at once.")
     priority_path: str | None
     steps: list[str] = Field(description="Of a durable handler: those that its source names.")
     schema_: dict[str, Any] | None = Field(alias="schema")
+
+
+_TOLD = frozenset(
+    DeclaredSubscription.model_fields
+)  # what else stands in a subscription is the dispatcher's business
 
 
 class ServiceManifest(Answer):
@@ -96,8 +103,7 @@ async def manifests(request: Request, key: Caller) -> ManifestList:
         subscriptions = []
         for one in manifest.subscriptions:
             if key.may_subscribe(one.type):
-                about = asdict(one)
-                del about["service"]
+                about = {name: value for name, value in asdict(one).items() if name in _TOLD}
                 about["queue"] = one.queue_name
                 about["steps"] = list(manifest.steps.get(one.task, ()))
                 about["schema"] = manifest.schemas.get(one.task)

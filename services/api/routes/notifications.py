@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, StringConstraints
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.websockets import WebSocket
+from streammesh.cel.syntax import LONGEST as LONGEST_WHERE
 from streammesh.errors import MeshUnavailable
 from streammesh.events.envelope import Event
 from streammesh.events.validation import MAX_ATTRIBUTE
@@ -24,7 +25,7 @@ from services.api.caller import Listener
 from services.api.documents import EventState
 from services.api.lookup import EventId, SourceParameter, find_row, must_read, read_event, whole_id
 from services.api.openapi import JSON, READ, answers
-from services.api.parameters import position_since, whole_position
+from services.api.parameters import position_since, whole_position, whole_where
 from services.api.problems import Problem
 from services.api.push.follower import Follower
 from services.api.push.told import Told
@@ -108,11 +109,21 @@ async def notifications(
         AwareDatetime | None,
         Query(description="Begin at this time, not now. A position goes before it."),
     ] = None,
+    where: Annotated[
+        str | None,
+        Query(
+            description="An expression in CEL over the notification as it is sent: `data.result.total > 100`.",
+            min_length=1,
+            max_length=LONGEST_WHERE,
+        ),
+    ] = None,
     begin: Begin = None,
 ) -> Response:
     """Without a position it begins now. A `resync` event says that a part of what was asked for is gone."""
     wiring, wirings = wiring_of(request), wirings_of(request)
-    wanted = Filter(event, task, tuple(type or ()), service, subject, subject_prefix)
+    wanted = Filter(
+        event, task, tuple(type or ()), service, subject, subject_prefix, where=whole_where(where)
+    )
     if len(wirings) > 1:
         return await follow_all(wirings, key, wanted, begin, since)
     follower = wiring.hub.open(key, wanted)

@@ -12,6 +12,7 @@ from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms, to_ms
 from streammesh.errors import InvalidSchedule
 from streammesh.events.publisher import Publisher
+from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
 from streammesh.schedules import (
     Change,
@@ -44,6 +45,7 @@ from services.api.state import Wiring, wiring_of
 
 router = APIRouter(tags=["schedules"], route_class=AuditedRoute)
 BODY_LIMIT = 131_072
+READ_AT_ONCE = 500  # schedules
 TRIES = 5  # of a change, while somebody else changes the same schedule
 SOURCE = "scheduler"
 _BODIES = ("malformed-body", "too-slow", "body-too-large", "unsupported-media-type")
@@ -89,7 +91,7 @@ async def schedules(request: Request, key: Caller) -> ScheduleList:
 )
 async def schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """When it is due, what it publishes, and its next ticks."""
-    _, stored = await _read(wiring_of(request))
+    _, stored = await _read(wiring_of(request), name)
     found = stored.get(name)
     if found is None or not _may_see(key, found):
         raise _unknown(name)
@@ -126,7 +128,7 @@ async def delete_schedule(request: Request, key: Caller, name: Name) -> Schedule
     _must_be_admin(key)
     wiring = wiring_of(request)
     for _ in range(TRIES):
-        _, stored = await _read(wiring)
+        _, stored = await _read(wiring, name)
         found = stored.get(name)
         if found is None:
             raise _unknown(name)
@@ -184,7 +186,7 @@ async def trigger_schedule(request: Request, key: Caller, name: Name) -> Accepte
     _must_be_admin(key)
     wiring = wiring_of(request)
     chosen = await _triggered(request)
-    now, stored = await _read(wiring)
+    now, stored = await _read(wiring, name)
     found = stored.get(name)
     if found is None:
         raise _unknown(name)
@@ -217,11 +219,11 @@ async def _change(
 ) -> ScheduleState:
     """Store what a schedule becomes. Raises Problem (404, 409)."""
     for _ in range(TRIES):
-        now, stored = await _read(wiring)
+        now, stored = await _read(wiring, name)
         found = stored.get(name)
         change = plan_change(changed(_entry(name, found)), found, now)
         if change is None or await _store(wiring, change):
-            _, stored = await _read(wiring)
+            _, stored = await _read(wiring, name)
             if name in stored:
                 return document(name, stored[name])
     raise _changed(name)
@@ -250,9 +252,21 @@ def _origin(stored: Stored) -> str | None:
     return entry.origin if entry else None
 
 
-async def _read(wiring: Wiring) -> tuple[int, dict[str, Stored]]:
+async def _read(wiring: Wiring, *names: str) -> tuple[int, dict[str, Stored]]:
+    """All schedules, or those that are named; of many some at a time, so that nobody waits long for the server."""
     async with wiring.reading():
-        return await lua.run(wiring.redis, read_call(wiring.keys))
+        if names:
+            return await lua.run(wiring.redis, read_call(wiring.keys, names))
+        pipeline = wiring.redis.pipeline(transaction=False)
+        pipeline.hkeys(wiring.keys.schedules())
+        known = sorted(there(await only(pipeline), []))
+        now = 0
+        stored: dict[str, Stored] = {}
+        for first in range(0, max(1, len(known)), READ_AT_ONCE):
+            some = known[first : first + READ_AT_ONCE]
+            now, page = await lua.run(wiring.redis, read_call(wiring.keys, some))
+            stored |= page
+        return now, stored
 
 
 async def _store(wiring: Wiring, change: Change) -> bool:

@@ -56,7 +56,7 @@ class SubscriptionState(Answer):
     task: str
     service: str
     type: str
-    where: dict[str, Any]
+    where: dict[str, Any] | str = Field(description="Paths and conditions, or a text in CEL.")
     paused: Paused | None
     held: int
     failures: int
@@ -168,7 +168,7 @@ def _state(subscription: Subscription, pause: Pause | None, held: int, failures:
         task=subscription.task,
         service=subscription.service,
         type=subscription.type,
-        where=dict(subscription.where),
+        where=subscription.where if isinstance(subscription.where, str) else dict(subscription.where),
         paused=pause
         and Paused(since=rfc3339_ms(pause.since_ms), reason=pause.reason, failures=pause.failures),
         held=held,

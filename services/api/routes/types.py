@@ -54,7 +54,7 @@ class TypeReader(Answer):
     service: str
     task: str
     type: str
-    where: dict[str, Any]
+    where: dict[str, Any] | str = Field(description="Paths and conditions, or a text in CEL.")
     schema_: dict[str, Any] | None = Field(alias="schema")
 
 
@@ -132,7 +132,7 @@ def type_document(known: KnownType) -> EventType:
                 service=one.service,
                 task=one.task,
                 type=one.pattern,
-                where=dict(one.where),
+                where=one.where if isinstance(one.where, str) else dict(one.where),
                 schema_=None if one.schema is None else dict(one.schema),
             )
             for one in known.readers

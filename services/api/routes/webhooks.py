@@ -49,10 +49,10 @@ router = APIRouter(tags=["webhooks"], route_class=AuditedRoute)
 secret_router = APIRouter(tags=["webhooks"], route_class=SecretRoute)  # whose answers hold a secret
 BODY_BYTES = 65_536
 TRIES = 5  # of a change, while somebody else changes the same webhook
+MOST_ASKING = 50  # webhooks of one key with `where`
 PREFIX = "wh_"
 Id = Annotated[str, Path(pattern=r"^wh_[0-9a-f]{32}$", examples=[EXAMPLE_ID])]
 _BODIES = ("malformed-body", "too-slow", "body-too-large", "unsupported-media-type")
-_FILTERS = ("types", "event", "task", "service", "subject")
 _ATTEMPT = {
     "delivery": f"{EXAMPLE_ID}_1763790000004-0",
     "notification": "1763790000004-0",
@@ -111,6 +111,7 @@ async def make_webhook(request: Request, key: Caller) -> WebhookMade:
         **{**wanted.model_dump(), "types": tuple(wanted.types)},
     )
     async with wiring.reading():
+        await _must_not_ask_too_much(wiring, webhook)
         stored = await _store(wiring).put(webhook, start=await wiring.log.last())
     if stored == "full":
         raise Problem("quota-exceeded", f"There are {MOST:,} webhooks already; delete some.")
@@ -317,6 +318,17 @@ async def _queue(wiring: Wiring, webhook: Webhook, bodies: dict[str, bytes]) -> 
     return WebhookQueued(deliveries=[webhook.delivery_of(position) for position in bodies], after=None)
 
 
+async def _must_not_ask_too_much(wiring: Wiring, webhook: Webhook) -> None:
+    """Raise Problem (429) for one more with `where` than its owner may have: each costs time for every notification."""
+    if webhook.where is not None:
+        _, stored = await _store(wiring).all()
+        asking = sum(1 for one in stored if one.webhook.where and one.webhook.owner == webhook.owner)
+        if asking >= MOST_ASKING:
+            raise Problem(
+                "quota-exceeded", f"The key {webhook.owner!r} has {asking} webhooks with `where`; delete one."
+            )
+
+
 async def _change(
     wiring: Wiring, key: ApiKey, webhook_id: str, changed: Callable[[Webhook], Webhook]
 ) -> Webhook:
@@ -324,6 +336,8 @@ async def _change(
         found = await _find(wiring, key, webhook_id)
         wanted = changed(found.webhook)
         async with wiring.reading():
+            if found.webhook.where is None:
+                await _must_not_ask_too_much(wiring, wanted)
             if await _store(wiring).put(wanted, found.raw) == "stored":
                 return wanted
     raise Problem("webhook-changed", f"{webhook_id} is being changed by somebody else.")

@@ -69,3 +69,38 @@ async def test_a_page_of_events_says_from_where_to_follow(live, mesh):
 
     assert [event["id"] for event in page["events"]] == [before]
     assert (first.type, first.data["event"]["id"]) == ("task.queued", after)
+
+
+async def test_a_stream_takes_an_expression_over_what_is_sent(live, mesh_redis, mesh_keys):
+    async def told(n: int) -> str:
+        about = '"event":{"id":"e","type":"a.b","source":"s","subject":null}'
+        body = f'{about},"task":{{"id":"t","name":"w.x","service":"w","attempt":{n}}},"data":{{"result":{{"n":{n}}}}}'
+        fields = {"t": "task.succeeded", "e": "e", "k": "t", "v": "w", "y": "a.b", "u": "", "b": body}
+        return (await mesh_redis.xadd(mesh_keys.notifications(), fields)).decode()
+
+    where = {"where": "data.result.n > 1 && task.attempt != 3 && event.type == 'a.b'"}
+    async with listening(live, "/v1/notifications", params=where) as stream:
+        positions = [await told(n) for n in range(5)]
+        heard = [one.last_event_id for one in await stream.take(2)]
+    async with listening(live, "/v1/notifications", params={**where, "after": "0"}) as stream:
+        past = [one.last_event_id for one in await stream.take(2)]
+    assert heard == past == [positions[2], positions[4]]
+
+
+async def test_a_wrong_expression_is_refused_with_its_place(api):
+    answer = await api.get("/v1/notifications", params={"where": "data.n = 1"})
+    assert_problem(answer, 400, "malformed-request")
+    assert "character 8" in answer.json()["detail"] and answer.json()["errors"][0]["parameter"] == "where"
+    long = {"where": "data.n == 1 || " * 100 + "data.n == 2"}
+    assert_problem(await api.get("/v1/notifications", params=long), 422, "invalid-request")
+
+
+async def test_one_key_has_some_streams_with_expressions_and_no_more(live, monkeypatch):
+    monkeypatch.setattr("services.api.push.hub.MOST_ASKING", 1)
+    where = {"where": "data.n == 1"}
+    async with listening(live, "/v1/notifications", params=where):
+        assert_problem(await live.get("/v1/notifications", params=where), 429, "too-many-requests")
+        async with listening(live, "/v1/notifications"):
+            pass
+    async with listening(live, "/v1/notifications", params=where):
+        pass

@@ -150,3 +150,22 @@ async def test_a_test_is_queued_and_its_attempts_are_told_page_by_page(api, mesh
     assert len(first["attempts"]) == 1 and first["next"]
     rest = (await api.get(f"{path}/attempts", params={"limit": 3, "cursor": first["next"]})).json()
     assert len(rest["attempts"]) == 1 and rest["next"] is None
+
+
+async def test_an_expression_is_taken_shown_changed_and_a_wrong_one_refused_with_its_place(api, monkeypatch):
+    webhook = await made(api, where="data.result.total > 100")
+    assert webhook["where"] == "data.result.total > 100"
+    at = f"/v1/webhooks/{webhook['id']}"
+    for answer in (
+        await api.post("/v1/webhooks", json={"url": URL, "where": "data.total ="}),
+        await api.patch(at, json={"where": "total > 1"}),
+    ):
+        assert_problem(answer, 422, "invalid-request")
+        assert answer.json()["errors"][0]["pointer"] == "/where" and "character" in answer.text
+    assert (await api.patch(at, json={"enabled": False})).json()["where"] == "data.result.total > 100"
+    monkeypatch.setattr("services.api.routes.webhooks.MOST_ASKING", 1)
+    assert_problem(
+        await api.post("/v1/webhooks", json={"url": URL, "where": "data.n == 1"}), 429, "quota-exceeded"
+    )
+    assert (await api.patch(at, json={"where": "data.n == 1"})).json()["where"] == "data.n == 1"
+    assert (await api.patch(at, json={"where": None})).json()["where"] is None

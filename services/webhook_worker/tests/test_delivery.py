@@ -46,15 +46,20 @@ async def test_each_is_told_what_it_asked_for_and_its_owner_may_be_told(
     await add("subject", subject="order/7")
     await add("narrow", owner="narrow")
     await add("nobody", owner="revoked-long-ago")
+    await add("where", where="event.type.startsWith('user.') && data.n == 0")
     async with crew():
         await tell(event_type="order.placed")
         await tell(event_type="user.registered", kind="event.completed")
         await tell(event_type="order.paid", subject="order/7")
         await tell(event_type="user.gone")
-        await until(lambda: len(receiver.requests) == 4 + 3 + 1 + 2)
-    told = {path: [body["event"]["type"] for body in receiver.bodies(path)] for path in ("/types", "/narrow")}
+        await until(lambda: len(receiver.requests) == 4 + 3 + 1 + 2 + 2)
+    told = {
+        path: [body["event"]["type"] for body in receiver.bodies(path)]
+        for path in ("/types", "/narrow", "/where")
+    }
     assert sorted(told["/types"]) == ["order.paid", "order.placed", "user.registered"]
     assert sorted(told["/narrow"]) == ["order.paid", "order.placed"]
+    assert sorted(told["/where"]) == ["user.gone", "user.registered"]
 
 
 async def test_one_that_begins_is_told_all_from_then_on_and_nothing_before(crew, add, tell, receiver):

@@ -15,6 +15,7 @@ import typer
 
 from streammesh import names
 from streammesh.cli.api_call import REFUSED, Json, Key, ask, print_json
+from streammesh.cli.found_programs import NothingToRun, find_workers
 from streammesh.cli.terminal import console, plain, short
 from streammesh.errors import InvalidManifest
 
@@ -39,7 +40,7 @@ class Checked:
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="The folder's name in services/.")],
+    name: Annotated[str, typer.Argument(help="A worker of this folder: in services/, a package, or a file.")],
     json: Json = False,
     against: Annotated[
         str | None,
@@ -47,7 +48,7 @@ def check(
     ] = None,
     key: Key = None,
 ) -> None:
-    """Tell what would be refused when the worker services/NAME joins. Exit code 1 if anything would be.
+    """Tell what would be refused when a worker joins: services/NAME, or one of a repository of its own. Exit code 1 then.
 
     Imports its handlers, and needs no mesh. With --against it asks one what its others publish and read: a member
     that is required and not published any more, a type that became narrower. 1: it would break something; 3: the
@@ -73,7 +74,14 @@ def _look_at_others(found: Checked, url: str, key: str | None) -> None:
 
     def manifest(service: str, told: list[dict[str, Any]], publishes: dict[str, Any]) -> Manifest:
         wanted = tuple(
-            Subscription(service, one["task"], one["type"], one["where"], version=one.get("version", 1))
+            Subscription(
+                service,
+                one["task"],
+                one["type"],
+                one["where"],
+                formerly=one.get("formerly") or (),
+                version=one.get("version", 1),
+            )
             for one in told
         )
         steps = {one["task"]: one["steps"] for one in told if one.get("steps")}
@@ -94,6 +102,10 @@ def check_worker(name: str, root: Path) -> Checked:
     """Look at `services/<name>` below `root`, and import its handlers."""
     found = Checked(name)
     home = root / "services" / name
+    if not home.is_dir() and (own := _of_its_own(name, root)):
+        module, path = own
+        _look_at_service(found, path, module)
+        return found
     if not names.SERVICE.match(name):
         found.problems.append(f"{name!r}: use lower-case letters, digits and _, starting with a letter")
         return found
@@ -104,14 +116,30 @@ def check_worker(name: str, root: Path) -> Checked:
     found.problems += _foreign_imports(home)
     found.problems += _requirements(home)
     if (home / "handlers.py").exists():
-        _look_at_service(found, root)
+        _look_at_service(found, root, f"services.{name}.handlers")
     return found
 
 
-def _look_at_service(found: Checked, root: Path) -> None:
-    service = _import(found, root)
+def _of_its_own(name: str, root: Path) -> tuple[str, Path] | None:
+    """Return the module of a worker outside of services/, and the folder that it is imported from."""
+    if name.endswith(".py") and (root / name).is_file():
+        return Path(name).stem, (root / name).parent
+    try:
+        worker = next((one for one in find_workers(root) if name in (one.name, one.module)), None)
+    except NothingToRun:
+        return None
+    if worker is None:
+        return None
+    has_room = (worker.path / worker.module.replace(".", "/") / "handlers.py").is_file()
+    return f"{worker.module}.handlers" if has_room else worker.module, worker.path
+
+
+def _look_at_service(found: Checked, root: Path, module: str) -> None:
+    service = _import(found, root, module)
     if service is None:
         return
+    if not module.startswith("services."):
+        found.service = service.name
     if service.name != found.service:
         found.problems.append(
             f"handlers.py: Service({service.name!r}) stands in the folder {found.service!r}; call both the same"
@@ -138,13 +166,13 @@ def _look_at_service(found: Checked, root: Path) -> None:
     ]
 
 
-def _import(found: Checked, root: Path) -> Service | None:
+def _import(found: Checked, root: Path, name: str) -> Service | None:
     from streammesh.service import Service
     from streammesh.subscriptions.declaration import InvalidHandler
 
     sys.path.insert(0, str(root))
     try:
-        module = importlib.import_module(f"services.{found.service}.handlers")
+        module = importlib.import_module(name)
     except SystemExit:
         found.problems.append("handlers.py reads its settings when it is imported; read them at first use")
         return None
@@ -152,26 +180,29 @@ def _import(found: Checked, root: Path) -> Service | None:
         found.problems.append(str(error))  # it begins with its file and line
         return None
     except Exception as error:  # whatever a team's module may raise
-        where = _last_line_in(error, root / "services" / found.service)
+        where = _last_line_in(error, root.joinpath(*name.split(".")[:-1]), f"{name.rpartition('.')[2]}.py")
         found.problems.append(f"{where}: {type(error).__name__}: {error}")
         return None
     finally:
         sys.path.remove(str(root))
     service = getattr(module, "service", None)
     if not isinstance(service, Service):
-        found.problems.append(f'handlers.py: there is no `service = Service("{found.service}")`')
+        file = f"{name.rpartition('.')[2]}.py"
+        found.problems.append(
+            f'{file}: there is no `service = Service("{found.service.removesuffix(".py")}")`'
+        )
         return None
     return service
 
 
-def _last_line_in(error: Exception, home: Path) -> str:
+def _last_line_in(error: Exception, home: Path, file: str) -> str:
     """Return the team's own line that an error came from, as `handlers.py:12`."""
     lines = [
         f"{Path(frame.filename).relative_to(home)}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_relative_to(home)
     ]
-    return lines[-1] if lines else "handlers.py"
+    return lines[-1] if lines else file
 
 
 def _foreign_imports(home: Path) -> Iterator[str]:

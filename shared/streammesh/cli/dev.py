@@ -69,6 +69,7 @@ class Desk:
             **os.environ,
             **place.environment,
             "PYTHONPATH": module_path(self._worker.path),
+            "MESH_TAKEOVER": "true",  # what was saved is what runs, whatever the version before had
             "PYTHONUNBUFFERED": "1",
             "PYTHONIOENCODING": "utf-8",
             "PYTHONBREAKPOINT": "streammesh.cli.desk_debugger.stop",

@@ -191,7 +191,7 @@ class MeshClient(WebhookCalls):
 
         With `event`, what happened already comes first and the stream ends when the event has ended.
         `filters`: `task`, `type` (a glob, or several of which one has to fit), `service`, `subject`,
-        `subject_prefix`, and `since`, a time to begin at; with `event` only `source`, where several sources used
+        `subject_prefix`, `where` (an expression in CEL), and `since`, a time to begin at; with `event` only `source`, where several sources used
         its id. A note of type `resync` says that history asked for is gone.
         """
         path = f"/v1/events/{segment(event)}/notifications" if event else "/v1/notifications"

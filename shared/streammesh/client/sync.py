@@ -229,12 +229,13 @@ class SyncMeshClient:
         task: str | None = None,
         service: str | None = None,
         subject: str | None = None,
+        where: str | None = None,
         ordered: bool = False,
         enabled: bool = True,
     ) -> WebhookInfo:
         """As `MeshClient.create_webhook`."""
         asked: dict[str, Any] = {"event": event, "task": task, "service": service, "subject": subject}
-        asked |= {"description": description, "ordered": ordered, "enabled": enabled}
+        asked |= {"where": where, "description": description, "ordered": ordered, "enabled": enabled}
         return self._do(lambda mesh: mesh.create_webhook(url, types, **asked))
 
     def webhooks(self) -> list[WebhookInfo]:

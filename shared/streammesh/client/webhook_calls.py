@@ -31,6 +31,7 @@ class WebhookCalls(ApiCalls):
         task: str | None = None,
         service: str | None = None,
         subject: str | None = None,
+        where: str | None = None,
         ordered: bool = False,
         enabled: bool = True,
     ) -> WebhookInfo:
@@ -40,7 +41,7 @@ class WebhookCalls(ApiCalls):
         """
         filters = {"event": event, "task": task, "service": service, "subject": subject}
         body: dict[str, Any] = {"url": url, "types": texts_of(types), "description": description, **filters}
-        body |= {"ordered": ordered, "enabled": enabled}
+        body |= {"ordered": ordered, "enabled": enabled} | ({"where": where} if where else {})
         answer = await self._call("POST", "/v1/webhooks", body=plain_json.dumps_plain(body), retry_for=0)
         return self._read(WebhookInfo.of, answer)
 

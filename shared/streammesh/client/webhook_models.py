@@ -17,6 +17,7 @@ class WebhookChanges(TypedDict, total=False):
     task: str | None
     service: str | None
     subject: str | None
+    where: str | None
     ordered: bool
     enabled: bool
 
@@ -49,11 +50,13 @@ class WebhookInfo:
     description: str = ""
     secret: str | None = field(default=None, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    where: str | None = None
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Self:
         """Read one."""
         return cls(
+            where=value.get("where"),
             id=value["id"],
             url=value["url"],
             owner=value["owner"],

@@ -31,10 +31,11 @@ def against(mine: Manifest, known: Iterable[Manifest]) -> GateFindings:
     for event_type in before.publishes.keys() - mine.publishes.keys():
         if tasks := [one.task for one in readers if names.matches(one.type, event_type)]:
             found.breaks.append(f"{event_type} is not published any more, and {', '.join(tasks)} read it")
-    ours = {one.task for one in mine.subscriptions}
+    ours = {name for one in mine.subscriptions for name in (one.task, *one.formerly)}
     for gone in sorted({one.task for one in before.subscriptions} - ours):
         found.warnings.append(
-            f"{gone} is not there any more: what waits for it is parked when its turn comes"
+            f"{gone} is not there any more: workers of the version before go on with it; what still waits for it when"
+            " they have ended becomes a dead letter (write formerly=[...] where it has another name now)"
         )
     found.warnings.extend(_renamed(mine, before))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from heapq import heappush, heappushpop
 from typing import Any
 
 import redis.asyncio
@@ -16,6 +17,7 @@ from streammesh.redisio.turns import Turns
 
 MOST_MS = 2**53  # a score is exact up to here
 CHUNK = 200  # letters read in one round trip
+AT_FIRST = 16  # of a service, where the newest of all are looked for
 MOST_LOOKED_AT = 5_000  # letters of one service that one page looks through for those that fit
 
 
@@ -60,14 +62,20 @@ class DeadLetters:
     ) -> LetterPage:
         """The newest letters that fit, older than `before`."""
         found: list[DeadLetter] = []
+        newest: list[
+            LetterPlace
+        ] = []  # a heap of the places that a page can have: what is older needs no look
         reached: LetterPlace | None = None  # what is older was not looked at in every service
         for service in await self._services(wanted):
             looked_at, mine = 0, 0
-            async for letter in self.walk(service, wanted, before=before):
+            async for letter in self.walk(service, wanted, before=before, at_first=AT_FIRST):
                 looked_at += 1
+                if len(newest) > limit and letter.place < newest[0]:
+                    break
                 if wanted.fits(letter) and may_see(letter):
                     found.append(letter)
                     mine += 1
+                    (heappush if len(newest) <= limit else heappushpop)(newest, letter.place)
                 if mine > limit or looked_at >= MOST_LOOKED_AT:
                     reached = max(reached, letter.place) if reached else letter.place
                     break
@@ -135,8 +143,13 @@ class DeadLetters:
         *,
         before: LetterPlace | None = None,
         newest_first: bool = True,
+        at_first: int = CHUNK,
     ) -> AsyncIterator[DeadLetter]:
-        """Every letter of one service in the filter's time, in order; what else the filter says is not asked here."""
+        """Every letter of one service in the filter's time, in order; what else the filter says is not asked here.
+
+        The first look takes `at_first` of them, each further one more.
+        """
+        chunk = at_first
         low = str(wanted.since_ms or 0)
         highest = [ms for ms in (wanted.until_ms, before and before[0]) if ms is not None]
         high = str(min(highest)) if highest else "+inf"
@@ -149,10 +162,11 @@ class DeadLetters:
                 byscore=True,
                 withscores=True,
                 offset=offset,
-                num=CHUNK,
+                num=chunk,
             )
             if not found:
                 return
+            chunk = min(CHUNK, 4 * chunk)
             # Letters that leave meanwhile would shift an offset; a score as the next beginning does not move.
             last = found[-1][1]
             same = sum(score == last for _, score in found)

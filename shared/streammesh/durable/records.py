@@ -22,7 +22,9 @@ MOST_STEPS = 1_000  # of one run, waits included
 MOST_BYTES = 4_194_304  # of all of them
 ABOUT = ("type", "match", "signal", "question", "to", "version")  # what is told about a wait
 LONGEST_WAIT = 366 * 86_400.0  # seconds
-_NAME = re.compile(r"[^\x00-\x1f\x7f]+")
+_NAME = re.compile(
+    r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+"
+)  # halves of a surrogate pair cannot be stored
 _RECORD = re.compile(rb"([0-9]{1,14}) (step|event|signal|timeout) (.*)", re.DOTALL)
 _WAIT = re.compile(rb"([0-9]{1,14}) (\{.*\})", re.DOTALL)
 

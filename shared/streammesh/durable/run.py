@@ -41,6 +41,7 @@ from streammesh.tasks.task import QueuePlace, TaskRef
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 GRACE = 0.25  # seconds for which an event that was published in time is waited for beyond its time
+SHOWN = 200  # characters of a value that is told: it comes from an event, whatever that holds
 MOST_PAUSE = 30.0  # seconds between two tries of a step
 FULL = (
     f"a run has at most {MOST_STEPS:,} steps, and {MOST_BYTES:,} bytes of results; "
@@ -120,7 +121,7 @@ class Run:
         retries: int,
     ) -> Any:
         """As `Context.step`."""
-        return self._drive(self._step(self._once(name), function, args, kwargs, retries))
+        return self._drive(self._step(self._once(check_name(name)), function, args, kwargs, retries))
 
     def sleep(self, seconds: float, name: str | None) -> Any:
         """As `Context.sleep`."""
@@ -157,7 +158,8 @@ class Run:
         beyond, it is waited for.
         """
         digest = match_digest(event_type, match)
-        about = {"for": "event", "type": event_type, "match": dict(match)}
+        shown = {path: _shown(value) for path, value in match.items()}
+        about = {"for": "event", "type": event_type, "match": shown}
         named = self._new(f"expected:{event_type}")
         return self._drive(self._awaited(named, _bounded(seconds + GRACE), about, digest, seconds))
 
@@ -334,6 +336,12 @@ def _said(name: str, value: bytes) -> Any:
         return plain_json.loads(value)
     except ValueError as error:
         raise Fail(f"the record of {name!r} cannot be read: {error}"[:300]) from None
+
+
+def _shown(value: Any) -> Any:
+    """A value of an event as it is told, cut where it is long."""
+    text = plain_json.dumps(value).decode()
+    return value if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _bounded(seconds: float | None) -> float | None:

@@ -14,7 +14,7 @@
 --   is_carried (whether another broker brings the entries)
 -- tasks: KEYS task (HASH), event_row (HASH) ARGS entry ('' when the queue is no stream), source, event, event_type,
 --   subject, id, head (body of the notification up to the task's id), mark (of this claim, of no other of this worker)
--- Returns per task {'run', attempt, times it was lost by a worker} (and its row, of a durable handler that has steps) | {'ended', state} | {'held'}
+-- Returns per task {'run', attempt, times it was lost by a worker} (and its row, of a durable handler that has steps, and of a task that another edition could not read) | {'ended', state} | {'held'}
 --   | {'expired', attempts made, outcome of the last one or ''} | {'gone'} | {'cancelled'} (wanted so before it began, or while a worker ran it that is gone: to be ended)
 --   | {'paused'} (was set aside).
 --#include _time.lua
@@ -31,7 +31,7 @@ end
 
 local function claim(one)
   local task, mine = one.task, one.entry
-  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable', 'cancel')
+  local row = redis.call('HMGET', task, 'state', 'entry', 'expires', 'lost', 'attempt', 'durable', 'cancel', 'unfit')
   local state, entry, mark = row[1], row[2], one.mark
   local changes = { 'state', 'started', 'started', stamp, 'worker', worker, 'mark', mark }
   local lost, attempt = tonumber(row[4] or '0'), tonumber(row[5] or '0')
@@ -42,7 +42,7 @@ local function claim(one)
   if state == 'started' then
     before = redis.call('HMGET', task, 'lease', 'workflow', 'cancel', 'drained', 'mark', 'worker')
     if before[5] == mark and before[6] == worker and not before[2] and not before[3] then
-      return run(task, attempt, lost, row[6])
+      return run(task, attempt, lost, row[6] or row[8])
     end
   end
   if is_carried and mine ~= '' then
@@ -85,7 +85,7 @@ local function claim(one)
   if is_carried and mine ~= '' then redis.call('XCLAIM', queue, group, worker, 0, mine, 'JUSTID') end
   note.body = head .. attempt .. tail
   tell_of_event(note)
-  return run(task, attempt, lost, row[6])
+  return run(task, attempt, lost, row[6] or row[8])
 end
 
 local answers = {}

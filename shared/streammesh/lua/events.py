@@ -161,6 +161,7 @@ class ReadSchedulesScript(Arguments):
 
     schedules: Key
     schedules_due: Key
+    only: TextList
 
 
 class ScheduleChange(Record):

@@ -172,6 +172,14 @@ class PostponeScript(Arguments):
     u: Text
 
 
+class ReadQueuesScript(Arguments):
+    """Say how much waits in queues, and how many dead letters there are."""
+
+    group: Text
+    streams: KeyList
+    indexes: KeyList
+
+
 class ReadStreamsScript(Arguments):
     """Say how long streams are."""
 

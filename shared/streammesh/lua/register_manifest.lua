@@ -9,8 +9,9 @@
 -- ARGS service, manifest (JSON), changed (channel), is_open (whether a domain is left open),
 --   prefix (what a stream's key begins with, before its domain: all in one slot, also that of the streams),
 --   start (where groups begin that are missing: '$', or '0' for a service that Redis has forgotten, which then
---   misses nothing: what was handed over before is not handed over again)
--- Returns 1 if it differs from what was there, 0 if not.
+--   misses nothing: what was handed over before is not handed over again),
+--   before (what the caller read and made this manifest of, '' for none), is_checked (whether that has to be there still)
+-- Returns 1 if it differs from what was there, 0 if not, -1 if something else was there: nothing was changed.
 local function join(stream)
   local at, info = { start, 'MKSTREAM' }, {}
   if start == '$' and redis.call('TYPE', stream).ok == 'stream' then
@@ -35,18 +36,19 @@ local function open(stored)
   end
   return false
 end
+local stored = redis.call('HGET', manifests, service)
+if is_checked and (stored or '') ~= before then return -1 end
 for _, stream in ipairs(streams) do
   local failed = join(stream)
   if failed then return failed end
 end
-local before = redis.call('HGET', manifests, service)
-if is_open and not open(before) then
+if is_open and not open(stored) then
   for _, domain in ipairs(redis.call('SMEMBERS', domains)) do
     local failed = join(prefix .. domain)
     if failed then return failed end
   end
 end
-if before == manifest then return 0 end
+if stored == manifest then return 0 end
 redis.call('HSET', manifests, service, manifest)
 if redis.call('EXISTS', version) == 0 then
   local t = redis.call('TIME')

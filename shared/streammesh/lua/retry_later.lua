@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- Ends an attempt that failed and sets the task's next one: its queue entry moves into the due set.
 -- Nothing waits in a worker. Refused when the token is no longer the current one.
+-- With `unfit` it did not fail: this edition cannot read the payload, and another that lives may.
 -- KEYS task_row (HASH), event_row (HASH), notifications (STREAM), queue (STREAM), due (ZSET), due_entries (HASH)
 -- ARGS token, wait (ms), failure (JSON), entry (of the queue), group, kept (notifications), body (of the notification),
---   source, event, event_type, subject, service, task, changed (channel)
+--   source, event, event_type, subject, service, task, changed (channel),
+--   unfit (digests of the schemas that its payload does not fit, '' where it failed)
 -- Returns {'done', due (ms)} | {'lost'} (also where its queue entry has vanished: it is queued again from its event)
 --   | {'cancelled'} (it is wanted cancelled: to be ended instead).
 --#include _time.lua
@@ -20,6 +22,10 @@ local h, b = queued_fields(queue, entry)
 if not h then return { 'lost' } end
 local due_at, member = digits(now_ms() + wait), 'task:' .. task
 redis.call('HSET', task_row, 'state', 'retrying', 'due', due_at, 'outcome', failure, 'entry', '')
+if unfit ~= '' then
+  redis.call('HSET', task_row, 'unfit', unfit)
+  write('HINCRBY', task_row, 'waits', 1)
+end
 redis.call('HDEL', task_row, 'lease')
 write('ZADD', due, due_at, member)
 write('HSET', due_entries, member, cjson.encode({ kind = 'task', task = task, queue = queue, h = h, b = b }))

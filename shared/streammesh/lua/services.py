@@ -18,6 +18,8 @@ class RegisterManifestScript(Arguments):
     is_open: Flag
     prefix: Text
     start: Text
+    before: Text
+    is_checked: Flag
     streams: KeyList
 
 
@@ -80,6 +82,7 @@ class ForgetServiceScript(Arguments):
     holding: Key
     paused: Key
     failures: Key
+    editions: Key
     service: Text
     queues: KeyList
     subscriptions: Each[ForgottenSubscription]
@@ -91,11 +94,13 @@ class ShowLifeScript(Arguments):
 
     alive: Key
     last_seen: Key
+    editions: Key
     format: Key
     name: Text
     forget_after: Number
     role: Text
     mine: Number
+    edition: Text
 
 
 class ReadFormatScript(Arguments):

@@ -245,6 +245,16 @@ class RetryLaterScript(Arguments):
     service: Text
     task: Text
     changed: Text
+    unfit: Text
+
+
+class LookBesideScript(Arguments):
+    """Read what is known about a service's editions."""
+
+    manifests: Key
+    editions: Key
+    task_row: Key
+    service: Text
 
 
 class ProgressScript(Arguments):

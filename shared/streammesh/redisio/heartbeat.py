@@ -28,19 +28,21 @@ def process_name(role: str) -> str:
     return f"{role}@{socket.gethostname()}{f'/{place.number}' if place else ''}:{os.getpid()}"
 
 
-def life_call(keys: Keys, role: str, name: str) -> lua.Call[str]:
+def life_call(keys: Keys, role: str, name: str, edition: str = "") -> lua.Call[str]:
     """`show_life.lua`: one sign of life; answers how the mesh's format stands to this process's (`mesh_format.py`).
 
-    Redis's clock counts, so a machine with a wrong one hides nobody.
+    Redis's clock counts, so a machine with a wrong one hides nobody. `edition`: the digest of what a worker runs (`edition.py`).
     """
     return ShowLifeScript(
         alive=keys.alive(role),
         last_seen=keys.last_seen(),
+        editions=keys.editions(role),
         format=keys.format(),
         name=name,
         forget_after=FORGET_MS,
         role=role,
         mine=FORMAT,
+        edition=edition,
     ).call(lambda standing: str(standing.decode()))
 
 

@@ -123,8 +123,8 @@ def tick_call(keys: Keys, settings: MeshSettings, due: Sequence[DueTicks]) -> lu
     ).call(lambda answer: [[word.decode() for word in said] for said in answer])
 
 
-def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:
-    """`read_schedules.lua`: the server's time in ms, and every schedule by name."""
+def read_call(keys: Keys, only: Sequence[str | bytes] = ()) -> lua.Call[tuple[int, dict[str, Stored]]]:
+    """`read_schedules.lua`: the server's time in ms, and every schedule by name, or those that are named."""
 
     def parse(answer: list[bytes]) -> tuple[int, dict[str, Stored]]:
         return int(answer[0]), {
@@ -132,7 +132,9 @@ def read_call(keys: Keys) -> lua.Call[tuple[int, dict[str, Stored]]]:
             for i in range(1, len(answer), 3)
         }
 
-    return ReadSchedulesScript(schedules=keys.schedules(), schedules_due=keys.schedules_due()).call(parse)
+    return ReadSchedulesScript(
+        schedules=keys.schedules(), schedules_due=keys.schedules_due(), only=list(only)
+    ).call(parse)
 
 
 def store_call(keys: Keys, changes: Sequence[Change]) -> lua.Call[list[bool]]:

@@ -13,6 +13,7 @@ from datetime import timedelta
 import orjson
 import redis
 import structlog
+from redis.exceptions import ResponseError
 from structlog.typing import FilteringBoundLogger
 
 from streammesh import lua
@@ -23,6 +24,7 @@ from streammesh.redisio.client import is_unavailable
 from streammesh.schedules import (
     Change,
     ScheduleEntry,
+    Stored,
     due_ticks,
     from_json,
     parse_file,
@@ -44,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 MAX_DUE = 500  # schedules fired before Redis is asked again
 TICKS_AT_ONCE = 100  # of several schedules in one call; the server does nothing else for that long
+READ_AT_ONCE = 500  # schedules
 SYNC_TRIES = 5  # another Beat may be following the same file
 BROKEN_AGAIN_MS = 60_000  # after which one that cannot be read is looked at again
 LATE = timedelta(seconds=5)  # a later tick is worth a warning
@@ -159,9 +162,28 @@ class Ticker:
             say = bound.warning if late > LATE / timedelta(milliseconds=1) else bound.info
             say("schedule.ticked", event_id=event.id, due_at=rfc3339_ms(due_ms), late_ms=late)
 
+    def _read(self) -> tuple[int, dict[str, Stored]]:
+        """All schedules, some at a time, so that nobody waits long for the server."""
+        try:
+            known = sorted(self._client.execute_command("HKEYS", self._keys.schedules()))
+        except ResponseError as error:
+            if not lua.is_wrong_type(error):
+                raise
+            known = []  # it is set aside by what follows
+        if len(known) <= READ_AT_ONCE:
+            return lua.run_sync(self._client, read_call(self._keys))
+        now_ms = 0
+        stored: dict[str, Stored] = {}
+        for first in range(0, len(known), READ_AT_ONCE):
+            now_ms, page = lua.run_sync(
+                self._client, read_call(self._keys, known[first : first + READ_AT_ONCE])
+            )
+            stored |= page
+        return now_ms, stored
+
     def _sync(self, entries: list[ScheduleEntry]) -> None:
         for _ in range(SYNC_TRIES):
-            now_ms, stored = lua.run_sync(self._client, read_call(self._keys))
+            now_ms, stored = self._read()
             changes = plan_sync(stored, entries, now_ms)
             if not changes:
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -13,6 +13,7 @@ import redis.asyncio
 
 from streammesh import lua
 from streammesh.keys import ARCHIVER, WORKERS, Keys
+from streammesh.lua.queues import ReadQueuesScript
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
@@ -24,6 +25,7 @@ from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, read_paused
 
+QUEUES_AT_ONCE = 50  # services
 MOST_NAMED = 64  # workers of a service whose names are told
 
 
@@ -102,11 +104,12 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     processes = await _processes(client, keys, names, now)
     held = await HeldTasks(client, keys, settings).waiting()
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
+    queues = await _queues(client, keys, [manifests.get(name) or Manifest(name) for name in names])
     services = []
     for name in names:
         found = backlogs.get(name, {})
         registered = manifests.get(name)
-        queue = await _queue(client, keys, registered or Manifest(name))
+        queue = queues[name]
         reads = reduce(Backlog.__add__, found.values(), Backlog())
         services.append(
             ServiceState(
@@ -185,38 +188,28 @@ class _Queue:
     dead_letters: int
 
 
-async def _queue(client: redis.asyncio.Redis, keys: Keys, manifest: Manifest) -> _Queue:
-    streams = [stream for queue in manifest.queue_names for stream in keys.queue_streams(queue)]
-    pipeline = client.pipeline(transaction=False)
-    pipeline.zcard(keys.dead_index(manifest.service))
-    for stream in streams:
-        pipeline.xlen(stream)  # entries are deleted when ended, so these are all that wait
-    for stream in streams:
-        pipeline.xinfo_groups(stream)
-    dead, *rest = await pipeline.execute(raise_on_error=False)
-    lengths = [n if isinstance(n, int) else 0 for n in rest[: len(streams)]]
-    given = [_given(groups) for groups in rest[len(streams) :]]
-    firsts = client.pipeline(transaction=False)
-    for stream, length, (held, last) in zip(streams, lengths, given, strict=True):
-        if length > held:
-            firsts.xrange(stream, f"({last}", count=1)
-    found = [entries[0][0] for entries in await firsts.execute(raise_on_error=False) if _is_some(entries)]
-    oldest = min((int(position.partition(b"-")[0]) for position in found), default=None)
-    waiting = sum(max(0, length - held) for length, (held, _) in zip(lengths, given, strict=True))
-    return _Queue(sum(lengths), waiting, oldest, dead if isinstance(dead, int) else 0)
-
-
-def _is_some(entries: Any) -> bool:
-    return isinstance(entries, list) and bool(entries)
-
-
-def _given(groups: Any) -> tuple[int, str]:
-    """How many entries of a queue workers hold, and the position up to which they were given them."""
-    if isinstance(groups, list):
-        for group in groups:
-            if group["name"] == WORKERS.encode():
-                return int(group["pending"]), group["last-delivered-id"].decode()
-    return 0, "0-0"
+async def _queues(
+    client: redis.asyncio.Redis, keys: Keys, manifests: Sequence[Manifest]
+) -> dict[str, _Queue]:
+    """The queues of each service, some services in one round trip: a few milliseconds of the server."""
+    found: dict[str, _Queue] = {}
+    for first in range(0, len(manifests), QUEUES_AT_ONCE):
+        some = manifests[first : first + QUEUES_AT_ONCE]
+        streams = [[s for queue in one.queue_names for s in keys.queue_streams(queue)] for one in some]
+        call = ReadQueuesScript(
+            group=WORKERS,
+            streams=[stream for mine in streams for stream in mine],
+            indexes=[keys.dead_index(one.service) for one in some],
+        ).call(list)
+        told, dead = await lua.run(client, call)
+        rest = iter(told)
+        for one, mine, letters in zip(some, streams, dead, strict=True):
+            states = [next(rest) for _ in mine]
+            times = [int(at.partition(b"-")[0]) for _, _, at in states if at]
+            waiting = sum(max(0, length - held) for length, held, _ in states)
+            length = sum(length for length, _, _ in states)
+            found[one.service] = _Queue(length, waiting, min(times, default=None), letters)
+    return found
 
 
 async def _alive(client: redis.asyncio.Redis, keys: Keys, roles: list[str], now_ms: int) -> Mapping[str, int]:

@@ -22,7 +22,7 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Moment:
     at: float
     memory: int
     backlogs: Mapping[str, int]  # of each service whose backlog was counted to its end
@@ -32,14 +32,14 @@ class Trends:
     """The looks of the last minute."""
 
     def __init__(self) -> None:
-        self._looks: deque[_Look] = deque(maxlen=MOST_LOOKS)
+        self._looks: deque[_Moment] = deque(maxlen=MOST_LOOKS)
 
     def note(self, at: float, found: Snapshot) -> None:
         """Keep a look of the moment `at`, in seconds of a clock that never goes back."""
         while self._looks and at - self._looks[0].at > WINDOW_SECONDS:
             self._looks.popleft()
         backlogs = {one.service: backlog_of(one) for one in found.services if one.lag_exact}
-        self._looks.append(_Look(at, found.redis.memory, backlogs))
+        self._looks.append(_Moment(at, found.redis.memory, backlogs))
 
     def spans(self, seconds: float) -> bool:
         """Whether there are looks that lie so far apart."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from streammesh import names
 from streammesh.durations import parse_duration
 from streammesh.errors import InvalidManifest
 from streammesh.flow.paths import ATTRIBUTES, EXTENSION
+from streammesh.subscriptions.filters import Where, problems
 
 Seconds = float | str | timedelta
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -91,8 +92,11 @@ def task_part(name: str) -> str:
     return name
 
 
-def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
+def never_matching(where: Where, event_type: str) -> Iterator[str]:
     """Say of each path of a filter that no event at all can fit why it cannot, and what was probably meant."""
+    if isinstance(where, str):
+        yield from problems(where)
+        return
     for path, condition in where.items():
         head, _, rest = path.partition(".")
         if head == "data":
@@ -107,10 +111,16 @@ def never_matching(where: Mapping[str, Any], event_type: str) -> Iterator[str]:
             yield f"where[{path!r}] can never match: an empty list fits nothing"
 
 
-def filter_of(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any]:
+def filter_of(where: Where | None, event_type: str) -> dict[str, Any] | str:
     """Return a filter as it was written. Raises InvalidManifest for what is none, or what no event can fit."""
+    if isinstance(where, str):
+        for problem in problems(where):
+            raise InvalidManifest(problem)
+        return where
     if where is not None and not isinstance(where, Mapping):
-        raise InvalidManifest(f"where={where!r:.80}: should be a dict of paths and conditions")
+        raise InvalidManifest(
+            f"where={where!r:.80}: should be a dict of paths and conditions, or a text in CEL"
+        )
     for problem in never_matching(where or {}, event_type):
         raise InvalidManifest(problem)
     return dict(where or {})
@@ -119,3 +129,10 @@ def filter_of(where: Mapping[str, Any] | None, event_type: str) -> dict[str, Any
 def seconds(name: str, value: Seconds | None) -> float | None:
     """Return a duration in seconds, None for none. Raises InvalidManifest for what is no duration."""
     return None if value is None else duration(name, value).total_seconds()
+
+
+def former_names(service: str, given: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the tasks that a handler's former names stood for. Raises InvalidManifest."""
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise InvalidManifest(f"formerly={given!r:.80}: should be a list of names that the handler had")
+    return tuple(f"{service}.{task_part(one)}" for one in given)

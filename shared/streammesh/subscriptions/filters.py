@@ -1,5 +1,6 @@
 """`where` filters: what may stand in one, and whether an event fits it. Pure.
 
+A text is an expression in CEL (`streammesh/cel/`) over the event's attributes and `data`; else it is paths and conditions.
 A path is an attribute (`subject`) or leads into the data (`data.order.currency`, list positions as numbers). A
 condition is a value, a list of values (any of), or operators: `exists`, `prefix`, `not`, `>`, `>=`, `<`, `<=`.
 """
@@ -10,6 +11,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from streammesh.cel.expression import expression
+from streammesh.errors import InvalidExpression
 from streammesh.events.envelope import Event
 
 OPERATORS = ("exists", "prefix", "not", ">", ">=", "<", "<=")
@@ -18,12 +21,20 @@ MAX_PATH = 256
 MAX_NESTED = 4  # `not` in `not`
 _LARGEST = 2**64  # JSON of the wire holds no larger whole number
 MISSING = object()
+Where = Mapping[str, Any] | str
+NAMES = frozenset(("id", "source", "type", "time", "subject", "datacontenttype", "dataschema", "data"))
 
 
 def problems(where: Any) -> Iterator[str]:
     """What is wrong with a filter, in words; nothing for one that can be asked of every event."""
+    if isinstance(where, str):
+        try:
+            expression(where, NAMES, is_open=True)
+        except InvalidExpression as error:
+            yield f"where: {error}"
+        return
     if not isinstance(where, Mapping):
-        yield f"where is {_named(where)}; it should be an object of paths and conditions"
+        yield f"where is {_named(where)}; it should be an object of paths and conditions, or a text in CEL"
         return
     if len(where) > MAX_CONDITIONS:
         yield f"where has {len(where)} paths; at most {MAX_CONDITIONS} are allowed"
@@ -96,9 +107,24 @@ def _named(value: Any) -> str:
     return kinds.get(type(value), type(value).__name__)
 
 
-def fits(event: Event, where: Mapping[str, Any]) -> bool:
-    """Whether an event fits a filter: every path must fit its condition."""
+def fits(event: Event, where: Where) -> bool:
+    """Whether an event fits a filter: every path must fit its condition, an expression must be true."""
+    if isinstance(where, str):
+        return expression(where, NAMES, is_open=True).fits(lambda name: _named_value(event, name))
     return all(_holds(value_at(event, path), condition) for path, condition in where.items())
+
+
+def _named_value(event: Event, name: str) -> Any:
+    if name == "data":
+        if event.data is None and not event.null_data:
+            raise LookupError(name)
+        return event.data
+    value = event.extensions.get(name, MISSING)
+    if value is MISSING:
+        value = getattr(event, name) if name in NAMES else None
+        if value is None:
+            raise LookupError(name)
+    return value
 
 
 def value_at(event: Event, path: str) -> Any:

@@ -15,11 +15,12 @@ import orjson
 import structlog
 
 from streammesh import names
+from streammesh.edition import Edition, read_editions
 from streammesh.errors import InvalidManifest
 from streammesh.events.envelope import Event
 from streammesh.flow.limits import Flow, flow_problems, key_text
 from streammesh.subscriptions.cancel_paths import wrong_cancels
-from streammesh.subscriptions.filters import MAX_PATH, MISSING, fits, problems, value_at
+from streammesh.subscriptions.filters import MAX_PATH, MISSING, Where, fits, problems, value_at
 
 TEXT_LENGTH = 256  # characters of a version or a task's name
 LONGEST_SECONDS = 366 * 86_400.0
@@ -37,7 +38,7 @@ class Subscription:
     service: str
     task: str
     type: str
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)  # paths and conditions, or a text in CEL
     timeout: float | None = None  # seconds one attempt may take
     retries: int = 5
     expires: float | None = None  # seconds after publishing when it is not worth starting any more
@@ -46,6 +47,7 @@ class Subscription:
     queue: str | None = None  # one of the service's further queues; None for its own
 
     version: int = 1  # of a durable handler: runs under way go on with the version that they began with
+    formerly: Sequence[str] = ()  # names of tasks that it takes over: it was called so before
     waits: Mapping[str, Sequence[str]] = field(default_factory=dict)  # types it waits for, and by which paths
     cancel_on: Mapping[str, Sequence[str]] = field(
         default_factory=dict
@@ -77,6 +79,12 @@ class Manifest:
     steps: Mapping[str, Sequence[str]] = field(
         default_factory=dict
     )  # task name -> steps that its source names
+    editions: tuple[
+        Edition, ...
+    ] = ()  # of its code that it was made of, the newest first; of one worker's: none
+    owner: str = (
+        ""  # digest of the key that whoever registers this name has to have; empty: no key is asked for
+    )
 
     @property
     def queue_names(self) -> list[str]:
@@ -104,6 +112,8 @@ class Manifest:
                 queues=tuple(value.get("queues") or ()),
                 publishes=value.get("publishes") or {},
                 steps=value.get("steps") or {},
+                editions=read_editions(value.get("editions")),
+                owner=str(value.get("owner") or ""),
             )
             check(manifest)
         except InvalidManifest:
@@ -195,6 +205,10 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
     if not _is_whole(wanted.version) or not 1 <= wanted.version <= 1_000_000:
         yield f"version should be a whole number from 1, not {wanted.version!r}"
     yield from _wrong_waits(wanted.waits)
+    if not isinstance(wanted.formerly, Sequence) or len(wanted.formerly) > MAX_WAITS:
+        yield f"formerly should be at most {MAX_WAITS} names that it had"
+    elif any(not isinstance(one, str) or not one.startswith(f"{service}.") for one in wanted.formerly):
+        yield f"formerly names handlers of {service}"
     yield from wrong_cancels(wanted.cancel_on, wanted.cancels, service)
     if wanted.priority is not None and not (_is_whole(wanted.priority) and 0 <= wanted.priority <= 9):
         yield f"priority should be a whole number from 0 (low) to 9 (high), not {wanted.priority!r}"

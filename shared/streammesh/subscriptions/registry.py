@@ -24,10 +24,13 @@ VERSION = re.compile(rb"[0-9]{1,18}")
 DOMAIN = re.compile(rb"[^\x00-\x20\x7f]{1,256}")
 
 
-def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) -> lua.Call[bool]:
+def register_call(
+    keys: Keys, manifest: Manifest, *, forgotten: bool = False, before: bytes | None = None
+) -> lua.Call[bool | None]:
     """`register_manifest.lua`; answers whether it differs from what was stored. Raises InvalidManifest.
 
     `forgotten`: it was registered before, and Redis has lost it. Then it is given everything that is there.
+    `before`: what it was made of, empty for nothing; None is answered where that is not what is stored any more.
     """
     check(manifest)
     return RegisterManifestScript(
@@ -41,8 +44,10 @@ def register_call(keys: Keys, manifest: Manifest, *, forgotten: bool = False) ->
         is_open="*" in manifest.domains,
         prefix=keys.events(""),
         start="0" if forgotten else "$",
+        before=before or b"",
+        is_checked=before is not None,
         streams=[keys.events(domain) for domain in sorted(manifest.domains - {"*"})],
-    ).call(bool)
+    ).call(lambda answer: None if answer < 0 else bool(answer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +118,12 @@ def _read(raw: bytes) -> Manifest:
     return Manifest.from_json(raw)
 
 
-def is_readable(raw: bytes | None) -> bool:
-    """Whether this is a stored manifest that can be read."""
+def readable(raw: bytes | None) -> Manifest | None:
+    """A stored manifest; None where there is none that can be read."""
     try:
-        return raw is not None and bool(_read(raw))
+        return None if raw is None else _read(raw)
     except InvalidManifest:
-        return False
+        return None
 
 
 def _named(domains: Iterable[bytes]) -> frozenset[str]:

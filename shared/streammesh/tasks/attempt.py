@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from streammesh.errors import LeaseLost, ResultTooLarge, Stopped
+from streammesh.errors import LeaseLost, Misfit, ResultTooLarge, Stopped
 from streammesh.events.publisher import most_bytes
 from streammesh.lua import Call
 from streammesh.tasks.context import Context
@@ -94,6 +94,14 @@ def attempt_steps(
     except LeaseLost:
         log.warning("task.lease_lost", attempt=attempt)
         return AttemptOutcome.LOST
+    except Misfit as error:
+        asked = terms.kept_for_another
+        answer = (yield from asked(ref, place, attempt, error)) if asked else None
+        if answer is None:
+            return (yield from attempt_failed(terms, ref, place, attempt, error, waits=claim.waits))
+        if answer is LedgerAnswer.CANCELLED:
+            return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
+        return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
     except Exception as error:
         return (yield from attempt_failed(terms, ref, place, attempt, error, waits=claim.waits))
     ending = Ending.success(result, context.follow_ups)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
-from streammesh.errors import Reject
+from streammesh.errors import Misfit
 from streammesh.events.envelope import Event
 from streammesh.tasks.context import Context
 
@@ -33,7 +33,7 @@ class Binding:
     resources: tuple[tuple[str, Any], ...] = ()  # (parameter, type) of each that it is given
 
     def arguments(self, event: Event, context: Context) -> tuple[list[Any], dict[str, Any]]:
-        """The handler's arguments for one event. Raises Reject when the payload does not fit its model."""
+        """The handler's arguments for one event. Raises Misfit when the payload does not fit its model."""
         kwargs: dict[str, Any] = {self.context_name: context} if self.context_name else {}
         if self.payload_name is None:
             return [], kwargs
@@ -53,7 +53,7 @@ class Binding:
                 for e in error.errors(include_url=False, include_input=False)[:10]
             )
             what = f"the payload of {event.type} {event.id} does not fit {self.handler.__name__}"
-            raise Reject(f"{what}: {found}") from None
+            raise Misfit(f"{what}: {found}") from None
 
     def schema(self) -> dict[str, Any] | None:
         """Return the JSON Schema of the payload; None when the handler takes anything, or has no such schema."""

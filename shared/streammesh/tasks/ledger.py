@@ -8,7 +8,7 @@ script that is refused when its precondition is gone. This module makes the call
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from itertools import count
@@ -51,7 +51,9 @@ class Claim(NamedTuple):
     verdict: Verdict
     attempt: int = 0
     lost: int = 0  # attempts that ended because their worker died
-    row: Mapping[bytes, bytes] = {}  # of a durable handler that has steps or waits: all of its row
+    row: Mapping[
+        bytes, bytes
+    ] = {}  # all of it, where a durable handler has steps or waits, or an edition could not read it
     state: str = ""  # how it ended; of what expired, why its last attempt failed
 
     @property
@@ -115,9 +117,18 @@ class Ledger:
         ).call(common, _parse_claim)
 
     def retry_later(
-        self, ref: TaskRef, place: QueuePlace, attempt: int, wait: timedelta, failure: Failure
+        self,
+        ref: TaskRef,
+        place: QueuePlace,
+        attempt: int,
+        wait: timedelta,
+        failure: Failure,
+        unfit: Iterable[str] = (),
     ) -> lua.Call[LedgerAnswer]:
-        """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`."""
+        """`retry_later.lua`: end this attempt and set the next. Answers `done`, `lost` or `cancelled`.
+
+        `unfit`: digests of schemas that the payload does not fit, where that is why; then no attempt is used up.
+        """
         keys, event = self.keys, ref.event
         data = {"error": failure.to_dict(), "retry_in_seconds": round(wait.total_seconds(), 3)}
         return RetryLaterScript(
@@ -141,6 +152,7 @@ class Ledger:
             service=ref.service,
             task=ref.task_id,
             changed=keys.manifests_changed(),
+            unfit=" ".join(unfit),
         ).call(_answer)
 
     def progress(self, ref: TaskRef, attempt: int, fraction: float, text: str) -> lua.Call[LedgerAnswer]:

@@ -18,6 +18,7 @@ from structlog.typing import FilteringBoundLogger
 
 from streammesh import lua, notifications, plain_json
 from streammesh.clock import Clock, SystemClock, to_ms
+from streammesh.errors import Misfit
 from streammesh.events.envelope import Event
 from streammesh.events.publisher import ms, stored_form
 from streammesh.keys import WORKERS, Keys
@@ -100,6 +101,9 @@ class Ask(NamedTuple):
 
 
 Steps = Generator[Ask, Any, AttemptOutcome]
+Elsewhere = Generator[
+    Ask, Any, LedgerAnswer | None
+]  # what came of putting a task back for another edition; None: nothing
 
 
 _settled = quick(SettledTask)
@@ -233,6 +237,9 @@ class Terms:
     breaker: bool
     random: Callable[[], float]
     is_workflow: Callable[[Any], bool]
+    kept_for_another: Callable[[TaskRef, QueuePlace, int, Misfit], Elsewhere] | None = (
+        None  # `rollout/beside.py`
+    )
 
     def settle(
         self, ref: TaskRef, place: QueuePlace, token: Token, ending: Ending, said: Mapping[str, Any]

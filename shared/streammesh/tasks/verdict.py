@@ -14,7 +14,7 @@ from pathlib import PurePath
 
 from pydantic import ValidationError
 
-from streammesh.errors import Fail, Reject, Retry
+from streammesh.errors import Fail, Misfit, Reject, Retry
 from streammesh.tasks.task import Failure
 
 MAX_LOST = 5  # a task that took this many workers down with it is not given to another one
@@ -78,7 +78,7 @@ def describe(error: BaseException) -> Failure:
         words = ""
     return Failure(
         reason=_told(words or type(error).__name__)[:REASON_LENGTH],
-        kind=type(error).__name__,
+        kind=Reject.__name__ if isinstance(error, Misfit) else type(error).__name__,
         traceback=_told("".join(_from_the_handler(error).format()))[-TRACEBACK_LENGTH:],
         refused=isinstance(error, Reject | ValidationError),
     )

@@ -89,6 +89,15 @@ def ids_of(*identity: str) -> tuple[str, str]:
     return digest[:32], digest[32:48]
 
 
+def is_sampled(parent: str, trace: str) -> bool:
+    """Whether a span of this parent, or without one of the trace of this id, would be sampled; as the SDK decides."""
+    assert _begun is not None
+    parts = parent.split("-")
+    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[3]) == 2:
+        return parts[3][1] in "13579bdfBDF"
+    return int(trace[16:], 16) < round(_begun.share * 2**64)
+
+
 @contextmanager
 def span(
     name: str,
@@ -99,11 +108,12 @@ def span(
     id: str = "",
     attributes: Mapping[str, Any] | None = None,
     links: Sequence[SpanIds] = (),
+    start_ns: int | None = None,
 ) -> Iterator[tuple[SpanIds, Any]]:
     """A span that is open within, the current one for who uses OpenTelemetry there; gives its ids, and the span itself.
 
     `parent` is a traceparent; without one that can be read, the trace has the id `trace`. `id` is the span's own. An
-    exception that leaves it is recorded. Only to be called where `is_on`.
+    exception that leaves it is recorded. It began at `start_ns`, else now. Only to be called where `is_on`.
     """
     from opentelemetry import trace as api
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -122,6 +132,7 @@ def span(
             kinds[kind],
             attributes=dict(attributes or {}),
             links=[api.Link(_context_of(one)) for one in links],
+            start_time=start_ns,
         )
     finally:
         _next_ids.reset(token)

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from streammesh import names
-from streammesh.errors import InvalidWebhook
-from streammesh.notifications import Filter, Notification
+from streammesh.errors import InvalidExpression, InvalidWebhook
+from streammesh.notifications import Filter, Notification, check_where
 from streammesh.webhooks.signature import key_of
 
 MOST_TYPES = 50
@@ -49,6 +49,7 @@ class Webhook:
     secrets: tuple[Secret, ...] = ()
     created_ms: int = 0
     disabled_why: str | None = None  # where the mesh itself disabled it
+    where: str | None = None  # an expression in CEL over the notification
 
     def wants(self, note: Notification) -> bool:
         """Whether it asked for this notification; its owner's rights are another question."""
@@ -65,7 +66,7 @@ class Webhook:
 
     @property
     def _narrow(self) -> Filter:
-        return Filter(event=self.event, task=self.task, subject=self.subject)
+        return Filter(event=self.event, task=self.task, subject=self.subject, where=self.where)
 
     def keys(self, now_ms: int) -> list[bytes]:
         """What its deliveries are signed with at this moment, the newest first."""
@@ -77,7 +78,10 @@ class Webhook:
 
     def to_json(self) -> bytes:
         """As it is stored."""
-        return orjson.dumps(asdict(self))
+        value = asdict(self)
+        if self.where is None:  # a worker that knows no expressions reads it as before, and no other
+            del value["where"]
+        return orjson.dumps(value)
 
 
 def position_of(delivery: str) -> str:
@@ -95,10 +99,12 @@ def from_json(raw: bytes) -> Webhook:
         texts = (webhook.id, webhook.url, webhook.owner, webhook.description, *webhook.types)
         if not all(isinstance(text, str) for text in texts) or len(webhook.types) > MOST_TYPES:
             raise TypeError("it holds what is no text")
+        if webhook.where is not None:
+            check_where(webhook.where)
         for secret in secrets:
             key_of(secret.text)
             if secret.until_ms is not None and not isinstance(secret.until_ms, int):
                 raise TypeError("a secret ends at no time")
         return webhook
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidExpression) as error:
         raise InvalidWebhook(f"what is stored is no webhook: {error!r}"[:300]) from None

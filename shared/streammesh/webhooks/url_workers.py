@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from streammesh import lua
 from streammesh.errors import InvalidManifest, InvalidWebhook
 from streammesh.keys import Keys
 from streammesh.lua.webhooks import StoreUrlWorkerScript
+from streammesh.subscriptions.filters import Where
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.webhooks.definition import Secret
 from streammesh.webhooks.signature import key_of
@@ -36,7 +36,7 @@ class UrlSubscription:
 
     type: str
     name: str
-    where: Mapping[str, Any] = field(default_factory=dict)
+    where: Where = field(default_factory=dict)
     retries: int = 5
     expires: float | None = None
     priority: int | None = None

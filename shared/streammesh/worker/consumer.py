@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from streammesh import lua
 from streammesh.brokers.copies import fields_of, name_of, tag_of
+from streammesh.rollout.beside import look_call
 from streammesh.tasks.dead_letter import park_carried_call
 from streammesh.tasks.records import read_task_sync
 from streammesh.tasks.task import Failure, QueuePlace
@@ -132,8 +133,10 @@ class MeshConsumer(Consumer):
         place, client, _ = self._reach(message)
         keys = plumbing.ledger.keys
         row = read_task_sync(client, keys, task_id)
+        beside = lua.run_sync(client, look_call(keys, plumbing.service, task_id))
         carried = None if place.entry else fields_of(message)
-        call = postpone_call(keys, plumbing.settings, place, task_id, name, row, carried)
+        others = beside.others(name, plumbing.edition())
+        call = postpone_call(keys, plumbing.settings, place, task_id, name, row, others, carried)
         answer = lua.run_sync(client, call)
         if answer.verdict == "enough":
             self._park(message, unknown(name))

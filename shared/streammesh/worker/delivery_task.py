@@ -18,9 +18,11 @@ from celery.exceptions import Reject as CeleryReject
 from streammesh import logs
 from streammesh.durable.drive import async_driver, sync_driver
 from streammesh.durable.run import Run
+from streammesh.edition import digest_of_schema
 from streammesh.events.envelope import Event
 from streammesh.lua import Call
 from streammesh.redisio.retry import insist, insist_sync, mention, mention_from_thread, mention_sync
+from streammesh.rollout.beside import kept_for_another
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.attempt import NOT_HANDED_OVER, Handle, Step, Steps, attempt_steps
 from streammesh.tasks.context import Context
@@ -74,6 +76,13 @@ class DeliveryTask(Task):
             breaker=self.breaker,
             random=random.random,
             is_workflow=is_workflow,
+            kept_for_another=partial(
+                kept_for_another,
+                self.plumbing.ledger,
+                self.plumbing.edition(),
+                digest_of_schema(self.binding.schema()),
+                random.random,
+            ),
         )
 
     def run(self, raw: Any = None, *_: Any, **__: Any) -> AttemptOutcome:

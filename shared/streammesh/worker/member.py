@@ -31,8 +31,8 @@ from streammesh.redisio.internals import start_with
 from streammesh.redisio.mesh_format import NEWER, OLDER, end_overtaken, meet_sync, migrate_sync
 from streammesh.redisio.retry import until_back
 from streammesh.roles import keep_what_is_loaded
+from streammesh.rollout.membership import NameTaken
 from streammesh.subscriptions.manifest import Manifest
-from streammesh.subscriptions.registry import is_readable, register_call
 from streammesh.telemetry import spans
 from streammesh.transport.lease_renewer import dead_renewer, give_all_back
 from streammesh.worker import prefork_pool
@@ -43,10 +43,12 @@ from streammesh.worker.connections import Connections
 from streammesh.worker.internals import check
 from streammesh.worker.memory_watch import MemoryWatch
 from streammesh.worker.process_end import end_process
+from streammesh.worker.registration import Registration
 
 COLD_SECONDS = (
     5.0  # that a worker has to end after its drain deadline, before it is ended from outside Python
 )
+EXIT_REFUSED = 2
 log = structlog.get_logger(__name__)
 
 
@@ -109,7 +111,10 @@ class Member(bootsteps.StartStopStep):
         keys = Keys(self._settings.namespace)
         self._keys = keys
         self._redis_answers, self._is_stopping = Pulse(), threading.Event()
-        self._heart = Heartbeat(self._connections, keys, self._manifest, self._redis_answers)
+        self._registration = Registration(self._connections, keys, self._settings, self._manifest)
+        self._heart = Heartbeat(
+            self._connections, keys, self._registration, self._service, self._redis_answers
+        )
         self._memory = MemoryWatch(self._settings.max_memory)
         self._control = Control(
             self._connections, keys, self._service, Stopper(lambda: worker.pool, plumbing.running)
@@ -122,7 +127,7 @@ class Member(bootsteps.StartStopStep):
         """Join: the manifest is stored before the first task is taken, however long Redis is away."""
         end_within(self._settings.drain.total_seconds(), self._connections)
         self._be_watched(worker)
-        register_when_possible(self._connections, self._keys, self._manifest, self._redis_answers)
+        register_when_possible(self._registration, self._manifest, self._redis_answers)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._stopping, weak=False)
         resources = worker.app.plumbing.resources  # of the async pool they are closed on its own loop
@@ -179,10 +184,10 @@ class Member(bootsteps.StartStopStep):
             self._leases.stop()
 
 
-def register_when_possible(connections: Connections, keys: Keys, manifest: Manifest, answers: Pulse) -> None:
+def register_when_possible(registration: Registration, manifest: Manifest, answers: Pulse) -> None:
     """Store the manifest, waiting for Redis as long as it takes, or until the worker is told to end.
 
-    Raises InvalidManifest.
+    Raises WorkerShutdown where another team has the name, and InvalidManifest.
     """
 
     def away(error: Exception) -> None:
@@ -190,19 +195,24 @@ def register_when_possible(connections: Connections, keys: Keys, manifest: Manif
         if state.should_stop is not None or state.should_terminate is not None:
             raise WorkerShutdown(0) from None
 
-    call = register_call(keys, manifest)
-    changed = until_back("the manifest", lambda: lua.run_sync(connections.sync(), call), away)
+    try:
+        changed = until_back("the manifest", lambda: registration.join(first=True), away)
+    except NameTaken as error:
+        log.error("name.taken", service=manifest.service, reason=str(error))
+        raise WorkerShutdown(EXIT_REFUSED) from None
     answers.beat()
     log.info("manifest.registered", changed=changed, subscriptions=len(manifest.subscriptions))
 
 
 class Heartbeat:
-    """Shows that this worker lives, and registers the manifest anew when Redis has forgotten it."""
+    """Shows that this worker lives, and registers anew when Redis has forgotten it, or another edition has left."""
 
-    def __init__(self, connections: Connections, keys: Keys, manifest: Manifest, answers: Pulse) -> None:
-        self._connections, self._keys, self._manifest = connections, keys, manifest
+    def __init__(
+        self, connections: Connections, keys: Keys, registration: Registration, service: str, answers: Pulse
+    ) -> None:
+        self._connections, self._keys, self._registration = connections, keys, registration
         self._answers = answers
-        self._role = manifest.service
+        self._role = service
         self._name = process_name(self._role)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -228,7 +238,7 @@ class Heartbeat:
         return "its thread has ended" if began and not over and not self._thread.is_alive() else None
 
     def _beat(self) -> None:
-        call = life_call(self._keys, self._role, self._name)
+        call = life_call(self._keys, self._role, self._name, self._registration.edition.digest)
         while not self._over.is_set():
             try:
                 client = self._connections.sync()
@@ -238,9 +248,11 @@ class Heartbeat:
                     end_overtaken()
                 elif standing == OLDER:
                     migrate_sync(client, self._keys)
-                if not is_readable(client.hget(self._keys.manifests(), self._role)):
-                    lua.run_sync(client, register_call(self._keys, self._manifest, forgotten=True))
-                    log.error("manifest.was_lost", subscriptions=len(self._manifest.subscriptions))
+                self._registration.renew()
+            except NameTaken as error:
+                log.error("name.taken", service=self._role, reason=str(error))
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
             except Exception as error:
                 self._answers.rest(f"does not answer: {type(error).__name__}")
                 if not is_unavailable(error):

@@ -41,6 +41,7 @@ class Plumbing:
         self.service, self._settings, self.clock = service, settings, clock or SystemClock()
         self.running, self.threads = RunningHandlers(), HandlerThreads()
         self.health, self._serves_health = Health(), False
+        self.edition: Callable[[], str] = str  # digest of what this process runs; empty outside of a mesh
         self.hooks = Hooks() if hooks is None else hooks
         self.resources = SharedResources(
             {} if makers is None else makers, self.threads, lambda: self.connections

@@ -52,7 +52,7 @@ async def run(stage: Stage) -> Row:
 
         await asyncio.gather(load(), kill_in_turn(arena, arena.parts, kills, seconds, published))
         began = time.monotonic()
-        tasks = await _ended(arena, ids)
+        tasks = await ended(arena, ids)
         slowest = time.monotonic() - began
         lost, doubled = _findings(ids, tasks, arena.record)
         met = sum(bool(task.attempt > 3) for task in tasks.values())
@@ -63,7 +63,7 @@ async def run(stage: Stage) -> Row:
         )  # fmt: skip
 
 
-async def _ended(arena: Arena, ids: dict[str, str]) -> dict[str, TaskRow]:
+async def ended(arena: Arena, ids: dict[str, str]) -> dict[str, TaskRow]:
     """The task of each run, once all have ended or the time is over."""
     rows = Rows(arena.client, arena.keys)
     found: dict[str, TaskRow] = {}
