@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from starlette.responses import Response
 from streammesh import names
 from streammesh.backfill.forecast import PAGE, Forecast, forecast, not_encoded
-from streammesh.backfill.page_plan import PagePlanner, Which
+from streammesh.backfill.page_plan import PagePlanner, SoughtDeliveries
 from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.record import Backfill, BackfillRunning, Backfills, UnknownService
 from streammesh.clock import rfc3339_ms, to_ms
@@ -66,7 +66,7 @@ Id = Annotated[str, Path(max_length=64, description="The backfill's id.")]
 
 
 class BackfillRequest(BaseModel):
-    """Which events, for whom, and how fast."""
+    """SoughtDeliveries events, for whom, and how fast."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -88,7 +88,7 @@ class BackfillRequest(BaseModel):
 
 
 class ReplayRequest(BackfillRequest):
-    """Which ended tasks begin anew, and how fast. Times are those of their events."""
+    """SoughtDeliveries ended tasks begin anew, and how fast. Times are those of their events."""
 
     task: str = Field("*", min_length=1, max_length=256, description="Glob over the handlers' names.")
     states: list[Literal["failed", "cancelled", "expired", "succeeded"]] = Field(
@@ -152,7 +152,7 @@ class BackfillList(Answer):
 
 _WANTED = JsonBody(
     BackfillRequest,
-    "Which events, for whom, and how fast.",
+    "SoughtDeliveries events, for whom, and how fast.",
     {
         "late": {
             "value": {
@@ -170,7 +170,7 @@ _WANTED = JsonBody(
 
 _AGAIN = JsonBody(
     ReplayRequest,
-    "Which tasks, and how fast.",
+    "SoughtDeliveries tasks, and how fast.",
     {
         "failed": {
             "value": {
@@ -246,7 +246,7 @@ async def _begin(
         if wanted.dry_run:
             async with _COUNTING():
                 counted = await _counted(
-                    wiring, wanted, Which(wanted.service, wanted.type, task, again), since, until
+                    wiring, wanted, SoughtDeliveries(wanted.service, wanted.type, task, again), since, until
                 )
             seconds = counted.tasks / wanted.rate if wanted.rate else 0.0
             return BackfillForecast(
@@ -314,7 +314,7 @@ async def stop_backfill(request: Request, key: Caller, backfill_id: Id) -> Backf
 
 
 async def _counted(
-    wiring: Wiring, wanted: BackfillRequest, which: Which, since: int, until: int | None
+    wiring: Wiring, wanted: BackfillRequest, which: SoughtDeliveries, since: int, until: int | None
 ) -> Forecast:
     registered = await read_registered(wiring.redis, wiring.keys)
     routes = Routes(registered.manifests, registered.version, registered.joined)

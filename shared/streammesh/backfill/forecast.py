@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from streammesh.backfill.page_plan import PagePlanner, Which
+from streammesh.backfill.page_plan import PagePlanner, SoughtDeliveries
 from streammesh.backfill.past import Past
 from streammesh.backfill.places import before
 from streammesh.subscriptions.manifest import Delivery, Routes
@@ -37,7 +37,7 @@ async def forecast(
     past: Past,
     planner: PagePlanner,
     routes: Routes,
-    which: Which,
+    which: SoughtDeliveries,
     since_ms: int,
     *,
     most_events: int = MOST_EVENTS,

@@ -58,8 +58,8 @@ class HandedPage(NamedTuple):
     wait_ms: int = 0
 
 
-class Which(NamedTuple):
-    """Which deliveries are meant: of one service, by globs over types and names of tasks; `again`: of a replay, those that
+class SoughtDeliveries(NamedTuple):
+    """SoughtDeliveries deliveries are meant: of one service, by globs over types and names of tasks; `again`: of a replay, those that
     ended in one of these states."""
 
     service: str
@@ -107,7 +107,7 @@ class PagePlanner:
         self._most_bytes = most_bytes(settings)
 
     async def plan(
-        self, past: Past, page: PastPage, routes: Routes, which: Which, most_tasks: int
+        self, past: Past, page: PastPage, routes: Routes, which: SoughtDeliveries, most_tasks: int
     ) -> PagePlan:
         """What the page becomes, up to about so many tasks. Raises HistoryAway."""
         plan, wanted, tasks, turns = PagePlan(page.after), list[WantedEvent](), 0, Turns()
@@ -140,7 +140,7 @@ class PagePlanner:
         except InvalidEvent:
             return None
 
-    def _wanted(self, one: PastEvent, event: Event, routes: Routes, which: Which) -> WantedEvent:
+    def _wanted(self, one: PastEvent, event: Event, routes: Routes, which: SoughtDeliveries) -> WantedEvent:
         assert one.envelope is not None
         mine = [
             delivery(event, s)
