@@ -117,6 +117,13 @@ class WaitDocument(Answer):
     )
 
 
+class LineDocument(Answer):
+    """Where a task waits for its turn: the key, and how many of that key are before it."""
+
+    key: str
+    before: int
+
+
 class TaskDocument(Answer):
     """One delivery of an event to one subscription, and how its work goes."""
 
@@ -155,6 +162,9 @@ class TaskDocument(Answer):
     )
     waits_for: WaitDocument | None = Field(
         description="What a durable handler waits for, in state `waiting`."
+    )
+    line: LineDocument | None = Field(
+        None, description="Where it waits in state `pending`; told of a task that is asked for by itself."
     )
     links: TaskLinks
 

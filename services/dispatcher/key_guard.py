@@ -9,11 +9,12 @@ import asyncio
 
 import redis.asyncio
 from streammesh import lua
-from streammesh.keys import Keys, type_of
+from streammesh.key_types import type_of
+from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 
 EVERY_SECONDS = 15.0  # one look at each of some dozen or hundred keys
-AT_ONCE = 500  # keys in one call
+AT_ONCE = 200  # keys in one call
 MOST_NAMES = 10_000  # of services or domains: their lists may be garbage too
 
 

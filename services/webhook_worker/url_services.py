@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 import redis.asyncio
 import structlog
+from streammesh.api_keys import ApiKey, ApiKeys
 from streammesh.keys import Keys
-from streammesh.webhooks.url_workers import read_url_workers
+from streammesh.webhooks.url_workers import UrlWorker, read_url_workers
 
 MODULE = f"{__package__}.url_service"
-LONGEST_SLEEP = 5.0
+LONGEST_SLEEP = 1.0  # also how long a service goes on whose owner may not have it any more
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0  # before one that ended by itself is started again
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class UrlServices:
         self._paused: dict[
             str, tuple[float, float]
         ] = {}  # service -> until when, and how long the next pause is
+        self._refused: set[str] = set()
         self.changed = asyncio.Event()
 
     async def run(self) -> None:
@@ -51,7 +53,7 @@ class UrlServices:
 
     async def run_once(self) -> None:
         """Stop what should not run, start what should."""
-        wanted = await read_url_workers(self._client, self._keys)
+        wanted = await self._allowed(await read_url_workers(self._client, self._keys))
         now = time.monotonic()
         for name, running in list(self._running.items()):
             if running.ended.done():
@@ -66,6 +68,24 @@ class UrlServices:
             if name not in self._running and now >= until:
                 await self._start(name, raw, pause)
         self._paused = {name: pause for name, pause in self._paused.items() if name in wanted}
+
+    async def _allowed(self, found: dict[str, tuple[UrlWorker, bytes]]) -> dict[str, tuple[UrlWorker, bytes]]:
+        """Those whose owner has the right to them at this moment; what is refused is said once, and its tasks wait."""
+        now_ms = time.time_ns() // 1_000_000
+        owners: dict[str, list[ApiKey]] = {}
+        if any(worker.owner for worker, _ in found.values()):
+            for key in await ApiKeys(self._client, self._keys).list():
+                if not key.has_expired(now_ms):
+                    owners.setdefault(key.name, []).append(key)
+        refused = {
+            name
+            for name, (worker, _) in found.items()
+            if worker.owner and not any(worker.may_be_told(key) for key in owners.get(worker.owner, ()))
+        }
+        for name in sorted(refused - self._refused):
+            log.error("url_worker.refused", service=name, owner=found[name][0].owner)
+        self._refused = refused
+        return {name: one for name, one in found.items() if name not in refused}
 
     async def _start(self, name: str, raw: bytes, pause: float) -> None:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", MODULE, name, stdin=PIPE)

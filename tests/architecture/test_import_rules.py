@@ -23,6 +23,7 @@ RANKS: list[set[str]] = [
         "telemetry",
         "notification_types",
         "webhook_keys",
+        "key_types",
         "flow_keys",
         "cancel_keys",
         "durable_keys",

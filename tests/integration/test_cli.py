@@ -350,5 +350,6 @@ def test_top_shows_services_and_schedules_are_switched(command):
     lines = command("top", "--count", "2", "--every", "0.2", "--json").output.splitlines()
     assert [row["service"] for row in json.loads(lines[-1])["services"]] == ["probe"]
     assert command("schedules", "list", "--json").output.strip() == "[]"
+    assert command("schedules", "list").output.strip() == "no schedule is stored"
     refused = command("schedules", "disable", "nobody")
     assert refused.exit_code == 1 and "nobody" in refused.output

@@ -116,7 +116,7 @@ async def subscriptions(
 )
 async def pause(request: Request, key: Caller, task: Task) -> SubscriptionState:
     """Needs an admin key. What runs runs on; what has not begun is set aside until it is resumed."""
-    _must_be_admin(key)
+    must_be_admin(key)
     wanted = await _WHY(request)
     return await _change(wiring_of(request), task, wanted.reason)
 
@@ -128,7 +128,7 @@ async def pause(request: Request, key: Caller, task: Task) -> SubscriptionState:
 )
 async def resume(request: Request, key: Caller, task: Task) -> SubscriptionState:
     """Needs an admin key. Its failures are counted anew, and what was set aside is queued as there is room."""
-    _must_be_admin(key)
+    must_be_admin(key)
     return await _change(wiring_of(request), task, None)
 
 
@@ -176,6 +176,7 @@ def _state(subscription: Subscription, pause: Pause | None, held: int, failures:
     )
 
 
-def _must_be_admin(key: ApiKey) -> None:
+def must_be_admin(key: ApiKey) -> None:
+    """Raises Problem (403) for any other key."""
     if not key.admin:
         raise Problem("forbidden", f"The key {key.name!r} is no admin key.")

@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 from streammesh.api_keys import ApiKey
+from streammesh.lines.state import before_in_line
 from streammesh.tasks.records import TaskRow
 
 from services.api.caller import Listener
-from services.api.documents import EXAMPLE_TASK_DOCUMENT, TaskDocument, task_document
+from services.api.documents import EXAMPLE_TASK_DOCUMENT, LineDocument, TaskDocument, task_document
 from services.api.lookup import HISTORY_IS_AWAY
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem, unavailable
@@ -58,6 +59,11 @@ async def task_state(
     wiring = wiring_of(request)
     row = await readable_task(wiring, key, task_id)
     document = task_document(row)
+    if row.state == "pending":
+        async with wiring.reading():
+            before = await before_in_line(wiring.redis, wiring.keys, {row.id: row.flow})
+        if row.id in before:
+            document.line = LineDocument(key=before[row.id][0], before=before[row.id][1])
     if document.waits_for and key.may_publish(str(row.event.get("type", ""))):
         async with wiring.reading():
             document.waits_for.approval_url = await wiring.approvals.address(row)

@@ -12,10 +12,8 @@ from streammesh import lua, plain_json
 from streammesh.api_keys import ApiKey
 from streammesh.durable.calls import DurableCalls, SignalAnswer
 from streammesh.durable.records import RESULT_BYTES
-from streammesh.errors import InvalidManifest
-from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.records import TaskRow
-from streammesh.webhooks.definition import Secret
+from streammesh.webhooks.definition import MOST_SECRETS, rotated
 from streammesh.webhooks.signature import new_secret
 from streammesh.webhooks.url_workers import (
     MOST,
@@ -88,16 +86,14 @@ async def put_service(
         async with wiring.reading():
             known, raw = await read_url_worker(wiring.redis, wiring.keys, service)
             secret = new_secret() if known is None or wanted.new_secret else None
-            old = known.secrets[:1] if known else ()
-            kept = tuple(replace(one, until_ms=now_ms + OVERLAP_MS) for one in old) if secret else old
-            worker = replace(worker, secrets=(*((Secret(secret),) if secret else ()), *kept))
+            kept = known.secrets if known else ()
+            worker = replace(
+                worker, owner=key.name, secrets=rotated(kept, secret, OVERLAP_MS, now_ms) if secret else kept
+            )
+            if len(worker.secrets) > MOST_SECRETS:
+                raise Problem("quota-exceeded", f"{service} has {MOST_SECRETS} secrets that are still valid.")
             stored = await store_url_worker(wiring.redis, wiring.keys, service, worker, raw)
         if stored == "stored":
-            try:
-                async with wiring.reading():
-                    await lua.run(wiring.redis, register_call(wiring.keys, worker.manifest()))
-            except InvalidManifest as error:
-                raise Problem("invalid-request", str(error)) from None
             return document(worker, secret, now_ms)
         if stored == "taken":
             raise Problem(
@@ -179,10 +175,8 @@ def _must_own(key: ApiKey, worker: UrlWorker) -> None:
             "forbidden", f"The key {key.name!r} may not publish as {worker.service!r}, so neither be it."
         )
     for one in worker.subscriptions:
-        if "*" not in key.subscribe and one.type not in key.subscribe:
-            is_glob = "*" in one.type or "?" in one.type
-            if is_glob or not key.may_subscribe(one.type):
-                raise Problem("forbidden", f"The key {key.name!r} may not be told of all {one.type!r}.")
+        if not replace(worker, subscriptions=(one,)).may_be_told(key):
+            raise Problem("forbidden", f"The key {key.name!r} may not be told of all {one.type!r}.")
 
 
 def _now_ms() -> int:

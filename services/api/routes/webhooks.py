@@ -15,7 +15,7 @@ from streammesh.clock import rfc3339_ms
 from streammesh.errors import InvalidWebhook
 from streammesh.notification_log import readable as readable_notes
 from streammesh.notifications import position_key
-from streammesh.webhooks.definition import Secret, Webhook
+from streammesh.webhooks.definition import MOST_SECRETS, Secret, Webhook, rotated
 from streammesh.webhooks.signature import new_secret
 from streammesh.webhooks.store import MOST, StoredWebhook, WebhookStore, body_of
 
@@ -260,7 +260,7 @@ async def try_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQ
     "/v1/webhooks/{webhook_id}/secret",
     summary="Replace the secret",
     responses=answers(
-        *("forbidden", "webhook-changed", *_BODIES, *READ),
+        *("forbidden", "webhook-changed", "quota-exceeded", *_BODIES, *READ),
         _200=told("The new secret.", {"secret": "whsec_8KZr...", "old_until": "2026-11-23T06:00:00.000Z"}),
     ),
     openapi_extra=_ROTATION.openapi,
@@ -271,11 +271,14 @@ async def rotate_secret(request: Request, key: Caller, webhook_id: Id) -> Webhoo
     secret, now_ms = new_secret(), _now_ms()
     until = now_ms + int(wanted.overlap.total_seconds() * 1000)
 
-    def rotated(found: Webhook) -> Webhook:
-        old = replace(found.secrets[0], until_ms=until) if found.secrets and until > now_ms else None
-        return replace(found, secrets=(Secret(secret), *((old,) if old else ())))
+    def changed(found: Webhook) -> Webhook:
+        secrets = rotated(found.secrets, secret, until - now_ms, now_ms)
+        if len(secrets) > MOST_SECRETS:
+            detail = f"{webhook_id} has {MOST_SECRETS} secrets that are still valid; say overlap 0s to end them at once."
+            raise Problem("quota-exceeded", detail)
+        return replace(found, secrets=secrets)
 
-    await _change(wiring_of(request), key, webhook_id, rotated)
+    await _change(wiring_of(request), key, webhook_id, changed)
     return WebhookSecret(secret=secret, old_until=rfc3339_ms(until) if until > now_ms else None)
 
 

@@ -62,7 +62,7 @@ class Mesh:
         await lua.run(self.redis, handoff_call(self.keys, self.settings, domain, service, batch))
         for task in running:
             entry = await self.redis.hget(self.keys.task(task.ref.task_id), "entry")
-            task.place = QueuePlace(service, entry=entry.decode())
+            task.place = QueuePlace(service, entry=(entry or b"").decode())
         return running
 
     async def _running(self, task_id: str, name: str, service: str, event: Event) -> Running:

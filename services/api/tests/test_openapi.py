@@ -69,6 +69,8 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     ):
         await live.get(path)
     await live.post("/v1/users/42/welcome-email", json={"email": "ann@example.com"})
+    await live.get("/v1/subscriptions/worker.handle/keys")
+    await live.patch("/v1/subscriptions/worker.handle", json={"total": None})
     await live.post("/v1/subscriptions/worker.handle/pause", json={"reason": "tea"})
     await live.post("/v1/subscriptions/worker.handle/resume")
     (queued,) = await mesh.dispatch("order", "worker")

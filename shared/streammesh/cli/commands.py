@@ -73,6 +73,9 @@ COMMANDS = {
     ),
     "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
     "replay": CommandPlace("backfills", "replay", "Run ended tasks of a service again, by state and time."),
+    "flow": CommandPlace(
+        "flow", "flow", "Show what of a subscription waits for its turn, key by key; or set other limits."
+    ),
     "outbox": CommandPlace(
         "outbox",
         "outbox",

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from streammesh.cli.api_call import Json, Key, Url, ask, print_json
+from streammesh.cli.pages import column_lines
 from streammesh.cli.terminal import console, plain
 
 app = typer.Typer(
@@ -23,14 +24,11 @@ def show_list(json: Json = False, url: Url = None, key: Key = None) -> None:
     if json:
         print_json(found)
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("schedule", "when", "publishes", "next", "of"):
-        table.add_column(name, overflow="fold")
-    for one in found:
-        table.add_row(*(plain(cell) for cell in _cells(one)))
-    console().print(table)
+    rows = [tuple(plain(cell) for cell in _cells(one)) for one in found]
+    heads = ("schedule", "when", "publishes", "next", "of")
+    out = console()
+    for line in column_lines(heads, rows) if rows else ["no schedule is stored"]:
+        out.print(line)
 
 
 @app.command()

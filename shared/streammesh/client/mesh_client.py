@@ -330,6 +330,10 @@ class MeshClient(WebhookCalls):
         """Tell the API what has no method here. It may be sent more than once, as a publish is."""
         return await self._call("POST", path, body=plain_json.dumps_plain({} if body is None else body))
 
+    async def patch(self, path: str, body: Any = None) -> dict[str, Any]:
+        """Have the API change something. It may be sent more than once, as a publish is."""
+        return await self._call("PATCH", path, body=plain_json.dumps_plain({} if body is None else body))
+
     async def delete(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Have the API remove something. It may be sent more than once, as a publish is."""
         return await self._call("DELETE", path, query_of(**query or {}))

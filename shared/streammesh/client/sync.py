@@ -302,6 +302,10 @@ class SyncMeshClient:
         """As `MeshClient.post`."""
         return self._do(lambda mesh: mesh.post(path, body))
 
+    def patch(self, path: str, body: Any = None) -> dict[str, Any]:
+        """As `MeshClient.patch`."""
+        return self._do(lambda mesh: mesh.patch(path, body))
+
     def delete(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """As `MeshClient.delete`."""
         return self._do(lambda mesh: mesh.delete(path, query))

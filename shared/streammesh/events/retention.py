@@ -16,7 +16,7 @@ from streammesh.keys import Keys
 from streammesh.lua.events import TrimEventsScript
 from streammesh.lua.queues import ForgetConsumersScript
 
-AT_ONCE = 2_000  # entries removed in one call; a call stays well below a millisecond per thousand
+AT_ONCE = 1_000  # entries removed in one call; a call stays well below a millisecond per thousand
 
 
 @dataclass(frozen=True, slots=True)

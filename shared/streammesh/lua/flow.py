@@ -19,3 +19,26 @@ class TendFlowScript(Arguments):
     places_from: Text
     page: Number
     tasks: TextList
+
+
+class LookAtFlowScript(Arguments):
+    """Answer how the keys of a subscription stand."""
+
+    line: Key
+    places: Key
+    ready: Key
+    slow: Key
+    part: Text
+    begin: Text
+    limit: Number
+    looks: Number
+
+
+class SetFlowScript(Arguments):
+    """Set limits in place of a manifest's."""
+
+    flow: Key
+    flows: Key
+    name: Text
+    changes: Text
+    changed: Text

@@ -28,15 +28,24 @@ class StoreWebhookScript(Arguments):
 
 
 class StoreUrlWorkerScript(Arguments):
-    """Store or remove a service whose worker is a URL, if it still is what it was."""
+    """Store or remove a service whose worker is a URL, and its manifest with it, if it still is what it was."""
 
     workers: Key
     manifests: Key
+    domains: Key
+    version: Key
+    joined: Key
     service: Text
     expected: Text
     document: Text
     most: Number
+    told: Text
+    manifest: Text
     changed: Text
+    is_open: Flag
+    prefix: Text
+    start: Text
+    streams: KeyList
 
 
 class RemoveWebhookScript(Arguments):

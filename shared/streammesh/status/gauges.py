@@ -21,6 +21,11 @@ def show(found: Snapshot, settings: MeshSettings) -> None:
     catalogue.QUEUED.replace({name: state.queued for name, state in services.items()})
     catalogue.WAITING.replace({name: state.waiting for name, state in services.items()})
     catalogue.HELD.replace({name: state.held for name, state in services.items()})
+    flows = {(task,): flow for task, flow in found.flows.items()}
+    catalogue.FLOW_WAITING.replace({task: flow.waiting for task, flow in flows.items()})
+    catalogue.FLOW_RUNNING.replace({task: flow.running for task, flow in flows.items()})
+    catalogue.FLOW_SLOW.replace({task: flow.slow for task, flow in flows.items()})
+    catalogue.FLOW_SKIPPED.replace({task: flow.skipped for task, flow in flows.items()})
     catalogue.DEAD_LETTERS.replace({name: state.dead_letters for name, state in services.items()})
     ages: dict[tuple[str, ...], float] = {
         name: max(0, found.now_ms - state.oldest_ms) / 1000 if state.oldest_ms else 0.0
@@ -40,6 +45,7 @@ def hide() -> None:
     of_services = (catalogue.WORKERS, catalogue.LAG, catalogue.QUEUED, catalogue.WAITING, catalogue.HELD)
     for gauge in (
         *of_services,
+        *(catalogue.FLOW_WAITING, catalogue.FLOW_RUNNING, catalogue.FLOW_SLOW, catalogue.FLOW_SKIPPED),
         catalogue.DEAD_LETTERS,
         catalogue.OLDEST,
         catalogue.PAUSED,

@@ -13,6 +13,7 @@ from streammesh import names
 from streammesh.clock import rfc3339_ms
 from streammesh.events.envelope import Event
 from streammesh.keys import PRIORITIES, Keys
+from streammesh.lines.state import before_in_line, key_of
 from streammesh.notifications import position_key
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.settings import MeshSettings
@@ -25,7 +26,7 @@ from streammesh.tasks.records import EventRow, TaskRow
 MOST_TOLD = 50  # subscriptions of one event
 MOST_AHEAD = 1_000  # counted; beyond that it is "at least"
 FULL = 0.9  # a lane waits from a full queue on until it has fallen to this part
-NOT_RUN = frozenset((names.TaskState.QUEUED, names.TaskState.HELD))
+NOT_RUN = frozenset((names.TaskState.PENDING, names.TaskState.QUEUED, names.TaskState.HELD))
 _NONE = Counted(0, "", "", True)
 
 
@@ -40,6 +41,7 @@ class Why(StrEnum):
     NO_WORKER = "no-worker"
     IN_LINE = "in-line"
     CAME_LATER = "subscribed-later"
+    LIMITED = "limited"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ def explain(wanted: Delivery, facts: Facts, settings: MeshSettings) -> NotRun:
         if pause is None:
             return said(Why.RESUMED, f"was paused; it is queued as there is room, behind {behind}", line=True)
         return said(Why.PAUSED, f"is paused since {rfc3339_ms(pause.since_ms)}: {pause.reason[:200]}")
+    if facts.task is not None and facts.task.state == names.TaskState.PENDING:
+        if pause is not None:
+            return said(Why.PAUSED, f"is paused since {rfc3339_ms(pause.since_ms)}: {pause.reason[:200]}")
+        key = key_of(facts.task.flow)
+        return said(
+            Why.LIMITED, f"waits in line for the key {key!r}, {facts.ahead.number} before it", line=True
+        )
     if facts.task is not None:
         if not facts.workers:
             return said(Why.NO_WORKER, f"is queued, and no worker of {service} is alive")
@@ -198,6 +207,9 @@ class Waiting:
         if task is not None and task.state == names.TaskState.HELD and task.held:
             stream = keys.held(one.subscription.task)
             return await count(client, stream, "0-0", f"({task.held}", MOST_AHEAD)
+        if task is not None and task.state == names.TaskState.PENDING:
+            before = await before_in_line(client, keys, {task.id: task.flow})
+            return Counted(before[task.id][1], "", "", True) if task.id in before else _NONE
         if task is not None:
             return await self._in_queue(task) if task.entry else _NONE
         given = group["last-delivered-id"].decode() if group else "0-0"

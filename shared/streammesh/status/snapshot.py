@@ -13,6 +13,7 @@ import redis.asyncio
 
 from streammesh import lua
 from streammesh.keys import ARCHIVER, WORKERS, Keys
+from streammesh.lines.state import FlowStanding, read_standings
 from streammesh.lua.queues import ReadQueuesScript
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
@@ -85,6 +86,7 @@ class Snapshot:
     disabled_webhooks: Mapping[str, str] = field(default_factory=dict)  # by the mesh itself: id -> why
     webhooks: int = 0
     webhook_workers: int = 0
+    flows: Mapping[str, FlowStanding] = field(default_factory=dict)  # of subscriptions with limits
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -103,6 +105,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     alive = await _alive(client, keys, [*roles, *names], now)
     processes = await _processes(client, keys, names, now)
     held = await HeldTasks(client, keys, settings).waiting()
+    flows = await read_standings(client, keys)
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
     queues = await _queues(client, keys, [manifests.get(name) or Manifest(name) for name in names])
     services = []
@@ -145,6 +148,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         await _disabled_webhooks(client, keys),
         await client.hlen(keys.webhooks()),
         alive["webhook_worker"],
+        flows,
     )
 
 

@@ -63,6 +63,7 @@ class TaskRow:
     entry: str = ""  # the queue entry that stands for it
     workflow: str = ""  # the workflow that it became
     held: str = ""  # where it waits while its subscription is paused
+    flow: str = ""  # its subscription's name, its key and its rank in line, where it has limits
     wanted_cancelled: bool = False  # its worker was told to stop it
     durable: dict[bytes, bytes] = field(default_factory=dict)  # what its row holds of steps and waits
     times_ms: dict[str, int] = field(default_factory=dict)  # queued, started, ended, due: ms since the epoch
@@ -177,6 +178,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),
+        flow=row.get(b"flow", b"").decode("utf-8", "replace"),
         wanted_cancelled=b"cancel" in row,
         durable={name: value for name, value in row.items() if name.startswith((b"step:", b"wait"))}
         if b"durable" in row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -14,6 +14,7 @@ from streammesh.notifications import Filter, Notification, check_where
 from streammesh.webhooks.signature import key_of
 
 MOST_TYPES = 50
+MOST_SECRETS = 5  # valid at once, each of which signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,13 @@ class Secret:
     def is_valid(self, now_ms: int) -> bool:
         """Whether deliveries are signed with it."""
         return self.until_ms is None or self.until_ms > now_ms
+
+
+def rotated(secrets: Sequence[Secret], fresh: str, overlap_ms: int, now_ms: int) -> tuple[Secret, ...]:
+    """Return secrets with another in front; those that are valid end after the overlap, or when they would. 0: at once."""
+    end = now_ms + overlap_ms
+    old = [replace(one, until_ms=min(one.until_ms or end, end)) for one in secrets if one.is_valid(now_ms)]
+    return (Secret(fresh), *(one for one in old if one.is_valid(now_ms)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import orjson
 import redis.asyncio
 import structlog
 
-from streammesh import lua
+from streammesh import lua, names
+from streammesh.api_keys import ApiKey
 from streammesh.errors import InvalidManifest, InvalidWebhook
 from streammesh.keys import Keys
 from streammesh.lua.webhooks import StoreUrlWorkerScript
@@ -53,6 +54,19 @@ class UrlWorker:
     timeout: float = 30.0
     result_within: float = 86_400.0
     concurrency: int = 16
+    owner: str = ""  # the API key, by name, whose rights it has; empty where it was made before that was kept
+
+    def may_be_told(self, key: ApiKey) -> bool:
+        """Whether it may be this key's: by its name, and by all that it is sent."""
+        if key.admin:
+            return True
+        every = "*" in key.subscribe
+        return key.claims(self.service) and all(
+            every
+            or one.type in key.subscribe
+            or (not names.is_glob(one.type) and key.may_subscribe(one.type))
+            for one in self.subscriptions
+        )
 
     def manifest(self) -> Manifest:
         """What the mesh is told of it. Raises InvalidManifest."""
@@ -79,7 +93,10 @@ class UrlWorker:
 
     def to_json(self) -> bytes:
         """As it is stored."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)
+        value = asdict(self)
+        if not self.owner:
+            del value["owner"]
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def result_token(key: bytes, task_id: str) -> str:
@@ -106,9 +123,13 @@ def from_json(raw: bytes) -> UrlWorker:
         worker.manifest()
         for secret in secrets:
             key_of(secret.text)
-        if not isinstance(worker.url, str) or not all(
-            isinstance(n, int | float) and 0 < n < 1e9
-            for n in (worker.timeout, worker.result_within, worker.concurrency)
+        if (
+            not isinstance(worker.url, str)
+            or not isinstance(worker.owner, str)
+            or not all(
+                isinstance(n, int | float) and 0 < n < 1e9
+                for n in (worker.timeout, worker.result_within, worker.concurrency)
+            )
         ):
             raise TypeError("it has no URL, or a time that is none")
         return worker
@@ -144,14 +165,24 @@ async def read_url_worker(
 async def store_url_worker(
     client: redis.asyncio.Redis, keys: Keys, service: str, worker: UrlWorker | None, expected: bytes
 ) -> str:
-    """Store it, or remove it (None), if it still is what was read: `stored`, `moved`, `taken` or `full`."""
+    """Store it with its manifest, or remove it (None), if it still is what was read: `stored`, `moved`, `taken` or `full`."""
+    manifest = worker.manifest() if worker else Manifest(service)
     call = StoreUrlWorkerScript(
         workers=keys.url_workers(),
         manifests=keys.manifests(),
+        domains=keys.domains(),
+        version=keys.manifests_version(),
+        joined=keys.joined(),
         service=service,
         expected=expected,
         document=worker.to_json() if worker else b"",
         most=MOST,
-        changed=keys.webhooks_changed(),
+        told=keys.webhooks_changed(),
+        manifest=manifest.to_json(),
+        changed=keys.manifests_changed(),
+        is_open="*" in manifest.domains,
+        prefix=keys.events(""),
+        start="$",
+        streams=[keys.events(domain) for domain in sorted(manifest.domains - {"*"})],
     ).call(lambda answer: str(answer.decode()))
     return await lua.run(client, call)
