@@ -8,7 +8,7 @@ EXTRAS := --extra worker --extra client --extra cli --extra testing --extra post
 SRC := shared services tests benchmarks examples deploy
 TESTERS ?= 3  # processes that run tests: most of them wait most of the time
 
-.PHONY: crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz scale bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
+.PHONY: docs types crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz scale bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -94,6 +94,18 @@ ui-test: $(STAMP)  ## the dashboard in a real Chromium, before a real mesh; rene
 compose-test: $(STAMP)  ## build the images and run the demo against them (needs a Docker engine)
 	@$(BIN)/python -m tests.compose $(ARGS)
 
+var/tools/.made: requirements-tools.lock $(STAMP)
+	@test -x var/tools/bin/python || $(BIN)/python -m venv var/tools
+	@$(BIN)/uv pip sync -q --python var/tools/bin/python --require-hashes requirements-tools.lock
+	@touch $@
+
+docs: var/tools/.made  ## build the documentation as a site into var/site; a broken link fails
+	@var/tools/bin/properdocs build -q --strict
+
+types: var/tools/.made  ## the examples, under mypy --strict and pyright's strictest
+	@$(BIN)/mypy --strict --no-error-summary examples
+	@var/tools/bin/basedpyright
+
 csv-trial: $(STAMP)  ## a report of every CSV file inside five data packages (downloads them; minutes)
 	@$(BIN)/python -m tests.csv_trial $(ARGS)
 
@@ -101,6 +113,7 @@ lock: $(STAMP)  ## bring the lock files up to date
 	@cat services/*/requirements.txt deploy/*/requirements.txt requirements-dev.txt | grep -v '^streammesh' > $(V)/all.in
 	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(EXTRAS) shared/pyproject.toml $(V)/all.in -o requirements.lock
 	@echo uv | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header -c requirements.lock - -o requirements-setup.lock
+	@$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate --no-header requirements-tools.txt -o requirements-tools.lock
 
 release: $(STAMP)  ## build what is published into dist/: wheels, sdists, a bill of materials; say the images
 	@$(BIN)/python -m deploy.release $(ARGS)

@@ -38,7 +38,7 @@ class Journal:
         """All entries in their order; a line that was cut off is left out."""
         if not self.path.exists():
             return []
-        found = []
+        found: list[dict[str, Any]] = []
         for line in self.path.read_bytes().splitlines():
             try:
                 found.append(json.loads(line))

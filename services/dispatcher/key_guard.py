@@ -9,7 +9,8 @@ import asyncio
 
 import redis.asyncio
 from streammesh import lua
-from streammesh.keys import Keys, type_of
+from streammesh.key_types import type_of
+from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
 
 EVERY_SECONDS = 15.0  # one look at each of some dozen or hundred keys

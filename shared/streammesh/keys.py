@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh.access_keys import AccessKeys
 from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
 from streammesh.flow_keys import FlowKeys
@@ -22,95 +23,9 @@ PRIORITIES = (9, 8, 7, 6, 5, 4, 3, 2, 1, 0)  # in the order in which a queue is 
 ARCHIVER = "_archiver"  # the group by which the archiver reads events, and ended tasks
 UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service subscribes to
 
-# What Redis calls the type of each key, by the word after the prefix. Whatever else lies there was put there by hand.
-TYPES = {
-    "events": "stream",
-    "held": "stream",
-    "queue": "stream",
-    "tasks-recent": "stream",
-    "notifications": "stream",
-    "audit": "stream",
-    "webhook-attempts": "stream",
-    "chunks": "stream",
-    "event": "hash",
-    "due-entries": "hash",
-    "manifests": "hash",
-    "joined": "hash",
-    "routed": "hash",
-    "retiring": "hash",
-    "backfill": "hash",
-    "backfills-running": "hash",
-    "webhooks": "hash",
-    "url-workers": "hash",
-    "webhooks-disabled": "hash",
-    "webhook": "hash",
-    "webhook-entries": "hash",
-    "last-seen": "hash",
-    "failures": "hash",
-    "paused": "hash",
-    "task": "hash",
-    "dead": "hash",
-    "dead-entries": "hash",
-    "counters": "hash",
-    "schedules": "hash",
-    "format": "hash",
-    "api-keys": "hash",
-    "api-keys-used": "hash",
-    "due": "zset",
-    "alive": "zset",
-    "editions": "zset",
-    "webhooks-due": "zset",
-    "webhooks-failing": "zset",
-    "webhook-queue": "zset",
-    "binding-deadlines": "zset",
-    "dead-index": "zset",
-    "open": "zset",
-    "schedules-due": "zset",
-    "api-keys-revoked": "zset",
-    "arrived": "zset",
-    "cancellable": "zset",
-    "canceller": "hash",
-    "cancelling": "zset",
-    "waiters": "zset",
-    "backfills": "zset",
-    "flow": "hash",
-    "flow-line": "zset",
-    "flow-places": "zset",
-    "flow-ready": "zset",
-    "flow-slow": "zset",
-    "flow-rate": "zset",
-    "flows": "set",
-    "domains": "set",
-    "holding": "set",
-    "identity": "set",
-    "binding": "set",
-    "binding-permanent": "set",
-    "dead-services": "set",
-    "webhooks-behind": "set",
-    "manifests-version": "string",
-    "alerted": "string",
-    "alert-told": "string",
-    "cursor-secret": "string",
-    "webhooks-version": "string",
-    "webhooks-place": "string",
-    "memory": "string",
-}
-
-
-def type_of(key: str) -> str | None:
-    """The type that a key of any mesh should have, as Redis calls it; None for what is no key of a mesh."""
-    _, found, rest = key.partition("}:")
-    return TYPES.get(rest.partition(":")[0]) if found else None
-
-
-def set_aside(key: str) -> str:
-    """ANY. What lay under a key and had another type than it should. Expires a week after it was met."""
-    prefix, found, rest = key.partition("}:")
-    return f"{prefix}{found}set-aside:{rest}"
-
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -125,13 +40,8 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
             self.flows(),
-            *(
-                self.tasks_recent(),
-                self.dead_services(),
-                self.counters(),
-                self.alerted(),
-                self.notifications(),
-            ),
+            *(self.tasks_recent(), self.dead_services(), self.counters(), self.alerted()),
+            self.notifications(),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
             self.cancelling(),
             *(self.api_keys_used(), self.cursor_secret(), self.memory(), self.last_seen(), self.audit()),
@@ -381,25 +291,3 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys):
     def schedules_due(self) -> str:
         """ZSET. Schedule name, score = its next due time in ms. One member per schedule."""
         return f"{self.prefix}schedules-due"
-
-    # --- keys for people ----------------------------------------------------------------------
-
-    def api_keys(self) -> str:
-        """HASH. SHA-256 of an API key -> its name and scopes as JSON. Bounded by the number of keys."""
-        return f"{self.prefix}api-keys"
-
-    def api_keys_revoked(self) -> str:
-        """ZSET. SHA-256 of API keys that were revoked or replaced, by time in ms; the last 10,000."""
-        return f"{self.prefix}api-keys-revoked"
-
-    def api_keys_used(self) -> str:
-        """HASH. SHA-256 of an API key -> about when it was last used, ms. Bounded by the number of keys."""
-        return f"{self.prefix}api-keys-used"
-
-    def audit(self) -> str:
-        """STREAM. What operators did, field `a` = one action as JSON. About 10,000 entries."""
-        return f"{self.prefix}audit"
-
-    def cursor_secret(self) -> str:
-        """STRING. What the API seals its cursors with: 32 random bytes, the same for all its processes."""
-        return f"{self.prefix}cursor-secret"

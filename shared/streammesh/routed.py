@@ -15,7 +15,7 @@ from typing import Any
 from streammesh import lua
 from streammesh.events.publisher import ms
 from streammesh.keys import Keys
-from streammesh.lua.tasks import LeaveRouterScript, LevelGroupsScript, RouteScript, TakeDomainScript
+from streammesh.lua.routes import LeaveRouterScript, LevelGroupsScript, RouteScript, TakeDomainScript
 from streammesh.settings import MeshSettings
 from streammesh.tasks.handoff import Handover, describe, memory_mark
 

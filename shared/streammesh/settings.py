@@ -55,11 +55,10 @@ class MeshSettings(BaseSettings):
         1,
         ge=1,
         le=64,
-        description="Into how many parts the mesh is cut, each whole in itself and in one Redis primary. It is the same "
-        "for every process, and stays as it was when the mesh began.",
+        description="Parts of the mesh, each in one Redis primary: the same for every process, and for ever.",
     )
     shard: int | None = Field(
-        None, ge=0, description="Which shard alone a process serves, from 0. Empty: all of them."
+        None, ge=0, description="Which shard alone a process serves, from 0. Empty: all."
     )
     redis_tls_ca: Path | None = Field(None, description="CA file that signed the server's certificate.")
     redis_tls_cert: Path | None = Field(None, description="Client certificate, for mutual TLS.")
@@ -145,12 +144,9 @@ class MeshSettings(BaseSettings):
     service_key: str = Field(
         "",
         repr=False,
-        description="Secret that workers show when they register their service; from then on nobody registers that name "
-        "without it. Empty: a name is refused to a worker that has no handler of those whose workers live.",
+        description="Secret of a service's workers: nobody else registers its name from then on.",
     )
-    takeover: bool = Field(
-        False, description="For one start: take the service's name over from other workers, which end."
-    )
+    takeover: bool = Field(False, description="For one start: take the service's name over; who had it ends.")
     breaker_failures: int = Field(
         20,
         ge=0,
@@ -391,8 +387,7 @@ def _join_mesh_here() -> None:
 
 def serve_first_shard() -> None:
     """Have this process, and what it starts, serve the first shard alone: what the mesh has once is there."""
-    whole = load_settings(MeshSettings, whole=True)
-    if whole.shards > 1 and whole.shard is None:
+    if load_settings(MeshSettings, whole=True).shard is None:
         os.environ["MESH_SHARD"] = "0"
 
 

@@ -9,7 +9,8 @@ from random import Random
 from typing import Any
 
 import redis.asyncio
-from streammesh.keys import Keys, type_of
+from streammesh.key_types import type_of
+from streammesh.keys import Keys
 
 DIGITS_30 = b"9" * 30
 TEXTS: list[bytes] = [

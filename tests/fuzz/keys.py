@@ -23,7 +23,8 @@ import httpx
 import orjson
 import redis.asyncio
 from streammesh.embedded import EmbeddedServer
-from streammesh.keys import Keys, type_of
+from streammesh.key_types import type_of
+from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.testing.conditions import wait_until

@@ -10,7 +10,7 @@ import trustme
 from streammesh import lua
 from streammesh.api_keys import ApiKeys
 from streammesh.embedded import free_port
-from streammesh.keys import set_aside
+from streammesh.key_types import set_aside
 from streammesh.redisio.client import open_async
 from streammesh.status.diagnosis import diagnose
 from streammesh.subscriptions.manifest import Manifest, Subscription

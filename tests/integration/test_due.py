@@ -8,7 +8,7 @@ import pytest
 from streammesh.clock import rfc3339
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
-from streammesh.keys import set_aside
+from streammesh.key_types import set_aside
 from streammesh.tasks.due_set import BROKEN_AGAIN_MS, DueSet
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from streammesh import lua
-from streammesh.keys import set_aside, type_of
+from streammesh.key_types import set_aside, type_of
 from streammesh.redisio.heartbeat import life_call
 
 from tests.harness.moves import BILL, SERVICE, Moves

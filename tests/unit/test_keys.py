@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from streammesh.keys import TYPES, Keys, set_aside, type_of
+from streammesh.key_types import TYPES, set_aside, type_of
+from streammesh.keys import Keys
 
 KEYS = Keys("shop")
 VALUES = {"int": 1}

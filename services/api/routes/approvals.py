@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 from urllib.parse import parse_qs
@@ -20,7 +21,7 @@ from streammesh.tasks.records import TaskRow
 from services.api import request_body
 from services.api.approvals import ApprovalLink, is_question
 from services.api.problems import Problem
-from services.api.state import Wiring, wiring_of
+from services.api.state import Wiring, wirings_of
 
 router = APIRouter(include_in_schema=False)
 BODY_BYTES = 8_192
@@ -50,10 +51,10 @@ log = structlog.get_logger(__name__)
 async def ask(request: Request) -> HTMLResponse:
     """The question, with its two buttons. Looking at it changes nothing, so that what follows links in mails may."""
     token = request.query_params.get("token", "")
-    found = await _question(wiring_of(request), token)
+    found = await _question(wirings_of(request), token)
     if found is None:
         return _over()
-    _, row, wait = found
+    _, _, row, wait = found
     about = {"For": wait.about.get("to"), "Task": f"{row.name} {row.id}", "Event": row.event.get("id")}
     about["Open until"] = rfc3339_ms(wait.until_ms)
     facts = "".join(f"<dt>{name}</dt><dd>{escape(str(said))}</dd>" for name, said in about.items() if said)
@@ -68,19 +69,22 @@ async def ask(request: Request) -> HTMLResponse:
 @router.post("/approvals")
 async def answer(request: Request) -> HTMLResponse:
     """Take the answer. Raises Problem for a body that is no form of this page."""
-    wiring, headers = wiring_of(request), request_body.headers_of(request.scope)
+    headers = request_body.headers_of(request.scope)
     request_body.refuse_encoding(headers)
     if request_body.media_type(headers) != FORM:
         raise Problem("unsupported-media-type", f"Send the form of the page: {FORM}.")
     body = await request_body.read(request.receive, headers, BODY_BYTES, "an answer")
-    form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=8)
+    try:
+        form = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=8)
+    except ValueError:  # more fields than any form of ours has
+        form = {}
     said = form.get("answer", [])
     if len(said) != 1 or said[0] not in ANSWERS or len(form.get("token", [])) != 1:
         return _page(400, "Nothing was answered", "<p>Open the link again, and press one of its buttons.</p>")
-    found = await _question(wiring, form["token"][0])
+    found = await _question(wirings_of(request), form["token"][0])
     if found is None:
         return _over()
-    link, row, _ = found
+    wiring, link, row, _ = found
     async with wiring.reading():
         calls = DurableCalls(wiring.keys, wiring.mesh)
         became = await lua.run(wiring.redis, calls.signal(row, link.signal, ANSWERS[said[0]]))
@@ -91,18 +95,24 @@ async def answer(request: Request) -> HTMLResponse:
     return _page(200, f"You have {done} it", "<p>Thank you. This page may be closed.</p>")
 
 
-async def _question(wiring: Wiring, token: str) -> tuple[ApprovalLink, TaskRow, OpenWait] | None:
-    """What a token is about, as long as it is open."""
-    async with wiring.reading():
-        link = await wiring.approvals.open(token, to_ms(datetime.now(UTC)))
-        row = await wiring.rows.task(link.task) if link else None
-    if link is None or row is None or row.ended:
-        return None
-    name = signal_step(link.signal)
-    wait = waits_of(row.durable).get(name)
-    if wait is None or not is_question(wait) or f"step:{name}".encode() in row.durable:
-        return None
-    return link, row, wait
+async def _question(
+    wirings: Sequence[Wiring], token: str
+) -> tuple[Wiring, ApprovalLink, TaskRow, OpenWait] | None:
+    """What a token is about, as long as it is open, and the shard that knows it."""
+    for wiring in wirings:
+        async with wiring.reading():
+            link = await wiring.approvals.open(token, to_ms(datetime.now(UTC)))
+            row = await wiring.rows.task(link.task) if link else None
+        if link is None:
+            return None
+        if row is None:
+            continue
+        name = signal_step(link.signal)
+        wait = waits_of(row.durable).get(name)
+        if row.ended or wait is None or not is_question(wait) or f"step:{name}".encode() in row.durable:
+            return None
+        return wiring, link, row, wait
+    return None
 
 
 def _over() -> HTMLResponse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streammesh.keys import set_aside, type_of
+from streammesh.key_types import set_aside, type_of
 
 from services.dispatcher.key_guard import KeyGuard
 

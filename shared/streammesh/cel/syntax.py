@@ -60,7 +60,7 @@ _ESCAPE = re.compile(
 _ESCAPED = dict(zip("abfnrtv\\?\"'`", "\a\b\f\n\r\t\v\\?\"'`", strict=True))
 
 
-class Token(NamedTuple):
+class Lexeme(NamedTuple):
     """A word of an expression, and where it begins."""
 
     kind: str
@@ -102,17 +102,17 @@ class _Parser:
             raise self._wrong(token, f"{token.text!r} is not expected here")
         return node
 
-    def _peek(self) -> Token:
+    def _peek(self) -> Lexeme:
         return self._tokens[self._next]
 
-    def _take(self, *signs: str) -> Token | None:
+    def _take(self, *signs: str) -> Lexeme | None:
         token = self._peek()
         if token.kind == "end" or token.kind == "text" or token.text not in signs:
             return None
         self._next += 1
         return token
 
-    def _need(self, sign: str) -> Token:
+    def _need(self, sign: str) -> Lexeme:
         if (token := self._take(sign)) is None:
             found = self._peek()
             raise self._wrong(
@@ -120,10 +120,10 @@ class _Parser:
             )
         return token
 
-    def _wrong(self, token: Token, why: str) -> InvalidExpression:
+    def _wrong(self, token: Lexeme, why: str) -> InvalidExpression:
         return wrong(self._text, token.at, why)
 
-    def _node(self, kind: str, token: Token, value: Any = None, *parts: Node) -> Node:
+    def _node(self, kind: str, token: Lexeme, value: Any = None, *parts: Node) -> Node:
         self._parts += 1
         if self._parts > MOST_PARTS:
             raise self._wrong(token, f"it has more than {MOST_PARTS} parts")
@@ -191,14 +191,14 @@ class _Parser:
             node = self._method(node, name) if self._take("(") else self._node("field", name, name.text, node)
         return node
 
-    def _name(self, what: str) -> Token:
+    def _name(self, what: str) -> Lexeme:
         token = self._peek()
         if token.kind != "name" or token.text in ("in", "true", "false", "null"):
             raise self._wrong(token, f"{what} has a name of letters, digits and _")
         self._next += 1
         return token
 
-    def _method(self, target: Node, name: Token) -> Node:
+    def _method(self, target: Node, name: Lexeme) -> Node:
         if name.text in MACROS:
             variable = self._name("what the macro counts")
             self._need(",")
@@ -214,7 +214,7 @@ class _Parser:
             )
         return self._node("call", name, name.text, target, *arguments)
 
-    def _unknown(self, name: Token) -> InvalidExpression:
+    def _unknown(self, name: Lexeme) -> InvalidExpression:
         known = ", ".join((*FUNCTIONS, *MACROS, *METHODS))
         return self._wrong(
             name, f"{name.text!r} is not supported: {_ELSE.get(name.text, f'there are {known}')}"
@@ -258,7 +258,7 @@ class _Parser:
             token, f"{token.text!r} is not expected here" if token.text else "it ends too early"
         )
 
-    def _function(self, name: Token) -> Node:
+    def _function(self, name: Lexeme) -> Node:
         if name.text not in FUNCTIONS:
             raise self._unknown(name)
         arguments = self._arguments(")")
@@ -268,7 +268,7 @@ class _Parser:
             raise self._wrong(name, "has takes a path with a dot, such as has(data.country)")
         return self._node("has" if name.text == "has" else "call", name, name.text, *arguments)
 
-    def _unquoted(self, token: Token) -> str:
+    def _unquoted(self, token: Lexeme) -> str:
         if token.text[0] in "rR":
             return token.text[2:-1]
 
@@ -286,7 +286,7 @@ class _Parser:
         return _ESCAPE.sub(escaped, token.text[1:-1])
 
 
-def _tokens(text: str) -> list[Token]:
+def _tokens(text: str) -> list[Lexeme]:
     found, at = [], 0
     while at < len(text):
         token = _TOKEN.match(text, at)
@@ -296,6 +296,6 @@ def _tokens(text: str) -> list[Token]:
             raise wrong(text, at, hint or f"{text[at]!r} is not expected here")
         kind = token.lastgroup or ""
         if kind != "space":
-            found.append(Token(kind, token[0] if kind != "int" else token["int"], at))
+            found.append(Lexeme(kind, token[0] if kind != "int" else token["int"], at))
         at = token.end()
-    return [*found, Token("end", "", len(text))]
+    return [*found, Lexeme("end", "", len(text))]

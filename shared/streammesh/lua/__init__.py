@@ -17,8 +17,8 @@ import redis.asyncio
 import structlog
 from redis.exceptions import NoScriptError, ResponseError
 
-from streammesh import keys
 from streammesh.errors import MeshError
+from streammesh.key_types import set_aside, type_of
 from streammesh.lua import (
     backfills,
     cancels,
@@ -27,6 +27,7 @@ from streammesh.lua import (
     flow,
     history,
     queues,
+    routes,
     services,
     tasks,
     webhooks,
@@ -45,6 +46,7 @@ DECLARED = (
     flow,
     history,
     queues,
+    routes,
     services,
     tasks,
     webhooks,
@@ -68,16 +70,16 @@ def is_wrong_type(error: BaseException) -> bool:
 
 def set_aside_call(names: Iterable[str]) -> Call[int]:
     """`set_aside.lua`: move what has the wrong type out of the way; answers how many keys that were, and says so."""
-    known = [(name, kind) for name in dict.fromkeys(names) if (kind := keys.type_of(name))]
+    known = [(name, kind) for name in dict.fromkeys(names) if (kind := type_of(name))]
 
     def parse(moved: list[list[bytes]]) -> int:
         for key, was in moved:
             name = key.decode("utf-8", "replace")
-            kept = keys.set_aside(name)
-            log.error("key.set_aside", key=name, was=was.decode(), should_be=keys.type_of(name), kept_as=kept)
+            kept = set_aside(name)
+            log.error("key.set_aside", key=name, was=was.decode(), should_be=type_of(name), kept_as=kept)
         return len(moved)
 
-    misplaced = [SetAsideKey(key=name, aside=keys.set_aside(name), kind=kind) for name, kind in known]
+    misplaced = [SetAsideKey(key=name, aside=set_aside(name), kind=kind) for name, kind in known]
     return SetAsideScript(lifetime=SET_ASIDE_MS, misplaced=misplaced).call(parse)
 
 

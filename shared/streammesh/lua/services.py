@@ -230,3 +230,12 @@ class SetAsideScript(Arguments):
 
     lifetime: Text
     misplaced: Each[SetAsideKey]
+
+
+class LookBesideScript(Arguments):
+    """Read what is known about a service's editions."""
+
+    manifests: Key
+    editions: Key
+    task_row: Key
+    service: Text

@@ -16,7 +16,7 @@ from streammesh import lua
 from streammesh.edition import Edition
 from streammesh.errors import Misfit
 from streammesh.keys import Keys
-from streammesh.lua.tasks import LookBesideScript
+from streammesh.lua.services import LookBesideScript
 from streammesh.rollout.membership import others_that_know
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import readable

@@ -15,7 +15,8 @@ from datetime import timedelta
 import redis.asyncio
 
 from streammesh.api_keys import ApiKeys
-from streammesh.keys import Keys, set_aside
+from streammesh.key_types import set_aside
+from streammesh.keys import Keys
 from streammesh.redis_url import RedisUrl, parse_redis_url
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.inspection import Severity

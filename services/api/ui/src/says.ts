@@ -12,6 +12,7 @@ export function waits(about: Record<string, unknown>): string {
   const what = about.for ?? about.kind;
   if (what === "event") return `for ${text(about.type)} with ${text(about.match)}`;
   if (what === "signal") return about.question ? `${text(about.question)}${about.to ? ` (${text(about.to)})` : ""}` : `for the signal ${text(about.signal)}`;
+  if (what === "version") return `for a worker that has version ${text(about.version)} of its handler`;
   return "until its time has come";
 }
 
