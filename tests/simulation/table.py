@@ -11,6 +11,7 @@ UNREACHED = dict.fromkeys(
     (
         *("backfill", "create_backfill", "end_backfill", "note_backfill", "take_backfill"),
         *("cancels_made", "find_cancellable", "note_cancelled", "write_chunks"),
+        *("look_at_flow", "look_beside", "read_queues", "set_flow"),
     ),
     LATER,
 )  # script -> why
