@@ -13,7 +13,13 @@ import redis.asyncio
 import structlog
 from redis.exceptions import ResponseError
 from streammesh import lua
-from streammesh.backfill.page_plan import HandedPage, PagePlanner, PageVerdict, backfill_call
+from streammesh.backfill.page_plan import (
+    HandedPage,
+    PagePlanner,
+    PageVerdict,
+    SoughtDeliveries,
+    backfill_call,
+)
 from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.record import Backfill, Backfills
 from streammesh.keys import Keys
@@ -131,7 +137,8 @@ class Backfiller:
             )
         most = self._own.batch if backfill.rate is None else max(1, int(backfill.rate * TASTE))
         page = await past.page(backfill.position)
-        plan = await self._planner.plan(past, page, routes, service, backfill.pattern, most)
+        which = SoughtDeliveries(service, backfill.pattern, backfill.task, backfill.again)
+        plan = await self._planner.plan(past, page, routes, which, most)
         paused = await read_paused(self._client, self._keys)
         call = backfill_call(self._keys, self._settings, backfill, plan, paused, routes.version)
         done = await lua.run(self._client, call)

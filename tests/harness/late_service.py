@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,8 +24,8 @@ from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.handoff import Encoded
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows
-from streammesh.tasks.settlement import Ending, Settlement
-from streammesh.tasks.task import QueuePlace, TaskRef
+from streammesh.tasks.settlement import Cause, Ending, Settlement
+from streammesh.tasks.task import Failure, QueuePlace, TaskRef
 
 from services.archiver.archiver import Archiver
 from services.archiver.settings import ArchiverSettings
@@ -88,7 +89,7 @@ class Late:
         """The ids of those events."""
         return [event.id for _, event, _ in await self.queued(service)]
 
-    async def work_off(self, service: str) -> None:
+    async def work_off(self, service: str, fail: Sequence[str] = ()) -> None:
         """Run what is queued for a service, and succeed."""
         queue = self.keys.queue(service)
         with contextlib.suppress(ResponseError):  # it is there
@@ -100,6 +101,8 @@ class Late:
             ref, place = TaskRef(task, row.name, service, event), QueuePlace(service, entry=entry)
             claimed = await lua.run(self.redis, self.ledger.claim(ref, place, "worker@test:1"))
             ending = Ending.success({}, ())
+            if event.id in fail:
+                ending = Ending.failed(Failure("no luck", "RuntimeError"), Cause.GAVE_UP)
             await lua.run(self.redis, self.settlement.call(ref, place, claimed.attempt, ending))
 
     async def run(self, backfiller: Backfiller, backfill_id: str) -> Backfill:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.places import before, parse_place
 from streammesh.backfill.record import BackfillRunning, UnknownService
+from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.events import envelope
 from streammesh.history.schema import events, tasks
 from streammesh.history.store import HistoryStore
@@ -263,6 +264,43 @@ async def test_garbage_under_its_keys_stops_it_and_nobody_else(late):
     for number in range(3):
         await late.redis.set(late.keys.backfill(f"x{number}"), "text")
     assert [one.id for one in await late.backfills.newest()] == [sound.id]
+
+
+async def test_a_replay_runs_again_what_ended_so_and_nothing_else_each_once(archived):
+    late, store = archived
+    await late.register("early")
+    lanes = late.lanes()
+    await lanes.refresh()
+    await late.publish(*range(12))
+    await wait_until("it has them", lambda: _has(late, "early", 12))
+    await lanes.stop()
+    ids = {event.id: task for _, event, task in await late.queued("early")}
+    await late.work_off("early", fail=("0", "1", "2", "3"))
+    letters = DeadLetters(late.redis, late.keys)
+    assert len((await letters.matching(DeadLetterFilter(), 100))[0]) == 4
+    await late.archive(store)
+    await late.redis.delete(*(late.keys.task(ids[n]) for n in ("1", "5")))  # these tasks' rows have left,
+    await late.redis.delete(late.keys.task(ids["2"]), late.keys.event("2"))  # and this one's event too
+
+    wanted = {"again": ("failed", "cancelled"), "task": "early.h*"}
+    begun = await late.backfills.begin("early", "order.*", 1, None, None, "tests", **wanted)
+    found = await late.run(late.backfiller(), begun.id)
+
+    assert (found.tasks, found.known) == (4, 8)
+    assert await late.ids("early") == ["0", "1", "2", "3"]
+    assert (await letters.matching(DeadLetterFilter(), 100))[0] == []
+    rows = [(await late.rows.events(str(n)))[0] for n in range(4)]
+    assert {(row.wanted, row.done, row.failed, len(row.task_ids)) for row in rows} == {(1, 0, 0, 1)}
+    again = await late.backfills.begin("early", "order.*", 1, None, None, "tests", **wanted)
+    assert (await late.run(late.backfiller(), again.id)).tasks == 0, "they have not ended again yet"
+
+    await late.work_off("early")
+    await late.archive(store)
+    with store.engine.connect() as connection:
+        assert connection.execute(sa.select(events.c.state).distinct()).all() == [("completed",)]
+        assert connection.execute(sa.select(tasks.c.state).distinct()).all() == [("succeeded",)]
+    last = await late.backfills.begin("early", "*", 1, None, None, "tests", again=("succeeded",))
+    assert (await late.run(late.backfiller(), last.id)).tasks == 12
 
 
 async def test_pages_of_both_stores_are_one_past_in_one_order(archived):

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from starlette.responses import Response
 from streammesh import names
 from streammesh.backfill.forecast import PAGE, Forecast, forecast, not_encoded
-from streammesh.backfill.page_plan import PagePlanner
+from streammesh.backfill.page_plan import PagePlanner, SoughtDeliveries
 from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.record import Backfill, BackfillRunning, Backfills, UnknownService
 from streammesh.clock import rfc3339_ms, to_ms
@@ -50,6 +50,8 @@ _EXAMPLE: dict[str, Any] = {
     "known": 180,
     "live": 0,
     "left_out": 20,
+    "task": "*",
+    "states": [],
 }
 _FORECAST: dict[str, Any] = {
     "dry_run": True,
@@ -64,7 +66,7 @@ Id = Annotated[str, Path(max_length=64, description="The backfill's id.")]
 
 
 class BackfillRequest(BaseModel):
-    """Which events, for whom, and how fast."""
+    """SoughtDeliveries events, for whom, and how fast."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -85,8 +87,20 @@ class BackfillRequest(BaseModel):
         return value
 
 
+class ReplayRequest(BackfillRequest):
+    """SoughtDeliveries ended tasks begin anew, and how fast. Times are those of their events."""
+
+    task: str = Field("*", min_length=1, max_length=256, description="Glob over the handlers' names.")
+    states: list[Literal["failed", "cancelled", "expired", "succeeded"]] = Field(
+        ["failed", "cancelled", "expired"],
+        min_length=1,
+        max_length=4,
+        description="How they ended; those that succeeded only where this says so.",
+    )
+
+
 class BackfillDocument(Answer):
-    """One backfill, and how far it is.
+    """One backfill or replay, and how far it is. `states`: of a replay, those of the tasks that begin anew.
 
     `tasks` were handed over; `known` deliveries had run or waited already; `live` events were left to the service's live way;
     of `left_out` events nothing says what ran, or they cannot be read. `at`: up to when it has come; `waits`: what for.
@@ -111,6 +125,8 @@ class BackfillDocument(Answer):
     known: int
     live: int
     left_out: int
+    task: str
+    states: list[str]
 
 
 class BackfillForecast(Answer):
@@ -136,7 +152,7 @@ class BackfillList(Answer):
 
 _WANTED = JsonBody(
     BackfillRequest,
-    "Which events, for whom, and how fast.",
+    "SoughtDeliveries events, for whom, and how fast.",
     {
         "late": {
             "value": {
@@ -147,6 +163,24 @@ _WANTED = JsonBody(
             }
         },
         "count": {"value": {"service": "audit_worker", "since": "2026-11-01T00:00:00Z", "dry_run": True}},
+    },
+    BODY_LIMIT,
+)
+
+
+_AGAIN = JsonBody(
+    ReplayRequest,
+    "SoughtDeliveries tasks, and how fast.",
+    {
+        "failed": {
+            "value": {
+                "service": "audit_worker",
+                "states": ["failed"],
+                "since": "2026-11-21T00:00:00Z",
+                "rate": 10,
+            }
+        },
+        "count": {"value": {"service": "audit_worker", "since": "2026-11-21T00:00:00Z", "dry_run": True}},
     },
     BODY_LIMIT,
 )
@@ -170,8 +204,39 @@ async def begin_backfill(request: Request, key: Caller) -> BackfillDocument | Ba
     The dispatcher does it, beside what comes live. A service has one backfill at a time: 409 where another one runs.
     """
     _must_be_admin(key.admin, key.name)
-    wanted = await _WANTED(request)
-    wiring = wiring_of(request)
+    return await _begin(wiring_of(request), key.name, await _WANTED(request))
+
+
+@router.post(
+    "/v1/replays",
+    summary="Run ended tasks again",
+    status_code=202,
+    response_model=BackfillDocument | BackfillForecast,
+    responses=answers(
+        *("malformed-body", "too-slow", "forbidden", "body-too-large", "unsupported-media-type"),
+        *("backfill-running", *READ),
+        _202=told(
+            "Begun, or with `dry_run` what would be.",
+            {**_EXAMPLE, "states": ["failed", "cancelled", "expired"]},
+        ),
+    ),
+    openapi_extra=_AGAIN.openapi,
+)
+async def begin_replay(request: Request, key: Caller) -> BackfillDocument | BackfillForecast:
+    """Needs an admin key. Tasks of a service that ended so begin anew, with their first attempt, each once.
+
+    It is looked at and stopped as a backfill is, under `/v1/backfills`, and a service has one of either at a time.
+    """
+    _must_be_admin(key.admin, key.name)
+    wanted = await _AGAIN(request)
+    return await _begin(
+        wiring_of(request), key.name, wanted, wanted.task, tuple(dict.fromkeys(wanted.states))
+    )
+
+
+async def _begin(
+    wiring: Wiring, by: str, wanted: BackfillRequest, task: str = "*", again: tuple[str, ...] = ()
+) -> BackfillDocument | BackfillForecast:
     if wanted.until is not None and wanted.until <= wanted.since:
         raise Problem("invalid-request", "until: should be after `since`.", [_pointer("until")])
     since, until = to_ms(wanted.since), to_ms(wanted.until) if wanted.until else None
@@ -180,7 +245,9 @@ async def begin_backfill(request: Request, key: Caller) -> BackfillDocument | Ba
     try:
         if wanted.dry_run:
             async with _COUNTING():
-                counted = await _counted(wiring, wanted, since, until)
+                counted = await _counted(
+                    wiring, wanted, SoughtDeliveries(wanted.service, wanted.type, task, again), since, until
+                )
             seconds = counted.tasks / wanted.rate if wanted.rate else 0.0
             return BackfillForecast(
                 dry_run=True,
@@ -193,7 +260,7 @@ async def begin_backfill(request: Request, key: Caller) -> BackfillDocument | Ba
             )
         async with wiring.reading():
             begun = await _backfills(wiring).begin(
-                wanted.service, wanted.type, since, until, wanted.rate, key.name
+                wanted.service, wanted.type, since, until, wanted.rate, by, again=again, task=task
             )
     except UnknownService as error:
         raise Problem("not-found", f"{error}; GET /v1/services lists them.") from None
@@ -246,7 +313,9 @@ async def stop_backfill(request: Request, key: Caller, backfill_id: Id) -> Backf
     return document(await _found(wiring, backfill_id))
 
 
-async def _counted(wiring: Wiring, wanted: BackfillRequest, since: int, until: int | None) -> Forecast:
+async def _counted(
+    wiring: Wiring, wanted: BackfillRequest, which: SoughtDeliveries, since: int, until: int | None
+) -> Forecast:
     registered = await read_registered(wiring.redis, wiring.keys)
     routes = Routes(registered.manifests, registered.version, registered.joined)
     if wanted.service not in routes.services:
@@ -258,7 +327,7 @@ async def _counted(wiring: Wiring, wanted: BackfillRequest, since: int, until: i
     try:
         past = Past(wiring.redis, wiring.keys, archive, wanted.type, until, PAGE)
         planner = PagePlanner(wiring.redis, wiring.keys, wiring.mesh, not_encoded)
-        return await forecast(past, planner, routes, wanted.service, wanted.type, since)
+        return await forecast(past, planner, routes, which, since)
     finally:
         if archive is not None:
             archive.close()
@@ -296,6 +365,8 @@ def document(found: Backfill) -> BackfillDocument:
         known=found.known,
         live=found.live,
         left_out=found.left_out,
+        task=found.task,
+        states=list(found.again),
     )
 
 

@@ -53,12 +53,15 @@ async def test_what_makes_no_sense_is_refused_and_begins_nothing(api, mesh, make
     body = {"service": "late", "since": SINCE}
     for wrong in (
         {"rate": 0}, {"rate": "nan"}, {"until": "2025-01-01T00:00:00Z"}, {"type": ""}, {"type": "a\x00"},
-        {"since": "yesterday"}, {"since": "0001-01-01T00:00:00Z"}, {"more": 1},
+        {"states": ["failed"]}, {"since": "yesterday"}, {"since": "0001-01-01T00:00:00Z"}, {"more": 1},
     ):  # fmt: skip
         assert_problem(await api.post("/v1/backfills", json={**body, **wrong}), 422, "invalid-request")
     assert_problem(await api.post("/v1/backfills", json={**body, "service": "nobody"}), 404, "not-found")
     dry = {**body, "service": "nobody", "dry_run": True}
     assert_problem(await api.post("/v1/backfills", json=dry), 404, "not-found")
+    bad: list[dict[str, object]] = [{"states": []}, {"states": ["queued"]}, {"task": ""}]
+    for refused in bad:
+        assert_problem(await api.post("/v1/replays", json={**body, **refused}), 422, "invalid-request")
     assert_problem(await api.get("/v1/backfills/none"), 404, "not-found")
     key = await make_key("plain", publish=["*"], subscribe=["*"])
     headers = {"authorization": f"Bearer {key}"}

@@ -109,6 +109,8 @@ async def use_backfills(live):
     wanted = {"service": "worker", "since": "2026-01-01T00:00:00Z"}
     assert (await live.post("/v1/backfills", json={**wanted, "dry_run": True})).json()["tasks"] == 0
     begun = (await live.post("/v1/backfills", json=wanted)).json()
+    again = await live.post("/v1/replays", json={**wanted, "states": ["succeeded"], "dry_run": True})
+    assert again.json()["events"] >= 3
     for method, path in (("GET", ""), ("GET", f"/{begun['id']}"), ("DELETE", f"/{begun['id']}")):
         assert (await live.request(method, f"/v1/backfills{path}")).is_success
 

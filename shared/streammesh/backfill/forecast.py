@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from streammesh.backfill.page_plan import PagePlanner
+from streammesh.backfill.page_plan import PagePlanner, SoughtDeliveries
 from streammesh.backfill.past import Past
 from streammesh.backfill.places import before
 from streammesh.subscriptions.manifest import Delivery, Routes
@@ -37,8 +37,7 @@ async def forecast(
     past: Past,
     planner: PagePlanner,
     routes: Routes,
-    service: str,
-    pattern: str,
+    which: SoughtDeliveries,
     since_ms: int,
     *,
     most_events: int = MOST_EVENTS,
@@ -49,7 +48,7 @@ async def forecast(
     until = asyncio.get_running_loop().time() + most_seconds
     while True:
         page = await past.page(place)
-        plan = await planner.plan(past, page, routes, service, pattern, PAGE * 1_000)
+        plan = await planner.plan(past, page, routes, which, PAGE * 1_000)
         found.events += plan.seen
         found.tasks += plan.tasks
         found.known += plan.known

@@ -58,6 +58,16 @@ class HandedPage(NamedTuple):
     wait_ms: int = 0
 
 
+class SoughtDeliveries(NamedTuple):
+    """SoughtDeliveries deliveries are meant: of one service, by globs over types and names of tasks; `again`: of a replay, those that
+    ended in one of these states."""
+
+    service: str
+    pattern: str
+    task: str = "*"
+    again: Sequence[str] = ()
+
+
 class WantedEvent(NamedTuple):
     """One event of a page that the service wants."""
 
@@ -79,6 +89,7 @@ class PagePlan:
     handovers: list[Handover] = field(default_factory=list)
     others: list[int] = field(default_factory=list)
     left: dict[int, LeftEvent] = field(default_factory=dict)
+    old: dict[str, str] = field(default_factory=dict)  # of a replay: states of tasks whose rows have left
 
     @property
     def tasks(self) -> int:
@@ -96,7 +107,7 @@ class PagePlanner:
         self._most_bytes = most_bytes(settings)
 
     async def plan(
-        self, past: Past, page: PastPage, routes: Routes, service: str, pattern: str, most_tasks: int
+        self, past: Past, page: PastPage, routes: Routes, which: SoughtDeliveries, most_tasks: int
     ) -> PagePlan:
         """What the page becomes, up to about so many tasks. Raises HistoryAway."""
         plan, wanted, tasks, turns = PagePlan(page.after), list[WantedEvent](), 0, Turns()
@@ -108,13 +119,17 @@ class PagePlanner:
             event = self._read(one)
             if event is None:
                 plan.left_out += 1
-            elif names.matches(pattern, event.type):
-                found = self._wanted(one, event, routes, service)
+            elif names.matches(which.pattern, event.type):
+                found = self._wanted(one, event, routes, which)
                 wanted += [found] if found.deliveries else []
                 tasks += len(found.deliveries)
         else:
             plan.ends = page.after
-        await self._compare(past, wanted, plan)
+        await (
+            self._find_ended(past, wanted, plan, which.again)
+            if which.again
+            else self._compare(past, wanted, plan)
+        )
         return plan
 
     def _read(self, one: PastEvent) -> Event | None:
@@ -125,10 +140,16 @@ class PagePlanner:
         except InvalidEvent:
             return None
 
-    def _wanted(self, one: PastEvent, event: Event, routes: Routes, service: str) -> WantedEvent:
+    def _wanted(self, one: PastEvent, event: Event, routes: Routes, which: SoughtDeliveries) -> WantedEvent:
         assert one.envelope is not None
-        mine = [delivery(event, s) for s in routes.wanting(event) if s.service == service]
-        others = sum(s.service != service for s in routes.wanting_at(event, one.place.entry)) if mine else 0
+        mine = [
+            delivery(event, s)
+            for s in routes.wanting(event)
+            if s.service == which.service and names.matches(which.task, s.task)
+        ]
+        others = (
+            sum(s.service != which.service for s in routes.wanting_at(event, one.place.entry)) if mine else 0
+        )
         return WantedEvent(one.place, event, one.envelope, mine, others)
 
     async def _compare(self, past: Past, wanted: Sequence[WantedEvent], plan: PagePlan) -> None:
@@ -155,11 +176,50 @@ class PagePlanner:
             missing = [its for its in one.deliveries if its.task_id not in ran]
             plan.known += len(one.deliveries) - len(missing)
             if missing:
-                if left is not None:
-                    plan.left[len(plan.handovers)] = left
-                encoded = [self._encode(its, one.raw, one.event.priority) for its in missing]
-                plan.handovers.append(Handover(one.place.entry, one.event, None, encoded))
-                plan.others.append(one.others)
+                self._add(plan, one, missing, left)
+
+    async def _find_ended(
+        self, past: Past, wanted: Sequence[WantedEvent], plan: PagePlan, again: Sequence[str]
+    ) -> None:
+        """Of a replay: find the tasks that ended in one of these states."""
+        pipeline = self._client.pipeline(transaction=False)
+        for one in wanted:
+            pipeline.hexists(self._keys.event(one.event.id), f"at:{one.event.source}")
+            for its in one.deliveries:
+                pipeline.hget(self._keys.task(its.task_id), "state")
+        answers = iter(await pipeline.execute(raise_on_error=False) if wanted else [])
+        rows: list[bool] = []
+        states: dict[str, str] = {}
+        for one in wanted:
+            rows.append(bool(there(next(answers), 0)))
+            for its in one.deliveries:
+                if state := there(next(answers), None):
+                    states[its.task_id] = state.decode("utf-8", "replace")
+        unknown = [
+            (one.event.id, one.event.source)
+            for one, row in zip(wanted, rows, strict=True)
+            if not row or any(its.task_id not in states for its in one.deliveries)
+        ]
+        history = await past.left(unknown)
+        for one, row in zip(wanted, rows, strict=True):
+            left = history.get((one.event.id, one.event.source))
+            known = {**(left.tasks if left else {}), **states}
+            mine = [its for its in one.deliveries if known.get(its.task_id) in again]
+            plan.known += len(one.deliveries) - len(mine)
+            if not row and left is None:
+                plan.left_out += 1
+            elif mine:
+                plan.old |= {its.task_id: known[its.task_id] for its in mine if its.task_id not in states}
+                self._add(plan, one, mine, None if row else left)
+
+    def _add(
+        self, plan: PagePlan, one: WantedEvent, deliveries: Sequence[Delivery], left: LeftEvent | None
+    ) -> None:
+        if left is not None:
+            plan.left[len(plan.handovers)] = left
+        encoded = [self._encode(its, one.raw, one.event.priority) for its in deliveries]
+        plan.handovers.append(Handover(one.place.entry, one.event, None, encoded))
+        plan.others.append(one.others)
 
 
 def backfill_call(
@@ -190,6 +250,9 @@ def backfill_call(
         version=keys.manifests_version(),
         memory_row=keys.memory(),
         joined=keys.joined(),
+        dead=keys.dead(backfill.service),
+        dead_index=keys.dead_index(backfill.service),
+        dead_entries=keys.dead_entries(backfill.service),
         id=backfill.id,
         service=backfill.service,
         kept=settings.notifications_bound,
@@ -213,6 +276,8 @@ def backfill_call(
         left=[_left_row(number + 1, plan.handovers[number], one) for number, one in plan.left.items()],
         domain_of=domain_of,
         wants=plan.others,
+        again=backfill.again,
+        old=[f"{task} {state}" for task, state in plan.old.items()],
         subscriptions=subscriptions,
         kinds=kinds,
         entries=entries,
@@ -228,5 +293,5 @@ def _left_row(number: int, handover: Handover, left: LeftEvent) -> LeftRow:
         want="" if row.wanted is None else row.wanted,
         done=row.done,
         failed=row.failed,
-        tasks=left.tasks,
+        tasks=list(left.tasks),
     )

@@ -51,7 +51,7 @@ class LeftEvent(NamedTuple):
     """What the history says of an event whose row has left Redis."""
 
     row: EventRow
-    tasks: list[str]
+    tasks: dict[str, str]  # id -> state
 
 
 class Archive:
@@ -144,6 +144,6 @@ class Past:
         def question(connection: Connection) -> dict[tuple[str, str], LeftEvent]:
             rows = queries.events_with_ids(connection, ids)
             tasks = queries.tasks_of_events(connection, ids)
-            return {(row.id, row.source): LeftEvent(row, tasks.get((row.id, row.source), [])) for row in rows}
+            return {(row.id, row.source): LeftEvent(row, tasks.get((row.id, row.source), {})) for row in rows}
 
         return await self._archive.ask(question)

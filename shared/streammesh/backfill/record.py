@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -76,6 +77,8 @@ class Backfill:
     known: int = 0
     live: int = 0
     left_out: int = 0
+    again: tuple[str, ...] = ()  # of a replay: the states of the tasks that begin anew
+    task: str = "*"  # glob over the names of tasks
 
     @property
     def fraction(self) -> float:
@@ -108,6 +111,8 @@ def parse_backfill(backfill_id: str, row: dict[bytes, bytes]) -> Backfill | None
             ended=_number(text["ended"]) if "ended" in text else None,
             reason=text.get("reason", ""),
             waits=text.get("waits", ""),
+            again=tuple(text["again"].split(",")) if text.get("again") else (),
+            task=text.get("task", "*"),
             **{name: _number(text.get(name, "0")) for name in COUNTS},
         )
     except (KeyError, ValueError) as error:
@@ -136,6 +141,9 @@ class Backfills:
         rate: float | None,
         by: str,
         backfill_id: str = "",
+        *,
+        again: Sequence[str] = (),
+        task: str = "*",
     ) -> Backfill:
         """Begin one. Raises UnknownService, and BackfillRunning where the service has another one."""
         keys, backfill_id = self._keys, backfill_id or names.new_id()
@@ -150,6 +158,8 @@ class Backfills:
             since=max(1, since_ms),
             before="" if before_ms is None else before_ms,
             rate="" if rate is None else rate,
+            again=",".join(again),
+            task=task,
             by=by,
             changed=keys.manifests_changed(),
             listed=LISTED,

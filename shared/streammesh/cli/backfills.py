@@ -39,21 +39,59 @@ def backfill(
     key: Key = None,
 ) -> None:
     """Give a service its past. Ctrl-C ends the look at it, and not the backfill."""
+    body = {"service": service, "type": event_type}
+    _begin("backfills", body, since, until, rate, dry_run, wait, json, url, key)
+
+
+def replay(
+    service: Annotated[str, typer.Argument(metavar="SERVICE", help="Whose tasks begin anew.")],
+    task: Annotated[str, typer.Argument(metavar="[TASK]", help="Of handlers with this name; a glob.")] = "*",
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="How they ended: failed, cancelled, expired (all three if not said), succeeded."),
+    ] = None,
+    event_type: Annotated[str, typer.Option("--type", help="Of events of this type; a glob.")] = "*",
+    since: Annotated[str, typer.Option(help="Of events from then on: 2d, or 2026-11-21T00:00.")] = "",
+    until: Annotated[str | None, typer.Option(help="Up to then; up to now if not said.")] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="How many begin: 50/s, 600/m. As there is room else.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show how far it is, to its end.")] = True,
+    json: Json = False,
+    url: Url = None,
+    key: Key = None,
+) -> None:
+    """Run ended tasks of a service again. Ctrl-C ends the look at it, and not the replay."""
+    body: dict[str, Any] = {"service": service, "task": task, "type": event_type}
+    if state:
+        body["states"] = state
+    _begin("replays", body, since, until, rate, dry_run, wait, json, url, key)
+
+
+def _begin(
+    what: str,
+    body: dict[str, Any],
+    since: str,
+    until: str | None,
+    rate: str | None,
+    dry_run: bool,
+    wait: bool,
+    json: bool,
+    url: str | None,
+    key: str | None,
+) -> None:
+    """Begin either, and show how far it is."""
     if not since:
         raise typer.BadParameter("say from when on: --since 30d, or --since 2026-11-01T00:00")
-    body: dict[str, Any] = {
-        "service": service,
-        "type": event_type,
-        "since": moment(since),
-        "dry_run": dry_run,
-    }
+    body |= {"since": moment(since), "dry_run": dry_run}
     if until:
         body["until"] = moment(until)
     if rate:
         body["rate"] = tasks_a_second(rate)
 
     async def work(mesh: MeshClient) -> dict[str, Any]:
-        begun = await mesh.post("/v1/backfills", body)
+        begun = await mesh.post(f"/v1/{what}", body)
         if dry_run or not wait:
             return begun
         if not json:

@@ -72,6 +72,7 @@ COMMANDS = {
         "backfills", "backfill", "Give a service its past: kept events, as if it had subscribed then."
     ),
     "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
+    "replay": CommandPlace("backfills", "replay", "Run ended tasks of a service again, by state and time."),
     "flow": CommandPlace(
         "flow", "flow", "Show what of a subscription waits for its turn, key by key; or set other limits."
     ),

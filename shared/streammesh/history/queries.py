@@ -135,13 +135,14 @@ def events_with_ids(connection: Connection, ids: Sequence[str]) -> list[EventRow
     return found
 
 
-def tasks_of_events(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], list[str]]:
-    """The ids of the ended tasks of the events with these ids, by (event id, source)."""
-    c, found = tasks.c, dict[tuple[str, str], list[str]]()
+def tasks_of_events(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], dict[str, str]]:
+    """The ended tasks of the events with these ids, id and state, by (event id, source)."""
+    c, found = tasks.c, dict[tuple[str, str], dict[str, str]]()
     for at in range(0, len(ids), IDS_AT_ONCE):
-        query = sa.select(c.event_id, c.event_source, c.id).where(c.event_id.in_(ids[at : at + IDS_AT_ONCE]))
-        for event_id, source, task in connection.execute(query):
-            found.setdefault((event_id, source), []).append(task)
+        query = sa.select(c.event_id, c.event_source, c.id, c.state)
+        query = query.where(c.event_id.in_(ids[at : at + IDS_AT_ONCE]))
+        for event_id, source, task, state in connection.execute(query):
+            found.setdefault((event_id, source), {})[task] = state
     return found
 
 

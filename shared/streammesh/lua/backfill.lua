@@ -5,14 +5,15 @@
 -- them; what they are through with is past. A task that the event's row, the ledger or the history knows is not made again.
 -- An event whose row has left for the history has it again while its new tasks go on; the archiver lets it go once more.
 -- KEYS row (HASH, of the backfill), running (HASH, service -> id), notifications (STREAM), counters (HASH), holding (SET),
---   version (STRING, of the manifests), memory_row (STRING), joined (HASH)
+--   version (STRING, of the manifests), memory_row (STRING), joined (HASH), dead (HASH), dead_index (ZSET), dead_entries (HASH)
 -- ARGS id, service, kept (notifications), planned_by (version the page was planned by),
 --   event_prefix, task_prefix (length of what stands before the id in the key of an event's row, of a task's row),
 --   mark (percent of maxmemory), begins (position before the page), ends (position after it), seen (events of the page),
 --   known (deliveries of it that ran already), left_out (events of which nothing says what ran),
 --   is_last (whether nothing follows), most_queued, most_held, retention (lifetime of an event's row, ms),
 --   lifetime (of the backfill's row when it has ended, ms), domain_of (number of its domain, of each entry),
---   wants (deliveries of each entry in other services)
+--   wants (deliveries of each entry in other services), again (states: of a replay, whose tasks that ended so begin anew),
+--   old (id and state of tasks whose rows have left Redis)
 -- domains: KEYS stream (STREAM, of events), routed (HASH, how far the router is, and whom it serves) ARGS name
 -- left: ARGS entry (its number), at, want, done, failed (what stood in the row), tasks (ids that are known)
 -- subscriptions: KEYS queue (STREAM, or while it is paused the stream where its tasks wait), open_tasks (ZSET)
@@ -32,6 +33,7 @@
 -- {'busy'} (the queue is), {'early', ms} (by its rate), {'lane'} (the service's lane has it in hand), {'again'} (a row left).
 --#include _handover.lua
 --#include _position.lua
+--#include _dead.lua
 local state = redis.call('HMGET', row, 'state', 'position', 'next', 'rate')
 if state[1] ~= 'running' or redis.call('HGET', running, service) ~= id then return { 'ended' } end
 if state[2] ~= begins then return { 'moved' } end
@@ -65,7 +67,12 @@ local function live_of(domain)
   return { after = type(at) == 'string' and at or '0-0' }
 end
 
-local lives, row_of = {}, {}
+local lives, row_of, is_again, old_state = {}, {}, {}, {}
+for _, one in ipairs(again) do is_again[one] = true end
+for _, one in ipairs(old) do
+  local id_of, was = string.match(one, '^(%S+) (%S+)$')
+  if id_of and is_again[was] then old_state[id_of] = was end
+end
 for i, domain in ipairs(domains) do lives[i] = live_of(domain) end
 for _, one in ipairs(left) do row_of[one.entry] = one end
 local function lies_there(stream, position) return #redis.call('XRANGE', stream, position, position) > 0 end
@@ -90,15 +97,20 @@ for i, one in ipairs(entries) do
       if not plan.left then return { 'again' } end
       plan.want = plan.left.want ~= '' and plan.left.want or false
     end
-    local ran, made = {}, 0
+    local ran, made, anew = {}, 0, {}
     for _, task in ipairs(plan.left and plan.left.tasks or {}) do ran[task] = true end
     for _, delivery in ipairs(one.deliveries) do
       local task = string.sub(delivery.task, task_id)
-      if not ran[task] and redis.call('HEXISTS', one.row, 'task:' .. task) == 0 and redis.call('EXISTS', delivery.task) == 0 then
+      if #again > 0 then
+        local ended = redis.pcall('HGET', delivery.task, 'state') or old_state[task]
+        if type(ended) == 'string' and is_again[ended] then
+          made, anew[#anew + 1] = made + 1, { task = task, row = delivery.task, was = ended }
+        end
+      elseif not ran[task] and redis.call('HEXISTS', one.row, 'task:' .. task) == 0 and redis.call('EXISTS', delivery.task) == 0 then
         made = made + 1
       end
     end
-    plan.made = made
+    plan.made, plan.anew = made, anew
     if made == 0 then plan.is_mine = false end
   end
   plans[one] = plan
@@ -114,7 +126,15 @@ for i, one in ipairs(entries) do
       for _, task in ipairs(was.tasks) do redis.call('HSET', one.row, 'task:' .. task, source) end
     end
     -- Its end is told anew when the new tasks have ended too.
-    redis.call('HSET', one.row, 'want:' .. source, digits((tonumber(plan.want or wants[i]) or 0) + plan.made))
+    redis.call('HSET', one.row, 'want:' .. source, digits((tonumber(plan.want or wants[i]) or 0) + plan.made - #plan.anew))
+    for _, task in ipairs(plan.anew) do
+      redis.call('DEL', task.row)
+      redis.call('HDEL', one.row, 'task:' .. task.task)
+      unpark({ dead = dead, index = dead_index, entries = dead_entries }, task.task)
+      for _, field in ipairs({ 'done:' .. source, task.was ~= 'succeeded' and 'failed:' .. source or nil }) do
+        if (tonumber(redis.call('HGET', one.row, field) or '0') or 0) > 0 then write('HINCRBY', one.row, field, -1) end
+      end
+    end
     if redis.call('PTTL', one.row) < retention then redis.call('PEXPIRE', one.row, retention) end
   end
 end

@@ -20,6 +20,8 @@ class CreateBackfillScript(Arguments):
     since: Number
     before: Text
     rate: Text
+    again: Text
+    task: Text
     by: Text
     changed: Text
     listed: Number
@@ -85,6 +87,9 @@ class BackfillScript(Arguments):
     version: Key
     memory_row: Key
     joined: Key
+    dead: Key
+    dead_index: Key
+    dead_entries: Key
     id: Text
     service: Text
     kept: Text
@@ -106,6 +111,8 @@ class BackfillScript(Arguments):
     left: Each[LeftRow]
     domain_of: TextList
     wants: TextList
+    again: TextList
+    old: TextList
     subscriptions: Each[HandoffSubscription]
     kinds: Each[HandoffKind]
     entries: Each[HandoffEntry]

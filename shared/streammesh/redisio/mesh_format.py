@@ -28,6 +28,7 @@ from streammesh.settings import MeshSettings
 
 PART = "mesh"  # of what `/readyz` tells
 AGAIN_SECONDS = 2.0
+_overtaken: set[int] = set()  # ids of processes that were told to end
 SAME, OLDER, NEWER = "same", "older", "newer"
 log = structlog.get_logger(__name__)
 
@@ -161,7 +162,13 @@ def meet_sync(settings: MeshSettings, health: Health) -> None:
 
 
 def end_overtaken() -> None:
-    """Have this process end in order, as by SIGTERM: the mesh has gone on to a format that it cannot work with."""
+    """Have this process end in order, as by SIGTERM: the mesh has gone on to a format that it cannot work with.
+
+    It is told once, however long it drains.
+    """
+    if os.getpid() in _overtaken:
+        return
+    _overtaken.add(os.getpid())
     log.error("mesh.newer", mine=FORMAT, does="the process ends; started anew it waits")
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -116,9 +116,12 @@ async def _ended(arena: Arena, begun: Backfill, events: int, seconds: float) -> 
     while time.monotonic() < deadline:
         with contextlib.suppress(RedisError, OSError):
             found = await known.get(begun.id) or found
-            if found.state is not BackfillState.RUNNING and len(_given(arena.record, "fault_late")) >= events:
+            opened = [arena.keys.open_tasks(name) for name in ("fault_late", "fault_early")]
+            left = sum([await arena.client.zcard(key) for key in opened])
+            if found.state is not BackfillState.RUNNING and not left:
                 await asyncio.sleep(1.0)  # what would come twice has the time to come
-                break
+                if len(_given(arena.record, "fault_late")) >= events:
+                    break
         await asyncio.sleep(0.5)
     return found
 
