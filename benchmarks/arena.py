@@ -103,12 +103,17 @@ class Arena:
         """Store a service's manifest, so that its events are handed over before its worker runs."""
         await run(self.redis, register_call(self.keys, service.manifest()))
 
-    async def publish(self, event_type: str, count: int, *, small: bool = False) -> None:
-        """Put events straight into their stream, in batches."""
+    async def publish(self, event_type: str, count: int, *, small: bool = False, keys: int = 0) -> None:
+        """Put events straight into their stream, in batches; `keys`: of so many, in turn, each names one."""
         publisher = Publisher(self.redis, self.keys, self.settings, "bench")
         for first in range(0, count, 1000):
             batch = [
-                envelope.make(event_type, {"n": n} if small else {"n": n, "text": "x" * 150}, source="bench")
+                envelope.make(
+                    event_type,
+                    ({"n": n} if small else {"n": n, "text": "x" * 150})
+                    | ({"key": n % keys} if keys else {}),
+                    source="bench",
+                )
                 for n in range(first, min(count, first + 1000))
             ]
             await publisher.publish_events(batch)

@@ -46,6 +46,7 @@ class Drain:
     processes: int  # each a worker of its own
     children: int | None = None  # of one prefork worker
     together: bool = False  # under one parent, as `MESH_PROCESSES` has them
+    keys: int = 0  # of its events, for a handler with limits
     steps: int = 0  # of each task; where it has any, these are counted
 
     async def __call__(self, results: Results, size: int) -> None:
@@ -53,7 +54,7 @@ class Drain:
             await mesh.register(self.service)
             per_task = max(1, self.steps)
             tasks = max(1, size // per_task)
-            await mesh.publish(self.event_type, tasks)
+            await mesh.publish(self.event_type, tasks, keys=self.keys)
             [dispatcher] = await mesh.start(DISPATCHER)
             await rate_until(lambda: handed_over(mesh), tasks)
             dispatcher.kill()
@@ -79,6 +80,7 @@ DRAINS: dict[str, Callable[[Results, int], Awaitable[None]]] = {
     for drain in (
         Drain("drain.noop.async.1p", async_worker.service, "bench.noop", 1),
         Drain("drain.noop.async.2p", async_worker.service, "bench.noop", 2),
+        Drain("drain.flow.async.2p", async_worker.service, "bench.flow", 2, keys=async_worker.KEYS),
         Drain("steps.2p", async_worker.service, "bench.steps", 2, steps=async_worker.STEPS),
         Drain("drain.io10ms.1p", async_worker.service, "wait.io", 1),
         Drain("drain.noop.sync.1p", sync_worker.service, "plain.noop", 1),

@@ -7,6 +7,7 @@ import asyncio
 from streammesh import Context, Service
 
 STEPS = 10  # of one task
+KEYS = 1_000  # of a handler with limits
 
 service = Service("bench_async")
 
@@ -14,6 +15,11 @@ service = Service("bench_async")
 @service.on("bench.noop")
 async def noop() -> None:
     """Do nothing."""
+
+
+@service.on("bench.flow", key="data.key", concurrency=2)
+async def limited() -> None:
+    """Do nothing, for two of a key at a time."""
 
 
 @service.on("wait.io")

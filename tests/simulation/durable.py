@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import detangle
 import redis.asyncio
 from streammesh import Context, Service, lua
 from streammesh.durable.calls import DurableCalls
@@ -21,7 +23,7 @@ from services.archiver.settings import ArchiverSettings
 from services.archiver.stream_group import StreamGroup
 from tests.simulation import checkers
 from tests.simulation.faults import KINDS
-from tests.simulation.operators import Errand, NotYet, operator
+from tests.simulation.operators import Errand, NotYet, operator, wait
 from tests.simulation.scenarios import Scenario, a_world
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.worker import worker
@@ -33,6 +35,7 @@ declare(
     "an event was written into the history before it had ended",
 )
 TYPE, PAID, TASK = "user.registered", "bill.paid", "orders.place"
+PATIENCE = 60.0  # seconds for an answer
 OWN = ArchiverSettings(_env_file=None, linger="300ms", reclaim_idle="1s", look_every="1s")
 
 
@@ -78,6 +81,8 @@ def durable(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KINDS)
 
     async def run() -> None:
         async with a_world(budget, kinds=kinds) as world:
+            approved: dict[str, float] = {}
+            heard: dict[str, float] = {}
             made: defaultdict[tuple[str, str], list[str]] = defaultdict(list)  # task, step -> what happened
 
             def make(host: str) -> Service:
@@ -101,7 +106,9 @@ def durable(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KINDS)
                     sometimes("a durable handler was woken by an event", paid is not None)
                     await ctx.sleep(0.2)
                     await step("after")
-                    return await ctx.wait_for_signal("approval", timeout=30)
+                    answer = await ctx.wait_for_signal("approval", timeout=PATIENCE)
+                    heard[ctx.task_id] = detangle.now()
+                    return answer
 
                 return service
 
@@ -115,6 +122,7 @@ def durable(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KINDS)
                             return  # what was forgotten never comes; the wait ends when its time is over
                         raise NotYet
                     await lua.run(client, calls.signal(rows[0], "approval", b"true"))
+                    approved[task] = detangle.now()
 
                 return errand
 
@@ -130,9 +138,9 @@ def durable(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KINDS)
             world.start(
                 "publisher b", world.publisher(bills, PAID, lambda id_: {"order": id_[1:]}, every=0.3)
             )
-            world.start(
-                "operator", operator(world, [approve(name_of_task("outside", id_, TASK)) for id_ in ids])
-            )
+            early_or_late = wait(random.choice((0.0, 2.0)))  # before it is waited for, or after
+            errands = [approve(name_of_task("outside", id_, TASK)) for id_ in ids]
+            world.start("operator", operator(world, [early_or_late, *errands]))
 
             async def done(client: redis.asyncio.Redis) -> str:
                 if missing := await checkers.all_told(client, world, ["orders"], 2 * events, 2 * events):
@@ -153,6 +161,8 @@ def durable(*, events: int = 2, budget: int = 3, kinds: tuple[str, ...] = KINDS)
                 for (task, step), what in made.items():
                     again = "kept" in what and "ran" in what[what.index("kept") :]
                     assert not again, f"{step} of {task} was made again: {what}; {world.striker.history}"
+                late = {task for task, at in approved.items() if heard[task] - at > PATIENCE / 2}
+                assert not late, f"approved and not woken: {late}; {world.striker.history}"
 
             await world.plain(check)
 

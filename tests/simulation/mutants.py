@@ -16,7 +16,7 @@ from services.api.push.follower import Follower
 from services.api.push.hub import Hub
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
-from tests.simulation import departures, small
+from tests.simulation import departures, durable, places, small, webhooks
 from tests.simulation.scenarios import Scenario
 
 
@@ -129,5 +129,45 @@ MUTANTS = (
         "follow-up events within the outcome",
         small.two_workers(budget=4, kinds=FREEZES),
         {"settle": {b"local conflict = store_all(one.follow_ups)": b"local conflict = false"}},
+    ),
+    Mutant(
+        "the record of a step",
+        durable.durable(budget=4, kinds=FREEZES),
+        {
+            "record_step": {
+                b"redis.call('HSET', one.task_row, field, made, 'steps'": b"redis.call('HSET', one.task_row, 'x', made, 'steps'"
+            }
+        },
+    ),
+    Mutant(
+        "the waking of a wait",
+        durable.durable(budget=0),
+        {
+            "signal": {
+                b"if state ~= 'waiting' or row[2] ~= w.name then return true end": b"if state then return true end"
+            }
+        },
+    ),
+    Mutant(
+        "the place of a key",
+        places.places(budget=2, kinds=FREEZES),
+        {
+            name: {b"return not f.most or flow_running(f, key) < f.most": b"return true"}
+            for name in ("handoff", "route", "settle", "retry_later", "promote", "suspend")
+        },
+    ),
+    Mutant(
+        "the place of a disabled webhook",
+        webhooks.webhooks(budget=0),
+        {"store_webhook": {b"if redis.call('HEXISTS', state, 'behind') == 0 then": b"if false then"}},
+    ),
+    Mutant(
+        "the keeping of a delivery that did not arrive",
+        webhooks.webhooks(budget=0),
+        {
+            "settle_webhook": {
+                b"if one.outcome == 'delivered' or (holds and one.outcome ~= 'again') then": b"if true then"
+            }
+        },
     ),
 )

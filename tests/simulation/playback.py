@@ -26,12 +26,13 @@ import hiredis
 import orjson
 from streammesh import lua
 
-from tests.simulation.faults import known_scripts
+from tests.simulation.faults import known_scripts, scripts
 from tests.simulation.tape import CLOSE, RESTART, Command, Tape
 
 SOURCE = Path(__file__).with_name("clock.c")
 NOT_COMPARED = {b"HELLO", b"CLIENT", b"INFO", b"SUBSCRIBE", b"UNSUBSCRIBE", b"SELECT", b"AUTH"}
 WITHOUT_ORDER = {b"KEYS", b"HKEYS", b"HVALS", b"SMEMBERS"}
+COUNTS_CONSUMERS = "queue_tidy"  # its answer; Redis before 7.2 makes none for a read that finds nothing
 READS_WITHOUT_ORDER = re.compile(rb"'(HGETALL|HKEYS|HVALS|SMEMBERS)'")
 OF_STREAMS = {
     *(b"name", b"pending", b"last-delivered-id", b"entries-read", b"lag"),
@@ -197,6 +198,8 @@ def play(tape: Tape, server: RealServer) -> tuple[int, list[str]]:
             queued[step.connection].append(step.command)
         if step.answer is None or verb in NOT_COMPARED:
             continue
+        if server.version < "7.2" and _name(step.command) == COUNTS_CONSUMERS:
+            continue
         compared += 1
         inside = queued.pop(step.connection, []) if verb == b"EXEC" else []
         wanted = _parsed(step.answer)
@@ -209,6 +212,11 @@ def play(tape: Tape, server: RealServer) -> tuple[int, list[str]]:
             words = b" ".join(step.command[:6])[:160]
             differences.append(f"{words!r}: simulated {want!r:.300}, real {got!r:.300}")
     return compared, differences
+
+
+def _name(command: Command) -> str:
+    """Return the name of the script that a command runs, "" for none."""
+    return scripts.get(command[1], "") if command[0].upper() in {b"EVAL", b"EVALSHA"} else ""
 
 
 def _has_no_order(command: Command) -> bool:

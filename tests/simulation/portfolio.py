@@ -11,6 +11,7 @@ from tests.simulation import (
     durable,
     forwarding,
     operations,
+    places,
     small,
     webhooks,
     workflows,
@@ -52,6 +53,7 @@ PORTFOLIO = (
     Entry("other broker", forwarding.other_broker, 4),
     Entry("workflows", workflows.workflows, 3),
     Entry("durable handlers", durable.durable, 5),
+    Entry("places", places.places, 5),
     Entry("webhooks", webhooks.webhooks, 6),
     Entry("url services", webhooks.url_services, 4),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,13 @@ from tests.simulation.exhaustive import Part, enumerate_all
 from tests.simulation.explorer import Met, explore, parse, replay
 from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.mutants import MUTANTS, _with_holes
-from tests.simulation.portfolio import PORTFOLIO
+from tests.simulation.portfolio import BY_NAME, PORTFOLIO
 from tests.simulation.world import World
 
 SEED = 20261127
+FOUND = (
+    Path(__file__).with_name("found.txt").read_text().split()
+)  # tokens, the schedules in which something was wrong
 RUNS = {
     "two dispatchers": 50,
     "publishing again": 55,
@@ -59,6 +63,12 @@ def test_an_aim_is_met_in_the_schedule_that_has_it() -> None:
 
     assert met.struck["publish_once", "LOADING"]
     assert World.aims == ()
+
+
+@pytest.mark.parametrize("number", range(len(FOUND)))
+def test_what_was_found_and_mended_is_not_found_again(number: int) -> None:
+    name, aims, token = parse(FOUND[number])
+    assert replay(BY_NAME[name].scenario(), aims, token) is None
 
 
 def test_full_queues_are_worked_off_after_the_server_forgot_too() -> None:

@@ -40,7 +40,7 @@ def load() -> tuple[Any, Any]:
             for name in [name for name in sys.modules if name.partition(".")[0] == "services"]:
                 del sys.modules[name]
             sys.modules.update(before)
-    program.serve_health = lambda *_, **__: None  # no port for each test
+    program.tell_health = lambda *_, **__: None  # no port for each test
     return program.dispatch, settings
 
 
