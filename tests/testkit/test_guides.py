@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from streammesh.testing import Mesh
 
 from tests.architecture.source_tree import ROOT
 
@@ -19,7 +20,7 @@ def page(name: str) -> dict[str, Any]:
     return names
 
 
-async def test_what_the_handler_of_the_retries_page_raises_says_what_happens_next(mesh):
+async def test_what_the_handler_of_the_retries_page_raises_says_what_happens_next(mesh: Mesh) -> None:
     names = page("retries.md")
     mesh.run(names["service"])
 
@@ -38,7 +39,9 @@ async def test_what_the_handler_of_the_retries_page_raises_says_what_happens_nex
     assert len(names["charges"]) == 2
 
 
-async def test_the_handler_of_the_ordering_page_books_each_accounts_changes_in_their_order(mesh):
+async def test_the_handler_of_the_ordering_page_books_each_accounts_changes_in_their_order(
+    mesh: Mesh,
+) -> None:
     names = page("ordering.md")
     mesh.run(names["service"])
     events = [
@@ -53,5 +56,5 @@ async def test_the_handler_of_the_ordering_page_books_each_accounts_changes_in_t
 
 
 @pytest.mark.parametrize("name", ["retries.md", "ordering.md"])
-def test_a_page_says_which_test_runs_it(name):
+def test_a_page_says_which_test_runs_it(name: str) -> None:
     assert "`tests/testkit/test_guides.py`" in (ROOT / "docs" / name).read_text("utf-8")
