@@ -120,6 +120,8 @@ class Retry(MeshError):
     """Raised by a handler: try again `after` this long (seconds or timedelta), whatever the backoff says."""
 
     def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
+        if not isinstance(after, timedelta | int | float | None):
+            raise TypeError(f"Retry(after={after!r:.80}): should be seconds or a timedelta")
         self.reason = reason
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
         super().__init__(reason or f"retry after {self.after}")

@@ -73,6 +73,12 @@ def test_a_retry_says_itself_when():
     assert isinstance(again, TryAgain) and again.wait == timedelta(seconds=7)
 
 
+def test_a_pause_that_is_no_duration_fails_where_the_handler_raises_it():
+    for wrong in ("10m", [600]):
+        with pytest.raises(TypeError, match="should be seconds or a timedelta"):
+            Retry(after=wrong)  # type: ignore[arg-type]
+
+
 def test_a_retry_counts_as_an_attempt():
     assert isinstance(after_error(Retry(after=7), 4, POLICY, 0.5), GiveUp)
 
