@@ -200,13 +200,9 @@ async def _wired(
         stack.push_async_callback(auth.aclose)
         echo, stuck = Echo(asyncio.get_running_loop()), mesh.stuck_after.total_seconds()
         health.lives_while("loop", lambda: echo.silent_for(stuck))
-        history = HistoryReader(mesh.history_url) if mesh.history_url else None
-        if history is not None:
-            stack.callback(history.close)
         once = Once(
             api=api,
             health=health,
-            history=history,
             auth=auth,
             tokens=tokens,
             cursors=cursors,
@@ -245,6 +241,9 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
         stack.push_async_callback(presence.end)
         hub = Hub(notification_log, reader, keys, once.api, reading, timeout)
         stack.push_async_callback(hub.stop)
+        history = HistoryReader(mesh.history_url) if mesh.history_url else None
+        if history is not None:
+            stack.callback(history.close)
         bell = ChunkBell(reader, keys)
         stack.push_async_callback(bell.stop)
         looks = StatusCache(client, keys, mesh, reading)
@@ -261,8 +260,8 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
             keys=keys,
             redis=client,
             reading=reading,
-            rows=RowsAndHistory(client, keys, once.history) if once.history else Rows(client, keys),
-            history=once.history,
+            rows=RowsAndHistory(client, keys, history) if history else Rows(client, keys),
+            history=history,
             log=notification_log,
             auth=once.auth,
             tokens=once.tokens,

@@ -36,7 +36,6 @@ class Once:
 
     api: ApiSettings
     health: Health
-    history: HistoryReader | None
     auth: Authenticator
     tokens: Tokens
     cursors: Cursors

@@ -45,6 +45,23 @@ def checked_url(value: str, schemes: tuple[str, ...]) -> str:
     return value.strip()
 
 
+def each_url(value: str) -> list[str]:
+    """Return the URLs that a value names, with spaces between; one that has spaces in it is one."""
+    urls = value.split()
+    return urls if urls and all("://" in url for url in urls) else [value.strip()]
+
+
+def checked_history(value: str) -> str:
+    """A history's URL. Raises ValueError as `checked_url` does."""
+    if value.startswith(HISTORY_FILE):
+        if not value.removeprefix(HISTORY_FILE).strip() or "?" in value:
+            raise ValueError("should name a file: sqlite:///var/history.db, or sqlite:////srv/history.db")
+        return value
+    if value.startswith("sqlite:"):
+        raise ValueError("should have three slashes before a file: sqlite:///var/history.db")
+    return checked_url(value, (*RESULT_SCHEMES, "sqlite"))
+
+
 def checked_store(value: str) -> str:
     """A folder, or an object store's URL: `s3://bucket/prefix`. Raises ValueError as `checked_url` does."""
     if not value.strip():

@@ -27,11 +27,12 @@ from streammesh.local_mesh import PLACE, running_here, secrets_folder
 from streammesh.redis_url import parse_redis_url
 from streammesh.setting_kinds import (
     BROKER_SCHEMES,
-    HISTORY_FILE,
     RESULT_SCHEMES,
     Duration,
     Percent,
+    checked_history,
     checked_url,
+    each_url,
     explain,
     variable_of,
 )
@@ -103,7 +104,7 @@ class MeshSettings(BaseSettings):
     history_url: str | None = Field(
         None,
         description="Where what has ended is kept for MESH_RETENTION: postgresql://, or sqlite:///file. For the archiver, "
-        "the API and the report worker. Empty: Redis alone remembers. Needs the extra streammesh[history].",
+        "the API and the report worker. One for each shard, with spaces between. Empty: Redis alone remembers. Needs the extra streammesh[history].",
     )
     history: bool = Field(
         False,
@@ -213,11 +214,6 @@ class MeshSettings(BaseSettings):
         "info", description="Lowest level logged."
     )
 
-    @property
-    def redis_urls(self) -> list[str]:
-        """The servers that `redis_url` names: one, or one for each shard."""
-        return self.redis_url.split()
-
     def of_shard(self, number: int) -> MeshSettings:
         """Return the settings as one shard has them: a mesh of its own. A mesh without shards is its only one.
 
@@ -227,14 +223,15 @@ class MeshSettings(BaseSettings):
             raise ValueError(f"there is no shard {number}: the mesh has {self.shards}, counted from 0")
         if self.shards == 1:
             return self
-        urls = self.redis_urls
+        urls = each_url(self.redis_url)
+        history = each_url(self.history_url)[number] if self.history_url else None
         changes = {
             "redis_url": urls[number % len(urls)],
-            "namespace": f"{self.namespace}.{number}",
+            "history_url": history,
             "shards": 1,
             "shard": number,
         }
-        return self.model_copy(update=changes)
+        return self.model_copy(update={**changes, "namespace": f"{self.namespace}.{number}"})
 
     @property
     def remembered(self) -> timedelta:
@@ -264,19 +261,24 @@ class MeshSettings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        urls = value.split()
-        if not all("://" in url for url in urls):  # one, that has spaces in it
-            urls = [value]
-        for url in urls or [value]:
+        for url in each_url(value):
             parse_redis_url(url)
-        return " ".join(url.strip() for url in urls)
+        return " ".join(each_url(value))
 
     @model_validator(mode="after")
     def _shards(self) -> MeshSettings:
-        if len(self.redis_urls) not in (1, self.shards):
+        servers, stores = (
+            len(each_url(self.redis_url)),
+            len(each_url(self.history_url)) if self.history_url else 0,
+        )
+        if servers not in (1, self.shards):
+            wanted = "name one server, or one for each shard"
             raise ValueError(
-                f"MESH_REDIS_URL: names {len(self.redis_urls)} servers and MESH_SHARDS is {self.shards}: "
-                "name one server, or one for each shard"
+                f"MESH_REDIS_URL: names {servers} servers and MESH_SHARDS is {self.shards}: {wanted}"
+            )
+        if stores not in (0, self.shards):
+            raise ValueError(
+                f"MESH_HISTORY_URL: names {stores} and MESH_SHARDS is {self.shards}: name one for each"
             )
         if self.shard is not None and self.shard >= self.shards:
             raise ValueError(
@@ -297,16 +299,7 @@ class MeshSettings(BaseSettings):
     @field_validator("history_url")
     @classmethod
     def _history_url(cls, value: str | None) -> str | None:
-        if not value or not value.strip():
-            return None
-        value = value.strip()
-        if value.startswith(HISTORY_FILE):
-            if not value.removeprefix(HISTORY_FILE).strip() or "?" in value:
-                raise ValueError("should name a file: sqlite:///var/history.db, or sqlite:////srv/history.db")
-            return value
-        if value.startswith("sqlite:"):
-            raise ValueError("should have three slashes before a file: sqlite:///var/history.db")
-        return checked_url(value, (*RESULT_SCHEMES, "sqlite"))
+        return " ".join(map(checked_history, each_url(value))) if value and value.strip() else None
 
     @field_validator("timezone")
     @classmethod

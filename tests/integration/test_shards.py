@@ -166,6 +166,8 @@ async def test_pages_leave_nothing_out_and_tell_nothing_twice(mesh: Mesh):
             if cursor is None:
                 break
         refused = await client.get("/v1/events", params={"cursor": "a,b"})
+        for wrong in ("limit=abc", "limit=0", "limit=7&limit=8", "nonsense=1"):
+            assert (await client.get(f"/v1/events?{wrong}")).status_code in (400, 422), wrong
 
     assert seen == Counter(f"paged-{n}" for n in range(40))
     assert refused.status_code == 400

@@ -55,6 +55,8 @@ def test_a_shard_has_a_name_and_a_server_of_its_own():
     assert [whole.of_shard(n).namespace for n in (0, 1)] == ["mesh.0", "mesh.1"]
     assert [whole.of_shard(n).redis_url for n in (0, 1)] == ["redis://a:1/0", "redis://b:2/0"]
     assert [settings(shards=2).of_shard(n).redis_url for n in (0, 1)] == [settings().redis_url] * 2
+    stored = settings(shards=2, history_url="sqlite:///a.db sqlite:///b.db")
+    assert [stored.of_shard(n).history_url for n in (0, 1)] == ["sqlite:///a.db", "sqlite:///b.db"]
     with pytest.raises(ValueError, match="there is no shard 2"):
         whole.of_shard(2)
 
@@ -65,6 +67,7 @@ def test_a_shard_has_a_name_and_a_server_of_its_own():
         ({"shards": 3, "redis_url": "redis://a redis://b"}, "names 2 servers and MESH_SHARDS is 3"),
         ({"redis_url": "redis://a redis://b"}, "names 2 servers and MESH_SHARDS is 1"),
         ({"shards": 2, "shard": 2}, "MESH_SHARD: is 2, and there are 2"),
+        ({"shards": 2, "history_url": "sqlite:///a.db"}, "MESH_HISTORY_URL: names 1 and MESH_SHARDS is 2"),
         ({"shards": 0}, "greater than or equal to 1"),
         ({"shards": 2, "redis_url": "redis://a nonsense"}, "should hold no spaces"),
     ],

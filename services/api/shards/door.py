@@ -40,6 +40,7 @@ NOT_YET = re.compile(
     r"[A-Z]+ /v1/webhooks(/.*)?|PUT /v1/services/[^/]+|[A-Z]+ /v1/backfills(/.*)?|[A-Z]+ /v1/replays(/.*)?"
 )
 NOTIFICATIONS = "/notifications"
+_COUNT = re.compile(r"[1-9][0-9]{0,3}")
 
 
 class ShardDoor:
@@ -61,7 +62,7 @@ class ShardDoor:
                 "Webhooks, workers that are a URL, and backfills want a mesh of one shard (MESH_SHARDS).",
             )
         if method in ("GET", "HEAD") and path in PAGES:
-            await self._page(scope, send)
+            await self._page(scope, receive, send)
         elif method in ("GET", "HEAD") and path in MERGED:
             await self._merged(scope, send, MERGED[path])
         elif EVERYWHERE.fullmatch(deed):
@@ -126,30 +127,26 @@ class ShardDoor:
 
     # --- all of them ---------------------------------------------------------------------------
 
-    async def _page(self, scope: Scope, send: Send) -> None:
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
         count, name = len(self._wirings()), PAGES[scope["path"]]
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        cursors = [value for field, value in asked if field == "cursor"]
+        cursors, limits = ([value for field, value in asked if field == one] for one in ("cursor", "limit"))
+        limit = limits[0] if limits else "50"
+        if len(cursors) > 1 or len(limits) > 1 or not _COUNT.fullmatch(limit):
+            await self._app(scope, receive, send)  # which refuses it
+            return
         try:
             places = joined_answers.split_cursor(cursors[0] if cursors else None, count)
         except ValueError as error:
             wrong = [{"parameter": "cursor", "in": "query", "detail": str(error)}]
             raise Problem("malformed-request", f"The cursor {error}.", wrong) from None
-        limit = next(
-            (
-                int(value)
-                for field, value in asked
-                if field == "limit" and value.isdecimal() and value.isascii()
-            ),
-            50,
-        )
-        open_ones = sum(place != AT_ITS_END for place in places)
-        share = max(1, -(-limit // max(1, open_ones))) if 1 <= limit <= 10_000 else limit
+        if all(place == AT_ITS_END for place in places):
+            places = [None] * count  # nobody was given such a cursor: begin anew
+        share = -(-int(limit) // sum(place != AT_ITS_END for place in places))
         rest = [(field, value) for field, value in asked if field not in ("cursor", "limit")]
 
         def query(place: str | None) -> bytes:
-            more = [("limit", str(share))] if limit != 50 or share != 50 else []
-            return urlencode([*rest, *more, *([("cursor", place)] if place else [])]).encode()
+            return urlencode([*rest, ("limit", str(share)), *([("cursor", place)] if place else [])]).encode()
 
         pages = await asyncio.gather(
             *(
@@ -164,7 +161,8 @@ class ShardDoor:
             return
         documents = iter([page.document() for page in pages])
         ordered = [None if place == AT_ITS_END else next(documents) for place in places]
-        await _send(pages[0], joined_answers.merged_page(name, ordered), send)
+        page = joined_answers.merged_page(name, ordered, is_oldest_first=("order", "oldest") in asked)
+        await _send(pages[0], page, send)
 
     async def _merged(self, scope: Scope, send: Send, merge: Merge) -> None:
         answers = await asyncio.gather(

@@ -43,7 +43,7 @@ def joined_position(positions: Sequence[str]) -> str:
     return SEPARATOR.join(positions)
 
 
-def merged_page(name: str, pages: Sequence[Document | None]) -> Document:
+def merged_page(name: str, pages: Sequence[Document | None], *, is_oldest_first: bool = False) -> Document:
     """Return one page of the shards' pages of `name`; None for a shard that has come to its end."""
     there = [page for page in pages if page is not None]
     merged: Document = {**there[0]}
@@ -55,7 +55,7 @@ def merged_page(name: str, pages: Sequence[Document | None]) -> Document:
         merged["standings"] = [standings[i] for i in ranked]
         merged[name] = [rows[i][0] for i in ranked]
     else:
-        merged[name] = sorted((one for one, _ in rows), key=order, reverse=True)
+        merged[name] = sorted((one for one, _ in rows), key=order, reverse=not is_oldest_first)
     merged["next"] = joined_cursor([page["next"] if page else None for page in pages])
     if "history_away" in merged:
         merged["history_away"] = any(page["history_away"] for page in there)
