@@ -42,9 +42,7 @@ COMMANDS = {
     "event": CommandPlace(
         "events", "event", "Show an event and everything that came of it; where nothing ran, why."
     ),
-    "events": CommandPlace(
-        "event_list", "events", "List events, newest first: by type, subject, story; and where each stands."
-    ),
+    "events": CommandPlace("event_list", "events", "List events, newest first, and where each stands."),
     "tasks": CommandPlace("events", "tasks", "List the tasks that an event became, or those that are open."),
     "task": CommandPlace("events", "task", "Show one task: state, attempt, result or error, times, worker."),
     "status": CommandPlace(
