@@ -125,6 +125,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
             "API_ADMIN_KEY": ADMIN,
             "API_HEARTBEAT": "1s",
             "API_CORS_ORIGINS": '["*"]',  # pages of other origins are tried too
+            "WEBHOOK_ALLOW_PRIVATE": '["127.0.0.0/8"]',  # where the tests receive
+            "WEBHOOK_RETRY_FIRST": "1s",
             "REPORT_STORE_URL": str(folder / "store"),
         }
         processes = {name: MeshProcess(name, module, env, folder) for name, module in MODULES.items()}

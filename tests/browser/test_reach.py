@@ -21,7 +21,7 @@ PAGES = (
         "services/stock",
         "subscriptions",
     ),
-    *("schedules", "reports", "send", "audit"),
+    *("schedules", "reports", "send", "audit", "webhooks", "subscriptions/letters.print_catalogue"),
 )
 A_MINUTE = 10_000  # notifications
 MEASURED_SECONDS = 10
@@ -36,6 +36,14 @@ def with_events(shop: Any) -> Any:
     return event, letters[0]["id"]
 
 
+@pytest.fixture
+def hook(shop: Any) -> Any:
+    """The id of a webhook that is switched off."""
+    made = shop.http.post("/v1/webhooks", json={"url": "https://shop.example/looked-at", "enabled": False})
+    yield made.json()["id"]
+    shop.http.delete(f"/v1/webhooks/{made.json()['id']}")
+
+
 def settled(page: Any) -> None:
     """Wait until a page has what it asks for; its streams never end, so the network is never idle."""
     page.get_by_text("Asking …").first.wait_for(state="hidden")
@@ -44,7 +52,7 @@ def settled(page: Any) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_hard_to_read_or_to_reach(
-    open_browser: Any, shop: Any, with_events: Any, scheme: Any
+    open_browser: Any, shop: Any, with_events: Any, hook: Any, scheme: Any
 ) -> None:
     axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright")
     axe = axe_playwright.Axe()
@@ -54,13 +62,16 @@ def test_nothing_is_hard_to_read_or_to_reach(
     found = {"sign-in": axe.run(visitor.page)}
     visitor.sign_in()
     event, letter = with_events
-    for path in (*PAGES, f"event/{event}", f"dead-letters/{letter}"):
+    for path in (*PAGES, f"webhooks/{hook}", f"event/{event}", f"dead-letters/{letter}"):
         page = visitor.visit(path)
         settled(page)
         found[path] = axe.run(page)
     page.get_by_role("button", name="Replay …").click()
     page.get_by_text("would be replayed").wait_for()
     found["a dialog"] = axe.run(page)
+    visitor.visit("webhooks").get_by_role("button", name="New webhook …").click()
+    page.get_by_role("dialog", name="New webhook").get_by_text("Only of").click()
+    found["a form"] = axe.run(page)
 
     wrong = {
         path: [
@@ -76,7 +87,7 @@ def test_nothing_is_hard_to_read_or_to_reach(
 
 
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(
-    open_browser: Any, shop: Any, with_events: Any, picture: Any
+    open_browser: Any, shop: Any, with_events: Any, hook: Any, picture: Any
 ) -> None:
     visitor = open_browser(width=390, height=844, scheme="dark", has_touch=True, is_mobile=True)
     page = visitor.page
@@ -87,7 +98,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(
     page.get_by_role("link", name="Events", exact=True).tap()
     page.get_by_role("heading", level=1, name="Events").wait_for()
     event, letter = with_events
-    for path in (*PAGES, f"event/{event}", f"dead-letters/{letter}"):
+    for path in (*PAGES, f"webhooks/{hook}", f"event/{event}", f"dead-letters/{letter}"):
         page = visitor.visit(path)
         settled(page)
         too_wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")

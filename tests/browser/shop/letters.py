@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from streammesh import Service
+from streammesh import Context, Service
 
 service = Service("letters")
 
@@ -21,6 +21,15 @@ async def write(data: dict[str, Any]) -> dict[str, Any]:
 async def wish(data: dict[str, Any]) -> dict[str, Any]:
     """Write to whom the present is for."""
     return {"wished": data["order_id"]}
+
+
+@service.on("catalogue.wanted", key="data.town", concurrency=1, total=8, fair=True)
+async def print_catalogue(data: dict[str, Any], ctx: Context) -> None:
+    """Print a catalogue, one of a town at a time; who waits may read what is on the page."""
+    stream = ctx.stream("page")
+    await stream.send(f"Catalogue for {data['town']}\n")
+    await asyncio.sleep(data.get("seconds", 0))
+    await stream.send("The end")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ export function says(note: Note): string {
     case "task.failed":
     case "task.cancelled":
     case "task.expired":
+    case "task.skipped":
       return text(error?.reason ?? "");
     case "task.succeeded":
       return data.result === null || data.result === undefined ? "" : text(data.result);

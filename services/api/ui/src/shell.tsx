@@ -14,6 +14,7 @@ import { Sender } from "./pages/sender";
 import { Services } from "./pages/services";
 import { Subscriptions } from "./pages/subscriptions";
 import { Tasks } from "./pages/tasks";
+import { Webhooks } from "./pages/webhooks";
 import { useLoaded } from "./parts/hooks";
 import { Icon, Mark } from "./parts/icons";
 import { go, link, place } from "./router";
@@ -38,6 +39,7 @@ export const PAGES: Page[] = [
   { path: "services", title: "Services", page: Services, shortcut: "s" },
   { path: "subscriptions", title: "Subscriptions", page: Subscriptions, shortcut: "u" },
   { path: "schedules", title: "Schedules", page: Schedules, shortcut: "c" },
+  { path: "webhooks", title: "Webhooks", page: Webhooks, shortcut: "w" },
   { path: "reports", title: "Reports", page: Reports, shortcut: "r" },
   { path: "send", title: "Send an event", page: Sender, shortcut: "n" },
   { path: "audit", title: "Audit", page: Audit, shortcut: "a", operators: true },

@@ -152,3 +152,72 @@ export interface Subscription {
   held: number;
   failures: number;
 }
+
+export interface Webhook {
+  id: string;
+  url: string;
+  description: string;
+  owner: string;
+  types: string[];
+  event: string | null;
+  task: string | null;
+  service: string | null;
+  subject: string | null;
+  where: string | null;
+  ordered: boolean;
+  enabled: boolean;
+  disabled_reason: string | null;
+  created_at: string;
+  secrets: number;
+  waiting: number;
+  delivered: number;
+  given_up: number;
+  failures_in_a_row: number;
+  failing_since: string | null;
+  behind: string | null;
+}
+
+export interface WebhookMade extends Webhook {
+  secret: string;
+}
+
+export interface DeliveryAttempt {
+  delivery: string;
+  notification: string;
+  attempt: number;
+  at: string;
+  outcome: "delivered" | "failed" | "given_up";
+  status: number | null;
+  error: string | null;
+  seconds: number;
+  next_attempt: string | null;
+}
+
+export interface Limits {
+  key: string | null;
+  concurrency: number | null;
+  total: number | null;
+  fair: boolean;
+  order: boolean;
+  throttle: string | null;
+  drop: string | null;
+  singleton: string | null;
+}
+
+export interface FlowState {
+  task: string;
+  waiting: number;
+  running: number;
+  skipped: number;
+  slow_keys: number;
+  limits: Limits | null;
+  set: Record<string, number | string>;
+}
+
+export interface FlowKey {
+  key: string;
+  waiting: number;
+  running: number;
+  turn: number | null;
+  starts_at: string | null;
+}

@@ -5,6 +5,7 @@ import { ago, clock, count, date, span } from "../format";
 import { Badge, Copy, Empty, Facts, Json, PageHead, Panel, Trouble } from "../parts/basic";
 import { useLoaded } from "../parts/hooks";
 import { Lineage } from "../parts/lineage";
+import { TaskStream } from "../parts/task_stream";
 import { Waterfall } from "../parts/waterfall";
 import { go, link, place } from "../router";
 import { says, waits } from "../says";
@@ -159,6 +160,7 @@ function NotRun({ event }: { event: EventState }) {
           <span>
             <strong>{one.subscription}</strong> {one.detail}
           </span>
+          {one.why === "limited" && <a href={link("subscriptions", one.subscription)}>See its line</a>}
           {one.why === "paused" && <a href={link("subscriptions")}>See paused subscriptions</a>}
         </p>
       ))}
@@ -212,6 +214,7 @@ function Timeline({ event, notes, tasks }: { event: EventState; notes: Note[]; t
 }
 
 const WORDS: Record<string, string> = {
+  "task.pending": "waits in line for its turn",
   "task.queued": "queued",
   "task.started": "started",
   "task.progress": "is on its way",
@@ -222,6 +225,7 @@ const WORDS: Record<string, string> = {
   "task.failed": "failed: it is a dead letter now",
   "task.cancelled": "was cancelled",
   "task.expired": "expired before a worker was free",
+  "task.skipped": "was skipped, by the limits of its subscription",
   "task.held": "set aside: its subscription is paused",
 };
 
@@ -230,7 +234,7 @@ function timeline(event: EventState, notes: Note[], tasks: Task[]): Moment[] {
     { at: event.published_at, kind: "published", title: `Published by ${event.source}`, text: "", key: "published" },
   ];
   const matched = event.deliveries.length + event.not_run.filter((one) => !event.deliveries.some((d) => d.task_id === one.task_id)).length;
-  const first = notes.find((one) => one.type === "task.queued" || one.type === "task.held");
+  const first = notes.find((one) => one.type === "task.queued" || one.type === "task.pending" || one.type === "task.skipped" || one.type === "task.held");
   if (first) {
     const names = [...new Set(tasks.map((task) => task.name))];
     found.push({ at: first.time, kind: "matched", title: `Matched ${matched} ${matched === 1 ? "subscription" : "subscriptions"}`, text: names.join(", "), key: "matched" });
@@ -242,7 +246,7 @@ function timeline(event: EventState, notes: Note[], tasks: Task[]): Moment[] {
     const moment: Moment = {
       at: note.time,
       kind: note.type.split(".")[1] ?? "",
-      title: note.task ? `${name} ${WORDS[note.type] ?? note.type}${note.type === "task.queued" ? "" : attempt}` : said(note),
+      title: note.task ? `${name} ${WORDS[note.type] ?? note.type}${note.type === "task.queued" || note.type === "task.pending" ? "" : attempt}` : said(note),
       text: says(note),
       key: `${note.id} ${note.type} ${note.task?.id ?? ""}`,
     };
@@ -345,6 +349,7 @@ function TaskPanel({ task, reload }: { task: Task; reload: () => void }) {
       )}
       {task.error && <Json value={task.error.reason ?? task.error} label={`Why ${task.name} failed`} />}
       {task.result !== null && task.result !== undefined && <Json value={task.result} label={`The result of ${task.name}`} />}
+      <TaskStream id={task.id} name={task.name} />
     </Panel>
   );
 }

@@ -7,7 +7,8 @@ import { Badge, Empty, Facts, Json, PageHead, Panel, Sparkline, Trouble } from "
 import { Dialog } from "../parts/dialog";
 import { useLoaded } from "../parts/hooks";
 import { go, link, place } from "../router";
-import type { Service, ServiceDetail } from "../types";
+import type { Limits, Service, ServiceDetail } from "../types";
+import { limited } from "./flow";
 import { standing } from "./overview";
 
 interface Declared {
@@ -19,6 +20,7 @@ interface Declared {
   expires: number | null;
   priority: number | null;
   queue: string;
+  flow: Partial<Limits> | null;
   schema: unknown;
 }
 
@@ -117,6 +119,7 @@ function One({ name, state, manifest, whole }: { name: string; state?: Service; 
                 <th scope="col">Only where</th>
                 <th scope="col" class="number">Retries</th>
                 <th scope="col" class="number">Timeout</th>
+                <th scope="col">Limits</th>
                 <th scope="col">Queue</th>
               </tr>
             </thead>
@@ -130,6 +133,7 @@ function One({ name, state, manifest, whole }: { name: string; state?: Service; 
                   <td class="mono">{Object.keys(one.where).length ? JSON.stringify(one.where) : "–"}</td>
                   <td class="number">{one.retries}</td>
                   <td class="number">{one.timeout === null ? "–" : span(one.timeout * 1000)}</td>
+                  <td>{one.flow ? <a href={link("subscriptions", one.task)}>{limited(one.flow)}</a> : "–"}</td>
                   <td>{one.queue}</td>
                 </tr>
               ))}

@@ -1,18 +1,33 @@
-// Subscriptions: what each service wants; paused and resumed.
+// Subscriptions: what each service wants; paused and resumed; those with limits lead to their lines.
 import { useState } from "preact/hooks";
 import { get, key, post, told } from "../api";
 import { ago, count } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { Dialog } from "../parts/dialog";
 import { useLoaded } from "../parts/hooks";
-import { link } from "../router";
+import { link, place } from "../router";
 import type { Subscription } from "../types";
+import { Flow, limited } from "./flow";
+import type { Manifest } from "./services";
 
 export function Subscriptions() {
+  const task = place.value.id;
+  return task ? <Flow key={task} task={task} /> : <All />;
+}
+
+function All() {
   const found = useLoaded<Subscription[]>(
     async (signal) => (await get<{ subscriptions: Subscription[] }>("v1/subscriptions", {}, signal)).subscriptions,
     [],
     3_000,
+  );
+  const declared = useLoaded<Map<string, string>>(
+    async (signal) => {
+      const { manifests } = await get<{ manifests: Manifest[] }>("v1/manifests", {}, signal);
+      return new Map(manifests.flatMap((one) => one.subscriptions.flatMap((sub) => (sub.flow ? [[sub.task, limited(sub.flow)]] : []))));
+    },
+    [],
+    10_000,
   );
   const [pausing, setPausing] = useState("");
   const [error, setError] = useState("");
@@ -30,7 +45,7 @@ export function Subscriptions() {
   return (
     <>
       <PageHead title="Subscriptions" note={found.value ? `${count(all.length)}, ${paused ? `${count(paused)} paused` : "none paused"}` : undefined} />
-      <Trouble text={error || found.error} again={found.reload} />
+      <Trouble text={error || found.error || declared.error} again={found.reload} />
       {found.value && !all.length && <Empty title="No service wants anything yet" />}
       <ul class="cards">
         {all.slice(0, 500).map((one) => (
@@ -44,6 +59,14 @@ export function Subscriptions() {
                 {Object.keys(one.where).length > 0 && ` where ${JSON.stringify(one.where)}`}
                 {one.failures > 0 && ` · ${count(one.failures)} dead letters in a row`}
               </p>
+              {declared.value?.has(one.task) && (
+                <p>
+                  <a href={link("subscriptions", one.task)} aria-label={`Limits and keys of ${one.task}`}>
+                    Limits and keys
+                  </a>
+                  : {declared.value.get(one.task)}
+                </p>
+              )}
               {one.paused && (
                 <p>
                   Paused {ago(one.paused.since)} {one.paused.failures ? `by itself, after ${count(one.paused.failures)} failures in a row` : "by hand"}: {one.paused.reason}. {count(one.held)} tasks wait.

@@ -7,7 +7,7 @@ const TONES: Record<string, string> = {
   degraded: "warn", warning: "warn", retrying: "warn", unrouted: "warn", expired: "warn",
   failing: "bad", failed: "bad", error: "bad", "dead letter": "bad",
   running: "info", started: "info", "in progress": "info", published: "info",
-  held: "hold", waiting: "hold", paused: "hold",
+  held: "hold", waiting: "hold", pending: "hold", paused: "hold",
 };
 
 export function Badge({ state, label }: { state: string; label?: string }) {

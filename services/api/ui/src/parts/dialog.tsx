@@ -1,8 +1,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 
-/** A question that stands before everything else; Escape and the backdrop close it. */
-export function Dialog(props: { title: string; close: () => void; children: ComponentChildren }) {
+/** A question that stands before everything else; Escape and the backdrop close it, unless it `stays`. */
+export function Dialog(props: { title: string; close: () => void; stays?: boolean; children: ComponentChildren }) {
   const element = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     element.current?.showModal();
@@ -13,13 +13,14 @@ export function Dialog(props: { title: string; close: () => void; children: Comp
       class="dialog"
       aria-label={props.title}
       onClose={props.close}
-      onClick={(event) => event.target === element.current && props.close()}
+      onCancel={(event) => props.stays && event.preventDefault()}
+      onClick={(event) => !props.stays && event.target === element.current && props.close()}
     >
       <div class="dialog-inside">
         <header>
           <h2>{props.title}</h2>
-          <button class="button quiet small" onClick={props.close}>
-            Close
+          <button type="button" class="button quiet small" onClick={props.close}>
+            {props.stays ? "I have it" : "Close"}
           </button>
         </header>
         {props.children}

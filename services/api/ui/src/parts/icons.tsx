@@ -8,6 +8,7 @@ const PATHS: Record<string, string> = {
   subscriptions: "M9 6v12M15 6v12",
   schedules: "M12 7v5l3 2M12 21a9 9 0 100-18 9 9 0 000 18z",
   send: "M5 12h13M13 6l6 6-6 6",
+  webhooks: "M13 6a3 3 0 10-5 2l-3 6M7 19a3 3 0 100-6M7 16h9M19 19a3 3 0 10-2-5l-4-7",
   reports: "M6 3h8l4 4v14H6zM9 12h6M9 16h6",
   audit: "M12 3l7 3v6c0 4-3 7-7 9-4-2-7-5-7-9V6z",
   sun: "M12 8a4 4 0 100 8 4 4 0 000-8zM12 3v2M12 19v2M3 12h2M19 12h2M5.600 5.600l1.400 1.400M17 17l1.400 1.400M18.400 5.600L17 7M7 17l-1.400 1.400",

@@ -51,7 +51,7 @@ export function Waterfall({ event, tasks, notes }: { event: EventState; tasks: T
       <p class="legend" aria-hidden="true">
         <span class="key fall-queued" /> in the queue <span class="key fall-running" /> running <span class="key fall-failed" /> attempt failed{" "}
         <span class="key fall-retrying" /> waits for the next attempt
-        <span class="key fall-waiting" /> its handler waits
+        <span class="key fall-waiting" /> its handler waits <span class="key fall-pending" /> waits for its turn
       </p>
     </div>
   );
@@ -64,7 +64,7 @@ function pieces(task: Task, notes: Note[], end: number): Piece[] {
     const queued = task.queued_at ? Date.parse(task.queued_at) : ended;
     const started = task.started_at ? Date.parse(task.started_at) : ended;
     return [
-      { kind: "queued", from: queued, to: started },
+      { kind: task.state === "pending" ? "pending" : "queued", from: queued, to: started },
       { kind: "running", from: started, to: ended, failed: task.state === "failed" },
     ];
   }
