@@ -262,14 +262,12 @@ class Lane:
         """Hand over in one step. Where Redis refuses that for what one entry meets, the others go all the same."""
         try:
             call = self._call(domain, handovers, version)
-            done = await lua.run(self._client, call)
-            if done.full:
-                done = await self._when_there_is_memory(call)
-            while (
-                done.early
-            ):  # another lane has what is before these; it hands that over, or it is taken over
+            parts = [await self._when_there_is_memory(call)]
+            # Another lane has what is before the rest of these; it hands that over, or it is taken over.
+            while parts[-1].early:
                 await asyncio.sleep(EARLY_WAIT.total_seconds())
-                done = await lua.run(self._client, call)
+                parts.append(await self._when_there_is_memory(call))
+            done = HandedOver.of_all(parts)
         except ResponseError as error:
             if is_unavailable(error):
                 raise
@@ -282,38 +280,38 @@ class Lane:
         self, domain: str, handovers: Sequence[Handover], version: str, error: ResponseError
     ) -> HandedOver:
         """Hand over each on its own, and park what is refused still; if all are, it is not the events' fault at first."""
-        done, refused = [], []
+        done, refused, later = list[HandedOver](), list[Broken](), list[Handover]()
         for one in handovers:
             try:
-                call = self._call(domain, [one], version)
-                answer = await lua.run(self._client, call)
-                done.append(await self._when_there_is_memory(call) if answer.full else answer)
+                answer = await self._when_there_is_memory(self._call(domain, [one], version))
+                if answer.early:  # it is to wait for one that is refused, perhaps
+                    later.append(one)
+                else:
+                    done.append(answer)
             except ResponseError as why:
                 if is_unavailable(why):
                     raise
                 reason = f"Redis refuses to hand it over: {why}"[:500]
                 refused.append(Broken(Entry(domain, one.entry, one.event.to_json()), reason))
-        if not done:
+        if refused and not done:
             self._refused_in_a_row += 1
             if self._refused_in_a_row < MOST_REFUSED:
                 raise error
         for broken in refused:
             await self._park(broken)
-        lengths = [(one.queued, one.held) for one in done]
-        return HandedOver(
-            sum(one.tasks for one in done),
-            sum(one.skipped for one in done),
-            max((queued for queued, _ in lengths if queued is not None), default=None),
-            max((held for _, held in lengths if held is not None), default=None),
-            any(one.stale for one in done),
-            routed=any(one.routed for one in done),
-        )
+        if later:
+            done.append(await self._hand_off(domain, later, version))
+        return HandedOver.of_all(done)
 
     async def _when_there_is_memory(self, call: lua.Call[HandedOver]) -> HandedOver:
         """Ask until Redis has room for more tasks: nothing of the batch is acknowledged before."""
+        done = await lua.run(self._client, call)
+        if not done.full:
+            return done
         log.warning("lane.waits_for_memory", service=self.service)
-        while (done := await lua.run(self._client, call)).full:
+        while done.full:
             await asyncio.sleep(MEMORY_WAIT.total_seconds())
+            done = await lua.run(self._client, call)
         log.info("lane.goes_on", service=self.service)
         return done
 

@@ -13,7 +13,7 @@ from streammesh.keys import WORKERS, Keys
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import register_call
-from streammesh.tasks.handoff import Encoded, Handover, handoff_call
+from streammesh.tasks.handoff import Encoded, HandedOver, Handover, handoff_call
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import Rows, TaskRow
 from streammesh.tasks.settlement import Cause, Ending, Settlement
@@ -53,19 +53,37 @@ class Moves:
 
     async def hand_over(self, event_id: str, data: Any = None, paused: frozenset[str] = frozenset()) -> Moved:
         """Publish an event and hand it over."""
+        [given] = await self.given((event_id, data or {"n": 1}))
+        await self.hand(given, paused=paused)
+        return await self.moved(given)
+
+    async def given(self, *events: tuple[str, Any], lane: str = "test") -> list[Handover]:
+        """Publish events with these ids and data, and give them to a lane, which has them in hand then."""
         publisher = Publisher(self.redis, self.keys, self.settings, "tests")
-        await publisher.publish("order.placed", data or {"n": 1}, id=event_id)
-        answer = await self.redis.xreadgroup(SERVICE, "test", {self.keys.events("order"): ">"}, 1)
-        [[_, [[position, fields]]]] = answer
-        event = envelope.from_json(fields[b"e"])
-        [delivery] = plan(event, [self.wants])
-        body = b"[[%b],{},{}]" % fields[b"e"]
-        encoded = [Encoded(delivery, self.keys.queue(SERVICE), (b'{"headers":{}}',), body)]
-        batch = [Handover(position.decode(), event, 1, encoded)]
-        await lua.run(self.redis, handoff_call(self.keys, self.settings, "order", SERVICE, batch, paused))
-        return Moved(
-            TaskRef(delivery.task_id, self.wants.task, SERVICE, event), await self.place(delivery.task_id)
+        for event_id, data in events:
+            await publisher.publish("order.placed", data, id=event_id)
+        answer = await self.redis.xreadgroup(SERVICE, lane, {self.keys.events("order"): ">"}, 1000)
+        [[_, entries]] = answer
+        handovers = []
+        for position, fields in entries:
+            event = envelope.from_json(fields[b"e"])
+            [delivery] = plan(event, [self.wants])
+            body = b"[[%b],{},{}]" % fields[b"e"]
+            encoded = [Encoded(delivery, self.keys.queue(SERVICE), (b'{"headers":{}}',), body)]
+            handovers.append(Handover(position.decode(), event, 1, encoded))
+        return handovers
+
+    async def hand(self, *given: Handover, paused: frozenset[str] = frozenset()) -> HandedOver:
+        """Hand over what a lane has in hand, in one step."""
+        return await lua.run(
+            self.redis, handoff_call(self.keys, self.settings, "order", SERVICE, given, paused)
         )
+
+    async def moved(self, given: Handover) -> Moved:
+        """The task of what was handed over."""
+        [encoded] = given.deliveries
+        subscription, task_id = encoded.delivery[:2]
+        return Moved(TaskRef(task_id, subscription.task, SERVICE, given.event), await self.place(task_id))
 
     async def place(self, task_id: str) -> QueuePlace:
         """Where the task's queue entry lies now."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import redis.asyncio
 from streammesh.dead_letters import DeadLetters
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.publisher import Publisher
+from streammesh.flow.limits import Flow
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
@@ -22,6 +23,7 @@ from streammesh.tasks.records import Rows, TaskRow
 from streammesh.testing.conditions import wait_until
 
 from tests.harness import brokers
+from tests.harness.moves import BILL, Moves
 from tests.harness.processes import MeshProcess
 
 
@@ -193,3 +195,17 @@ async def ask(mesh: RunningMesh):
     client = mesh.client()
     yield Asker(mesh, client)
     await client.aclose()
+
+
+@pytest.fixture
+def flowing(
+    mesh_redis: redis.asyncio.Redis, mesh_keys: Keys, mesh_settings: MeshSettings
+) -> Callable[..., Awaitable[Moves]]:
+    """Moves of a service whose subscription has these limits."""
+
+    async def made(**limits: Any) -> Moves:
+        moves = Moves(mesh_redis, mesh_keys, mesh_settings, replace(BILL, flow=Flow(**limits)))
+        await moves.join()
+        return moves
+
+    return made

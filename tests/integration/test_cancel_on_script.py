@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from streammesh import lua
 from streammesh.cancellation.canceller import Canceller, canceller_subscription
 from streammesh.dead_letters import DeadLetters, Replaying
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
+from streammesh.flow.limits import Flow
 from streammesh.keys import WORKERS
 from streammesh.subscriptions.manifest import Manifest, Subscription, plan
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.cancel_marks import CancelWork
-from streammesh.tasks.handoff import Encoded, Handover, handoff_call
+from streammesh.tasks.handoff import Encoded, Handover
 from streammesh.tasks.ledger import Verdict
-from streammesh.tasks.task import QueuePlace, TaskRef
 
 from services.dispatcher.canceller import EventCanceller
-from tests.harness.moves import SERVICE, Moved, Moves
+from tests.harness.moves import SERVICE, Moves
 
 BUILD = Subscription(
     SERVICE, "billing.build", "order.placed", cancel_on={"order.scrapped": ("data.of", "data.order")}
@@ -28,8 +30,10 @@ CANCELLER = canceller_subscription(BUILD, "order.scrapped")
 class Bench(Moves):
     """A dispatcher that hands events over in whatever order is wanted."""
 
+    build = BUILD
+
     async def join(self) -> None:
-        manifest = Manifest(SERVICE, subscriptions=(BUILD, CANCELLER))
+        manifest = Manifest(SERVICE, subscriptions=(self.build, CANCELLER))
         await lua.run(self.redis, register_call(self.keys, manifest))
         await self.redis.xgroup_create(self.keys.queue(SERVICE), WORKERS, "0", mkstream=True)
 
@@ -46,19 +50,9 @@ class Bench(Moves):
         body = b"[[%b],{},{}]" % raw
         encoded = [
             Encoded(one, self.keys.queue(SERVICE), (b'{"headers":{}}',), body)
-            for one in plan(event, [BUILD, CANCELLER])
+            for one in plan(event, [self.build, CANCELLER])
         ]
         return Handover(position, event, len(encoded), encoded)
-
-    async def hand(self, *handovers):
-        await lua.run(self.redis, handoff_call(self.keys, self.settings, "order", SERVICE, handovers))
-
-    async def moved(self, handover) -> Moved:
-        [encoded] = handover.deliveries
-        subscription, task_id = encoded.delivery[:2]
-        entry = await self.redis.hget(self.keys.task(task_id), "entry")
-        place = QueuePlace(SERVICE, entry=entry.decode())
-        return Moved(TaskRef(task_id, subscription.task, SERVICE, handover.event), place)
 
     async def cancel(self):
         await EventCanceller(Canceller(self.keys, self.settings), self.redis, self.keys).run_once()
@@ -162,3 +156,23 @@ async def test_garbage_in_each_key_holds_up_no_other_value(bench):
     await bench.cancel()
     assert (await bench.row(await bench.moved(placed))).state == "cancelled"
     assert await bench.index() == [b"x"] and not await bench.redis.exists(bench.keys.cancelling())
+
+
+async def test_what_waits_in_line_is_cancelled_there_and_what_runs_gives_its_place_to_who_is_left(bench):
+    bench.build = replace(BUILD, flow=Flow(concurrency=1))
+    handed = await bench.publish(*(("order.placed", {"order": n}) for n in (7, 7, 8, 7)))
+    [scrapped] = await bench.publish(("order.scrapped", {"of": 7}))
+    *first, late = handed
+    await bench.hand(*first)
+    await bench.hand(scrapped)
+    await bench.cancel()
+    await bench.hand(late)  # was published before the event, and comes to stand in line after it
+    await bench.cancel()
+
+    rows = await bench.rows.tasks([one.deliveries[0].delivery.task_id for one in handed])
+    assert [row.state for row in rows] == ["cancelled", "cancelled", "queued", "cancelled"]
+    assert {row.error["by"]["id"] for row in rows if row.error} == {scrapped.event.id}
+    keys = bench.keys
+    assert await bench.redis.zcard(keys.flow_places(BUILD.task)) == 1
+    assert not await bench.redis.exists(keys.flow_line(BUILD.task), keys.flow_ready(BUILD.task))
+    assert len(await bench.index()) == 1

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from redis.exceptions import ResponseError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
+from streammesh import logs
 from streammesh.errors import EventConflict, EventTooLarge, InvalidEvent, MeshFull, MeshUnavailable
 from streammesh.events import envelope
 from streammesh.events.publisher import SyncPublisher
@@ -290,6 +291,9 @@ def test_the_command_makes_the_table_relays_and_says_what_is_wrong(tmp_path, mes
     from streammesh.cli.commands import app
 
     url = f"sqlite:///{tmp_path}/own.db"
+    monkeypatch.setattr(
+        logs, "configure", lambda *_: None
+    )  # of this process, whose other tests read what is logged
     monkeypatch.setenv("MESH_REDIS_URL", mesh_settings.redis_url)
     monkeypatch.setenv("MESH_NAMESPACE", mesh_settings.namespace)
     monkeypatch.setenv("OUTBOX_URL", url)

@@ -259,7 +259,7 @@ async def test_reconnects_are_in_the_log_and_told_to_the_hook(caplog):
     assert [one.tries for one in seen] == [1, 2, 3]
     assert seen[1].reason == "the API answers 503"
     texts = [record.getMessage() for record in caplog.records]
-    assert "the API ended the stream" in texts[0] and texts[-1].endswith("come again, after 1-0")
+    assert "the API ended the stream" in texts[0] and texts[-1].endswith("comes again, after 1-0")
 
 
 async def test_the_wait_that_the_api_asks_for_is_kept_by_streams_too():

@@ -18,7 +18,7 @@ from streammesh.telemetry.metrics import MOST_SERIES, OTHER, Counter, Gauge, His
 UNITS = ("_total", "_seconds", "_bytes", "_ready", "_events", "_tasks")
 COUNTS = {  # gauges that count things which their name says
     *("push_streams", "dispatchers", "beats", "apis", "workers", "dead_letters"),
-    *("paused_subscriptions", "findings"),
+    *("paused_subscriptions", "findings", "flow_slow_keys"),
 }
 
 

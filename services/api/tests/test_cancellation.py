@@ -29,7 +29,7 @@ async def test_a_queued_task_is_cancelled_at_once_and_its_event_is_complete(
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelled")
     shown = (await api.get(answer.json()["links"]["self"])).json()
     assert (shown["state"], shown["error"]) == (
-        *("cancelled", {"reason": "it was cancelled", "kind": "Cancelled"}),
+        *("cancelled", {"reason": "it was cancelled", "kind": "Cancelled", "by": None}),
     )
     assert await mesh_redis.xlen(mesh.keys.queue("worker")) == 0
     assert (await api.get("/v1/events/e1")).json()["state"] == "completed"

@@ -69,7 +69,11 @@ async def test_a_failed_task_says_why(api, mesh):
 
     found = await read(api, sent)
 
-    assert found["deliveries"][0]["task"]["error"] == {"reason": "the card was refused", "kind": "Reject"}
+    assert found["deliveries"][0]["task"]["error"] == {
+        "reason": "the card was refused",
+        "kind": "Reject",
+        "by": None,
+    }
     assert found["detail"] == "Its one task ended: 1 without success."
 
 

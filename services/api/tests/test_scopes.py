@@ -75,6 +75,16 @@ ROUTES: dict[tuple[str, str], tuple[int, ...]] = {
     ("post", "/v1/webhooks/{webhook_id}/secret"): OTHERS,
     ("put", "/v1/services/{service}"): ADMIN,
     ("post", "/v1/tasks/{task_id}/result"): (401, 404, 404, 404, 404),
+    ("get", "/v1/tasks/{task_id}/streams/{name}"): FOUND,
+    ("get", "/v1/failures"): LISTED,
+    ("get", "/v1/services/{service}"): WHOLE,
+    ("get", "/v1/subscriptions/{task}/keys"): KEYS_FOUND,
+    ("patch", "/v1/subscriptions/{task}"): ADMIN,
+    ("get", "/v1/backfills"): ADMIN,
+    ("post", "/v1/backfills"): ADMIN,
+    ("get", "/v1/backfills/{backfill_id}"): ADMIN,
+    ("delete", "/v1/backfills/{backfill_id}"): ADMIN,
+    ("post", "/v1/replays"): ADMIN,
     ("get", "/livez"): ANYBODY,
     ("get", "/healthz"): ANYBODY,
     ("get", "/readyz"): ANYBODY,
@@ -90,8 +100,12 @@ BODIES["/v1/webhooks"] = {"url": "https://shop.example/hooks"}
 BODIES["/v1/webhooks/{webhook_id}"] = {"enabled": False}
 BODIES["/v1/webhooks/{webhook_id}/replay"] = {"since": "2026-11-22T06:00:00Z"}
 BODIES["/v1/services/{service}"] = {"url": "https://w.example/", "subscriptions": [{"type": KIND}]}
+BODIES["/v1/backfills"] = {"service": f"{HIDDEN}_worker", "type": KIND}
+BODIES["/v1/replays"] = {"subscription": f"{HIDDEN}_worker.handle", "states": ["failed"]}
+BODIES["/v1/subscriptions/{task}"] = {"concurrency": 1}
 BODIES["/v1/tasks/{task_id}/result"] = {"result": 1}
 OF_A_KEY = {"/v1/key", "/v1/webhooks"}  # each key's own, whatever it may read
+EMPTY = {"/v1/tasks/{task_id}/streams/{name}"}  # no handler ran that could have streamed
 WHO = ("nobody", "a token for others", "a key for others", "a publisher", "a reader")
 
 
@@ -136,6 +150,7 @@ async def house(live, mesh, mesh_redis, mesh_keys, make_key, store_settings) -> 
                 "task": wanted[0].task,
                 "user_id": "42",
                 "type": KIND,
+                "backfill_id": "none",
             },
         },
         "who": [{"authorization": ""}, *({"authorization": f"Bearer {key}"} for key in (token, *secrets))],
@@ -186,7 +201,7 @@ async def test_who_may_not_read_a_type_is_told_nothing_of_it_by_any_route(live, 
             assert status >= 300 or HIDDEN not in text, (
                 f"{method} {path} tells {who} of what is hidden: {text[:500]}"
             )
-        if expected in (LISTED, FOUND, KEYS_FOUND) and path not in OF_A_KEY:
+        if expected in (LISTED, FOUND, KEYS_FOUND) and path not in OF_A_KEY | EMPTY:
             assert HIDDEN in answers[4][1], (
                 f"{method} {path} tells not even a reader: there was nothing to hide"
             )

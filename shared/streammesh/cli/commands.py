@@ -42,10 +42,10 @@ COMMANDS = {
     "event": CommandPlace(
         "events", "event", "Show an event and everything that came of it; where nothing ran, why."
     ),
-    "events": CommandPlace(
-        "event_list", "events", "List events, newest first: by type, subject, story; and where each stands."
+    "events": CommandPlace("event_list", "events", "List events, newest first, and where each stands."),
+    "tasks": CommandPlace(
+        "events", "tasks", "List the tasks that an event became; without an event those that have not ended."
     ),
-    "tasks": CommandPlace("events", "tasks", "List the tasks that an event became, or those that are open."),
     "task": CommandPlace("events", "task", "Show one task: state, attempt, result or error, times, worker."),
     "status": CommandPlace(
         "status",
@@ -65,21 +65,23 @@ COMMANDS = {
         "top", "top", "Show rates, what waits and what is wrong, service by service, until Ctrl-C."
     ),
     "schedules": CommandPlace("schedules", "app", "Schedules: list, enable, disable, run now, delete."),
-    "failures": CommandPlace("failures", "failures", "Show what failed most, by handler and error."),
-    "audit": CommandPlace("audit", "audit", "List who changed what, newest first."),
-    "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
-    "backfill": CommandPlace(
-        "backfills", "backfill", "Give a service its past: kept events, as if it had subscribed then."
+    "failures": CommandPlace(
+        "failures", "failures", "Show what failed for good, by handler and error, the most frequent first."
     ),
+    "audit": CommandPlace(
+        "audit", "audit", "List who changed what, newest first; with --json one document a line."
+    ),
+    "dead": CommandPlace("dead", "app", "Dead letters: work that was given up, with its reason."),
+    "backfill": CommandPlace("backfills", "backfill", "Give a service its past."),
     "backfills": CommandPlace("backfills", "app", "Backfills: list, show, stop."),
-    "replay": CommandPlace("backfills", "replay", "Run ended tasks of a service again, by state and time."),
+    "replay": CommandPlace("backfills", "replay", "Run ended tasks of a service again."),
     "flow": CommandPlace(
         "flow", "flow", "Show what of a subscription waits for its turn, key by key; or set other limits."
     ),
     "outbox": CommandPlace(
         "outbox",
         "outbox",
-        "Publish what services wrote into the outbox of their own database, until told to stop.",
+        "Relay an outbox until it is told to stop.",
     ),
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
@@ -88,7 +90,9 @@ COMMANDS = {
         "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
     ),
     "check": CommandPlace(
-        "check", "check", "Tell what would be refused when the worker services/NAME joins."
+        "check",
+        "check",
+        "Tell what would be refused when a worker joins: services/NAME, or one of a repository of its own.",
     ),
 }
 

@@ -30,7 +30,7 @@ def events(
     url: Url = None,
     key: Key = None,
 ) -> None:
-    """List events, newest first, and where each stands; with --json one document a line."""
+    """List events, newest first, and where each stands. With --json one document a line."""
     query = {
         "type": event_type,
         "subject": subject,

@@ -6,8 +6,8 @@
 -- members: KEY\0RANK TASK in line (the rank is a digit, 0 for priority 9, and the padded position of the event), KEY\0TASK for
 -- a place. `flow-ready:NAME`: keys of which one could start, by turn. `flow-slow:NAME`: keys that wait for their rate, by when.
 -- `flow-rate:NAME`: key -> when the next one would be due if all were started evenly (GCRA), as long as that is ahead.
--- A task's row has `flow` = NAME\0KEY\0RANK for its life, and while it is pending `h`, `b` (of the queue entry) and `to` (what
--- its queue's key has after `queue:`).
+-- A task's row has `flow` = NAME\0KEY\0RANK for its life, and while it is pending `h`, `b`, `u` (of the queue entry, `u` where it
+-- has one) and `to` (what its queue's key has after `queue:`).
 -- Who uses it: opens the flow once (`flow_named`, `flow_of`), asks `flow_enter` before it queues a task, calls `flow_leave`
 -- when one ends or only waits, `flow_again` when such a one goes on. What else may be put in front of the queue (a task that
 -- is not to start before some time) stands in the line with its key in `flow-slow`: `flow_sleep`, and `flow_pump` starts it.
@@ -131,12 +131,14 @@ local function flow_start(f, key, member)
   write('ZREM', f.line, member)
   local task = string.match(member, ' (%S*)$') or ''
   local row_key = f.prefix .. 'task:' .. task
-  local row = redis.pcall('HMGET', row_key, 'state', 'h', 'b', 'to')
+  local row = redis.pcall('HMGET', row_key, 'state', 'h', 'b', 'to', 'u')
   if row.err or row[1] ~= 'pending' or not row[2] or not row[4] then return false end  -- its reconciler puts it in again
   write('ZADD', f.places, 0, key .. '\0' .. task)
-  local entry = write('XADD', f.prefix .. 'queue:' .. row[4], '*', 'h', row[2], 'b', row[3] or '')
+  local fields = { 'h', row[2], 'b', row[3] or '' }
+  if row[5] then fields[5], fields[6] = 'u', row[5] end
+  local entry = write('XADD', f.prefix .. 'queue:' .. row[4], '*', unpack(fields))
   redis.call('HSET', row_key, 'state', 'queued', 'entry', entry)
-  redis.call('HDEL', row_key, 'h', 'b', 'to')
+  redis.call('HDEL', row_key, 'h', 'b', 'to', 'u')
   return true
 end
 
@@ -175,6 +177,9 @@ end
 -- h, b and to in its row.
 local function flow_enter(f, task, key, rank)
   local waits = flow_head(f, key)
+  if not f.is_known and write('SADD', f.prefix .. 'flows', f.name) == 1 then  -- there were limits when the task was handed over
+    redis.call('PUBLISH', f.prefix .. 'manifests-changed', 'flow')
+  end
   if not waits and f.is_known and not f.is_paused and has_room(f, key)
     and (not f.total or write('ZCARD', f.places) < f.total and write('ZCARD', f.ready) == 0) then
     local at = f.throttle and rate_wait(f, f.throttle, key)
@@ -210,6 +215,8 @@ local function cancel_soon(f, task, service, queue)
   if state ~= 'retrying' and state ~= 'waiting' then return end
   local h, b = due_fields(f.due_entries, member)
   if not h then return end
+  local its = flow_json(write('HGET', f.due_entries, member)).queue  -- its priority may be another one
+  if type(its) == 'string' and string.sub(its, 1, #f.prefix + 6) == f.prefix .. 'queue:' then queue = its end
   write('ZREM', f.due, member)
   write('HDEL', f.due_entries, member, 'h ' .. member, 'b ' .. member, 'u ' .. member)
   redis.call('HSET', row_key, 'state', 'queued', 'entry', write('XADD', queue, '*', 'h', h, 'b', b or ''))
@@ -248,6 +255,7 @@ local function flow_again(row_key, field, task, queue, fields)
   if f and not write('ZSCORE', f.places, key .. '\0' .. task) and not flow_enter(f, task, key, rank) then
     redis.call('HSET', row_key, 'state', 'pending', 'entry', '', 'h', fields[2], 'b', fields[4],
       'to', string.sub(queue, #f.prefix + 7))
+    if fields[5] == 'u' then redis.call('HSET', row_key, 'u', fields[6]) end
     return
   end
   redis.call('HSET', row_key, 'state', 'queued', 'entry', write('XADD', queue, '*', unpack(fields)))

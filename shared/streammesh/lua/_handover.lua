@@ -153,8 +153,9 @@ local function hand_over(is_mine, takes)
       end
     end
     if known[1] and skipped > 0 then
-      local done, wanted = write('HINCRBY', row, 'done:' .. source, skipped), want ~= '' and want or known[3]
-      if wanted and tonumber(wanted) == done then
+      local done = write('HINCRBY', row, 'done:' .. source, skipped)
+      -- As many as the row says now: those of a service that came late may have been added.
+      if math.max(tonumber(want) or -1, tonumber(known[3]) or -1) == done then
         notes = noted(notes, tell({ stream = notifications, kept = kept, type = 'event.completed', event = event, task = '',
           service = '', event_type = kind.event_type, subject = subject, body = fragment .. ',"data":{"tasks":' .. done
             .. ',"failed":' .. (tonumber(redis.call('HGET', row, 'failed:' .. source) or '0') or 0) .. '}' }))

@@ -28,8 +28,8 @@
 -- paused subscription, whether the router serves the service from now on (1 or 0)}; -1 for what was not touched.
 -- {'stale'} and nothing done: the manifests have changed since the batch was planned.
 -- {'full'} and nothing done: something would be queued, and the mark is reached.
--- {'routed'}: the router serves the service. {'early'} and nothing done: a subscription wants its events in their order, and
--- earlier ones of the stream are in another lane's hands.
+-- {'routed'}: the router serves the service. {'early', ...}, and then as above: a subscription wants its events in their order,
+-- and earlier ones of the stream are in another lane's hands; done was what is before those, it may be nothing.
 --#include _handover.lua
 --#include _position.lua
 local refused = why_not()
@@ -39,13 +39,25 @@ if not from.err and from[1] and from[2] then
   for _, one in ipairs(entries) do redis.call('XACK', stream, group, one.position) end
   return { 'routed' }
 end
-for _, one in ipairs(subscriptions) do
-  if one.flow_control and one.flow_control.is_ordered then
-    local pending = redis.call('XPENDING', stream, group)
-    if pending[1] > 0 and is_before(pending[2], entries[1].position) then return { 'early' } end
-    break
+
+-- Takes from the batch what is not before all that other lanes have in hand; answers whether that was anything.
+local function leave_for_later()
+  local is_ordered = false
+  for _, one in ipairs(subscriptions) do is_ordered = is_ordered or one.flow_control and one.flow_control.is_ordered end
+  if not is_ordered then return false end
+  local ours, count = {}, #entries
+  for _, one in ipairs(entries) do ours[one.position] = true end
+  local listed = redis.pcall('XPENDING', stream, group, '-', entries[count].position, count + 1)
+  for _, pending in ipairs(listed.err and {} or listed) do  -- no group: then nothing of the batch is this lane's
+    if not ours[pending[1]] then
+      while #entries > 0 and is_before(pending[1], entries[#entries].position) do entries[#entries] = nil end
+      return #entries < count
+    end
   end
+  return false
 end
+
+local is_early = leave_for_later()
 -- Its group was deleted, and made anew: what has left Redis up to there had ended, and is not done once more.
 local anew = not from.err and from[3]
 local done = hand_over(
@@ -72,4 +84,5 @@ if may_join and at and queued < most_queued and held < most_held
     end
   end
 end
+if is_early then return { 'early', done.handed, done.skipped, queued, held, joined } end
 return { done.handed, done.skipped, queued, held, joined }

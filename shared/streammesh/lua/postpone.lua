@@ -10,6 +10,7 @@
 -- Returns {'done', wait (ms)} | {'gone'} (not pending any more) | {'enough', since (ms)} (nothing was changed).
 --#include _time.lua
 --#include _notify.lua
+--#include _flow.lua
 local f, now = { h = h, b = b, u = u }, now_ms()
 local queued = h == ''
 if queued then
@@ -31,7 +32,7 @@ if queued then
 end
 local wait = math.min(math.max(now - since, shortest), longest) * jitter
 local due_at = digits(now + wait)
-local row = redis.call('HMGET', task_row, 'state', 'entry')
+local row = redis.call('HMGET', task_row, 'state', 'entry', 'flow')
 local ours, member = body ~= '' and row[1] == 'queued' and row[2] == entry, 'task:' .. task
 if not ours then member = 'entry:' .. task .. ' ' .. entry end
 write('ZADD', due, due_at, member)
@@ -40,6 +41,7 @@ write('HSET', due_entries, member, cjson.encode({ kind = ours and 'task' or 'ent
 if redis.call('ZRANGE', due, 0, 0)[1] == member then redis.call('PUBLISH', changed, 'due') end
 if ours then
   redis.call('HSET', task_row, 'state', 'retrying', 'due', due_at, 'outcome', failure, 'entry', '')
+  let_go(task_row, row[3], task)
   tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.retrying',
     event = event, task = task, service = service, event_type = event_type, subject = subject, body = body })
 end

@@ -143,7 +143,7 @@ local function settle(one)
   for member in string.gmatch(t.cancellable or '', '[^\n]+') do write('ZREM', cancellable, member) end
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
-  if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to') end
+  if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to', 'u') end
   free(t, entry)
   if t.flow then left[#left + 1] = { task, t.flow, id } end
   ids[#ids + 1] = id

@@ -134,6 +134,9 @@ def _subscription(item: dict[str, Any]) -> Subscription:
     """One as it is stored, by whatever version."""
     if "flow" in item:
         item["flow"] = Flow.of(item["flow"])
+    for name in ("formerly", "cancels"):
+        if isinstance(item.get(name), list):
+            item[name] = tuple(item[name])
     return Subscription(**item)
 
 

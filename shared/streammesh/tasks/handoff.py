@@ -62,7 +62,8 @@ class HandedOver:
 
     Lengths are None where nothing was put there. `stale`: it did nothing, the batch was planned by manifests
     that have changed since. `full`: it did nothing, Redis has no room for more tasks. `routed`: the router serves
-    the service, from now on or already. `early`: it did nothing, earlier events are in another lane's hands.
+    the service, from now on or already. `early`: events before these are in another lane's hands, and what is behind
+    them is to be handed over by the same call once more.
     """
 
     tasks: int = 0
@@ -73,6 +74,18 @@ class HandedOver:
     full: bool = False
     routed: bool = False
     early: bool = False
+
+    @classmethod
+    def of_all(cls, parts: Sequence[HandedOver]) -> HandedOver:
+        """What several calls did for one batch."""
+        return cls(
+            sum(one.tasks for one in parts),
+            sum(one.skipped for one in parts),
+            max((one.queued for one in parts if one.queued is not None), default=None),
+            max((one.held for one in parts if one.held is not None), default=None),
+            stale=any(one.stale for one in parts),
+            routed=any(one.routed for one in parts),
+        )
 
 
 def expires_ms(event: Event, published_ms: int, seconds: float | None) -> int | None:
@@ -155,17 +168,17 @@ def handoff_call(
             return HandedOver(stale=True)
         if answer == [b"full"]:
             return HandedOver(full=True)
-        if answer == [b"early"]:
-            return HandedOver(early=True)
         if answer == [b"routed"]:
             return HandedOver(skipped=len(entries), routed=True)
-        tasks, skipped, queued, held, routed = map(int, answer)
+        early = answer[0] == b"early"
+        tasks, skipped, queued, held, routed = map(int, answer[early:])
         return HandedOver(
             tasks,
             skipped,
             None if queued < 0 else queued,
             None if held < 0 else held,
             routed=bool(routed),
+            early=early,
         )
 
     return HandoffScript(
