@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+LONGEST_PAUSE = timedelta(days=366)  # between two attempts
+
 
 class MeshError(Exception):
     """Base of every error that the kit raises on purpose."""
@@ -117,13 +119,15 @@ class Fail(MeshError):
 
 
 class Retry(MeshError):
-    """Raised by a handler: try again `after` this long (seconds or timedelta), whatever the backoff says."""
+    """Raised by a handler: try again `after` this long (seconds or timedelta, a year at most), whatever the backoff says."""
 
     def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
         if not isinstance(after, timedelta | int | float | None):
             raise TypeError(f"Retry(after={after!r:.80}): should be seconds or a timedelta")
         self.reason = reason
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
+        if self.after is not None and self.after > LONGEST_PAUSE:
+            raise ValueError(f"Retry(after={after!r:.80}): should be a year at most")
         super().__init__(reason or f"retry after {self.after}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import pytest
 from streammesh.testing import Mesh
 
 from tests.architecture.source_tree import ROOT
@@ -53,8 +52,3 @@ async def test_the_handler_of_the_ordering_page_books_each_accounts_changes_in_t
         assert (await mesh.outcome(event)).ok
 
     assert names["booked"] == {"ada": [0, 1, 2], "bob": [0, 1, 2]}
-
-
-@pytest.mark.parametrize("name", ["retries.md", "ordering.md"])
-def test_a_page_says_which_test_runs_it(name: str) -> None:
-    assert "`tests/testkit/test_guides.py`" in (ROOT / "docs" / name).read_text("utf-8")

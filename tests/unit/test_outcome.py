@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
-from streammesh.errors import Fail, Reject, Retry
+from streammesh import Service
+from streammesh.errors import Fail, InvalidManifest, Reject, Retry
 from streammesh.tasks.verdict import MAX_LOST, GiveUp, RetryPolicy, TryAgain, after_error, lost_too_often
 
 POLICY = RetryPolicy(retries=3, base=timedelta(seconds=2), cap=timedelta(seconds=60))
@@ -68,6 +69,9 @@ def test_an_error_that_cannot_say_what_it_is_is_told_by_its_class():
     assert after_error(Reject(cast("str", 404)), 1, POLICY, 0.5).failure.reason == "404"
 
 
+async def print_nothing(data: dict[str, int]) -> None: ...
+
+
 def test_a_retry_says_itself_when():
     again = after_error(Retry(after=7), 1, POLICY, 0.5)
     assert isinstance(again, TryAgain) and again.wait == timedelta(seconds=7)
@@ -77,6 +81,14 @@ def test_a_pause_that_is_no_duration_fails_where_the_handler_raises_it():
     for wrong in ("10m", [600]):
         with pytest.raises(TypeError, match="should be seconds or a timedelta"):
             Retry(after=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="a year at most"):
+        Retry(after=timedelta.max)  # its moment would be no number that the ledger can read
+
+
+def test_a_backoff_of_more_than_a_year_is_refused_where_it_is_declared():
+    for wrong in ({"backoff": "400d"}, {"backoff_cap": timedelta.max}):
+        with pytest.raises(InvalidManifest, match="a year at most"):
+            Service("late_worker").on("order.placed", **wrong)(print_nothing)
 
 
 def test_a_retry_counts_as_an_attempt():

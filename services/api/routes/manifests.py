@@ -47,7 +47,7 @@ class DeclaredSubscription(Answer):
 
     task: str
     type: str
-    where: dict[str, Any]
+    where: dict[str, Any] | str = Field(description="Paths and conditions, or a text in CEL.")
     timeout: float | None
     retries: int
     expires: float | None

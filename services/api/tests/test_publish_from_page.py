@@ -19,13 +19,13 @@ def block(name: str) -> CodeType:
     return compile(dict(BLOCKS)[name], name, "exec", dont_inherit=True)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def address(live, admin, few_routes, monkeypatch) -> None:
     monkeypatch.setenv("STREAMMESH_URL", str(live.base_url))
     monkeypatch.setenv("STREAMMESH_KEY", admin)
 
 
-async def test_the_applications_of_the_page_publish_once_and_are_told_what_came_of_it(mesh):
+async def test_the_applications_of_the_page_publish_once_and_are_told_what_came_of_it(mesh, address):
     await mesh.subscribe("audit", "order.*")
     main: dict[str, Any] = {}
     exec(block("main.py"), main)
@@ -53,7 +53,7 @@ async def test_the_applications_of_the_page_publish_once_and_are_told_what_came_
         ]
 
 
-async def test_the_cells_of_a_notebook_run_one_after_the_other(mesh):
+async def test_the_cells_of_a_notebook_run_one_after_the_other(mesh, address):
     await mesh.subscribe("reports", "report.*")
     names: dict[str, Any] = {}
 

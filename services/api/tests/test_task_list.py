@@ -113,6 +113,12 @@ async def test_what_cannot_be_asked_is_refused(api, params):
     assert_problem(await api.get("/v1/tasks", params={"servce": "x"}), 400, "malformed-request")
 
 
+async def test_manifests_tell_a_condition_in_cel(api, mesh):
+    await mesh.subscribe("worker", "order.placed", where="data.total > 100")
+    [manifest] = (await api.get("/v1/manifests")).json()["manifests"]
+    assert manifest["subscriptions"][0]["where"] == "data.total > 100"
+
+
 async def test_manifests_tell_options_and_schemas(api, mesh, mesh_redis, mesh_keys):
     await mesh.subscribe("worker", "order.placed", where={"data.n": 1}, timeout=5.0, retries=2)
     await mesh_redis.hset(mesh_keys.manifests(), "broken", "garbage")

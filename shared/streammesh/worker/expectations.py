@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from streammesh import names
 from streammesh.durable.expectation import Expectation
+from streammesh.errors import LONGEST_PAUSE, InvalidManifest
 from streammesh.subscriptions.declaration import (
     Seconds,
     SourceLine,
@@ -89,8 +90,12 @@ class Expectations:
 
 def retry_policy(retries: int, backoff: Seconds, backoff_cap: Seconds) -> RetryPolicy:
     """Return these as a policy. Raises InvalidManifest for what cannot be."""
-    return RetryPolicy(
+    policy = RetryPolicy(
         whole_number("retries", retries, 0, 1_000_000),
         duration("backoff", backoff, least=-1e-6),
         duration("backoff_cap", backoff_cap, least=-1e-6),
     )
+    for name, wait in (("backoff", policy.base), ("backoff_cap", policy.cap)):
+        if wait > LONGEST_PAUSE:
+            raise InvalidManifest(f"{name}={wait}: should be a year at most")
+    return policy

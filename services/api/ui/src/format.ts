@@ -61,6 +61,12 @@ export function ago(time: string | number, now = Date.now()): string {
   return ms < 0 ? `in ${span(-ms)}` : `${span(ms)} ago`;
 }
 
+/** What a subscription asks of an event: paths and conditions as JSON, or a text in CEL; "" for nothing. */
+export function conditions(where: Record<string, unknown> | string): string {
+  if (typeof where === "string") return where;
+  return Object.keys(where).length ? JSON.stringify(where) : "";
+}
+
 export function short(id: string, length = 13): string {
   return id.length > length ? `${id.slice(0, length - 1)}…` : id;
 }

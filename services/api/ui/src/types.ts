@@ -147,7 +147,7 @@ export interface Subscription {
   task: string;
   service: string;
   type: string;
-  where: Record<string, unknown>;
+  where: Record<string, unknown> | string;
   paused: { since: string; reason: string; failures: number } | null;
   held: number;
   failures: number;

@@ -7,7 +7,7 @@ import { Empty, Facts, PageHead, Panel, Trouble } from "../parts/basic";
 import { Dialog } from "../parts/dialog";
 import { useLoaded } from "../parts/hooks";
 import { List } from "../parts/list";
-import { usePages } from "../parts/pages";
+import { useFresh, usePages } from "../parts/pages";
 import { Refused } from "../parts/problem";
 import { link } from "../router";
 import type { FlowKey, FlowState, Limits } from "../types";
@@ -93,17 +93,11 @@ function Keys({ task, path }: { task: string; path: string }) {
     return { rows: page.keys, next: page.next };
   });
   const { rows, next, error, loading, again, further, atEnd } = pages;
+  useFresh(pages, task, PAGE);
   return (
     <Panel
       title="Keys"
-      side={
-        <>
-          <span>{`${count(rows.length)}${next ? "+" : ""}`}</span>
-          <button class="button small" disabled={loading} onClick={again}>
-            Ask again
-          </button>
-        </>
-      }
+      side={<span>{`${count(rows.length)}${next ? "+" : ""}`}</span>}
       flush
     >
       <Trouble text={error} again={again} />

@@ -1,7 +1,7 @@
 // Services: how each stands, what it declares, what it takes; and taking one away.
 import { useState } from "preact/hooks";
 import { ask, get, key, told } from "../api";
-import { ago, count, rate, span } from "../format";
+import { ago, conditions, count, rate, span } from "../format";
 import * as live from "../live";
 import { Badge, Empty, Facts, Json, PageHead, Panel, Sparkline, Trouble } from "../parts/basic";
 import { Dialog } from "../parts/dialog";
@@ -14,7 +14,7 @@ import { standing } from "./overview";
 interface Declared {
   task: string;
   type: string;
-  where: Record<string, unknown>;
+  where: Record<string, unknown> | string;
   timeout: number | null;
   retries: number;
   expires: number | null;
@@ -130,7 +130,7 @@ function One({ name, state, manifest, whole }: { name: string; state?: Service; 
                   <td>
                     <a href={link("events", "", { type: one.type })}>{one.type}</a>
                   </td>
-                  <td class="mono">{Object.keys(one.where).length ? JSON.stringify(one.where) : "–"}</td>
+                  <td class="mono">{conditions(one.where) || "–"}</td>
                   <td class="number">{one.retries}</td>
                   <td class="number">{one.timeout === null ? "–" : span(one.timeout * 1000)}</td>
                   <td>{one.flow ? <a href={link("subscriptions", one.task)}>{limited(one.flow)}</a> : "–"}</td>

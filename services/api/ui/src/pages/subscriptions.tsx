@@ -1,7 +1,7 @@
 // Subscriptions: what each service wants; paused and resumed; those with limits lead to their lines.
 import { useState } from "preact/hooks";
 import { get, key, post, told } from "../api";
-import { ago, count } from "../format";
+import { ago, conditions, count } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { Dialog } from "../parts/dialog";
 import { useLoaded } from "../parts/hooks";
@@ -56,7 +56,7 @@ function All() {
               </p>
               <p class="muted">
                 {one.type ? `wants ${one.type}` : "its service does not want it any more"}
-                {Object.keys(one.where).length > 0 && ` where ${JSON.stringify(one.where)}`}
+                {conditions(one.where) && ` where ${conditions(one.where)}`}
                 {one.failures > 0 && ` · ${count(one.failures)} dead letters in a row`}
               </p>
               {declared.value?.has(one.task) && (

@@ -1,10 +1,9 @@
 // Tasks: what is open, who holds it, what ended how.
-import { useEffect } from "preact/hooks";
 import { get } from "../api";
 import { ago, count, span, when } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { List } from "../parts/list";
-import { usePages } from "../parts/pages";
+import { useFresh, usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 import type { Task } from "../types";
 
@@ -30,12 +29,7 @@ export function Tasks() {
     return { rows: page.tasks, next: page.next };
   });
   const { rows: tasks, next, error, loading, again, further, atEnd } = pages;
-  // What is open changes by itself: asked again while only the first page is shown.
-  useEffect(() => {
-    if (tasks.length > 100) return;
-    const timer = setInterval(() => document.visibilityState === "visible" && again(), 3_000);
-    return () => clearInterval(timer);
-  }, [which, tasks.length > 100]);
+  useFresh(pages, which, 100); // what is open changes by itself
 
   return (
     <>

@@ -1,11 +1,10 @@
 // What became of one webhook's deliveries.
-import { useEffect } from "preact/hooks";
 import { get, key } from "../api";
 import { ago, count, span, when } from "../format";
 import { useAction } from "../parts/actions";
 import { Badge, Empty, Panel, Trouble } from "../parts/basic";
 import { List } from "../parts/list";
-import { usePages } from "../parts/pages";
+import { useFresh, usePages } from "../parts/pages";
 import { Refused } from "../parts/problem";
 import type { DeliveryAttempt } from "../types";
 import { replayed } from "./webhook_calls";
@@ -21,12 +20,7 @@ export function Attempts({ id }: { id: string }) {
   });
   const { rows, next, error, loading, again, atEnd } = pages;
   const action = useAction();
-  // New ones come by themselves: asked again while only the first page is shown.
-  useEffect(() => {
-    if (rows.length > PAGE) return;
-    const timer = setInterval(() => document.visibilityState === "visible" && again(), 3_000);
-    return () => clearInterval(timer);
-  }, [id, rows.length > PAGE]);
+  useFresh(pages, id, PAGE);
   const tools = key.value?.admin
     ? [
         {

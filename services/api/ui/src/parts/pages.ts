@@ -19,6 +19,17 @@ export interface Pages<Row> {
   atEnd: () => void;
 }
 
+/** Asked again every 3 s while somebody looks, as long as only the first page, of `first` rows, is shown. */
+export function useFresh<Row>(pages: Pages<Row>, which: string, first: number): void {
+  const { rows, again } = pages;
+  const isFirst = rows.length <= first;
+  useEffect(() => {
+    if (!isFirst) return;
+    const timer = setInterval(() => document.visibilityState === "visible" && again(), 3_000);
+    return () => clearInterval(timer);
+  }, [which, isFirst]);
+}
+
 // `which` says what is asked; at most about `most` rows are kept; `begin` is called as it is asked anew.
 export function usePages<Row>(
   which: string,

@@ -9,6 +9,15 @@ interface Piece {
   failed?: boolean;
 }
 
+const LEGEND = [
+  ["pending", "waits for its turn"],
+  ["queued", "in the queue"],
+  ["running", "running"],
+  ["failed", "attempt failed"],
+  ["retrying", "waits for the next attempt"],
+  ["waiting", "its handler waits"],
+] as const;
+
 export function Waterfall({ event, tasks, notes }: { event: EventState; tasks: Task[]; notes: Note[] }) {
   const begin = Date.parse(event.published_at);
   const open = tasks.some((task) => !task.ended_at);
@@ -49,9 +58,11 @@ export function Waterfall({ event, tasks, notes }: { event: EventState; tasks: T
         <span />
       </div>
       <p class="legend" aria-hidden="true">
-        <span class="key fall-queued" /> in the queue <span class="key fall-running" /> running <span class="key fall-failed" /> attempt failed{" "}
-        <span class="key fall-retrying" /> waits for the next attempt
-        <span class="key fall-waiting" /> its handler waits <span class="key fall-pending" /> waits for its turn
+        {LEGEND.map(([kind, meaning]) => (
+          <span class="nowrap" key={kind}>
+            <span class={`key fall-${kind}`} /> {meaning}
+          </span>
+        ))}
       </p>
     </div>
   );
