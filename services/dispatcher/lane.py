@@ -324,7 +324,6 @@ class Lane:
             *(entry.domain, entry.position, entry.envelope),
             kind="BrokenEvent",
             reason=broken.reason,
-            unless_routed=True,
         )
         if await lua.run(self._client, call):
             catalogue.PARKED.inc(self.service)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.events import envelope
 from streammesh.events.group_reader import Entry
 from streammesh.events.publisher import Publisher
@@ -129,29 +128,3 @@ async def test_a_domain_is_routed_by_one_dispatcher_until_it_falls_silent(mesh_r
     assert await run(mesh_redis, take_call(mesh_keys, "user", "one", LATER)) is None
     await run(mesh_redis, take_call(mesh_keys, "user", "two", timedelta(0)))
     assert await run(mesh_redis, take_call(mesh_keys, "user", "one", LATER))
-
-
-async def test_a_lane_parks_nothing_while_the_router_serves_its_service(mesh_redis, mesh_keys, routing):
-    """A read that began before the service was left to the router is given what the router meets, too."""
-
-    async def given() -> bool:
-        stream = mesh_keys.events("user")
-        found = await mesh_redis.xreadgroup("mail", "a lane", {stream: ">"}, count=1)
-        [(_, [(position, fields)])] = found
-        call = park_event_call(
-            mesh_keys,
-            100,
-            "mail",
-            "user",
-            position.decode(),
-            fields[b"e"],
-            "BrokenEvent",
-            "broken",
-            unless_routed=True,
-        )
-        return await run(mesh_redis, call)
-
-    assert not await given()
-    await run(mesh_redis, leave_call(mesh_keys, "user", None))
-    assert await given()
-    assert await mesh_redis.hget(mesh_keys.counters(), "parked") == b"1"

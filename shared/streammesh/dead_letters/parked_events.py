@@ -12,20 +12,11 @@ from streammesh.lua.events import ParkEventScript
 
 
 def park_event_call(
-    keys: Keys,
-    kept: int,
-    service: str,
-    domain: str,
-    position: str,
-    raw: bytes | None,
-    kind: str,
-    reason: str,
-    *,
-    unless_routed: bool = False,
+    keys: Keys, kept: int, service: str, domain: str, position: str, raw: bytes | None, kind: str, reason: str
 ) -> lua.Call[bool]:
     """`park_event.lua`: park an event that a service's group was given and that is not handed over to it.
 
-    Answers whether this call did; not, with `unless_routed`, while the router serves the service. A replay puts the event into its stream again.
+    Answers whether this call did. A replay puts the event into its stream again.
     """
     letter_id = f"event-{service}-{domain}-{position}"
     letter = {
@@ -46,12 +37,10 @@ def park_event_call(
         entries=keys.dead_entries(service),
         services=keys.dead_services(),
         counters=keys.counters(),
-        routed=keys.routed(domain),
         service=service,
         position=position,
         letter_id=letter_id,
         letter=orjson.dumps(letter),
         kept=kept,
         envelope=raw or b"",
-        unless_routed=unless_routed,
     ).call(bool)

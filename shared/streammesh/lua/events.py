@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Each, Flag, Key, KeyList, Number, Record, Text, TextList
+from streammesh.lua.signature import Arguments, Each, Key, KeyList, Number, Record, Text, TextList
 
 
 class StoredEvent(Record):
@@ -73,14 +73,12 @@ class ParkEventScript(Arguments):
     entries: Key
     services: Key
     counters: Key
-    routed: Key
     service: Text
     position: Text
     letter_id: Text
     letter: Text
     kept: Text
     envelope: Text
-    unless_routed: Flag
 
 
 class TrimEventsScript(Arguments):

@@ -1,18 +1,13 @@
 #!lua flags=allow-oom
 -- Parks a stream entry that can never be handed over as a dead letter of the service: XACK is the gate.
--- With `unless_routed` what a lane was given while the router serves its service is acknowledged and nothing else: the
--- router meets it, and leaves it to the lane.
--- KEYS events (STREAM), dead (HASH), index (ZSET), entries (HASH), services (SET), counters (HASH),
---   routed (HASH, how far the router is, and whom it serves)
+-- KEYS events (STREAM), dead (HASH), index (ZSET), entries (HASH), services (SET), counters (HASH)
 -- ARGS service (which the group is called after), position, letter_id, letter (JSON), kept (dead letters),
---   envelope (the entry's field e, '' for none), unless_routed
+--   envelope (the entry's field e, '' for none)
 -- Returns 1 if this call parked it, 0 if not.
 --#include _write.lua
 --#include _time.lua
 --#include _dead.lua
 if redis.call('XACK', events, service, position) == 0 then return 0 end
-local from = redis.pcall('HMGET', routed, service, ':at')
-if unless_routed and not from.err and from[1] and from[2] then return 0 end
 local parts = {}
 if envelope ~= '' then parts.e = envelope end
 park({ dead = dead, index = index, entries = entries, services = services, service = service, kept = kept,
