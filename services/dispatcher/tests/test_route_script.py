@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from streammesh.dead_letters.parked_events import park_event_call
 from streammesh.events import envelope
 from streammesh.events.group_reader import Entry
 from streammesh.events.publisher import Publisher
@@ -128,3 +129,25 @@ async def test_a_domain_is_routed_by_one_dispatcher_until_it_falls_silent(mesh_r
     assert await run(mesh_redis, take_call(mesh_keys, "user", "one", LATER)) is None
     await run(mesh_redis, take_call(mesh_keys, "user", "two", timedelta(0)))
     assert await run(mesh_redis, take_call(mesh_keys, "user", "one", LATER))
+
+
+async def test_a_broken_event_that_a_lane_had_in_hand_as_the_router_left_is_parked_once(
+    mesh_redis, mesh_keys, routing
+):
+    """A read that began before the service was left to the router is given what the router meets, too."""
+
+    async def given() -> str:
+        found = await mesh_redis.xreadgroup("mail", "a lane", {mesh_keys.events("user"): ">"}, count=1)
+        [(_, [(position, _)])] = found
+        return position.decode()
+
+    async def park(position: str) -> bool:
+        call = park_event_call(mesh_keys, 100, "mail", "user", position, b"{", "BrokenEvent", "broken")
+        return await run(mesh_redis, call)
+
+    first = await given()
+    await run(mesh_redis, leave_call(mesh_keys, "user", None))
+    assert await park(first)
+    assert not await park(await given())
+    assert await mesh_redis.hget(mesh_keys.counters(), "parked") == b"1"
+    assert (await mesh_redis.xpending(mesh_keys.events("user"), "mail"))["pending"] == 0
