@@ -171,6 +171,12 @@ def unauthenticated(detail: str, challenge: str = 'Bearer error="invalid_token"'
     return Problem("unauthenticated", detail, headers={"www-authenticate": challenge})
 
 
+def must_be_admin(key: ApiKey) -> None:
+    """Raises Problem (403) for any other key."""
+    if not key.admin:
+        raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
+
+
 def must_publish(key: ApiKey, event_type: str) -> None:
     """Raises Problem (403) unless the key may publish this type."""
     if not key.may_publish(event_type):

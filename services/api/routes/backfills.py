@@ -17,6 +17,7 @@ from streammesh.subscriptions.manifest import Routes
 from streammesh.subscriptions.registry import read_registered
 
 from services.api.audit_trail import AuditedRoute
+from services.api.auth import must_be_admin
 from services.api.caller import Caller
 from services.api.json_answer import in_turns
 from services.api.json_body import JsonBody
@@ -203,7 +204,7 @@ async def begin_backfill(request: Request, key: Caller) -> BackfillDocument | Ba
 
     The dispatcher does it, beside what comes live. A service has one backfill at a time: 409 where another one runs.
     """
-    _must_be_admin(key.admin, key.name)
+    must_be_admin(key)
     return await _begin(wiring_of(request), key.name, await _WANTED(request))
 
 
@@ -227,7 +228,7 @@ async def begin_replay(request: Request, key: Caller) -> BackfillDocument | Back
 
     It is looked at and stopped as a backfill is, under `/v1/backfills`, and a service has one of either at a time.
     """
-    _must_be_admin(key.admin, key.name)
+    must_be_admin(key)
     wanted = await _AGAIN(request)
     return await _begin(
         wiring_of(request), key.name, wanted, wanted.task, tuple(dict.fromkeys(wanted.states))
@@ -280,7 +281,7 @@ async def _begin(
 )
 async def backfills(request: Request, key: Caller) -> Response:
     """Needs an admin key. They are listed for 30 days after their end, the last 200."""
-    _must_be_admin(key.admin, key.name)
+    must_be_admin(key)
     wiring = wiring_of(request)
     async with wiring.reading():
         found = await _backfills(wiring).newest()
@@ -294,7 +295,7 @@ async def backfills(request: Request, key: Caller) -> Response:
 )
 async def backfill(request: Request, key: Caller, backfill_id: Id) -> BackfillDocument:
     """Needs an admin key."""
-    _must_be_admin(key.admin, key.name)
+    must_be_admin(key)
     return document(await _found(wiring_of(request), backfill_id))
 
 
@@ -305,7 +306,7 @@ async def backfill(request: Request, key: Caller, backfill_id: Id) -> BackfillDo
 )
 async def stop_backfill(request: Request, key: Caller, backfill_id: Id) -> BackfillDocument:
     """Needs an admin key. What it handed over stays. One that has ended stays as it is."""
-    _must_be_admin(key.admin, key.name)
+    must_be_admin(key)
     wiring = wiring_of(request)
     found = await _found(wiring, backfill_id)
     async with wiring.reading():
@@ -376,8 +377,3 @@ def _backfills(wiring: Wiring) -> Backfills:
 
 def _pointer(name: str) -> dict[str, str]:
     return {"pointer": f"/{name}", "detail": "is not a time that makes sense here"}
-
-
-def _must_be_admin(is_admin: bool, name: str) -> None:
-    if not is_admin:
-        raise Problem("forbidden", f"The key {name!r} is no admin key.")

@@ -14,6 +14,7 @@ from streammesh.dead_letters.letters import parse_place, place_text
 from streammesh.names import TYPE_LENGTH
 
 from services.api.audit_trail import AuditedRoute
+from services.api.auth import must_be_admin
 from services.api.caller import Caller
 from services.api.cursors import LONGEST_CURSOR
 from services.api.dead_letter_documents import (
@@ -125,7 +126,7 @@ async def replay(request: Request, key: Caller) -> ReplayDone:
     A task begins anew with its first attempt. With a `rate` the tasks start one after the other; they wait in
     Redis, not in this request. `more` says that others fit too: send the same request again.
     """
-    _must_be_admin(key)
+    must_be_admin(key)
     wiring, chosen = wiring_of(request), await _REPLAYED(request)
     letters = _letters(wiring)
     async with ReadLimit(ACTING_SECONDS, 1)():
@@ -154,7 +155,7 @@ async def replay(request: Request, key: Caller) -> ReplayDone:
 )
 async def drop(request: Request, key: Caller) -> Dropped:
     """Needs an admin key. What is dropped cannot be replayed any more; the tasks stay failed."""
-    _must_be_admin(key)
+    must_be_admin(key)
     wiring, chosen = wiring_of(request), await _DROPPED(request)
     letters = _letters(wiring)
     async with ReadLimit(ACTING_SECONDS, 1)():
@@ -205,11 +206,6 @@ async def _past(
         next=following,
         history_away=wiring.history.is_away,
     )
-
-
-def _must_be_admin(key: ApiKey) -> None:
-    if not key.admin:
-        raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
 
 
 def _letters(wiring: Wiring) -> DeadLetters:

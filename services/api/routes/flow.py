@@ -16,12 +16,13 @@ from streammesh.subscriptions.manifest import Subscription
 from streammesh.subscriptions.registry import read_manifests
 
 from services.api.audit_trail import AuditedRoute
+from services.api.auth import must_be_admin
 from services.api.caller import Caller
 from services.api.cursors import wrong_cursor
 from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
-from services.api.routes.subscriptions import BODY_LIMIT, Task, must_be_admin
+from services.api.routes.subscriptions import BODY_LIMIT, Task
 from services.api.schemas import Answer
 from services.api.state import Wiring, wiring_of
 

@@ -26,6 +26,7 @@ from streammesh.schedules.store import read_call, store_call
 
 from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
+from services.api.auth import must_be_admin
 from services.api.caller import Caller
 from services.api.openapi import READ, answers, body, schema_of, told
 from services.api.problems import Problem
@@ -112,7 +113,7 @@ async def put_schedule(request: Request, key: Caller, name: Name) -> ScheduleSta
 
     One that came from the scheduler's file does not follow the file any more, until it is deleted here.
     """
-    _must_be_admin(key)
+    must_be_admin(key)
     raw = await request_body.read_json(request.scope, request.receive, BODY_LIMIT)
     entry = wanted(name, raw)
     return await _change(wiring_of(request), name, lambda _: entry)
@@ -125,7 +126,7 @@ async def put_schedule(request: Request, key: Caller, name: Name) -> ScheduleSta
 )
 async def delete_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. One that the scheduler's file has too comes back as the file has it."""
-    _must_be_admin(key)
+    must_be_admin(key)
     wiring = wiring_of(request)
     for _ in range(TRIES):
         _, stored = await _read(wiring, name)
@@ -146,7 +147,7 @@ async def delete_schedule(request: Request, key: Caller, name: Name) -> Schedule
 )
 async def enable_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. It begins with its next due time; what it missed is not made up for."""
-    _must_be_admin(key)
+    must_be_admin(key)
     return await _change(wiring_of(request), name, lambda entry: _switched(name, entry, True))
 
 
@@ -157,7 +158,7 @@ async def enable_schedule(request: Request, key: Caller, name: Name) -> Schedule
 )
 async def disable_schedule(request: Request, key: Caller, name: Name) -> ScheduleState:
     """Needs an admin key. One from the scheduler's file stays off, whatever the file says, until it is deleted here."""
-    _must_be_admin(key)
+    must_be_admin(key)
     return await _change(wiring_of(request), name, lambda entry: _switched(name, entry, False))
 
 
@@ -183,7 +184,7 @@ async def disable_schedule(request: Request, key: Caller, name: Name) -> Schedul
 )
 async def trigger_schedule(request: Request, key: Caller, name: Name) -> Accepted:
     """Needs an admin key. The schedule itself stays where it stands, and may be switched off."""
-    _must_be_admin(key)
+    must_be_admin(key)
     wiring = wiring_of(request)
     chosen = await _triggered(request)
     now, stored = await _read(wiring, name)
@@ -278,11 +279,6 @@ async def _store(wiring: Wiring, change: Change) -> bool:
 def _may_see(key: ApiKey, stored: Stored) -> bool:
     event_type = type_of(stored)
     return key.may_subscribe_to_all if event_type is None else key.may_subscribe(event_type)
-
-
-def _must_be_admin(key: ApiKey) -> None:
-    if not key.admin:
-        raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
 
 
 def _unknown(name: str) -> Problem:

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 from streammesh import lua
-from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms
 from streammesh.redisio.turns import Turns
 from streammesh.subscriptions.manifest import Subscription
@@ -16,6 +15,7 @@ from streammesh.subscriptions.registry import read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, pause_call, read_failures, read_paused
 
 from services.api.audit_trail import AuditedRoute
+from services.api.auth import must_be_admin
 from services.api.caller import Caller
 from services.api.json_answer import in_turns
 from services.api.json_body import JsonBody
@@ -174,9 +174,3 @@ def _state(subscription: Subscription, pause: Pause | None, held: int, failures:
         held=held,
         failures=failures,
     )
-
-
-def must_be_admin(key: ApiKey) -> None:
-    """Raises Problem (403) for any other key."""
-    if not key.admin:
-        raise Problem("forbidden", f"The key {key.name!r} is no admin key.")
