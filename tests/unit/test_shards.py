@@ -166,6 +166,17 @@ def test_what_was_done_in_every_shard_is_added_up():
     one = {"dry_run": False, "matched": 2, "left": {"a": 1}, "by": [{"x": 1}], "service": "mail"}
     other = {"dry_run": False, "matched": 3, "left": {"a": 2, "b": 1}, "by": [], "service": "mail"}
 
+    state = {
+        "where": {"data.n": {">": 5}},
+        "paused": {"since": "x", "failures": 20},
+        "held": 2,
+        "failures": 1,
+    }
+    assert summed([state, state]) == {**state, "held": 4, "failures": 2}
+    limits = {"limits": {"concurrency": 2}, "set": {"total": 5}, "waiting": 3}
+    assert summed([limits, limits]) == {**limits, "waiting": 6}
+    removal = {"removed": True, "events": 1}
+    assert summed([removal, {"removed": False, "events": 2}]) == {"removed": False, "events": 3}
     assert summed([one, other]) == {
         "dry_run": False, "matched": 5, "left": {"a": 3, "b": 1}, "by": [{"x": 1}], "service": "mail",
     }  # fmt: skip

@@ -112,28 +112,30 @@ def merged_services(documents: Sequence[Document]) -> Document:
     return {**documents[0], "services": list(found.values())}
 
 
+COUNTED = (  # of a deed that is done in every shard; what else it answers is the same in each
+    *("events", "tasks", "calls", "matched", "replayed", "dropped"),
+    *("waiting", "running", "skipped", "slow_keys", "held", "failures"),
+)
+
+
 def summed(documents: Sequence[Document]) -> Document:
-    """Return answers of the same deed done in every shard as one: numbers are added, flags hold where any holds."""
+    """Return answers of the same deed done in every shard as one: what it counts is added, the rest is the first's."""
     merged: Document = {**documents[0]}
     for document in documents[1:]:
-        for field, value in document.items():
-            merged[field] = _sum(merged.get(field), value)
+        for field in COUNTED:
+            if field in document:
+                merged[field] += document[field]
+        for field, count in document.get("left", {}).items():
+            merged["left"] = {**merged["left"], field: merged["left"].get(field, 0) + count}
+    if "by" in merged:
+        merged["by"] = [group for document in documents for group in document["by"]]
+    if "more" in merged:
+        merged["more"] = any(document["more"] for document in documents)
+    if "removed" in merged:
+        merged["removed"] = all(document["removed"] for document in documents)
+    if "seconds" in merged:
+        merged["seconds"] = max(document["seconds"] for document in documents)
     return merged
-
-
-def _sum(one: Any, other: Any) -> Any:
-    if isinstance(one, bool) or isinstance(other, bool):
-        return bool(one) or bool(other)
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one + other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return {
-            key: _sum(one[key], other[key]) if key in one and key in other else one.get(key, other.get(key))
-            for key in {**one, **other}
-        }
-    if isinstance(one, list) and isinstance(other, list):
-        return one + other
-    return one if one is not None else other
 
 
 ONLY_IN_FIRST = ("no-scheduler", "no-beat")  # Beat is the mesh's, and runs over its first shard
