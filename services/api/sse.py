@@ -98,23 +98,15 @@ def _heartbeat_chunk(position: str) -> bytes:
     return chunk(heartbeat(position))
 
 
-class SseOutlet:
-    """A follower's outlet into one HTTP response, from the moment at which the beginning has gone out."""
+class WireOutlet:
+    """One HTTP response that goes over a connection of its own until its end."""
 
-    __slots__ = (
-        "_follower", "_hub", "_looking", "_missed", "_over", "_until_completed", "_wire", "limit", "stall",
-    )  # fmt: skip
+    __slots__ = ("_over", "_wire", "stall")
 
-    def __init__(
-        self, hub: Hub, follower: Follower, stall: float, until_completed: bool, missed: WhatBecame | None
-    ) -> None:
-        self._hub, self._follower, self.stall = hub, follower, stall
-        self._until_completed, self._missed = until_completed, missed
+    def __init__(self, stall: float) -> None:
+        self.stall = stall
         self._wire: Wire | None = None
         self._over: asyncio.Future[bool] | None = None  # whether the end is to be sent
-        self._looking: asyncio.Task[None] | None = None  # for what was missed
-        self.limit: asyncio.Timeout | None = None  # of what is being sent of the beginning
-        follower.outlet = self
 
     def open(self, wire: Wire) -> None:
         """Send by this connection from now on."""
@@ -127,6 +119,28 @@ class SseOutlet:
             with suppress(TimeoutError):  # the connection drops itself where the client takes nothing
                 async with asyncio.timeout(self.stall):
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _wake(self, tell_end: bool) -> None:
+        """Have the response come to its end."""
+        self._wire = None
+        if self._over is not None and not self._over.done():
+            self._over.set_result(tell_end)
+
+
+class SseOutlet(WireOutlet):
+    """A follower's outlet into one HTTP response, from the moment at which the beginning has gone out."""
+
+    __slots__ = ("_follower", "_hub", "_looking", "_missed", "_until_completed", "limit")
+
+    def __init__(
+        self, hub: Hub, follower: Follower, stall: float, until_completed: bool, missed: WhatBecame | None
+    ) -> None:
+        super().__init__(stall)
+        self._hub, self._follower = hub, follower
+        self._until_completed, self._missed = until_completed, missed
+        self._looking: asyncio.Task[None] | None = None  # for what was missed
+        self.limit: asyncio.Timeout | None = None  # of what is being sent of the beginning
+        follower.outlet = self
 
     @property
     def free(self) -> bool:
@@ -175,11 +189,9 @@ class SseOutlet:
 
     def _finish(self, tell_end: bool) -> None:
         self._hub.close(self._follower)
-        self._wire = None
         if self._looking is not None and self._looking is not asyncio.current_task():
             self._looking.cancel()
-        if self._over is not None and not self._over.done():
-            self._over.set_result(tell_end)
+        self._wake(tell_end)
 
     async def _look(self, missed: WhatBecame) -> None:
         ending = await missed()

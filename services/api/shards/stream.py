@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -30,6 +29,7 @@ from services.api.sse import (
     STREAM_HEADERS,
     WIRE,
     Wire,
+    WireOutlet,
     closed,
     heartbeat,
     hello,
@@ -87,27 +87,14 @@ class ShardOutlet:
         self._stream.hurry()
 
 
-class JoinedOutlet:
+class JoinedOutlet(WireOutlet):
     """The connection's outlet: what the server tells it goes to each shard's follower."""
 
     def __init__(self, pairs: Sequence[tuple[Hub, Follower]], places: Sequence[str], stall: float) -> None:
-        self._pairs, self._places, self._stall = pairs, list(places), stall
-        self._wire: Wire | None = None
-        self._over: asyncio.Future[bool] | None = None  # whether the end is to be sent
+        super().__init__(stall)
+        self._pairs, self._places = pairs, list(places)
         for number, (_, follower) in enumerate(pairs):
             follower.outlet = ShardOutlet(self, number)
-
-    def open(self, wire: Wire) -> None:
-        """Send by this connection from now on."""
-        self._wire, self._over = wire, asyncio.get_running_loop().create_future()
-
-    async def sleep(self, send: Send) -> None:
-        """Return when the response has come to its end, or the connection is lost."""
-        assert self._over is not None
-        if await self._over:
-            with suppress(TimeoutError):  # the connection drops itself where the client takes nothing
-                async with asyncio.timeout(self._stall):
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     @property
     def is_free(self) -> bool:
@@ -154,11 +141,9 @@ class JoinedOutlet:
         self._finish(False)
 
     def _finish(self, tell_end: bool) -> None:
-        self._wire = None
         for hub, follower in self._pairs:
             hub.close(follower)
-        if self._over is not None and not self._over.done():
-            self._over.set_result(tell_end)
+        self._wake(tell_end)
 
 
 class ShardedStream(Response):
