@@ -47,11 +47,12 @@ from streammesh.worker.handler_versions import DeclaredVersion, HandlerVersion, 
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
+from streammesh.worker.workflow_part import WorkflowParts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Service(AroundHandlers, Expectations):
+class Service(AroundHandlers, Expectations, WorkflowParts):
     """One team's worker: it owns the queue of its name and one Celery app.
 
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
@@ -83,7 +84,6 @@ class Service(AroundHandlers, Expectations):
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
-        self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
@@ -93,6 +93,7 @@ class Service(AroundHandlers, Expectations):
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
+        self._parts = WorkflowTasks(self.celery_app, self._plumbing)
         self.celery_app.manifest = self.manifest
         self._plumbing.edition = cache(lambda: edition_of(self.manifest()).digest)
         self.celery_app.add_defaults(
@@ -237,6 +238,8 @@ class Service(AroundHandlers, Expectations):
         for name in (task, *written.subscription.formerly):
             if self._formerly.get(name, task) != task or (name != task and name in self._bindings):
                 raise InvalidManifest(f"two handlers have the name {name!r}, one of them formerly")
+            if name not in self._tasks:
+                self._check_name(name)
         newest, older = versions_with(self._versions.setdefault(task, {}), written)
         known = [one.task for one in self._subscriptions]
         if task in known:
@@ -302,20 +305,6 @@ class Service(AroundHandlers, Expectations):
         self._tasks[subscription.task] = made
         self.celery_app.tasks.pop(subscription.task, None)  # where this is a further version
         self.celery_app.register_task(made(self._plumbing)())
-
-    def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
-        """Decorate a part of a workflow: a Celery task (`.s()`, `.si()`) that may take a `ctx`.
-
-        Through `ctx` it pushes progress for the delivery that the workflow belongs to, and publishes
-        events that leave together with the delivery's end. `options` are Celery's task options.
-        """
-        if self._parts is None:
-            self._parts = WorkflowTasks(self.celery_app, self._plumbing)
-            self._parts.register()
-        parts = self._parts
-        if function is None:
-            return lambda decorated: parts.part(decorated, **options)
-        return parts.part(function, **options)
 
     def manifest(self) -> Manifest:
         """What this service tells the mesh about itself when its worker starts."""
