@@ -31,6 +31,7 @@ from streammesh.subscriptions.declaration import (
     former_names,
     place_of,
     priority_of,
+    refuse_while_importing,
     seconds,
     task_part,
     whole_number,
@@ -336,6 +337,7 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         It reads `queues`, else those after `-Q` on the command line (`python -m services.mail -Q urgent`), else all
         of the service's. Ends with exit code 2 for one that the service does not have.
         """
+        refuse_while_importing("service.run()")
         chosen = _asked_for(sys.argv[1:]) if queues is None else list(queues)
         known = {names.DEFAULT_QUEUE, self.name, *self._queues, *self.manifest().queue_names}
         for unknown in sorted(set(chosen) - known):

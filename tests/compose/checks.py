@@ -16,7 +16,7 @@ from tests.compose.front_door import FrontDoor
 from tests.compose.mesh import Mesh
 from tests.compose.other_repository import NAME, health_of, joined
 
-SERVICES = ("api", "dispatcher", "email_worker", "report_worker", "scheduler")
+SERVICES = ("api", "archiver", "dispatcher", "email_worker", "report_worker", "scheduler", "webhook_worker")
 WORKERS = ("email_worker", "report_worker")
 
 
