@@ -97,9 +97,7 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         self._parts = WorkflowTasks(self.celery_app, self._plumbing)
         self.celery_app.manifest = self.manifest
         self._plumbing.edition = cache(lambda: edition_of(self.manifest()).digest)
-        self.celery_app.add_defaults(
-            lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
-        )
+        self.celery_app.add_defaults(self._defaults)
         set_current_app(self.celery_app)
 
     @property
@@ -233,9 +231,13 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
 
+    def _defaults(self) -> dict[str, Any]:
+        """Of the Celery app's configuration."""
+        return pool_config(self.pool, self.settings) | queue_config(self.name, self._queues)
+
     def _add_version(self, written: DeclaredVersion) -> None:
         """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
-        task = written.subscription.task
+        task, pool = written.subscription.task, self.pool
         for name in (task, *written.subscription.formerly):
             if self._formerly.get(name, task) != task or (name != task and name in self._bindings):
                 raise InvalidManifest(f"two handlers have the name {name!r}, one of them formerly")
@@ -248,6 +250,8 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         else:
             self._subscriptions.append(newest.subscription)
         self._bindings[task] = newest.binding
+        if self.pool != pool:  # Celery has read its configuration as the first handler was registered
+            self.celery_app.add_defaults(self._defaults)
         self._formerly |= dict.fromkeys(written.subscription.formerly, task)
         for name in dict.fromkeys((task, *newest.subscription.formerly)):
             known_as = replace(newest.subscription, task=name)

@@ -272,3 +272,15 @@ def test_a_handler_does_not_take_the_place_of_a_part_of_its_name() -> None:
     shop.part(again)
     with pytest.raises(InvalidHandler, match=r"two functions have the name 'shop_worker\.again'"):
         shop.on("order.placed")(again)
+
+
+def plain(order: Order) -> None: ...
+
+
+def test_the_pool_is_async_also_where_the_first_handler_or_a_part_is_a_def() -> None:
+    shop = service()
+    shop.part(again)
+    shop.on("order.paid")(plain)
+    assert shop.celery_app.conf.worker_pool.endswith("prefork_pool:TaskPool")
+    shop.on("order.placed")(good)
+    assert shop.celery_app.conf.worker_pool.endswith("async_pool:TaskPool")
