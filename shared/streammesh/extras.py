@@ -14,6 +14,7 @@ _BY_LIBRARY = {
     "email_validator": "mail",
     "hiredis": "worker",
     "kombu": "worker",
+    "obstore": "store",
     "opentelemetry": "tracing",
     "prometheus_client": "worker",
     "psycopg": "postgres",
