@@ -19,7 +19,7 @@ R = TypeVar("R")
 Returned = TypeVar("Returned", covariant=True)
 
 
-class Part(Protocol[P, Returned]):
+class WorkflowPart(Protocol[P, Returned]):
     """A part of workflows: called, it is the function that it was; `s` and `si` make signatures of it for Celery's canvas."""
 
     name: str
@@ -67,7 +67,7 @@ class PartOptions(TypedDict, total=False):
 class PartDecorator(Protocol):
     """What makes a part of a function."""
 
-    def __call__(self, function: Callable[P, R], /) -> Part[P, R]: ...
+    def __call__(self, function: Callable[P, R], /) -> WorkflowPart[P, R]: ...
 
 
 class WorkflowParts:
@@ -77,7 +77,7 @@ class WorkflowParts:
     _parts: WorkflowTasks
 
     @overload
-    def part(self, function: Callable[P, R], /) -> Part[P, R]: ...
+    def part(self, function: Callable[P, R], /) -> WorkflowPart[P, R]: ...
     @overload
     def part(self, **options: Unpack[PartOptions]) -> PartDecorator: ...
     def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
