@@ -56,7 +56,7 @@ class Terminal:
     def shown(self) -> str:
         return self._log.read_text("utf-8", "replace")
 
-    def sees(self, what: str, times: int = 1, seconds: float = 60) -> None:
+    def sees(self, what: str, times: int = 1, seconds: float = 120) -> None:
         try:
             wait_until_sync(what, lambda: self.shown.count(what) >= times, seconds=seconds)
         except TimeoutError:
@@ -67,7 +67,7 @@ class Terminal:
         return wait_until_sync(
             f"{event_type} is published",
             lambda: "".join(re.findall(rf"{event_type}  ([0-9a-f-]{{36}})  from", self.shown)[:1]),
-            seconds=60,
+            seconds=120,
         )
 
     def types(self, line: str) -> None:
@@ -93,7 +93,7 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
         assert made.end() == 0
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_what_is_typed_is_published_and_a_saved_handler_takes_the_next_event(terminal: Terminal) -> None:
     terminal.types('order.placed {"n": 1}')
     terminal.sees('{"answer":"first"}')
@@ -103,7 +103,7 @@ def test_what_is_typed_is_published_and_a_saved_handler_takes_the_next_event(ter
     terminal.sees('{"answer":"second"}')
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_a_breakpoint_stops_in_the_handler(terminal: Terminal) -> None:
     starts = terminal.shown.count("worker.ready")
     save(terminal.folder, 'answer = "typed"; breakpoint()')
@@ -115,7 +115,7 @@ def test_a_breakpoint_stops_in_the_handler(terminal: Terminal) -> None:
     terminal.sees('{"answer":300}')
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_an_event_is_run_again_on_ones_desk_without_effects(terminal: Terminal) -> None:
     save(terminal.folder, 'answer = "on the desk"')
     event = terminal.published("order.placed")

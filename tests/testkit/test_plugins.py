@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WORKER = """
 from streammesh import Service
 
@@ -51,6 +53,7 @@ def test_what_stays_in_redis_fails_the_test(mesh, mesh_redis_sync):
 """
 
 
+@pytest.mark.timeout(300)  # three processes that import everything
 def test_they_work_in_strict_mode_under_anyio_and_spread_over_processes(tmp_path: Path) -> None:
     (tmp_path / "worker.py").write_text(WORKER)
     (tmp_path / "test_worker.py").write_text(TESTS)

@@ -48,7 +48,7 @@ if __name__ == "__main__":
 POOLS = ("async", "prefork")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_worker_that_drains_closes_what_its_handlers_shared(
     mesh: Mesh, mesh_redis_sync: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,13 +59,14 @@ def test_a_worker_that_drains_closes_what_its_handlers_shared(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("MESH_CONCURRENCY", "1")
     workers = [mesh.start(f"{pool}_pool") for pool in POOLS]
-    wait_until_sync("both have joined", lambda: mesh_redis_sync.hlen(mesh.keys.manifests()) == 2, seconds=60)
+    wait_until_sync("both have joined", lambda: mesh_redis_sync.hlen(mesh.keys.manifests()) == 2, seconds=120)
     for n in range(3):
         outcome = mesh.outcome(mesh.publish("pool.used", {"n": n}).get(), seconds=60).get(70)
         assert outcome.ok and set(outcome.results.values()) == {n}
     for worker in workers:
         worker.terminate()
-        worker.wait(40)
+    for worker in workers:
+        worker.wait(60)
     told = place.read_text().splitlines()
     for pool in POOLS:
         mine = [line.removeprefix(f"{pool} ") for line in told if line.startswith(pool)]

@@ -24,13 +24,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / NAME
 
 
+@pytest.mark.timeout(300)
 def test_its_tests_pass_one_of_them_in_a_mesh_of_its_own(repository: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=repository,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert ran.returncode == 0 and "3 passed" in ran.stdout, ran.stdout[-3000:] + ran.stderr

@@ -59,7 +59,7 @@ class Pending(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self._future).__await__()
 
-    def get(self, seconds: float = 30) -> T:
+    def get(self, seconds: float = 60) -> T:
         """Wait for it here."""
         return self._future.result(seconds)
 
@@ -96,7 +96,7 @@ class Mesh:
         """Publish one event; `attributes` as of `Publisher.publish`: id, subject, deliver_at, priority, …"""
         return self._ask(self._publish(build("tests", event_type, data, **attributes)))
 
-    def outcome(self, event: Event, *, seconds: float = 10, skip: bool = True) -> Pending[TrialOutcome]:
+    def outcome(self, event: Event, *, seconds: float = 20, skip: bool = True) -> Pending[TrialOutcome]:
         """Wait until everything that the event became has ended. With `skip`, waits for a retry or a set time are skipped.
 
         Raises TimeoutError, with what it waits for, after so many seconds, and what broke in a worker.
