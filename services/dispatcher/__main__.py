@@ -31,6 +31,7 @@ from services.dispatcher.backfiller import Backfiller
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.canceller import EventCanceller
 from services.dispatcher.delayed import Promoter
+from services.dispatcher.folder import Folder
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.line_keeper import LineKeeper
@@ -64,13 +65,19 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
-    keeper, relay = LineKeeper(client, keys), OutboxRelay(client, keys, settings)
+    keeper, folder = LineKeeper(client, keys), Folder(client, keys, settings)
+    relay = OutboxRelay(client, keys, settings)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
+        if what == "fold":
+            folder.changed.set()
+            return
         if what in ("outbox", "look"):
             relay.changed()
-        if what not in ("cancels", "outbox"):
+        if what == "outbox":
+            return
+        if what != "cancels":
             (promoter.changed if what == "due" else look).set()
         if what == "backfills":
             backfiller.changed.set()
@@ -80,7 +87,9 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
             keeper.changed.set()
         if what in ("cancels", "look"):
             canceller.changed.set()
-        if what not in ("due", "cancels", "outbox"):
+        if what == "look":
+            folder.changed.set()
+        if what not in ("due", "cancels"):
             forwarders.changed.set()
 
     async def follow_changes() -> None:
@@ -103,6 +112,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("line keeper", keeper.run),
+        keep_on("folder", folder.run),
         keep_on("canceller", canceller.run),
         keep_on("outbox relay", relay.run),
         keep_on("janitor", janitor.run),

@@ -49,12 +49,12 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
         open_async(settings, f"{ROLE}-ears", blocking=True),
         open_async(settings, f"{ROLE}-bell", blocking=True),
     )
-    registry = open_async(
-        settings.whole.of_shard(0), f"{ROLE}-keys"
-    )  # the mesh has its API keys in the first shard
-    owners = Owners(ApiKeys(registry, Keys(settings.whole.of_shard(0).namespace)))
+    first = settings.whole.of_shard(0)  # where the mesh has its API keys
+    registry = open_async(first, f"{ROLE}-keys")
+    owners = Owners(ApiKeys(registry, Keys(first.namespace)))
     crew = Crew(client, ears, keys, own, api_keys=owners)
-    url_services = UrlServices(client, keys, owners, (settings.drain + STOPPING).total_seconds())
+    drain = (settings.drain + STOPPING).total_seconds()
+    url_services = UrlServices(client, keys, owners, drain, own.seal)
 
     def changed(what: str) -> None:
         crew.changed(what)
