@@ -36,6 +36,13 @@ def test_a_distribution_has_full_metadata(about: dict[str, Any]) -> None:
     assert told["dynamic"] == ["version"], "the version stands in streammesh/__init__.py alone"
 
 
+def test_what_says_that_it_is_typed_has_the_mark_of_it() -> None:
+    assert (SHARED / "streammesh" / "py.typed").is_file() and (SERVICES / "py.typed").is_file()
+    targets = MESH_PROJECT["tool"]["hatch"]["build"]["targets"]
+    assert targets["sdist"]["force-include"]["py.typed"] == "py.typed"
+    assert targets["wheel"]["force-include"]["py.typed"] == "streammesh_mesh/py.typed"
+
+
 @pytest.mark.parametrize("folder", [SHARED, SERVICES], ids=lambda p: p.name)
 def test_the_licence_in_a_distribution_is_the_repositorys(folder: Any) -> None:
     assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()

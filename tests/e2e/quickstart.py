@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STAYS = "# stays in this terminal"
 BEFORE = ("python -m venv", "pip install")  # whoever plays the page has done that
 CHANGES = re.compile(r"\d\d:\d\d:\d\d\.\d{3}|[0-9a-f]{8}-[0-9a-f-]{27}")
-READY_SECONDS = 90
+READY_SECONDS = 180
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str]]:

@@ -6,8 +6,10 @@ import time
 
 import pytest
 from streammesh import lua
+from streammesh.edition import Edition
 from streammesh.status import backlog
 from streammesh.status.backlog import count, read_backlogs
+from streammesh.status.editions import SideBySide
 from streammesh.status.findings import findings
 from streammesh.status.snapshot import read_snapshot
 from streammesh.subscriptions.manifest import Manifest, Subscription
@@ -148,3 +150,27 @@ async def test_keys_of_another_type_do_not_hide_the_rest(mesh_redis, mesh_keys, 
     (billing,) = (await read_snapshot(mesh_redis, mesh_keys, mesh_settings)).services
 
     assert (billing.lag, billing.queued, billing.workers) == (1, 0, 0)
+
+
+async def test_what_waits_for_another_version_is_counted_and_said(mesh_redis, mesh_keys, mesh_settings):
+    now = round(time.time() * 1000)
+    wants = Subscription(service="billing", task="billing.bill", type="order.placed")
+    editions = tuple(
+        Edition(one * 12, now - age, {"billing.bill": one * 12}) for one, age in (("a", 5_000), ("b", 1_000))
+    )
+    manifest = Manifest("billing", subscriptions=(wants,), editions=editions)
+    await lua.run(mesh_redis, register_call(mesh_keys, manifest))
+    await mesh_redis.zadd(mesh_keys.editions("billing"), {"a" * 12: now, "b" * 12: now, "c" * 12: now})
+    rows = {"t1": "retrying", "t2": "started", "t3": "retrying"}
+    await mesh_redis.zadd(mesh_keys.open_tasks("billing"), dict.fromkeys([*rows, "gone"], now))
+    for task, state in rows.items():
+        await mesh_redis.hset(mesh_keys.task(task), "state", state)
+    await mesh_redis.hset(mesh_keys.task("t1"), "unfit", "b" * 12)
+
+    found = await read_snapshot(mesh_redis, mesh_keys, mesh_settings)
+
+    assert found.side_by_side == {"billing": SideBySide(("b" * 12, "a" * 12), now - 1_000, 1)}
+    [said] = [one for one in findings(found, mesh_settings) if one.code == "kept-for-edition"]
+    assert (
+        "billing: at least 1 tasks wait" in said.text and f"editions {'b' * 12}, {'a' * 12} live" in said.text
+    )

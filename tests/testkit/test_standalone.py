@@ -56,6 +56,16 @@ def test_a_mesh_runs_it_beside_the_mesh_s_own_services(repository: Path) -> None
     assert found["api"].path != repository
 
 
+def test_a_folder_may_do_without_some_of_the_mesh_s_own_services(tmp_path: Path) -> None:
+    about = tmp_path / "pyproject.toml"
+    about.write_text('[tool.streammesh]\nwithout = ["report_worker", "archiver"]\n')
+    found = {one.name for one in find_programs(tmp_path)}
+    assert {"api", "dispatcher", "scheduler"} <= found and not {"report_worker", "archiver"} & found
+    about.write_text('[tool.streammesh]\nwithout = ["api"]\n')
+    with pytest.raises(NothingToRun, match="without: api cannot be left out; what can is archiver, email"):
+        find_programs(tmp_path)
+
+
 def test_nothing_is_written_over(repository: Path) -> None:
     with pytest.raises(CannotMake, match="is there already"):
         write_repository(NAME, repository.parent)

@@ -1,7 +1,8 @@
 """What `streammesh up` runs in a folder: the mesh's own services, wherever they are installed, and the folder's workers.
 
 A worker is a folder in `services/`, a package with `__main__.py` and `handlers.py`, or the one file `worker.py`;
-`[tool.streammesh] workers = ["package"]` in pyproject.toml names them where that finds too many or too few.
+`[tool.streammesh] workers = ["package"]` in pyproject.toml names them where that finds too many or too few, and
+`without = ["report_worker"]` those of the mesh's own services that the folder does without.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from streammesh.local_mesh import services_home
 
 NAMED = re.compile(r"""\bService\(\s*["']([a-z0-9_]+)["']""")
 ONE_FILE = "worker.py"
+NEEDED = {"api", "dispatcher"}  # without them nothing runs
 
 
 class NothingToRun(Exception):
@@ -52,7 +54,7 @@ def find_programs(root: Path) -> list[FoundProgram]:
             " (or go to a checkout of the mesh)"
         )
     shipped = [] if home == root else list(_in_services(home))
-    taken = {one.name for one in own}
+    taken = {one.name for one in own} | _left_out(root, shipped)
     return [*(one for one in shipped if one.name not in taken), *own]
 
 
@@ -97,18 +99,35 @@ def _named_or_found(root: Path) -> Iterator[FoundProgram]:
 
 
 def _named(root: Path) -> list[str] | None:
+    return _list(root, "workers", "modules")
+
+
+def _left_out(root: Path, shipped: list[FoundProgram]) -> set[str]:
+    """Return which of the mesh's own services a folder does without. Raises NothingToRun for one that it needs, or that is none."""
+    without = set(_list(root, "without", "services") or ()) if shipped else set()
+    optional = {one.name for one in shipped} - NEEDED
+    if wrong := sorted(without - optional):
+        raise NothingToRun(
+            f"pyproject.toml: [tool.streammesh] without: {', '.join(wrong)} cannot be left out; what can is"
+            f" {', '.join(sorted(optional))}"
+        )
+    return without
+
+
+def _list(root: Path, option: str, what: str) -> list[str] | None:
+    """Return a list that `[tool.streammesh]` has, None where it has none. Raises NothingToRun."""
     file = root / "pyproject.toml"
     if not file.is_file():
         return None
     try:
-        workers = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("streammesh", {}).get("workers")
+        found = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("streammesh", {}).get(option)
     except (ValueError, AttributeError) as error:
         raise NothingToRun(f"{file.name}: {error}") from None
-    if workers is None:
+    if found is None:
         return None
-    if not isinstance(workers, list) or not all(isinstance(one, str) for one in workers):
-        raise NothingToRun(f"{file.name}: [tool.streammesh] workers should be a list of modules")
-    return workers
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise NothingToRun(f"{file.name}: [tool.streammesh] {option} should be a list of {what}")
+    return found
 
 
 def _place_of(root: Path, module: str) -> Path:
