@@ -55,3 +55,19 @@ def test_the_examples_are_clean_under_pyright() -> None:
         pytest.skip("pyright is not installed: `make types` does it")
     checked = subprocess.run([TOOLS / "basedpyright"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [
+        ("notifications", "Filtering"),
+        ("notifications", "Reconnecting"),
+        ("standalone", "Project layout"),
+        ("standalone", "Deployment"),
+        ("events", "Deduplication"),
+        ("workers", "Errors and retries"),
+        ("workers", "Priorities and queues"),
+    ],
+)
+def test_what_people_search_for_is_a_heading(page: str, heading: str) -> None:
+    assert f"\n## {heading}\n" in (ROOT / "docs" / f"{page}.md").read_text("utf-8")
