@@ -41,13 +41,13 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
     tell_health(health, settings)
-    client = open_async(settings, ROLE)
+    client, routing = open_async(settings, ROLE), open_async(settings, f"{ROLE}-router")
     await meet(client, keys, health, stop)
     ears, bell = (
         open_async(settings, f"{ROLE}-ears", blocking=True),
         open_async(settings, f"{ROLE}-bell", blocking=True),
     )
-    crew = Crew(client, ears, keys, own)
+    crew = Crew(client, ears, keys, own, routing=routing)
     url_services = UrlServices(client, keys, (settings.drain + STOPPING).total_seconds(), own.seal)
 
     def changed(what: str) -> None:
@@ -74,7 +74,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.gather(crew.stop(min(own.timeout, settings.drain).total_seconds()), url_services.stop())
-    for opened in (client, ears, bell):
+    for opened in (client, routing, ears, bell):
         await opened.aclose()
     log.info("webhooks.stopped")
 
