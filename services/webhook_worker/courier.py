@@ -29,8 +29,6 @@ from services.webhook_worker.settings import WebhookSettings
 PLACES = 200
 FAILING_PLACES = 100
 LONGEST_SLEEP = 2.0
-BUSY_SECONDS = 0.02  # that one turn of the loop takes where there is more to do than this process can
-BUSY_SLEEP = 0.1
 log = structlog.get_logger(__name__)
 
 
@@ -67,9 +65,6 @@ class Courier:
     async def run_once(self) -> float:
         """Begin the turns that are due and have a place; answers after how many seconds to look again."""
         keys, sleep = self._keys, LONGEST_SLEEP
-        began = time.monotonic()
-        await asyncio.sleep(0)
-        is_busy = time.monotonic() - began > BUSY_SECONDS
         pipeline = self._client.pipeline(transaction=False)
         pipeline.time()
         for name in (keys.webhooks_due(), keys.webhooks_failing()):
@@ -94,9 +89,6 @@ class Courier:
                     continue
                 room -= 0 if failing else self._settings.concurrency
                 self._begin(stored, failing)
-                if failing and is_busy:  # one at a time: the time there is belongs to those that work
-                    sleep = min(sleep, BUSY_SLEEP)
-                    break
         return sleep
 
     async def _unknown(self, webhook: str) -> None:

@@ -1,4 +1,4 @@
-"""A thousand webhooks of which most do not work: what each step costs is bounded, and those that work come first."""
+"""A thousand webhooks of which most do not work: what each step costs is bounded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from streammesh.webhooks import store as store_module
 from streammesh.webhooks.definition import Webhook
 from streammesh.webhooks.store import WebhookStore
 
-from services.webhook_worker import courier as courier_module
 from services.webhook_worker import directory as directory_module
 from services.webhook_worker.directory import Directory
 
@@ -63,28 +62,3 @@ async def test_only_a_webhook_that_changed_is_parsed_anew(add, store, mesh_redis
     assert len(parsed) == 2  # the garbage and the new one
     assert [one.webhook.id for one in after] == ["wh0", "wh2", "wh3", "wh4", "wh6"]
     assert after[0] is before[1][0]
-
-
-async def test_while_the_process_is_busy_those_that_fail_begin_one_at_a_time(
-    crew, add, tell, receiver, monkeypatch
-):
-    begun: list[tuple[str, bool]] = []
-    monkeypatch.setattr(
-        courier_module.Courier,
-        "_begin",
-        lambda _, stored, failing: begun.append((stored.webhook.id, failing)),
-    )
-    for n in range(4):
-        await add(f"wh{n}")
-    async with crew() as made:
-        await tell()
-        while await made.router.run_once() or await made.laggards.run_once():
-            continue
-        begun.clear()
-        monkeypatch.setattr(courier_module, "BUSY_SECONDS", -1.0)
-        assert await made.courier.run_once() <= courier_module.BUSY_SLEEP
-        assert len(begun) == 1 and begun[0][1]
-        begun.clear()
-        monkeypatch.setattr(courier_module, "BUSY_SECONDS", 1_000.0)
-        await made.courier.run_once()
-        assert len({name for name, _ in begun}) == 4
