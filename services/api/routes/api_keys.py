@@ -37,7 +37,7 @@ _EXAMPLE: dict[str, Any] = {
 Globs = Annotated[list[str], Field(max_length=MOST_GLOBS)]
 
 
-class KeyState(Answer):
+class ApiKeyState(Answer):
     """One API key, without its secret, which nobody has. While it is rotated two have one name."""
 
     name: str
@@ -52,19 +52,19 @@ class KeyState(Answer):
     used_at: str | None = Field(description="About when it was last used; null where it never was.")
 
 
-class KeyMade(KeyState):
+class ApiKeyMade(ApiKeyState):
     """A new key. `secret` is what its holder sends; it is shown here, and never again."""
 
     secret: str
 
 
-class KeyList(Answer):
+class ApiKeyList(Answer):
     """All keys, by name."""
 
-    keys: list[KeyState]
+    keys: list[ApiKeyState]
 
 
-class KeyRequest(BaseModel):
+class ApiKeyRequest(BaseModel):
     """What a new key is to allow."""
 
     model_config = ConfigDict(extra="forbid")
@@ -79,7 +79,7 @@ class KeyRequest(BaseModel):
 
 
 _CREATE = JsonBody(
-    KeyRequest,
+    ApiKeyRequest,
     "What it is to allow.",
     {"shop": {"value": {"name": "shop", "publish": ["order.*"], "subscribe": ["order.*"]}}},
     BODY_LIMIT,
@@ -91,12 +91,12 @@ _CREATE = JsonBody(
     summary="API keys",
     responses=answers("forbidden", *READ, _200=told("All.", {"keys": [_EXAMPLE]})),
 )
-async def list_keys(request: Request, key: Caller) -> KeyList:
+async def list_keys(request: Request, key: Caller) -> ApiKeyList:
     """Needs an admin key."""
     must_be_admin(key)
     wiring, keys = _store(request)
     async with wiring.reading():
-        return KeyList(keys=await _states(keys))
+        return ApiKeyList(keys=await _states(keys))
 
 
 @router.post(
@@ -109,7 +109,7 @@ async def list_keys(request: Request, key: Caller) -> KeyList:
     ),
     openapi_extra=_CREATE.openapi,
 )
-async def create_key(request: Request, key: Caller) -> KeyMade:
+async def create_key(request: Request, key: Caller) -> ApiKeyMade:
     """Needs an admin key. The secret is in this answer, and never again: only its hash is kept."""
     must_be_admin(key)
     wanted = await _CREATE(request)
@@ -132,7 +132,7 @@ async def create_key(request: Request, key: Caller) -> KeyMade:
         raise _invalid("", str(error)) from None
     if made is None:
         raise Problem("not-found", f"The key {wanted.name!r} was revoked as soon as it was made.")
-    return KeyMade(**_state(made, {}, 0).model_dump(), secret=secret)
+    return ApiKeyMade(**_state(made, {}, 0).model_dump(), secret=secret)
 
 
 @router.delete(
@@ -142,7 +142,7 @@ async def create_key(request: Request, key: Caller) -> KeyMade:
 )
 async def revoke_key(
     request: Request, key: Caller, name: Annotated[str, Path(max_length=64, examples=["shop"])]
-) -> KeyList:
+) -> ApiKeyList:
     """Needs an admin key, and another one than the one that is revoked. Each API process notices within seconds."""
     must_be_admin(key)
     if name == key.name:
@@ -152,7 +152,7 @@ async def revoke_key(
         ended = [one for one in await _states(keys) if one.name == name]
         if not ended or not await keys.revoke(name):
             raise Problem("not-found", f"There is no API key {name!r}; GET /v1/keys lists them.")
-    return KeyList(keys=ended)
+    return ApiKeyList(keys=ended)
 
 
 def _store(request: Request) -> tuple[Wiring, ApiKeys]:
@@ -160,15 +160,15 @@ def _store(request: Request) -> tuple[Wiring, ApiKeys]:
     return wiring, ApiKeys(wiring.redis, wiring.keys)
 
 
-async def _states(keys: ApiKeys) -> list[KeyState]:
+async def _states(keys: ApiKeys) -> list[ApiKeyState]:
     found, uses = await keys.list(), await keys.last_uses()
     now_ms = to_ms(SystemClock().now())
     return [_state(one, uses, now_ms) for one in found]
 
 
-def _state(one: ApiKey, uses: dict[str, int], now_ms: int) -> KeyState:
+def _state(one: ApiKey, uses: dict[str, int], now_ms: int) -> ApiKeyState:
     used = uses.get(one.digest)
-    return KeyState(
+    return ApiKeyState(
         name=one.name,
         admin=one.admin,
         publish=list(one.publish),

@@ -160,7 +160,7 @@ async def test_what_is_no_schedule_is_refused_and_nothing_is_stored(api, changes
     body = {name: value for name, value in {**DAILY, **changes}.items() if value is not None}
     document = assert_problem(await api.put("/v1/schedules/daily", json=body), 422, "invalid-request")
     assert word in document["detail"]
-    assert (await api.get("/v1/schedules")).json() == {"schedules": []}
+    assert (await api.get("/v1/schedules")).json()["schedules"] == []
 
 
 async def test_what_is_broken_is_shown_and_can_be_written_over(api, mesh_redis, mesh_keys):
@@ -178,7 +178,7 @@ async def test_only_an_admin_key_changes_and_each_key_sees_its_own_types(api, ma
     await put(api)
     secret = await make_key("reader", subscribe=["order.*"], publish=["*"])
     headers = {"authorization": f"Bearer {secret}"}
-    assert (await api.get("/v1/schedules", headers=headers)).json() == {"schedules": []}
+    assert (await api.get("/v1/schedules", headers=headers)).json()["schedules"] == []
     assert_problem(await api.get("/v1/schedules/daily", headers=headers), 404, "not-found")
     for method, path in (
         ("PUT", "daily"),
