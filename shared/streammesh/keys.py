@@ -103,7 +103,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
         return f"{self.prefix}due"
 
     def due_entries(self) -> str:
-        """HASH. What to do with each member of `due`, as JSON. Entries leave with their member.
+        """HASH. What to do with each member of `due`, as JSON, packed where it waits long. Entries leave with their member.
 
         Of an entry that is no plain JSON the fields lie beside it: `h <member>`, `b <member>`, `u <member>`.
         """
