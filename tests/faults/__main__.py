@@ -31,6 +31,7 @@ from tests.faults.scenarios import (
     memory_full,
     mixed,
     negative_controls,
+    pairs,
     poisoned,
     reconnects,
     redis_faults,
@@ -68,6 +69,7 @@ SCENARIOS: dict[str, Scenario] = {
     "silent": silent_connections.run,
     "reconnects": reconnects.run,
     "durable": durable.run,
+    "pairs": pairs.run,
     "shards": shards.run,
     "flow": flow.run,
     "cancels": cancels.run,
@@ -77,7 +79,7 @@ SCENARIOS: dict[str, Scenario] = {
     "ungated": negative_controls.ungated,
     "hasty": negative_controls.hasty,
 }
-LONG_SEEDS = {"dispatcher": 4, "worker": 4, "ungated": 1, "hasty": 1}  # of the long form
+LONG_SEEDS = {"dispatcher": 4, "worker": 4, "durable": 8, "ungated": 1, "hasty": 1}  # of the long form
 OTHERS_LONG_SEEDS = 2
 FOLDER = ROOT / "var" / "faults"
 
