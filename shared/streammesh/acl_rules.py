@@ -51,7 +51,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
         *(keys.alive(service), keys.editions(service), keys.held(f"{service}.*")),
         *keys.of_a_flow(f"{service}.*"),
-        *(keys.arrived(service, "*"), keys.waiters(service, "*")),
+        *(keys.arrived(service, "*"), keys.waiters(service, "*"), keys.waking(service)),
         *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
     )
     shared = (
@@ -65,6 +65,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
     return [
         "resetkeys",
         *(f"~{key}" for key in (*own, *shared)),
+        f"%R~{keys.routed('*')}",
         *_worker_channels(keys, service, database),
         *COMMANDS,
         *NOT_OF_WORKERS,

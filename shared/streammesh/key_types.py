@@ -52,6 +52,7 @@ TYPES = {
     "canceller": "hash",
     "cancelling": "zset",
     "waiters": "zset",
+    "waking": "zset",
     "backfills": "zset",
     "flow": "hash",
     "flow-line": "zset",

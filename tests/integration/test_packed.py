@@ -57,13 +57,17 @@ async def test_a_signal_brings_it_back_byte_for_byte(moves):
 async def test_its_row_says_what_it_said(moves):
     moved, _, _, _, before = await asleep(moves)
     row = await moves.row(moved)
-    assert (row.event, row.name, row.times_ms["queued"]) == (before.event, before.name, before.times_ms["queued"])
+    assert (row.event, row.name, row.times_ms["queued"]) == (
+        before.event,
+        before.name,
+        before.times_ms["queued"],
+    )
     assert row.next_attempt_at is not None and row.state == "waiting"
     assert (await moves.claim(moved)).verdict == "held"
 
 
 async def test_it_is_cancelled_like_any_other(moves):
-    moved, queue, _, _, _ = await asleep(moves)
+    moved, *_ = await asleep(moves)
     row = await moves.row(moved)
     await lua.run(moves.redis, cancel_call(moves.keys, moves.settings, row))
     assert (await moves.row(moved)).state == "cancelled"
@@ -72,7 +76,7 @@ async def test_it_is_cancelled_like_any_other(moves):
 
 @pytest.mark.parametrize("data", [{"text": "\x7f"}, {"text": "a" * 1000}])
 async def test_what_cannot_be_packed_waits_as_it_is(moves, data):
-    moved, queue, fields, _, _ = await asleep(moves, data=data)
+    _, queue, fields, _, _ = await asleep(moves, data=data)
     due = DueSet(moves.redis, moves.keys)
     await due.promote(await due.now_ms() + HOUR * 1000 + 1)
     assert [entry for _, entry in await moves.redis.xrange(queue)] == [fields]

@@ -57,9 +57,13 @@ end
 
 -- When an event was published, as its row says (`at:<source>`): ms and the entry's number as one number, as text. Nothing
 -- where it is held, or its row is gone.
-local function published_at(at)
-  local ms, number = string.match(at or '', '^(%d+)%-(%d+) ')
+local function moment(position)
+  local ms, number = string.match(position, '^(%d+)%-(%d+)$')
   return ms and string.format('%.0f', tonumber(ms) * 1000 + math.min(tonumber(number), 999))
+end
+
+local function published_at(at)
+  return moment(string.match(at or '', '^(%S+) ') or '')
 end
 
 -- The last moment, as `published_at` writes them, of an event that came within so many ms of one at `own`.

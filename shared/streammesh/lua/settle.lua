@@ -169,7 +169,10 @@ end
 local answers = {}
 for i, one in ipairs(tasks) do answers[i] = settle(one) end
 if #entries > 0 then pcall(gone, queue, group, entries) end  -- where something else lies, nothing of ours does
-if #ids > 0 then write('ZREM', open_tasks, unpack(ids)) end
+if #ids > 0 then
+  write('ZREM', open_tasks, unpack(ids))
+  if string.find(name, '.wake_', 1, true) then write('ZREM', string.gsub(open_tasks, '}:open:', '}:waking:', 1), unpack(ids)) end
+end
 for _, one in ipairs(left) do  -- after all have ended: none of them is started once more
   local flow, key, rank = flow_of(one[1], one[2])
   if flow then flow_leave(flow, key, rank, one[3]) end

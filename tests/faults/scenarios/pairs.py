@@ -10,7 +10,7 @@ from pathlib import Path
 from streammesh.events import envelope
 from streammesh.events.publisher import Publisher
 from streammesh.settings import MeshSettings
-from streammesh.tasks.records import TaskRow
+from streammesh.tasks.records import Rows, TaskRow
 
 from tests.faults.arena import NAMESPACE, Arena
 from tests.faults.report import Row
@@ -19,6 +19,7 @@ from tests.faults.stage import Stage, kill_in_turn
 
 NAME = "pairs of a wait and its event, and of a deadline and its event"
 SOURCE = "faults"
+WITHIN = 0.4  # seconds, of the expectation
 REACHED = 0.02  # seconds until a run has come to its wait, about: an event before the run's own does not count for it
 AROUND = {
     "fault.met": (REACHED, 0.05),
@@ -49,7 +50,7 @@ async def run(stage: Stage) -> Row:
             await asyncio.sleep(seconds * number / len(kinds))
             around, spread = AROUND[kind]
             apart = around + arena.rng.uniform(-spread, spread)
-            order = {"order": f"o{number}", "seconds": 0.4, "cents": number}
+            order = {"order": f"o{number}", "seconds": WITHIN, "cents": number}
             first = [(f"run-{number}", kind), (f"paid-{number}", "fault.paid")]
             for event_id, event_type in first:
                 event = envelope.make(event_type, order, source=SOURCE, id=event_id)
@@ -67,6 +68,7 @@ async def run(stage: Stage) -> Row:
         tasks = await durable.ended(arena, ids, PATIENCE)
         slowest = time.monotonic() - began
         missed, doubled, chosen = _findings(arena, ids, tasks)
+        missed += await _untrue(arena, ids, tasks)
     remarks = [
         f"{each:,} waits met; of {each:,} deadlines {chosen['came']:,} saw it come and {chosen['absent']:,} did not"
     ]
@@ -97,6 +99,25 @@ def _findings(
         if len(saw) > 1 or (came and "absent" in saw) or (absent and "came" in saw):
             doubled.append(f"{event_id} ({kind}) saw it {sorted(saw)} and came to {task.result}")
     return missed, doubled, chosen
+
+
+async def _untrue(arena: Arena, ids: dict[str, str], tasks: dict[str, TaskRow]) -> list[str]:
+    """Expectations that were decided otherwise than by the times in the stream."""
+    rows, found = Rows(arena.client, arena.keys), []
+    for event_id, task in tasks.items():
+        if ids[event_id] != "fault.awaited":
+            continue
+        own = await rows.events(event_id)
+        paid = await rows.events(event_id.replace("run", "paid"))
+        apart = _ms(paid[0].entry) - _ms(own[0].entry)
+        came = isinstance(task.result, dict) and bool(task.result.get("came"))
+        if came != (apart <= 1000 * WITHIN):
+            found.append(f"{event_id}: its event came after {apart} ms, and it came to {task.result}")
+    return found
+
+
+def _ms(entry: str) -> int:
+    return int(entry.partition("-")[0])
 
 
 def _said(record: Path) -> dict[str, set[str]]:
