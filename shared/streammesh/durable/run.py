@@ -82,7 +82,7 @@ class Run:
         self._records: dict[str, StepRecord] = records_of(row)
         self._named: set[str] = set()  # by this attempt's code
         self._counts: dict[str, int] = {}
-        calls.claims.tidy_in_time()
+        calls.claims.tidy_in_time(ref.service)
 
     @property
     def version(self) -> int:
@@ -264,7 +264,7 @@ class Run:
             yield CallFunction(self.flush)
         kind, value = "step", raw
         if len(raw) > RESULT_BYTES:
-            value = yield from checked_in(self._calls.claims, self._ref.task_id, name, raw, RESULT_BYTES)
+            value = yield from checked_in(self._calls.claims, self._ref, name, raw, RESULT_BYTES)
             kind = "stored"
         call = self._calls.record(
             self._ref, self._place, self._attempt, name, kind, value, self._subscription.version
