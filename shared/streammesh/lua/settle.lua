@@ -143,7 +143,9 @@ local function settle(one)
   end
   if row[6] and state == 'failed' then state, outcome, letter = 'cancelled', cancelled, '' end
   if state == 'cancelled' and row[12] then outcome = row[12] end
-  for member in string.gmatch(t.cancellable or '', '[^\n]+') do write('ZREM', cancellable, member) end
+  if t.cancellable then
+    for member in string.gmatch(t.cancellable, '[^\n]+') do write('ZREM', cancellable, member) end
+  end
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
   if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to', 'u') end
