@@ -36,7 +36,7 @@ class Target:
         """As people read it."""
         if self.times is not None:
             return f"≥ {self.times:g} × {self.other}"
-        said = f"≥ {self.least:,.0f}" if self.least is not None else f"≤ {self.most:g}"
+        said = f"≥ {self.least:,g}" if self.least is not None else f"≤ {self.most:g}"
         return f"{said} and ≥ {self.times_best_peer:g} × the best peer" if self.times_best_peer else said
 
     def verdict(self, ours: float, best_peer: float | None, other: float | None = None) -> str:
@@ -68,6 +68,8 @@ TARGETS = (
     Target("flow.keys.idle", most=0),
     Target("sleeping.bytes", most=1_536),
     Target("sleeping.held", most=0),
+    Target("drain.metrics", least=0.97),
+    Target("drain.traces", least=0.9),
     Target("handoff.1p", least=15_000),
     Target("publish.http.single", least=4_000),
     Target("publish.http.batch", least=40_000),
