@@ -39,6 +39,7 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    api_keys,
     approvals,
     asyncapi,
     audit,
@@ -135,6 +136,7 @@ def create_app(
         schedules,
         manifests,
         own_key,
+        api_keys,
         token_routes,
         types,
         audit,

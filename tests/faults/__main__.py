@@ -38,6 +38,7 @@ from tests.faults.scenarios import (
     shards,
     silent_connections,
     upgrade,
+    webhooks,
     worker_kills,
 )
 from tests.faults.stage import Stage
@@ -67,6 +68,8 @@ SCENARIOS: dict[str, Scenario] = {
     "connections": cut_connections.run,
     "silent": silent_connections.run,
     "reconnects": reconnects.run,
+    "webhooks": webhooks.killed,
+    "dead-urls": webhooks.dead_urls,
     "durable": durable.run,
     "shards": shards.run,
     "flow": flow.run,
