@@ -76,6 +76,19 @@ async def test_a_signal_to_a_row_of_garbage_is_answered(moves):
     assert await lua.run(moves.redis, calls.signal(await moves.row(moved), "yes", b"1")) is SignalAnswer.DONE
 
 
+async def test_signals_that_nobody_waits_for_leave_a_handler_half_of_its_steps(moves):
+    moved = await moves.hand_over("run")
+    row, calls = moves.keys.task(moved.ref.task_id), DurableCalls(moves.keys, moves.settings)
+    for field, half in (("steps", 500), ("step_bytes", 2_097_152)):
+        await moves.redis.hset(row, mapping={"steps": 0, "step_bytes": 0, field: half})
+        refused = await lua.run(moves.redis, calls.signal(await moves.row(moved), field, b"1"))
+        assert refused is SignalAnswer.FULL
+        await moves.redis.hset(row, "waiting", f"signal:{field}")
+        assert (
+            await lua.run(moves.redis, calls.signal(await moves.row(moved), field, b"1")) is SignalAnswer.DONE
+        )
+
+
 @pytest.mark.parametrize("at", [b"9" * 14, b"9" * 16, b"x"])
 def test_a_record_of_any_time_is_told_or_left_out(at):
     row = {b"step:a": at + b" step null", b"waiting": b"w", b"wait:w": at + b' {"for":"time"}'}
