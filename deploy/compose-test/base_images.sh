@@ -47,4 +47,4 @@ make_image localbase/python:3.13-slim python3,python3-venv,python3-pip,ca-certif
 make_image localbase/redis:8 redis-server,redis-tools \
     --change 'WORKDIR /data' --change 'CMD ["redis-server"]'
 make_image localbase/postgres:17 postgresql \
-    --change 'ENV PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin' --change 'ENTRYPOINT ["postgres.sh"]'
+    --change 'ENV PGHOST=/tmp PATH=/usr/lib/postgresql/17/bin:/usr/local/bin:/usr/bin:/bin' --change 'ENTRYPOINT ["postgres.sh"]'

@@ -80,7 +80,7 @@ class Arena:
         self.door = Proxy([], seed, in_turn=True)
         self._guarded = 0
         self.client = redis.asyncio.Redis.from_url(
-            self.server.url, socket_timeout=30, retry=Retry(ConstantBackoff(0.1), 100)
+            self.server.url, max_connections=10_000, socket_timeout=30, retry=Retry(ConstantBackoff(0.1), 100)
         )
 
     async def __aenter__(self) -> Self:
