@@ -16,7 +16,7 @@ from services.api.push.follower import Follower
 from services.api.push.hub import Hub
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
-from tests.simulation import departures, durable, places, small, webhooks
+from tests.simulation import cancels, chunks, departures, durable, limits, past, places, small, webhooks
 from tests.simulation.scenarios import Scenario
 
 
@@ -169,5 +169,36 @@ MUTANTS = (
                 b"if one.outcome == 'delivered' or (holds and one.outcome ~= 'again') then": b"if true then"
             }
         },
+    ),
+    Mutant(
+        "the memory of an event that cancels",
+        cancels.cancels(budget=0),
+        {
+            name: {b"if said[1] and said[2] and said[1] > mark.published then": b"if false then"}
+            for name in ("handoff", "route")
+        },
+    ),
+    Mutant(
+        "the epoch of a stream of chunks",
+        chunks.chunks(budget=0),
+        {"write_chunks": {b"if by ~= owner then": b"if not by then"}},
+    ),
+    Mutant(
+        "the rate of a key",
+        limits.limits(budget=0),
+        {
+            name: {b"local at = f.throttle and rate_wait(f, f.throttle, key)": b"local at = false"}
+            for name in ("handoff", "route")
+        },
+    ),
+    Mutant(
+        "the look of a singleton",
+        limits.limits(budget=0),
+        {name: {b"local other = one_of(f, t.key)": b"local other = nil"} for name in ("handoff", "route")},
+    ),
+    Mutant(
+        "the border between the past and what comes live",
+        past.backfills(budget=0),
+        {"backfill": {b"is_before(served[2], served[1]) and served[1] or served[2]": b"'0-0'"}},
     ),
 )

@@ -33,7 +33,7 @@ RUNS = {
     "changing schedules": 15,
     "url services": 15,
 }
-OTHERS = 4  # 300 and some in all
+OTHERS = 3  # 300 and some in all
 
 
 @pytest.mark.parametrize("entry", PORTFOLIO, ids=lambda entry: entry.name)
