@@ -60,7 +60,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.notifications(), keys.tasks_recent(), keys.domains(), keys.due(), keys.due_entries()),
         *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),
         *(keys.paused(), keys.holding(), keys.dead_services(), keys.counters(), keys.memory()),
-        keys.format(),
+        *(keys.format(), keys.flows(), keys.folding()),
     )
     return [
         "resetkeys",

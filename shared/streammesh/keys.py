@@ -39,7 +39,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
         return [
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
-            self.flows(),
+            *(self.flows(), self.folding()),
             *(self.tasks_recent(), self.dead_services(), self.counters(), self.alerted()),
             self.notifications(),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),

@@ -41,10 +41,14 @@ class TaskState(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     SKIPPED = "skipped"  # its subscription's limits had no room for it; it was never started
+    FOLDED = "folded"  # a run of its key took it; its result names that
 
 
 ENDED = frozenset(
-    (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED, TaskState.SKIPPED)
+    (
+        *(TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.EXPIRED),
+        *(TaskState.SKIPPED, TaskState.FOLDED),
+    )
 )
 
 

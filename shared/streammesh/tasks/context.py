@@ -77,7 +77,7 @@ class Context:
 
         In an `async def` handler it must be awaited, whatever the function is (a `def` one runs in a thread); in a
         `def` handler the result is returned. The function runs at least once; a crash before the record is made
-        runs it again. The result is JSON of 64 KiB at most, and comes back as the function's return annotation says.
+        runs it again. The result is JSON (beyond 64 KiB it needs MESH_STORE_URL), and comes back as the function's return annotation says.
         `retries`: so often it is tried again here, before the attempt fails. Raises what the function raises, and
         Fail for a second step of the name, a result that cannot be recorded and more than 1,000 steps.
         """
