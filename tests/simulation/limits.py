@@ -27,6 +27,7 @@ declare(
     "a task was skipped, beyond the rate of its key",
     "a task was skipped for one of its key that was there",
     "a task was cancelled for the next one of its key",
+    "a task was folded into a later one of its key",
 )
 TYPE, TENANTS = "user.registered", ("ada", "bob")
 MOST_DROPPED, EACH = 2, 1.0  # tasks of a key in an hour; seconds from one start of a key to the next
@@ -35,8 +36,9 @@ LIMITS: dict[str, dict[str, Any]] = {
     "dropping": {"drop": f"{MOST_DROPPED}/h"},
     "skipping": {"singleton": "skip"},
     "newest": {"singleton": "cancel_running"},
+    "quiet": {"debounce": "500ms", "max_wait": "3s"},
 }
-ENDS = checkers.ENDS | {"task.skipped"}
+ENDS = checkers.ENDS | {"task.skipped", "task.folded"}
 
 
 @dataclass
@@ -50,10 +52,11 @@ class Life:
     end: int = -1
     kind: str = ""
     error: str = ""
+    run: str = ""  # which it was folded into
 
 
 def limits(*, events: int = 5, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
-    """Return a scenario: two subscriptions with limits of the four kinds, two dispatchers, two workers. Each task ends once;
+    """Return a scenario: two subscriptions with limits of different kinds, two dispatchers, two workers. Each task ends once;
     each limit is held against the record and the handlers' own witness, and no place is left over."""
 
     async def run() -> None:
@@ -133,6 +136,7 @@ async def _lives(client: redis.asyncio.Redis, world: World) -> dict[str, Life]:
             life.end, life.kind = place, kind
             outcome = orjson.loads(await client.hget(world.keys.task(task), "outcome") or b"{}")
             life.error = (outcome.get("error") or {}).get("reason", "")
+            life.run = outcome["result"]["run"] if kind == "task.folded" else ""
     assert all(one.kind for one in found.values()), f"{found}; {world.striker.history}"
     return found
 
@@ -142,8 +146,9 @@ def _check(world: World, name: str, lives: list[Life], runs: list[Run], began: f
     history = world.striker.history
     done = [one for one in lives if one.kind == "task.succeeded"]
     skipped = [one for one in lives if one.kind == "task.skipped"]
-    for one in skipped:
-        assert not world.told.ran.get(one.id), f"{one} was skipped and ran; {history}"
+    folded = [one for one in lives if one.kind == "task.folded"]
+    for one in skipped + folded:
+        assert not world.told.ran.get(one.id), f"{one} never began and ran; {history}"
     succeeded = {one.id for one in done}
     effective = took_effect([one for one in runs if one.task in succeeded])
     if name == "throttled":
@@ -167,6 +172,12 @@ def _check(world: World, name: str, lives: list[Life], runs: list[Run], began: f
             assert bool(open_then) == (one in skipped), f"{one} beside {open_then}; {history}"
             assert all(other in one.error for other in open_then), f"{one} beside {open_then}; {history}"
         sometimes("a task was skipped for one of its key that was there", bool(skipped))
+    elif name == "quiet":
+        assert len(done) + len(folded) == len(lives), f"{lives}; {history}"
+        numbers = {one.id: one.number for one in done}
+        for one in folded:
+            assert numbers.get(one.run, -1) > one.number, f"{one} was folded into none; {lives}; {history}"
+        sometimes("a task was folded into a later one of its key", bool(folded))
     else:
         assert not skipped, f"{lives}; {history}"
         last = max(lives, key=lambda one: one.begin)
