@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -14,6 +15,7 @@ from streammesh.lua import signature
 
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
+from services.dispatcher.lane import Lane
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
 from tests.simulation import cancels, chunks, departures, durable, limits, past, places, small, webhooks
@@ -202,3 +204,38 @@ MUTANTS = (
         {"backfill": {b"is_before(served[2], served[1]) and served[1] or served[2]": b"'0-0'"}},
     ),
 )
+
+
+async def _mine_unguarded(self: Lane) -> list[Any]:
+    """Return what this process was given; fails where a group is gone."""
+    return list(await self._reader.mine(self.domains, self._own.batch))
+
+
+# What the simulation found in the product, each without its mend. `found.txt` has a token of each.
+MENDED = (
+    Mutant(
+        "the group of a removed service stays away",
+        departures.removal(budget=4, kinds=FREEZES),
+        {
+            "join_group": {
+                b"if is_service and redis.call('EXISTS', version) == 1 and redis.call('HEXISTS', manifests, group) == 0"
+                b" then return 0 end": b""
+            }
+        },
+    ),
+    Mutant(
+        "a lane goes on whose service is removed before its first read",
+        departures.removal(budget=4, kinds=FREEZES),
+        patches=((Lane, "_mine", _mine_unguarded),),
+    ),
+    *(mutant for mutant in MUTANTS if mutant.name == "the place of a disabled webhook"),
+)
+CONTROLS = tuple(dict.fromkeys(mutant.name for mutant in (*MUTANTS, *MENDED)))
+BY_NAME = {mutant.name: mutant for mutant in (*MUTANTS, *MENDED)}
+TOKENS = Path(__file__).with_name("found.txt")
+
+
+def tokens() -> dict[str, str]:
+    """Return the token of each that was found once, by the name of its control."""
+    lines = TOKENS.read_text().splitlines()
+    return {name: token for name, _, token in (line.partition("\t") for line in lines)}
