@@ -16,6 +16,7 @@ from tests.simulation import (
     operations,
     past,
     places,
+    shards,
     small,
     webhooks,
     workflows,
@@ -62,6 +63,7 @@ PORTFOLIO = (
     Entry("cancelling events", cancels.cancels, 4),
     Entry("streams of chunks", chunks.chunks, 3),
     Entry("backfills", past.backfills, 4),
+    Entry("two shards", shards.two_shards, 3),
     Entry("webhooks", webhooks.webhooks, 6),
     Entry("url services", webhooks.url_services, 4),
 )
