@@ -15,7 +15,6 @@ from streammesh.lua import signature
 
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
-from services.dispatcher.lane import Lane
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
 from tests.simulation import cancels, chunks, departures, durable, limits, past, places, small, webhooks
@@ -206,11 +205,6 @@ MUTANTS = (
 )
 
 
-async def _mine_unguarded(self: Lane) -> list[Any]:
-    """Return what this process was given; fails where a group is gone."""
-    return list(await self._reader.mine(self.domains, self._own.batch))
-
-
 # What the simulation found in the product, each without its mend. `found.txt` has a token of each.
 MENDED = (
     Mutant(
@@ -222,11 +216,6 @@ MENDED = (
                 b" then return 0 end": b""
             }
         },
-    ),
-    Mutant(
-        "a lane goes on whose service is removed before its first read",
-        departures.removal(budget=4, kinds=FREEZES),
-        patches=((Lane, "_mine", _mine_unguarded),),
     ),
     *(mutant for mutant in MUTANTS if mutant.name == "the place of a disabled webhook"),
 )
