@@ -118,6 +118,16 @@ class RaiseFormatScript(Arguments):
     oldest: Number
 
 
+class MarkShardScript(Arguments):
+    """Note which shard of which mesh this is, or read it."""
+
+    format: Key
+    shards: Number
+    shard: Number
+    birth: Text
+    is_whole: Flag
+
+
 class NoteActionScript(Arguments):
     """Note what an operator did."""
 
