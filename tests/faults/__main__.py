@@ -85,7 +85,17 @@ SCENARIOS: dict[str, Scenario] = {
 WITH_SHARDS: dict[str, Scenario] = {
     **{
         name: SCENARIOS[name]
-        for name in ("mixed", "dispatcher", "worker", "threads", "worker-lease", "api", "rolling", "beats", "clock")
+        for name in (
+            "mixed",
+            "dispatcher",
+            "worker",
+            "threads",
+            "worker-lease",
+            "api",
+            "rolling",
+            "beats",
+            "clock",
+        )
     },
     "failover": shard_troubles.failover,
     "moved-slot": shard_troubles.moved_slot,
@@ -119,7 +129,9 @@ class Course:
         )
 
 
-async def play_all(names: Sequence[str], course: Course, first: int, long: bool, console: Console) -> list[Row]:
+async def play_all(
+    names: Sequence[str], course: Course, first: int, long: bool, console: Console
+) -> list[Row]:
     """The scenarios one after the other, each with its seeds, which begin at `first`."""
     rows = []
     async with Forks() as forks:
@@ -132,7 +144,9 @@ async def play_all(names: Sequence[str], course: Course, first: int, long: bool,
     return rows
 
 
-async def soak(names: Sequence[str], course: Course, first: int, seconds: float, console: Console) -> list[Row]:
+async def soak(
+    names: Sequence[str], course: Course, first: int, seconds: float, console: Console
+) -> list[Row]:
     """Play the scenarios again and again, each round with the next seed, for so long; the first failure ends it."""
     until, seed = time.monotonic() + seconds, first
     played: dict[str, list[Row]] = {name: [] for name in names}

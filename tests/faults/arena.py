@@ -176,7 +176,9 @@ class Arena:
     async def ready(self) -> None:
         """Wait until every process shows life, and every replica listens."""
         places = self.places
-        wanted = [Counter(p.role for p in self.parts if p.serves(n) and p.role != "api") for n in range(len(places))]
+        wanted = [
+            Counter(p.role for p in self.parts if p.serves(n) and p.role != "api") for n in range(len(places))
+        ]
 
         async def all_live() -> bool:
             self.look_for_dead()
@@ -187,7 +189,7 @@ class Arena:
                         return False
             return True
 
-        await wait_until(f"signs of life of {wanted}", all_live, seconds=READY_SECONDS)
+        await wait_until(f"signs of life of {wanted}", all_live, seconds=READY_SECONDS * len(places))
 
         async def all_listen() -> bool:
             self.look_for_dead()
@@ -222,13 +224,13 @@ class Arena:
         return False
 
     async def _still_open(self, ids: list[str], may_be_gone: set[str]) -> set[str]:
-        rows: dict[str, dict[bytes, bytes]] = dict.fromkeys(ids, {})
+        rows: dict[str, dict[bytes, bytes]] = {event: {} for event in ids}
         for place in self.places:
             pipeline = place.client.pipeline(transaction=False)
             for event in ids:
                 pipeline.hgetall(place.keys.event(event))
-            found = zip(ids, await pipeline.execute(), strict=True)
-            rows.update({event: row for event, row in found if row})
+            answers = zip(ids, await pipeline.execute(), strict=True)
+            rows.update({event: row for event, row in answers if row})
         return {
             event
             for event, row in rows.items()

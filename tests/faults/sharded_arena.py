@@ -110,12 +110,13 @@ class ShardedArena(Arena):
         if self.sentinel is not None:
             await asyncio.to_thread(self.sentinel.start)
             await self.forks.guard(self.sentinel.pid)
-            await wait_until("Sentinel knows the replica", self._may_switch, seconds=30)
+            await wait_until("Sentinel knows the replica", self.may_switch, seconds=60)
         return time.time()
 
-    async def _may_switch(self) -> bool:
+    async def may_switch(self) -> bool:
+        """Whether Sentinel has a replica that could take over."""
         assert self.sentinel is not None
-        return await asyncio.to_thread(self.sentinel.knows_replicas)
+        return await asyncio.to_thread(self.sentinel.has_heir)
 
     async def server_down(self, *, kill: bool) -> None:
         """End all of them."""
@@ -148,7 +149,9 @@ class ShardedArena(Arena):
             return self.cluster.owner(self.cluster.slots[shard])
         if self.sentinel is not None and shard == 0:
             with self.sentinel.client() as client:
-                found: Any = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.sentinel.service)
+                found: Any = client.execute_command(
+                    "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.sentinel.service
+                )
             return next(server for server in self.servers if server.port == int(found[1]))
         return self.servers[shard]
 

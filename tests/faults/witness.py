@@ -212,7 +212,16 @@ class _Reader:
     def _told(self, position: str, fields: dict[bytes, bytes]) -> None:
         text = {name: value.decode() for name, value in fields.items() if name != b"b"}
         self._facts.told.append(
-            Told(position, text[b"t"], text[b"e"], text[b"k"], text[b"v"], text[b"y"], fields[b"b"], self._shard)
+            Told(
+                position,
+                text[b"t"],
+                text[b"e"],
+                text[b"k"],
+                text[b"v"],
+                text[b"y"],
+                fields[b"b"],
+                self._shard,
+            )
         )
 
     @staticmethod

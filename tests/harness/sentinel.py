@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
 from streammesh.embedded import EmbeddedServer, NoServer, find_server, free_port
@@ -60,11 +61,13 @@ class Sentinel:
                         raise NoServer(f"Sentinel did not start, see {self.folder}/sentinel.log") from None
                     time.sleep(0.05)
 
-    def knows_replicas(self) -> bool:
-        """Whether there is one that could take over."""
+    def has_heir(self) -> bool:
+        """Whether there is a replica that follows and could take over."""
         with self.client() as client:
-            found = client.execute_command("SENTINEL", "REPLICAS", self.service)
-            return bool(found)
+            found: Any = client.sentinel_slaves(self.service)
+        return any(
+            one["master-link-status"] == "ok" and one["flags"] == "slave" for one in map(_plain, found)
+        )
 
     def switch(self) -> None:
         """Have a replica take over now, as for maintenance. Raises redis-py's ResponseError where none may."""
@@ -77,3 +80,8 @@ class Sentinel:
         if process is not None:
             process.kill()
             process.wait()
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """What Sentinel says of a replica; redis-py takes its flags apart and leaves the text."""
+    return {"flags": "", "master-link-status": "", **state}

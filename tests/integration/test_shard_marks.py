@@ -24,8 +24,8 @@ class Servers:
         self.servers = servers
         self.urls = [server.url for server in servers]
 
-    def settings(self, shards: int = SHARDS, urls: list[str] | None = None, **more: object) -> MeshSettings:
-        return MeshSettings(_env_file=None, shards=shards, redis_url=" ".join(urls or self.urls), **more)
+    def settings(self, shards: int = SHARDS, urls: list[str] | None = None) -> MeshSettings:
+        return MeshSettings(_env_file=None, shards=shards, redis_url=" ".join(urls or self.urls))
 
     def begin(self, settings: MeshSettings | None = None) -> None:
         """Have a process of each shard look."""
@@ -44,7 +44,7 @@ class Servers:
         return redis.Redis.from_url(self.urls[number])
 
     def contents(self) -> list[dict[bytes, bytes | None]]:
-        return [{key: self.client(n).dump(key) for key in self.client(n).keys()} for n in range(SHARDS)]
+        return [{key: self.client(n).dump(key) for key in self.client(n).scan_iter()} for n in range(SHARDS)]
 
 
 @pytest.fixture(scope="module")

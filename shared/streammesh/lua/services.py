@@ -128,6 +128,17 @@ class MarkShardScript(Arguments):
     is_whole: Flag
 
 
+class NoteMoveScript(Arguments):
+    """Note that a shard is being filled, that it is filled, or that it has moved."""
+
+    format: Key
+    step: Text
+    mesh: Text
+    shards: Number
+    shard: Number
+    birth: Text
+
+
 class NoteActionScript(Arguments):
     """Note what an operator did."""
 

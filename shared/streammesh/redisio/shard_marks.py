@@ -36,6 +36,7 @@ class ShardMark:
     age_ms: int = 0
     is_whole: bool = False
     moved: str = ""
+    filling: str = ""
 
     @property
     def is_there(self) -> bool:
@@ -49,8 +50,10 @@ def mark_call(
     """`mark_shard.lua`; only reads where `shards` is 0."""
 
     def parse(answer: list[Any]) -> ShardMark:
-        of, number, id, age, whole, moved = answer
-        return ShardMark(int(of), int(number), id.decode(), int(age), bool(whole), moved.decode())
+        of, number, id, age, whole, moved, filling = answer
+        return ShardMark(
+            int(of), int(number), id.decode(), int(age), bool(whole), moved.decode(), filling.decode()
+        )
 
     return MarkShardScript(
         format=keys.format(), shards=shards, shard=shard, birth=birth, is_whole=is_whole
@@ -69,8 +72,8 @@ class ShardMarks:
         if self._whole.shards == 1:
             return self._of_one()
         mine = self._run(self._mine, mark_call(Keys(self._mine.namespace)))
-        if mine.moved:
-            return [_moved(mine.moved)]
+        if mine.moved or mine.filling:
+            return [_moved(mine.moved) if mine.moved else _filling(mine.filling)]
         if mine.is_there and mine.shards != self._whole.shards:
             return [_other_number(self._whole.shards, mine.shards)]
         first = mine if self._number == 0 else self._asked(0)
@@ -95,7 +98,11 @@ class ShardMarks:
 
     def _empty(self, first: ShardMark | None, *, mark: bool) -> list[ServerFinding]:
         """What is wrong where this shard is not marked; where nothing is, it is marked."""
-        here = [number for number in range(self._whole.shards) if number != self._number and self._lies_here(number)]
+        here = [
+            number
+            for number in range(self._whole.shards)
+            if number != self._number and self._lies_here(number)
+        ]
         if here:
             return [_another_order(self._number, here)]
         if self._number == 0:
@@ -237,7 +244,17 @@ def _another_mesh(number: int) -> ServerFinding:
 
 
 def _moved(where: str) -> ServerFinding:
-    return _refused("mesh-moved", f"this mesh has moved to {where}", f"set what belongs to {where} for every process")
+    return _refused(
+        "mesh-moved", f"this mesh has moved to {where}", f"set what belongs to {where} for every process"
+    )
+
+
+def _filling(mesh: str) -> ServerFinding:
+    return _refused(
+        "shard-filling",
+        f"this mesh is being filled with {mesh}, and that has not ended",
+        "wait for `streammesh reshard`, or run it again: it begins anew",
+    )
 
 
 def _shards(number: int) -> str:

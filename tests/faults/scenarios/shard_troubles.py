@@ -22,6 +22,8 @@ from streammesh.testing.conditions import wait_until
 
 from tests.faults import recovery
 from tests.faults.arena import API_KEY
+from tests.faults.checker import check_pushed, last_position
+from tests.faults.followers import Follower
 from tests.faults.load import Sent
 from tests.faults.mix import BY_TYPE
 from tests.faults.records import POOL
@@ -148,7 +150,7 @@ async def _hand_over(arena: ShardedArena, shard: int) -> float:
 
     async def handed() -> bool:
         with contextlib.suppress(redis.RedisError, OSError), redis.Redis(port=other.port) as node:
-            if node.info("replication").get("master_link_status") == "up":  # type: ignore[union-attr]
+            if node.info("replication").get("master_link_status") == "up":
                 await asyncio.to_thread(node.execute_command, "CLUSTER FAILOVER")
                 return True
         return False
@@ -159,6 +161,8 @@ async def _hand_over(arena: ShardedArena, shard: int) -> float:
 
 async def _switched(arena: ShardedArena) -> bool:
     assert arena.sentinel is not None
+    if not await arena.may_switch():
+        return False
     try:
         await asyncio.to_thread(arena.sentinel.switch)
     except redis.ResponseError:  # NOGOODSLAVE: the former primary does not follow yet
@@ -178,14 +182,24 @@ class ShardPublisher:
     async def run(self, url: str, over: asyncio.Event) -> None:
         """Until `over` is set."""
         source, kind = f"shard-publisher-{self.shard}", BY_TYPE["fault.noted"]
-        ids = (id for n in count() if shard_of(None, source, id := f"p{self.shard}-{n}", self.shards) == self.shard)
+        ids = (
+            id
+            for n in count()
+            if shard_of(None, source, id := f"p{self.shard}-{n}", self.shards) == self.shard
+        )
         headers = {"authorization": f"Bearer {API_KEY}", "content-type": "application/cloudevents+json"}
         timeout = aiohttp.ClientTimeout(total=15)
         async with aiohttp.ClientSession(headers=headers, timeout=timeout) as http:
             while not over.is_set():
                 sent = Sent(source, next(ids), kind, time.time())
                 self.sent.append(sent)
-                event = {"specversion": "1.0", "type": kind.type, "source": source, "id": sent.id, "data": {"n": 1}}
+                event = {
+                    "specversion": "1.0",
+                    "type": kind.type,
+                    "source": source,
+                    "id": sent.id,
+                    "data": {"n": 1},
+                }
                 while sent.accepted is None:
                     try:
                         async with http.post(f"{url}/v1/events", json=event, headers=headers) as answer:
@@ -224,6 +238,8 @@ async def _play(stage: Stage, over: str, name: str, break_one: Break, only: int 
         await arena.add_groups("fault_sync", 1, **{POOL: "threads"}, MESH_CONCURRENCY="2")
         await arena.add_api(2)
         await arena.ready()
+        follower = Follower(arena.url, API_KEY, "fault.*")
+        follower.start()
         shards = range(len(arena.keys_of))
         publishers = [ShardPublisher(shard, len(shards)) for shard in shards]
         urls = {who: f"http://127.0.0.1:{port}" for who, port in health.items()}
@@ -252,6 +268,9 @@ async def _play(stage: Stage, over: str, name: str, break_one: Break, only: int 
             arena, round(RATE * length), length, trouble, patience=90, forgetful=killed,
             also=lambda: [sent for publisher in publishers for sent in publisher.sent],
         )  # fmt: skip
+        seen = await follower.stop_after(last_position(played.facts), 20)
+        if not played.findings.forgotten:
+            check_pushed(played.findings, played.facts, [seen])
         ended = [part.name for part in arena.parts if not part.running]
         if ended:
             played.findings.lost.append(f"these processes ended: {ended}")
@@ -317,5 +336,7 @@ def _readiness(troubles: list[Trouble], said: list[Said], *, is_seen: bool) -> l
         found += [f"/readyz of {who} named another shard than {one.shard}" for who in sorted(wrong)]
         if one.killed and is_seen:
             silent = {it.who for it in here} - {it.who for it in here if one.shard in it.missing}
-            found += [f"/readyz of {who} did not say that shard {one.shard} was missing" for who in sorted(silent)]
+            found += [
+                f"/readyz of {who} did not say that shard {one.shard} was missing" for who in sorted(silent)
+            ]
     return found
