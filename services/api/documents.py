@@ -142,6 +142,7 @@ class TaskDocument(Answer):
         "cancelled",
         "expired",
         "skipped",
+        "folded",
     ]
     attempt: int = Field(description="How often it was started.")
     event: EventRef

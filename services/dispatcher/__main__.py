@@ -31,6 +31,7 @@ from services.dispatcher.backfiller import Backfiller
 from services.dispatcher.broker_forwarders import Forwarders
 from services.dispatcher.canceller import EventCanceller
 from services.dispatcher.delayed import Promoter
+from services.dispatcher.folder import Folder
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.line_keeper import LineKeeper
@@ -63,10 +64,13 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     janitor = Janitor(client, keys, settings, own, encoder.encode, clock)
     backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
-    keeper = LineKeeper(client, keys)
+    keeper, folder = LineKeeper(client, keys), Folder(client, keys, settings)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
+        if what == "fold":
+            folder.changed.set()
+            return
         if what != "cancels":
             (promoter.changed if what == "due" else look).set()
         if what == "backfills":
@@ -77,6 +81,8 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
             keeper.changed.set()
         if what in ("cancels", "look"):
             canceller.changed.set()
+        if what == "look":
+            folder.changed.set()
         if what not in ("due", "cancels"):
             forwarders.changed.set()
 
@@ -100,6 +106,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("promoter", promoter.run),
         keep_on("releaser", releaser.run),
         keep_on("line keeper", keeper.run),
+        keep_on("folder", folder.run),
         keep_on("canceller", canceller.run),
         keep_on("janitor", janitor.run),
         keep_on("backfiller", backfiller.run),

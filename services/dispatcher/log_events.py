@@ -40,6 +40,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "router.waits_for_memory": "The router waits, since Redis is full.",
     "task.not_queued_again": "A task that lies nowhere could not be queued again yet.",
     "task.queued_again": "A task that lay nowhere was queued again.",
+    "task.not_folded": "A task that a run took with it could not be ended; it was left out of its line.",
     "tasks.cancelled": "Open tasks were cancelled for an event that cancels them.",
+    "tasks.folded": "Tasks were ended as folded into the runs that took them.",
     "tasks.released": "Tasks of a subscription that was resumed were queued.",
 }

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 STATES = (
-    *("succeeded", "failed", "cancelled", "expired", "skipped"),
+    *("succeeded", "failed", "cancelled", "expired", "skipped", "folded"),
     *("retrying", "waiting", "started", "queued", "pending", "held"),
 )
-ENDED = frozenset(("succeeded", "failed", "cancelled", "expired", "skipped"))
+ENDED = frozenset(("succeeded", "failed", "cancelled", "expired", "skipped", "folded"))
 REASON_LENGTH = 160
 UNKNOWN_REASON = "no reason was recorded"
 

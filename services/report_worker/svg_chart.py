@@ -33,6 +33,7 @@ NAMED_COLOURS = {
     "cancelled": "#6d5bd0",
     "expired": "#78716c",
     "skipped": "#a8a29e",
+    "folded": "#d6d3d1",
 }
 FONT = "IBM Plex Sans"
 WIDTH = 760  # SVG units; typst scales it to the width of the text

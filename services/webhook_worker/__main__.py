@@ -48,7 +48,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
         open_async(settings, f"{ROLE}-bell", blocking=True),
     )
     crew = Crew(client, ears, keys, own)
-    url_services = UrlServices(client, keys, (settings.drain + STOPPING).total_seconds())
+    url_services = UrlServices(client, keys, (settings.drain + STOPPING).total_seconds(), own.seal)
 
     def changed(what: str) -> None:
         crew.changed(what)

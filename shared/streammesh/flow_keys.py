@@ -40,9 +40,22 @@ class FlowKeys:
         """ZSET. Key -> when its next task would be due in ms if they came evenly. Leaves when that is past."""
         return f"{self.prefix}flow-rate:{task}"
 
+    def flow_until(self, task: str) -> str:
+        """ZSET. Keys of one subscription of which events still come -> when they have waited long enough in ms (`debounce`)."""
+        return f"{self.prefix}flow-until:{task}"
+
+    def flow_runs(self, task: str) -> str:
+        """ZSET. Runs that took what is before them in line: `KEY\\0RANK TASK`, all of score 0. Leave when that is folded."""
+        return f"{self.prefix}flow-runs:{task}"
+
+    def folding(self) -> str:
+        """SET. Task names of subscriptions that have a `flow_runs`."""
+        return f"{self.prefix}folding"
+
     def of_a_flow(self, task: str) -> list[str]:
         """All keys of one subscription's flow control, its limits first."""
         return [
             *(self.flow(task), self.flow_line(task), self.flow_places(task)),
             *(self.flow_ready(task), self.flow_slow(task), self.flow_rate(task)),
+            *(self.flow_until(task), self.flow_runs(task)),
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh import names
 from streammesh.access_keys import AccessKeys
 from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
@@ -39,7 +40,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
         return [
             *(self.domains(), self.due(), self.due_entries(), self.manifests(), self.manifests_version()),
             *(self.joined(), self.failures(), self.paused(), self.holding(), self.binding_deadlines()),
-            self.flows(),
+            *(self.flows(), self.folding()),
             *(self.tasks_recent(), self.dead_services(), self.counters(), self.alerted()),
             self.notifications(),
             *(self.schedules(), self.schedules_due(), self.api_keys(), self.api_keys_revoked()),
@@ -226,6 +227,11 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
     def task(self, task_id: str) -> str:
         """HASH. The ledger row of one task: state, attempt, lease, outcome. Expires `result_ttl` after it ends."""
         return f"{self.prefix}task:{task_id}"
+
+    def task_in(self, queue: str, task_id: str) -> str:
+        """The row of the task whose id stands in an entry of a queue; of none at all, where its service has no such ids."""
+        owner = names.owner_of(queue)
+        return self.task(task_id if names.is_task_of(task_id, owner) else names.mark_of(owner))
 
     def tasks_recent(self) -> str:
         """STREAM. One short entry per ended task, for reports on operations. Trimmed by `retention`."""

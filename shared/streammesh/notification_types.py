@@ -41,6 +41,9 @@ NOTIFICATIONS: Mapping[str, NotificationType] = MappingProxyType(
         "task.skipped": NotificationType(
             "task", "ended at once by the limits of its subscription", ("error",)
         ),
+        "task.folded": NotificationType(
+            "task", "a run of its key took it; `result` names that run's task as `run`", ("result",)
+        ),
         "task.held": NotificationType("task", "its subscription is paused"),
         "event.unrouted": NotificationType("event", "no subscription wanted the event", ("reason",)),
         "event.completed": NotificationType("event", "every task of the event ended", ("tasks", "failed")),

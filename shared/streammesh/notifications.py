@@ -31,6 +31,7 @@ TASK_TYPES = {
     names.TaskState.CANCELLED: "task.cancelled",
     names.TaskState.EXPIRED: "task.expired",
     names.TaskState.SKIPPED: "task.skipped",
+    names.TaskState.FOLDED: "task.folded",
 }
 COMPLETED = "event.completed"
 UNROUTED = "event.unrouted"

@@ -137,6 +137,8 @@ class Service(AroundHandlers, Expectations):
         throttle: str | None = None,
         drop: str | None = None,
         singleton: str | None = None,
+        debounce: Seconds | None = None,
+        max_wait: Seconds | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
@@ -157,7 +159,8 @@ class Service(AroundHandlers, Expectations):
         Flow control, over the whole mesh (docs/flow.md): of one `key` (a path, such as `"data.tenant"`) at most `concurrency` run
         at a time, of all `total`, for which keys take turns with `fair`; with `order` one of a key after the other, in stream
         order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
-        there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`).
+        there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`). `debounce="30s"`: the last
+        of a key runs when none has come for so long, or the first has waited `max_wait`; the others end as folded into it.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -171,7 +174,8 @@ class Service(AroundHandlers, Expectations):
             )
         with said_at(here):
             policy = retry_policy(retries, backoff, backoff_cap)
-            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton)
+            quiet, longest = seconds("debounce", debounce), seconds("max_wait", max_wait)
+            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton, quiet, longest)
             number, priority_path = priority_of(priority)
             check_paths(key=key, priority=priority_path)
             subscription = Subscription(

@@ -76,6 +76,9 @@ def checked_store(value: str) -> str:
 
 
 StoreUrl = Annotated[str, AfterValidator(checked_store)]
+OptionalStoreUrl = Annotated[
+    str | None, AfterValidator(lambda value: checked_store(value) if value and value.strip() else None)
+]
 
 
 def explain(error: ValidationError, settings: type[BaseSettings]) -> str:

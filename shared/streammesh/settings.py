@@ -30,6 +30,7 @@ from streammesh.setting_kinds import (
     BROKER_SCHEMES,
     RESULT_SCHEMES,
     Duration,
+    OptionalStoreUrl,
     Percent,
     checked_history,
     checked_url,
@@ -129,6 +130,11 @@ class MeshSettings(BaseSettings):
         ge=1024,
         le=4_194_304,
         description="Largest result of a handler, in bytes of JSON; what is larger belongs into a store.",
+    )
+    store_url: OptionalStoreUrl = Field(
+        None,
+        description="Where results of steps beyond 64 KiB are kept: s3://bucket/prefix (also gs://, az://), or a folder that "
+        "all workers share. Empty: they are refused. Needs the extra streammesh[store].",
     )
     max_queued: int = Field(
         10_000, ge=1, description="A lane stops handing over while its queue holds this many tasks."

@@ -167,7 +167,7 @@ async def test_a_def_handler_streams_without_await_and_is_told_of_the_bounds(ask
     "event_type, data, says",
     [
         ("durable.twice", {}, "two steps are named 'charge'"),
-        ("durable.huge", {"large": True}, "65,536 can be recorded"),
+        ("durable.huge", {"large": True}, "65,536 can be recorded in Redis; set MESH_STORE_URL"),
         ("durable.huge", {}, "cannot be recorded as JSON"),
         ("durable.undeclared", {}, "does not say so"),
     ],

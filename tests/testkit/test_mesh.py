@@ -122,6 +122,28 @@ def test_a_resource_is_made_once_and_closed_in_the_end(mesh_settings: Any, mesh_
     assert not made.is_open
 
 
+async def test_a_quiet_period_is_skipped_and_the_last_of_it_runs(mesh: Mesh) -> None:
+    saved: list[int] = []
+    editor = Service("editor")
+
+    @editor.on("doc.changed", key="data.doc", debounce="30s", max_wait="5m")
+    async def save(data: dict[str, Any]) -> int:
+        saved.append(data["revision"])
+        return int(data["revision"])
+
+    mesh.run(editor)
+    began = time.monotonic()
+    first, second, last = [
+        await mesh.publish("doc.changed", {"doc": 7, "revision": revision}) for revision in (1, 2, 3)
+    ]
+    ran = await mesh.outcome(last)
+    assert (ran.result, saved) == (3, [3])
+    for one in (first, second):
+        folded = await mesh.outcome(one)
+        assert (folded.task.state, folded.task.result) == ("folded", {"run": ran.task.id})
+    assert time.monotonic() - began < 10
+
+
 async def test_waits_between_attempts_are_skipped(mesh: Mesh) -> None:
     mesh.run(service)
     began = time.monotonic()

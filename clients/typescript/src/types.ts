@@ -27,7 +27,7 @@ export interface Task {
   id: string;
   name: string;
   service: string;
-  state: "pending" | "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired" | "skipped";
+  state: "pending" | "held" | "queued" | "started" | "retrying" | "waiting" | "succeeded" | "failed" | "cancelled" | "expired" | "skipped" | "folded";
   attempt: number;
   event: { id: string; source: string; type: string; subject: string | null };
   queued_at: string | null;

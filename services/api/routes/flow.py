@@ -30,10 +30,10 @@ router = APIRouter(tags=["subscriptions"], route_class=AuditedRoute)
 MOST_KEYS = 200
 _LIMITS: dict[str, Any] = {
     "key": "data.tenant", "concurrency": 2, "total": 50, "fair": True, "order": False,
-    "throttle": None, "drop": None, "singleton": None,
+    "throttle": None, "drop": None, "singleton": None, "debounce": None, "max_wait": None,
 }  # fmt: skip
 _EXAMPLE: dict[str, Any] = {
-    "task": "report_worker.make", "waiting": 41, "running": 2, "skipped": 0, "slow_keys": 0,
+    "task": "report_worker.make", "waiting": 41, "running": 2, "skipped": 0, "folded": 0, "slow_keys": 0,
     "limits": _LIMITS, "set": {"concurrency": 5},
 }  # fmt: skip
 _KEY = {"key": "acme", "waiting": 41, "running": 2, "turn": 0, "starts_at": None}
@@ -50,6 +50,8 @@ class DeclaredLimits(Answer):
     throttle: str | None
     drop: str | None
     singleton: str | None
+    debounce: float | None = Field(description="In seconds, as max_wait.")
+    max_wait: float | None
 
     @classmethod
     def of(cls, flow: Flow) -> DeclaredLimits:
@@ -64,7 +66,8 @@ class FlowDocument(Answer):
     waiting: int = Field(description="Tasks in line.")
     running: int = Field(description="Tasks that have a place: queued, or with a worker.")
     skipped: int = Field(description="Tasks that ended as skipped since its limits are there.")
-    slow_keys: int = Field(description="Keys that wait for their rate.")
+    folded: int = Field(description="Tasks that a run of their key took with it since then.")
+    slow_keys: int = Field(description="Keys that wait for a time: of their rate, or of their quiet period.")
     limits: DeclaredLimits | None = Field(description="Null where its manifest declares none any more.")
     set: dict[str, int | str]
 
@@ -76,7 +79,9 @@ class KeyDocument(Answer):
     waiting: int
     running: int
     turn: int | None
-    starts_at: str | None = Field(description="When the next may start, by its rate.")
+    starts_at: str | None = Field(
+        description="When the next may start, by its rate, or when its quiet period ends."
+    )
 
 
 class KeyList(FlowDocument):
@@ -204,6 +209,7 @@ def _members(task: str, wanted: Subscription | None, standing: FlowStanding) -> 
         "waiting": standing.waiting,
         "running": standing.running,
         "skipped": standing.skipped,
+        "folded": standing.folded,
         "slow_keys": standing.slow,
         "limits": limits,
         "set": dict(standing.set or {}),

@@ -39,6 +39,7 @@ AskedState = Literal[
     "cancelled",
     "expired",
     "skipped",
+    "folded",
 ]
 _Word = Query(min_length=1, max_length=256)
 

@@ -86,10 +86,11 @@ async def put_service(
         async with wiring.reading():
             known, raw = await read_url_worker(wiring.redis, wiring.keys, service)
             secret = new_secret() if known is None or wanted.new_secret else None
-            kept = known.secrets if known else ()
-            worker = replace(
-                worker, owner=key.name, secrets=rotated(kept, secret, OVERLAP_MS, now_ms) if secret else kept
-            )
+            secrets = known.secrets if known else ()
+            if secret:
+                kept = wiring.api.seal.close(secret, service)
+                secrets = rotated(secrets, kept, OVERLAP_MS, now_ms)
+            worker = replace(worker, owner=key.name, secrets=secrets)
             if len(worker.secrets) > MOST_SECRETS:
                 raise Problem("quota-exceeded", f"{service} has {MOST_SECRETS} secrets that are still valid.")
             stored = await store_url_worker(wiring.redis, wiring.keys, service, worker, raw)
@@ -163,7 +164,8 @@ async def _may_answer(wiring: Wiring, row: TaskRow, key: ApiKey | None, token: s
         return False
     if key is not None:
         return key.admin or key.claims(row.service)
-    return token is not None and is_result_token(worker, row.id, token, _now_ms())
+    keys = wiring.api.seal.keys(worker.secrets, worker.service, _now_ms())
+    return token is not None and is_result_token(keys, row.id, token)
 
 
 def _must_own(key: ApiKey, worker: UrlWorker) -> None:

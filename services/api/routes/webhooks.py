@@ -103,10 +103,11 @@ async def make_webhook(request: Request, key: Caller) -> WebhookMade:
         raise Problem("forbidden", f"The key {key.name!r} may be told nothing, and so may a webhook of it.")
     wanted = await _WANTED(request)
     wiring, secret, now_ms = wiring_of(request), new_secret(), _now_ms()
+    webhook_id = PREFIX + names.new_id().replace("-", "")
     webhook = Webhook(
-        id=PREFIX + names.new_id().replace("-", ""),
+        id=webhook_id,
         owner=key.name,
-        secrets=(Secret(secret),),
+        secrets=(Secret(wiring.api.seal.close(secret, webhook_id)),),
         created_ms=now_ms,
         **{**wanted.model_dump(), "types": tuple(wanted.types)},
     )
@@ -268,17 +269,18 @@ async def try_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQ
 async def rotate_secret(request: Request, key: Caller, webhook_id: Id) -> WebhookSecret:
     """Deliveries are signed with both until the old one ends, so that a receiver may change over meanwhile."""
     wanted = await _ROTATION(request)
-    secret, now_ms = new_secret(), _now_ms()
+    wiring, secret, now_ms = wiring_of(request), new_secret(), _now_ms()
+    kept = wiring.api.seal.close(secret, webhook_id)
     until = now_ms + int(wanted.overlap.total_seconds() * 1000)
 
     def changed(found: Webhook) -> Webhook:
-        secrets = rotated(found.secrets, secret, until - now_ms, now_ms)
+        secrets = rotated(found.secrets, kept, until - now_ms, now_ms)
         if len(secrets) > MOST_SECRETS:
             detail = f"{webhook_id} has {MOST_SECRETS} secrets that are still valid; say overlap 0s to end them at once."
             raise Problem("quota-exceeded", detail)
         return replace(found, secrets=secrets)
 
-    await _change(wiring_of(request), key, webhook_id, changed)
+    await _change(wiring, key, webhook_id, changed)
     return WebhookSecret(secret=secret, old_until=rfc3339_ms(until) if until > now_ms else None)
 
 

@@ -114,7 +114,7 @@ def merged_services(documents: Sequence[Document]) -> Document:
 
 COUNTED = (  # of a deed that is done in every shard; what else it answers is the same in each
     *("events", "tasks", "calls", "matched", "replayed", "dropped"),
-    *("waiting", "running", "skipped", "slow_keys", "held", "failures"),
+    *("waiting", "running", "skipped", "folded", "slow_keys", "held", "failures"),
 )
 
 

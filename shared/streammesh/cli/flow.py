@@ -59,7 +59,9 @@ def _show(found: dict[str, Any]) -> None:
     out = console()
     out.print(f"{found['task']}: {shown}" + (f"; by hand: {by_hand}" if by_hand else ""), markup=False)
     out.print(
-        f"{found['waiting']} wait, {found['running']} run, {found['skipped']} were skipped", markup=False
+        f"{found['waiting']} wait, {found['running']} run, {found['skipped']} were skipped"
+        + (f", {found['folded']} folded into runs" if found.get("folded") else ""),
+        markup=False,
     )
     if not found["keys"]:
         return

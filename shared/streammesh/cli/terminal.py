@@ -22,6 +22,7 @@ COLOURS = {
     "waiting": "cyan",
     "pending": "cyan",
     "skipped": "yellow",
+    "folded": "cyan",
     "resync": "bold yellow",
     "unrouted": "yellow",
 }

@@ -155,6 +155,7 @@ def _place(folder: Path, redis_url: str, api_port: int, smtp_port: int) -> Runni
             "EMAIL_SMTP_URL": smtp_url,
             "EMAIL_PUBLIC_URL": api_url,
             "REPORT_STORE_URL": store,
+            "MESH_STORE_URL": store,
         },
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 EVENT_ENDS = ("completed", "unrouted")
-TASK_ENDS = ("succeeded", "failed", "cancelled", "expired", "skipped")
+TASK_ENDS = ("succeeded", "failed", "cancelled", "expired", "skipped", "folded")
 
 
 @dataclass(frozen=True, slots=True)

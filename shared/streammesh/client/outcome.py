@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self, TypedDict
 
-ENDS = ("task.succeeded", "task.failed", "task.cancelled", "task.expired", "task.skipped")
+ENDS = (
+    *("task.succeeded", "task.failed", "task.cancelled", "task.expired"),
+    *("task.skipped", "task.folded"),
+)
 LAST = ("event.completed", "event.unrouted")
 
 

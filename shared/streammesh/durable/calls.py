@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from streammesh import lua, notifications, plain_json
 from streammesh.durable.chunks import MOST_STREAMS
+from streammesh.durable.claim_check import ClaimCheck
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
     MOST_STEPS,
     StepRecord,
     parse_record,
+    told_kind,
 )
 from streammesh.events.envelope import Event
 from streammesh.keys import WORKERS, Keys
@@ -84,6 +86,7 @@ class DurableCalls:
     def __init__(self, keys: Keys, settings: MeshSettings) -> None:
         self._keys, self._settings = keys, settings
         self._commons: dict[str, lua.Common] = {}  # by service
+        self.claims = ClaimCheck(settings)
 
     def record(
         self,
@@ -108,7 +111,7 @@ class DurableCalls:
                 most_steps=MOST_STEPS,
                 most_bytes=MOST_BYTES,
             ).common()
-        data = {"step": name, "kind": kind}
+        data = {"step": name, "kind": told_kind(kind)}
         return _recorded(
             task_row=keys.task(ref.task_id),
             event_row=keys.event(event.id),

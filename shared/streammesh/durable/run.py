@@ -16,11 +16,13 @@ import structlog
 from streammesh import plain_json
 from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step, version_wait
 from streammesh.durable.chunks import ChunkStream, SyncChunkStream, check_stream_name, check_written
+from streammesh.durable.claim_check import checked_in, checked_out
 from streammesh.durable.drive import CallFunction, MakeCall, Operation, WaitSeconds
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
     MOST_STEPS,
+    RESULT_BYTES,
     OpenWait,
     StepRecord,
     check_name,
@@ -80,6 +82,7 @@ class Run:
         self._records: dict[str, StepRecord] = records_of(row)
         self._named: set[str] = set()  # by this attempt's code
         self._counts: dict[str, int] = {}
+        calls.claims.tidy_in_time()
 
     @property
     def version(self) -> int:
@@ -241,8 +244,8 @@ class Run:
         kwargs: Mapping[str, Any],
         retries: int,
     ) -> Operation:
-        if record := self._record_of(name, "step"):
-            return decode(name, function, record.value)
+        if record := self._record_of(name, "step", "stored"):
+            return decode(name, function, (yield from self._value_of(record)))
         failed = 0
         while True:
             try:
@@ -259,11 +262,22 @@ class Run:
         read = decode(name, function, raw)  # what cannot be read back is not recorded
         if self._streams and self._is_async:  # what the step has streamed is there when its record is
             yield CallFunction(self.flush)
+        kind, value = "step", raw
+        if len(raw) > RESULT_BYTES:
+            value = yield from checked_in(self._calls.claims, self._ref.task_id, name, raw, RESULT_BYTES)
+            kind = "stored"
         call = self._calls.record(
-            self._ref, self._place, self._attempt, name, "step", raw, self._subscription.version
+            self._ref, self._place, self._attempt, name, kind, value, self._subscription.version
         )
         record = _recorded((yield MakeCall(call)))
-        return read if record.value == raw else decode(name, function, record.value)
+        if record.value == value:
+            return read
+        return decode(name, function, (yield from self._value_of(record)))
+
+    def _value_of(self, record: StepRecord) -> Operation:
+        if record.kind == "stored":
+            return (yield from checked_out(self._calls.claims, record.value))
+        return record.value
 
     def _slept(self, name: str, seconds: float | None, about: Mapping[str, Any]) -> Operation:
         yield from self._wait(name, seconds, about, "", "timeout")

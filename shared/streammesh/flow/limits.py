@@ -16,6 +16,7 @@ import orjson
 
 LONGEST_PATH = 256  # characters
 MOST_AT_ONCE = 1_000_000  # of a limit
+LONGEST_WAIT = 31_622_400.0  # seconds, a year
 LONGEST_KEY = 128  # characters of a key that stay readable; a longer one is told by its digest
 SLACK_MS = 1_000.0  # that a throttle may make up for, so that a dispatcher's pause does not lower the rate
 SINGLETONS = ("skip", "cancel_running")
@@ -30,7 +31,8 @@ class Flow:
     `key`: a path of the event, whose value names the key; without it all of the subscription is one key. `concurrency`: of
     one key, `total`: of all keys; both over the whole mesh. `fair`: keys take turns. `order`: one after the other per
     key. `throttle` and `drop`: starts in a time, such as "100/m"; what is beyond waits, or ends as skipped.
-    `singleton`: while one of a key is there, the next is skipped, or it is cancelled for the next.
+    `singleton`: while one of a key is there, the next is skipped, or it is cancelled for the next. `debounce`: the last of a key runs when
+    no further one has come for so many seconds, or the first has waited `max_wait`; it takes the others.
     """
 
     key: str | None = None
@@ -41,6 +43,8 @@ class Flow:
     throttle: str | None = None
     drop: str | None = None
     singleton: str | None = None
+    debounce: float | None = None
+    max_wait: float | None = None
 
     @classmethod
     def of(cls, value: Any) -> Flow | None:
@@ -66,6 +70,8 @@ class Flow:
             "throttle": None if self.throttle is None else throttle_ms(self.throttle),
             "drop": None if self.drop is None else drop_ms(self.drop),
             "singleton": self.singleton,
+            "debounce": self.debounce and self.debounce * 1000,
+            "max_wait": self.max_wait and self.max_wait * 1000,
         }
         return orjson.dumps({name: value for name, value in said.items() if value is not None})
 
@@ -108,8 +114,11 @@ def drop_ms(rate: str) -> list[float]:
     return [period / number, period - period / number]
 
 
-def flow_problems(flow: Any) -> Iterator[str]:
-    """What is wrong with the flow control of a subscription, in words that say what to change."""
+def flow_problems(flow: Any, expires: Any = None) -> Iterator[str]:
+    """What is wrong with the flow control of a subscription, in words that say what to change.
+
+    `expires`: after so many seconds its tasks are not worth starting.
+    """
     if flow is None:
         return
     if not isinstance(flow, Flow):
@@ -117,6 +126,8 @@ def flow_problems(flow: Any) -> Iterator[str]:
         return
     wrong = [*_wrong_values(flow)]
     yield from wrong or _wrong_together(flow)
+    if not wrong and flow.debounce and isinstance(expires, int | float) and expires <= flow.debounce:
+        yield f"expires={expires:g} is over before debounce={flow.debounce:g}: no run would ever start"
 
 
 def _wrong_values(flow: Flow) -> Iterator[str]:
@@ -141,13 +152,18 @@ def _wrong_values(flow: Flow) -> Iterator[str]:
         else:
             if rate is not None and not isinstance(rate, str):
                 yield f"{name}={rate!r:.40}: should be text such as '100/m'"
+    for name in ("debounce", "max_wait"):
+        value = getattr(flow, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0.001 <= value <= LONGEST_WAIT):
+            yield f"{name}={value!r:.40}: should be a time of 1 ms to a year"
     if flow.singleton is not None and flow.singleton not in SINGLETONS:
         yield f"singleton={flow.singleton!r:.40}: should be one of {', '.join(SINGLETONS)}"
 
 
 def _wrong_together(flow: Flow) -> Iterator[str]:
     if flow.key is not None and not flow.is_any:
-        yield "key= limits nothing alone: say concurrency=, order=True, throttle=, drop= or singleton= too"
+        yield "key= limits nothing alone: say concurrency=, order=True, throttle=, drop=, singleton= or debounce= too"
     if flow.fair and flow.key is None:
         yield "fair=True needs key=: whose turn it is goes by key"
     if flow.fair and flow.total is None:
@@ -160,5 +176,21 @@ def _wrong_together(flow: Flow) -> Iterator[str]:
         yield f"singleton={flow.singleton!r} runs one of a key at a time: leave out order= and concurrency="
     if flow.drop and flow.throttle:
         yield "drop= ends what throttle= has wait: say one of them"
+    if flow.debounce is None and flow.max_wait is not None:
+        yield "max_wait= is how long debounce= waits at most: say that too"
+    elif flow.debounce is not None:
+        yield from _wrong_with_debounce(flow)
     if flow.total is not None and flow.concurrency is not None and flow.key is None:
         yield "concurrency= and total= are the same without key=: say one of them"
+
+
+def _wrong_with_debounce(flow: Flow) -> Iterator[str]:
+    assert flow.debounce is not None
+    if flow.max_wait is not None and flow.max_wait < flow.debounce:
+        yield f"max_wait={flow.max_wait:g} is shorter than debounce={flow.debounce:g}: it would always be over first"
+    if flow.order:
+        yield "debounce= runs the last of a key only: leave out order=; concurrency=1 runs one of a key at a time"
+    if flow.singleton:
+        yield f"debounce= already runs one of many: leave out singleton={flow.singleton!r}"
+    if flow.drop:
+        yield "debounce= already ends all but one: leave out drop="

@@ -22,7 +22,7 @@ SETTABLE = ("concurrency", "total", "throttle", "drop")
 class KeyStanding(NamedTuple):
     """One key. `turn`: its place among the keys of which one could start, 0 for the next; None for none.
 
-    `starts_ms`: when it may start again, by its rate; None for now.
+    `starts_ms`: when it may start again, by its rate or its quiet period; None for now.
     """
 
     key: str
@@ -42,12 +42,13 @@ class KeyPage:
 
 @dataclass(frozen=True, slots=True)
 class FlowStanding:
-    """One subscription: tasks in line, tasks that have a place, tasks skipped since it began, limits set by hand."""
+    """One subscription: tasks in line, tasks that have a place, tasks skipped and folded since it began, limits set by hand."""
 
     waiting: int = 0
     running: int = 0
     skipped: int = 0
-    slow: int = 0  # keys that wait for their rate
+    folded: int = 0
+    slow: int = 0  # keys that wait for their rate, or for the end of their quiet period
     set: Mapping[str, Any] | None = None
 
 
@@ -122,19 +123,24 @@ async def read_standings(
     pipeline = client.pipeline(transaction=False)
     for task in tasks:
         pipeline.zcard(keys.flow_line(task)).zcard(keys.flow_places(task)).zcard(keys.flow_slow(task))
-        pipeline.hmget(keys.flow(task), "skipped", "set")
+        pipeline.hmget(keys.flow(task), "skipped", "folded", "set")
     answers = await pipeline.execute(raise_on_error=False) if tasks else []
     standings = {}
     for task, (line, places, slow, limits) in zip(tasks, zip(*[iter(answers)] * 4, strict=True), strict=True):
-        skipped, by_hand = there(limits, [None, None])
+        skipped, folded, by_hand = there(limits, [None, None, None])
         standings[task] = FlowStanding(
             there(line, 0),
             there(places, 0),
-            int(skipped) if skipped and skipped.isdigit() and len(skipped) < 16 else 0,
+            _count(skipped),
+            _count(folded),
             there(slow, 0),
             _set_by_hand(by_hand),
         )
     return standings
+
+
+def _count(raw: bytes | None) -> int:
+    return int(raw) if raw and raw.isdigit() and len(raw) < 16 else 0
 
 
 def key_of(flow: str) -> str:

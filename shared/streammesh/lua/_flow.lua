@@ -6,6 +6,9 @@
 -- members: KEY\0RANK TASK in line (the rank is a digit, 0 for priority 9, and the padded position of the event), KEY\0TASK for
 -- a place. `flow-ready:NAME`: keys of which one could start, by turn. `flow-slow:NAME`: keys that wait for their rate, by when.
 -- `flow-rate:NAME`: key -> when the next one would be due if all were started evenly (GCRA), as long as that is ahead.
+-- `debounce` only: `flow-until:NAME` (ZSET): keys of which events still come -> when they have waited long enough (ms); and
+-- `flow-runs:NAME` (ZSET, by ranges of members as the line): KEY\0RANK TASK of runs that took what is before them in their key's
+-- line. Those are pending until the dispatcher's folder ends them as `folded`; `folding` (SET) names the subscriptions.
 -- A task's row has `flow` = NAME\0KEY\0RANK for its life, and while it is pending `h`, `b`, `u` (of the queue entry, `u` where it
 -- has one) and `to` (what its queue's key has after `queue:`).
 -- Who uses it: opens the flow once (`flow_named`, `flow_of`), asks `flow_enter` before it queues a task, calls `flow_leave`
@@ -36,7 +39,9 @@ local function flow_named(prefix, name, declared)
   if f then return f end
   f = { prefix = prefix, name = name, key = prefix .. 'flow:' .. name, line = prefix .. 'flow-line:' .. name,
     places = prefix .. 'flow-places:' .. name, ready = prefix .. 'flow-ready:' .. name, slow = prefix .. 'flow-slow:' .. name,
-    rates = prefix .. 'flow-rate:' .. name, due = prefix .. 'due', due_entries = prefix .. 'due-entries', now = now_ms() }
+    rates = prefix .. 'flow-rate:' .. name, untils = prefix .. 'flow-until:' .. name, runs = prefix .. 'flow-runs:' .. name,
+    due = prefix .. 'due', due_entries = prefix .. 'due-entries',
+    now = now_ms() }
   local stored = write('HMGET', f.key, 'declared', 'set')
   if declared and declared ~= stored[1] then
     write('HSET', f.key, 'declared', declared)
@@ -45,8 +50,10 @@ local function flow_named(prefix, name, declared)
   local said, set = flow_json(declared or stored[1]), flow_json(stored[2])
   f.is_known = declared or stored[1]  -- where nobody knows the limits nothing starts, until the dispatcher says them
   f.is_fair, f.is_ordered, f.singleton = said.fair == true, said.order == true, said.singleton
-  f.keeps = f.is_ordered or said.singleton ~= nil and said.singleton ~= cjson.null  -- its place while a task only waits
-  f.most = f.keeps and 1 or flow_number(set.concurrency) or flow_number(said.concurrency)
+  f.debounce, f.max_wait = flow_number(said.debounce), flow_number(said.max_wait)
+  local is_alone = f.is_ordered or said.singleton ~= nil and said.singleton ~= cjson.null
+  f.keeps = is_alone or f.debounce ~= nil  -- its place while a task only waits
+  f.most = is_alone and 1 or flow_number(set.concurrency) or flow_number(said.concurrency)
   f.total = flow_number(set.total) or flow_number(said.total)
   f.throttle = flow_rate(set.throttle) or flow_rate(said.throttle)
   f.drop = flow_rate(set.drop) or flow_rate(said.drop)
@@ -62,10 +69,11 @@ local function flow_of(row_key, field)
   return flow_named(string.match(row_key, '^(.-}:)'), name), key, rank
 end
 
--- Where a task stands in its key's line: by the priority of its queue's stream (not with `order`), then in stream order.
+-- Where a task stands in its key's line: by the priority of its queue's stream (not with `order` and
+-- `debounce`), then in stream order.
 local function flow_rank_of(f, queue, position)
   local ms, number = string.match(position, '^(%d+)%-(%d+)$')
-  local priority = f.is_ordered and 5 or tonumber(string.match(queue, ':p(%d)$') or '5')
+  local priority = (f.is_ordered or f.debounce) and 5 or tonumber(string.match(queue, ':p(%d)$') or '5')
   return (9 - priority) .. string.format('%014.0f-%07.0f', tonumber(ms) or 0, tonumber(number) or 0)
 end
 
@@ -73,7 +81,17 @@ local function flow_running(f, key)
   return write('ZLEXCOUNT', f.places, '[' .. key .. '\0', '(' .. key .. '\1')
 end
 
+-- Whether a run of the key took what stands at this place of its line.
+local function is_taken(f, key, member)
+  return write('ZLEXCOUNT', f.runs, '(' .. member, '(' .. key .. '\1') > 0
+end
+
+-- Who of a key starts next: the first in line; with `debounce` the last, which takes those before it.
 local function flow_head(f, key)
+  if f.debounce then
+    local last = write('ZREVRANGEBYLEX', f.line, '(' .. key .. '\1', '[' .. key .. '\0', 'LIMIT', 0, 1)[1]
+    return last and not is_taken(f, key, last) and last or nil
+  end
   return write('ZRANGEBYLEX', f.line, '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, 1)[1]
 end
 
@@ -139,6 +157,10 @@ local function flow_start(f, key, member)
   local entry = write('XADD', f.prefix .. 'queue:' .. row[4], '*', unpack(fields))
   redis.call('HSET', row_key, 'state', 'queued', 'entry', entry)
   redis.call('HDEL', row_key, 'h', 'b', 'to', 'u')
+  if f.debounce and write('ZLEXCOUNT', f.line, '[' .. key .. '\0', '(' .. member) > 0 then
+    write('ZADD', f.runs, 0, member)
+    if write('SADD', f.prefix .. 'folding', f.name) == 1 then redis.call('PUBLISH', f.prefix .. 'manifests-changed', 'fold') end
+  end
   return true
 end
 
@@ -173,9 +195,27 @@ local function flow_pump(f, most)
   return started, true
 end
 
+-- Has a task wait until no further one of its key has come for a while, or the first has waited long enough. Those that come
+-- when that is over, and the run only waits for a place, are taken too.
+local function wait_for_more(f, key, member)
+  local waits = flow_head(f, key)
+  write('ZADD', f.line, 0, member)
+  if is_taken(f, key, member) then return end  -- it is older than what has started
+  if not waits then
+    write('ZADD', f.untils, digits(f.now + (f.max_wait or 31622400000)), key)
+    write('ZREM', f.ready, key)
+  end
+  local at = tonumber(write('ZSCORE', f.untils, key) or '')
+  if at then flow_sleep(f, key, math.min(f.now + f.debounce, at)) end
+end
+
 -- Asks for a place for a task; the caller queues it where this answers true. Else it stands in line, and the caller stores
 -- h, b and to in its row.
 local function flow_enter(f, task, key, rank)
+  if f.debounce then
+    wait_for_more(f, key, key .. '\0' .. rank .. ' ' .. task)
+    return false
+  end
   local waits = flow_head(f, key)
   if not f.is_known and write('SADD', f.prefix .. 'flows', f.name) == 1 then  -- there were limits when the task was handed over
     redis.call('PUBLISH', f.prefix .. 'manifests-changed', 'flow')
@@ -252,6 +292,9 @@ end
 -- `fields`: of the queue entry, {'h', h, 'b', b, ...}. Sets its state and where it lies.
 local function flow_again(row_key, field, task, queue, fields)
   local f, key, rank = flow_of(row_key, field)
+  if f and f.debounce and (tonumber(redis.call('HGET', row_key, 'attempt') or '') or 0) > 0 then
+    write('ZADD', f.places, 0, key .. '\0' .. task)  -- a run stays one
+  end
   if f and not write('ZSCORE', f.places, key .. '\0' .. task) and not flow_enter(f, task, key, rank) then
     redis.call('HSET', row_key, 'state', 'pending', 'entry', '', 'h', fields[2], 'b', fields[4],
       'to', string.sub(queue, #f.prefix + 7))

@@ -2,7 +2,7 @@
 --#include _time.lua
 --#include _entry.lua
 --#include _flow.lua
-local ENDED_STATES = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true }
+local ENDED_STATES = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true, folded = true }
 
 -- Records what a wait came to and, where the task waits for just that, moves its queue entry out of the due set.
 -- w = {row, queue, due, due_entries, task, name, kind, value, now}

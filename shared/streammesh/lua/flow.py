@@ -34,6 +34,16 @@ class LookAtFlowScript(Arguments):
     looks: Number
 
 
+class ReadFoldsScript(Arguments):
+    """Answer which tasks runs took with them."""
+
+    line: Key
+    runs: Key
+    folding: Key
+    name: Text
+    most: Number
+
+
 class SetFlowScript(Arguments):
     """Set limits in place of a manifest's."""
 

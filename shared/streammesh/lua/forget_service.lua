@@ -14,9 +14,10 @@ for _, subscription in ipairs(subscriptions) do
   redis.call('DEL', subscription.held)
   local before, task = string.match(subscription.flow, '^(.-}:)flow:(.*)$')
   redis.call('SREM', before .. 'flows', task)
+  redis.call('SREM', before .. 'folding', task)
   redis.call('ZREM', before .. 'due', 'flow:' .. task)
   redis.call('HDEL', before .. 'due-entries', 'flow:' .. task)
-  for _, part in ipairs({ '', '-line', '-places', '-ready', '-slow', '-rate' }) do
+  for _, part in ipairs({ '', '-line', '-places', '-ready', '-slow', '-rate', '-until', '-runs' }) do
     redis.call('DEL', before .. 'flow' .. part .. ':' .. task)
   end
   redis.call('SREM', holding, subscription.task)

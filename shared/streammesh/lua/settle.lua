@@ -14,7 +14,8 @@
 --   control (channel of the service's workers)
 -- tasks: KEYS row (HASH), event_row (HASH)
 --   ARGS token (the attempt, of this queue entry where there is one; '@' whoever holds this queue entry; '*' whoever
---   holds the task; '!' nobody, if what stands for it lies nowhere; '?' nobody, and of whoever runs it that is wished),
+--   holds the task; '!' nobody, if what stands for it lies nowhere; '?' nobody, and of whoever runs it that is wished;
+--   '=' nobody, if it stands in line and never started),
 --   state, outcome (result or error, JSON), entry (of the queue, '' for none), source, event, event_type, subject, id,
 --   fragment (the event's part of the notification), id_json, letter (dead letter, JSON, '' for none),
 --   envelope (with a letter: kept where the queue entry is gone)
@@ -30,7 +31,7 @@
 --#include _dead.lua
 --#include _flow.lua
 --#include _chunks.lua
-local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true }
+local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true, folded = true }
 local now = now_ms()
 local stamp, since = digits(now), digits(now - retention)
 local stores = { domains = domains, due = due, due_entries = due_entries, changed = changed, now = now, retention = retention }
@@ -99,7 +100,7 @@ local function tell_end(event_row, source, note, fragment, state)
     'done:' .. source, 'failed:' .. source)
   if event.err or not event[1] then return end
   local told, done, failed = noted(event[2], id), tonumber(event[4] or '0') + 1, tonumber(event[5] or '0')
-  if state ~= 'succeeded' then failed = failed + 1 end
+  if state ~= 'succeeded' and state ~= 'folded' then failed = failed + 1 end
   if event[3] == tostring(done) then
     note.type, note.task, note.service = 'event.completed', '', ''
     note.body = fragment .. ',"data":{"tasks":' .. done .. ',"failed":' .. failed .. '}'
@@ -135,6 +136,8 @@ local function settle(one)
       if outcome ~= cancelled then redis.call('HSET', task, 'cancelled_by', outcome) end  -- by which event it is to end
       return 'asked'
     end
+  elseif token == '=' then
+    if was ~= 'pending' then return 'lost' end
   elseif token ~= '*' and (attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry)) then
     return 'lost'
   end
@@ -145,7 +148,7 @@ local function settle(one)
   if letter ~= '' then bury(t, letter, one.envelope) end
   if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to', 'u') end
   free(t, entry)
-  if t.flow then left[#left + 1] = { task, t.flow, id } end
+  if t.flow then left[#left + 1] = { task, t.flow, id, state } end
   ids[#ids + 1] = id
   redis.call('HSET', task, 'state', state, 'ended', stamp, 'outcome', outcome)
   if was ~= 'started' then redis.call('HDEL', task, 'due') end
@@ -172,7 +175,10 @@ if #entries > 0 then pcall(gone, queue, group, entries) end  -- where something 
 if #ids > 0 then write('ZREM', open_tasks, unpack(ids)) end
 for _, one in ipairs(left) do  -- after all have ended: none of them is started once more
   local flow, key, rank = flow_of(one[1], one[2])
-  if flow then flow_leave(flow, key, rank, one[3]) end
+  if flow then
+    if one[4] == 'folded' then write('HINCRBY', flow.key, 'folded', 1) end
+    flow_leave(flow, key, rank, one[3])
+  end
 end
 forget_failures()
 return answers

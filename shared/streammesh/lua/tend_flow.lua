@@ -21,9 +21,16 @@ local function look_at_line()
     if not key then
       write('ZREM', f.line, member)
     else
-      if not write('ZSCORE', f.ready, key) and not write('ZSCORE', f.slow, key) and has_room(f, key) then
+      if not write('ZSCORE', f.ready, key) and not write('ZSCORE', f.slow, key) and has_room(f, key) and flow_head(f, key) then
         make_ready(f, key, rank)
         mended = mended + 1
+      end
+      local ends = f.debounce and tonumber(write('ZSCORE', f.untils, key) or '')
+      if ends then  -- the manifest may say less than it did when they came
+        ends = math.min(ends, f.now + (f.max_wait or ends))
+        local at = math.min(tonumber(write('ZSCORE', f.slow, key) or '') or f.now, ends, f.now + f.debounce)
+        write('ZADD', f.untils, digits(ends), key)
+        write('ZADD', f.slow, digits(at), key)
       end
       from = '(' .. key .. '\1'
     end
@@ -62,8 +69,9 @@ local line_at = line_from ~= '' and look_at_line() or ''
 local places_at = places_from ~= '' and look_at_places() or ''
 write('ZREM', due, 'flow:' .. name)
 write('HDEL', due_entries, 'flow:' .. name)
-for _, key in ipairs(write('ZRANGEBYSCORE', f.slow, '-inf', f.throttle and digits(f.now) or '+inf', 'LIMIT', 0, most)) do
+for _, key in ipairs(write('ZRANGEBYSCORE', f.slow, '-inf', (f.throttle or f.debounce) and digits(f.now) or '+inf', 'LIMIT', 0, most)) do
   write('ZREM', f.slow, key)
+  write('ZREM', f.untils, key)
   local head = flow_head(f, key)
   if head then make_ready(f, key, string.sub(head, #key + 2)) end
 end
@@ -77,7 +85,7 @@ if more then
   write('HSET', due_entries, 'flow:' .. name, cjson.encode({ kind = 'flow', name = name }))
 end
 if declared == '{}' and redis.call('EXISTS', f.line, f.places) == 0 and redis.call('HEXISTS', flow, 'set') == 0 then
-  redis.call('DEL', flow, f.ready, f.slow, f.rates)
+  redis.call('DEL', flow, f.ready, f.slow, f.rates, f.untils, f.runs)
   redis.call('SREM', flows, name)
 end
 return { started, more and 1 or 0, line_at, places_at, freed, mended }

@@ -51,7 +51,7 @@ def look_call(keys: Keys, service: str, task_id: str) -> lua.Call[Beside]:
     return LookBesideScript(
         manifests=keys.manifests(),
         editions=keys.editions(service),
-        task_row=keys.task(task_id),
+        task_row=keys.task_in(service, task_id),
         service=service,
     ).call(_parse)
 

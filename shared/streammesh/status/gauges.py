@@ -26,6 +26,7 @@ def show(found: Snapshot, settings: MeshSettings) -> None:
     catalogue.FLOW_RUNNING.replace({task: flow.running for task, flow in flows.items()})
     catalogue.FLOW_SLOW.replace({task: flow.slow for task, flow in flows.items()})
     catalogue.FLOW_SKIPPED.replace({task: flow.skipped for task, flow in flows.items()})
+    catalogue.FLOW_FOLDED.replace({task: flow.folded for task, flow in flows.items()})
     catalogue.DEAD_LETTERS.replace({name: state.dead_letters for name, state in services.items()})
     ages: dict[tuple[str, ...], float] = {
         name: max(0, found.now_ms - state.oldest_ms) / 1000 if state.oldest_ms else 0.0
@@ -46,6 +47,7 @@ def hide() -> None:
     for gauge in (
         *of_services,
         *(catalogue.FLOW_WAITING, catalogue.FLOW_RUNNING, catalogue.FLOW_SLOW, catalogue.FLOW_SKIPPED),
+        catalogue.FLOW_FOLDED,
         catalogue.DEAD_LETTERS,
         catalogue.OLDEST,
         catalogue.PAUSED,

@@ -218,7 +218,7 @@ def _problems(service: str, wanted: Subscription) -> Iterator[str]:
     path = wanted.priority_path
     if path is not None and not (isinstance(path, str) and all(path.split(".")) and len(path) <= MAX_PATH):
         yield f"priority={path!r:.80}: a path is words joined by dots, such as 'data.weight'"
-    yield from flow_problems(wanted.flow)
+    yield from flow_problems(wanted.flow, wanted.expires)
 
 
 def _wrong_waits(waits: object) -> Iterator[str]:

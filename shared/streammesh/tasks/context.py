@@ -77,7 +77,7 @@ class Context:
 
         In an `async def` handler it must be awaited, whatever the function is (a `def` one runs in a thread); in a
         `def` handler the result is returned. The function runs at least once; a crash before the record is made
-        runs it again. The result is JSON of 64 KiB at most, and comes back as the function's return annotation says.
+        runs it again. The result is JSON (beyond 64 KiB it needs MESH_STORE_URL), and comes back as the function's return annotation says.
         `retries`: so often it is tried again here, before the attempt fails. Raises what the function raises, and
         Fail for a second step of the name, a result that cannot be recorded and more than 1,000 steps.
         """
@@ -191,7 +191,7 @@ class Context:
             self._ref.service,
             event_type,
             data,
-            id=id or names.task_id(self._ref.service, self.task_id, str(len(self.follow_ups))),
+            id=id or names.derived_id(self._ref.service, self.task_id, str(len(self.follow_ups))),
             subject=self.event.subject if subject is None else subject,
             deliver_at=deliver_at,
             correlation_id=self.event.correlation_id,

@@ -50,6 +50,7 @@ class Cause(StrEnum):
     WORKFLOW = "workflow"  # which it became has ended
     VANISHED = "vanished"  # what stood for it, and the event
     REMOVED = "removed"  # its service was
+    FOLD = "fold"  # a run of its key took it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,11 @@ class Ending:
         if attempts:
             text = f"it expired before attempt {attempts + 1} was started; attempt {attempts} failed{why}"
         return cls(Cause.EXPIRY, TaskState.EXPIRED, failure=Failure(text, "Expired"))
+
+    @classmethod
+    def folded(cls, run: str) -> Ending:
+        """The run of this task took it."""
+        return cls(Cause.FOLD, TaskState.FOLDED, {"run": run})
 
 
 class Settled(NamedTuple):

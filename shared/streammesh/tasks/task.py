@@ -17,6 +17,7 @@ class Holder(StrEnum):
     ANYBODY = "*"
     THIS_ENTRY = "@"  # whoever holds the queue entry that stands for it
     NOBODY = "!"  # if what stands for it lies nowhere
+    IN_LINE = "="  # nobody, if it waits for its turn and never started
     ASKED_FIRST = "?"  # nobody; whoever runs it is told that it is wanted cancelled, and ends it
 
 

@@ -66,8 +66,13 @@ WAITING = Gauge("streammesh_waiting_tasks", "Tasks in a service's queues that no
 HELD = Gauge("streammesh_held_tasks", "Tasks set aside while their subscriptions are paused", ["service"])
 FLOW_WAITING = Gauge("streammesh_flow_waiting_tasks", "Tasks in line for their turn", ["task"])
 FLOW_RUNNING = Gauge("streammesh_flow_running_tasks", "Tasks that have a place of their limits", ["task"])
-FLOW_SLOW = Gauge("streammesh_flow_slow_keys", "Keys that wait for their rate", ["task"])
+FLOW_SLOW = Gauge(
+    "streammesh_flow_slow_keys",
+    "Keys that wait for their rate, or for the end of their quiet period",
+    ["task"],
+)
 FLOW_SKIPPED = Gauge("streammesh_flow_skipped_tasks", "Tasks that ended as skipped so far", ["task"])
+FLOW_FOLDED = Gauge("streammesh_flow_folded_tasks", "Tasks that a run of their key took, so far", ["task"])
 OLDEST = Gauge("streammesh_oldest_waiting_seconds", "Age of the oldest event or task that waits", ["service"])
 DEAD_LETTERS = Gauge("streammesh_dead_letters", "Dead letters kept", ["service"])
 PAUSED = Gauge("streammesh_paused_subscriptions", "Subscriptions that are paused", ["task"])

@@ -25,6 +25,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event, build
 from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
+from streammesh.lines.state import key_of
 from streammesh.names import ENDED, TaskState
 from streammesh.redisio.client import open_async, open_sync
 from streammesh.schedules.file import parse_file
@@ -35,7 +36,7 @@ from streammesh.settings import MeshSettings
 from streammesh.subscriptions.declaration import duration
 from streammesh.subscriptions.manifest import Routes
 from streammesh.subscriptions.registry import read_manifests
-from streammesh.tasks.records import EventRow, Rows
+from streammesh.tasks.records import EventRow, Rows, TaskRow
 from streammesh.testing.dispatcher import load
 from streammesh.testing.trial_outcome import TrialOutcome
 from streammesh.testing.worker import TrialWorker
@@ -43,6 +44,10 @@ from streammesh.testing.worker import TrialWorker
 T = TypeVar("T")
 LOOK_SECONDS = (0.002, 0.02)  # between two looks: the first, the longest
 STOP_SECONDS = 10.0
+SKIPPABLE = (
+    TaskState.RETRYING,
+    TaskState.PENDING,
+)  # what waits so, waits for a time: a retry, a quiet period, a rate
 
 
 class Pending(Generic[T]):
@@ -223,15 +228,24 @@ class Mesh:
     async def _skip_to_next(self, row: EventRow) -> None:
         """Skip to what is due next, where nothing of the event would go on before."""
         tasks = await self._rows.tasks(row.task_ids)
-        waits = row.entry == "held" or any(task.state is TaskState.RETRYING for task in tasks)
-        if not waits or any(not task.ended and task.state is not TaskState.RETRYING for task in tasks):
+        left = [task for task in tasks if not task.ended]
+        if not (row.entry == "held" or left) or any(task.state not in SKIPPABLE for task in left):
             return
-        members = [f"task:{task.id}" for task in tasks if not task.ended] or [f"event:{row.id} {row.source}"]
-        scores = [await self._client.zscore(self.keys.due(), member) for member in members]
+        scores = [await self._client.zscore(*self._due_in(task)) for task in left]
+        if row.entry == "held":
+            scores.append(await self._client.zscore(self.keys.due(), f"event:{row.id} {row.source}"))
+        if None in scores:  # it waits for a place, or goes on just now
+            return
         now = await self._now()
-        left = [score - now for score in scores if score is not None]
-        if left and min(left) > 0:
-            await self._skip(min(left) / 1000)
+        ahead = min(score - now for score in scores if score is not None)
+        if ahead > 0:
+            await self._skip(ahead / 1000)
+
+    def _due_in(self, task: TaskRow) -> tuple[str, str]:
+        """Where it stands when a task goes on: a set, and the member."""
+        if task.state is TaskState.PENDING:
+            return self.keys.flow_slow(task.name), key_of(task.flow)
+        return self.keys.due(), f"task:{task.id}"
 
     async def _now(self) -> float:
         seconds, micros = await self._client.time()
@@ -239,7 +253,9 @@ class Mesh:
 
     async def _skip(self, seconds: float) -> int:
         by, moved = seconds * 1000, 0
-        for key in (self.keys.due(), self.keys.schedules_due()):
+        flows = [name.decode() for name in await self._client.smembers(self.keys.flows())]
+        slow = [key(name) for name in flows for key in (self.keys.flow_slow, self.keys.flow_until)]
+        for key in (self.keys.due(), self.keys.schedules_due(), *slow):
             for member in await self._client.zrange(key, 0, -1):
                 await self._client.zincrby(key, -by, member)
                 moved += 1

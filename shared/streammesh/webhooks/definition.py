@@ -11,7 +11,7 @@ import orjson
 from streammesh import names
 from streammesh.errors import InvalidExpression, InvalidWebhook
 from streammesh.notifications import Filter, Notification, check_where
-from streammesh.webhooks.signature import key_of
+from streammesh.webhooks.signature import check_kept
 
 MOST_TYPES = 50
 MOST_SECRETS = 5  # valid at once, each of which signs
@@ -19,7 +19,7 @@ MOST_SECRETS = 5  # valid at once, each of which signs
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One secret; `until_ms`: when it ends, where another one took its place."""
+    """One secret as it is kept, sealed or not; `until_ms`: when it ends, where another one took its place."""
 
     text: str = field(repr=False)
     until_ms: int | None = None
@@ -76,10 +76,6 @@ class Webhook:
     def _narrow(self) -> Filter:
         return Filter(event=self.event, task=self.task, subject=self.subject, where=self.where)
 
-    def keys(self, now_ms: int) -> list[bytes]:
-        """What its deliveries are signed with at this moment, the newest first."""
-        return [key_of(one.text) for one in self.secrets if one.is_valid(now_ms)]
-
     def delivery_of(self, position: str) -> str:
         """The id of the delivery of one notification to it: the same for each attempt and each replay."""
         return f"{self.id}_{position}"
@@ -110,7 +106,7 @@ def from_json(raw: bytes) -> Webhook:
         if webhook.where is not None:
             check_where(webhook.where)
         for secret in secrets:
-            key_of(secret.text)
+            check_kept(secret.text)
             if secret.until_ms is not None and not isinstance(secret.until_ms, int):
                 raise TypeError("a secret ends at no time")
         return webhook

@@ -191,4 +191,4 @@ def unwrap(value: Any, carried: list[dict[str, Any]]) -> Any:
 
 def _renamed(event: Event, part_id: str) -> Event:
     """A part's events get ids of the part's own, so that two parts do not publish under one id."""
-    return replace(event, id=names.task_id(event.source, part_id, event.id))
+    return replace(event, id=names.derived_id(event.source, part_id, event.id))

@@ -29,6 +29,8 @@ export function says(note: Note): string {
     case "task.expired":
     case "task.skipped":
       return text(error?.reason ?? "");
+    case "task.folded":
+      return `into the run ${text((data.result as { run?: string } | undefined)?.run ?? "")}`;
     case "task.succeeded":
       return data.result === null || data.result === undefined ? "" : text(data.result);
     case "task.step":

@@ -202,6 +202,8 @@ export interface Limits {
   throttle: string | null;
   drop: string | null;
   singleton: string | null;
+  debounce: number | null;
+  max_wait: number | null;
 }
 
 export interface FlowState {
@@ -209,6 +211,7 @@ export interface FlowState {
   waiting: number;
   running: number;
   skipped: number;
+  folded: number;
   slow_keys: number;
   limits: Limits | null;
   set: Record<string, number | string>;

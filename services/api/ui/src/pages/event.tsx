@@ -226,6 +226,7 @@ const WORDS: Record<string, string> = {
   "task.cancelled": "was cancelled",
   "task.expired": "expired before a worker was free",
   "task.skipped": "was skipped, by the limits of its subscription",
+  "task.folded": "was folded into a run of its key",
   "task.held": "set aside: its subscription is paused",
 };
 

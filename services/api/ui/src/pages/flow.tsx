@@ -60,7 +60,8 @@ export function Flow({ task }: { task: string }) {
                 ["In line", count(state.waiting)],
                 ["Have a place", `${count(state.running)}, queued or with a worker`],
                 ["Skipped", count(state.skipped)],
-                ["Slow keys", `${count(state.slow_keys)} wait for their rate`],
+                ["Folded", `${count(state.folded)} into runs of their key`],
+                ["Slow keys", `${count(state.slow_keys)} wait for their rate or their quiet period`],
               ]}
             />
             <Facts

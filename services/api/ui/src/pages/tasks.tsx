@@ -7,7 +7,7 @@ import { useFresh, usePages } from "../parts/pages";
 import { link, place, refine } from "../router";
 import type { Task } from "../types";
 
-const STATES = ["open", "ended", "pending", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired", "skipped"];
+const STATES = ["open", "ended", "pending", "queued", "started", "retrying", "waiting", "held", "succeeded", "failed", "cancelled", "expired", "skipped", "folded"];
 const FIELDS = [
   ["service", "Service"],
   ["name", "Task"],
@@ -20,7 +20,7 @@ export function Tasks() {
   const asked = place.value.query;
   const state = asked.get("state") ?? "open";
   const filter = Object.fromEntries(FIELDS.flatMap(([name]) => (asked.get(name) ? [[name, asked.get(name)!]] : [])));
-  const ended = ["ended", "succeeded", "failed", "cancelled", "expired", "skipped"].includes(state);
+  const ended = ["ended", "succeeded", "failed", "cancelled", "expired", "skipped", "folded"].includes(state);
   const order = asked.get("order") === "oldest" && !ended ? "oldest" : "newest";
   const which = JSON.stringify([state, order, filter]);
   const pages = usePages<Task>(which, KEPT, async (cursor, signal) => {
