@@ -13,7 +13,18 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import flatness, front_door, history, idleness, latency, push, scale, throughput, webhooks
+from benchmarks import (
+    flatness,
+    front_door,
+    history,
+    idleness,
+    latency,
+    push,
+    scale,
+    shards,
+    throughput,
+    webhooks,
+)
 from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
@@ -51,6 +62,7 @@ PARTS: dict[str, Part] = {
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
     "webhooks": Part(webhooks.webhooks, 20_000),
     "scale.services": Part(scale.services, 50_000, most_runs=3),
+    "scale.shards": Part(shards.shards, 20_000, most_runs=3),
     "schedules.late": Part(scale.schedules, 10_000, most_runs=3),
     "route.1of100": Part(scale.route, 20_000, most_runs=3),
 }

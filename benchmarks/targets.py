@@ -32,7 +32,8 @@ class Target:
     @property
     def text(self) -> str:
         """As people read it."""
-        said = f"≥ {self.least:,.0f}" if self.least is not None else f"≤ {self.most:g}"
+        number = "" if self.least is None else f"{self.least:,.0f}" if self.least >= 10 else f"{self.least:g}"
+        said = f"≥ {number}" if number else f"≤ {self.most:g}"
         return f"{said} and ≥ {self.times_best_peer:g} × the best peer" if self.times_best_peer else said
 
     def verdict(self, ours: float, best_peer: float | None) -> str:
@@ -61,6 +62,10 @@ TARGETS = (
     Target("latency.low.p50", most=8),
     Target("latency.low.p99", most=20),
     Target("scale.backlog.ratio", most=1.1),
+    Target("scale.shards.cpu", most=1.1),
+    Target("scale.shards.publish", least=0.85),
+    Target("scale.shards.handoff", least=0.85),
+    Target("scale.shards.drain", least=0.85),
     Target("route.1of100.ratio", most=2),
     Target("schedules.late.2p.p99", most=2_000),
     Target("memory.flat.ratio", most=1.05),

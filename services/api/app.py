@@ -248,8 +248,10 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
         bell = ChunkBell(reader, keys)
         stack.push_async_callback(bell.stop)
         looks = StatusCache(client, keys, mesh, reading)
-        of_shard = "" if number is None else f" of shard {number}"
-        once.health.works_while(f"redis{of_shard}", presence.why_not_ready)
+        if number is None:
+            once.health.works_while("redis", presence.why_not_ready)
+        else:  # a balancer that took this process away would take the other shards away as well
+            once.health.works_while_any(f"redis of shard {number}", presence.why_not_ready)
         if not number:
             once.health.works_while("server", lambda: "is stopping" if hub.stopping else None)
             once.health.measured_by(MeshGauges(looks, hub, mesh).measure)

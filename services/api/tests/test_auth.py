@@ -227,8 +227,11 @@ class TestRemembering:
         self, clock, admin, mesh_redis, mesh_keys, monkeypatch, is_sharded
     ):
         auth = Authenticator(
-            *(ApiKeys(mesh_redis, mesh_keys), tokens(mesh_redis, mesh_keys)),
-            *(ApiSettings(_env_file=None), ReadLimit(3), clock),
+            ApiKeys(mesh_redis, mesh_keys),
+            tokens(mesh_redis, mesh_keys),
+            ApiSettings(_env_file=None),
+            ReadLimit(3),
+            clock,
             believes_while_away=is_sharded,
         )
         header = f"Bearer {admin}".encode()
