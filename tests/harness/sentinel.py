@@ -69,11 +69,6 @@ class Sentinel:
             one["master-link-status"] == "ok" and one["flags"] == "slave" for one in map(_plain, found)
         )
 
-    def switch(self) -> None:
-        """Have a replica take over now, as for maintenance. Raises redis-py's ResponseError where none may."""
-        with self.client() as client:
-            client.execute_command("SENTINEL", "FAILOVER", self.service)
-
     def stop(self) -> None:
         """SIGKILL; does nothing when it does not run."""
         process, self._process = self._process, None
