@@ -1,4 +1,4 @@
-"""One Sentinel that decides alone, after half a second."""
+"""One Sentinel that decides alone, after three seconds."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Sentinel:
         config.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
             f"sentinel monitor {self.service} 127.0.0.1 {self._primary.port} 1\n"
-            f"sentinel down-after-milliseconds {self.service} 500\n"
+            f"sentinel down-after-milliseconds {self.service} 3000\n"
             f"sentinel failover-timeout {self.service} 5000\n"
         )
         with (self.folder / "sentinel.log").open("ab") as out:

@@ -173,11 +173,21 @@ async def test_what_a_killed_run_left_is_removed_before_it_is_copied_anew(source
         move(source, target, connections=15)
     with connect(source) as client:
         client.delete(Keys("old").due(), Keys("old").due_entries())
+        client.hset(Keys("old").webhooks(), "w-1", "{}")
+        client.hset(Keys("old").paused(), NOOP, "{}")
 
     move(source, target)
 
     with connect(target.of_shard(0)) as client:
         assert not client.exists(Keys("new.0").due())
+    with connect(target.of_shard(1)) as client:
+        keys = Keys("new.1")
+        assert client.hkeys(keys.manifests()) == [b"sharded"] and client.hkeys(keys.paused()) == [
+            NOOP.encode()
+        ]
+        assert client.hget(keys.webhook("w-1"), "behind") == b"0-0" and client.smembers(
+            keys.webhooks_behind()
+        ) == {b"w-1"}
 
 
 def test_what_cannot_be_moved_is_refused_and_nothing_is_changed(source, target):

@@ -242,6 +242,11 @@ class Reshard:
                 if kept:
                     target.hset(keys.flow(task.decode()), mapping=kept)
                     target.sadd(keys.flows(), task)
+            for webhook in source.hkeys(
+                first.webhooks()
+            ):  # a new one reads what is told here from the beginning
+                target.hset(keys.webhook(webhook.decode()), "behind", "0-0")
+                target.sadd(keys.webhooks_behind(), webhook)
         self._say(Progress("furnished", number, len(stored)))
 
 

@@ -265,7 +265,7 @@ async def _play(stage: Stage, over: str, name: str, break_one: Break, rounds: in
             played.findings.lost.append(f"these processes ended: {ended}")
         slowest = max(_return(one, played.facts, publishers[one.shard]) for one in troubles)
         noticed = _noticed(troubles, played.facts, publishers)
-        played.findings.lost += noticed + _readiness(troubles, said, is_seen=over != CLUSTER or bool(killed))
+        played.findings.lost += noticed + _readiness(troubles, said)
         played.remarks.append(
             f"slowest in the shard itself {slowest:.2f} s after its new primary; in the others publishing took"
             f" {max(_slow(troubles, publishers, played.facts)):.2f} s at most; /readyz read {len(said)} times"
@@ -315,7 +315,7 @@ def _noticed(troubles: list[Trouble], facts: Facts, publishers: list[ShardPublis
     return found
 
 
-def _readiness(troubles: list[Trouble], said: list[Said], *, is_seen: bool) -> list[str]:
+def _readiness(troubles: list[Trouble], said: list[Said]) -> list[str]:
     """Where `/readyz` named another shard than the one in trouble, or did not name that one though it was killed."""
     found = []
     for one in troubles:
@@ -323,7 +323,7 @@ def _readiness(troubles: list[Trouble], said: list[Said], *, is_seen: bool) -> l
         here = [it for it in said if first <= it.at <= last]
         wrong = {it.who for it in here if it.missing - {one.shard}}
         found += [f"/readyz of {who} named another shard than {one.shard}" for who in sorted(wrong)]
-        if one.killed and is_seen:
+        if one.killed:
             silent = {it.who for it in here} - {it.who for it in here if one.shard in it.missing}
             found += [
                 f"/readyz of {who} did not say that shard {one.shard} was missing" for who in sorted(silent)
