@@ -64,7 +64,7 @@ def _renewed(
 
 
 async def _main() -> str | None:
-    mesh, seal = load_settings(MeshSettings), load_settings(WebhookSettings).seal
+    mesh, seal = load_settings(MeshSettings, whole=True), load_settings(WebhookSettings).seal
     if not seal.seals:
         return "There is no key to seal with: set WEBHOOK_SECRET_KEYS."
     done = Resealed()

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import redis.asyncio
 import structlog
-from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.api_keys import ApiKey
 from streammesh.keys import Keys
 from streammesh.webhooks.seal import Seal
 from streammesh.webhooks.url_workers import UrlWorker, read_url_workers
+
+from services.webhook_worker.owners import OwnerKeys
 
 MODULE = f"{__package__}.url_service"
 LONGEST_SLEEP = 1.0  # also how long a service goes on whose owner may not have it any more
@@ -34,8 +36,11 @@ class _ChildProcess:
 class UrlServices:
     """Keeps the processes as the documents say. `drain`: how long one may take to stop."""
 
-    def __init__(self, client: redis.asyncio.Redis, keys: Keys, drain: float, seal: Seal) -> None:
-        self._client, self._keys, self._drain, self._seal = client, keys, drain, seal
+    def __init__(
+        self, client: redis.asyncio.Redis, keys: Keys, api_keys: OwnerKeys, drain: float, seal: Seal
+    ) -> None:
+        self._client, self._keys, self._api_keys = client, keys, api_keys
+        self._drain, self._seal = drain, seal
         self._running: dict[str, _ChildProcess] = {}
         self._paused: dict[
             str, tuple[float, float]
@@ -75,7 +80,7 @@ class UrlServices:
         now_ms = time.time_ns() // 1_000_000
         owners: dict[str, list[ApiKey]] = {}
         if any(worker.owner for worker, _ in found.values()):
-            for key in await ApiKeys(self._client, self._keys).list():
+            for key in await self._api_keys.list():
                 if not key.has_expired(now_ms):
                     owners.setdefault(key.name, []).append(key)
         refused = {}

@@ -62,7 +62,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.domains(), keys.due(), keys.due_entries()),
         *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),
         *(keys.paused(), keys.holding(), keys.dead_services(), keys.counters(), keys.memory()),
-        *(keys.format(), keys.flows(), keys.folding()),
+        *(keys.format(), keys.flows(), keys.folding(), f"{keys.prefix}outbox:*"),
     )
     written = (keys.notifications(), keys.tasks_recent())  # and never read: what became of others' tasks
     return [

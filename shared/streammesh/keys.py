@@ -12,6 +12,7 @@ from streammesh.access_keys import AccessKeys
 from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
 from streammesh.flow_keys import FlowKeys
+from streammesh.shard_keys import ShardKeys
 from streammesh.webhook_keys import WebhookKeys
 
 WORKERS = "workers"  # the one consumer group of every queue
@@ -26,7 +27,7 @@ UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service 
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys, ShardKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"

@@ -30,7 +30,7 @@ from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_TASK
-from services.api.state import Wiring, wiring_of
+from services.api.state import Wiring, wiring_of, wirings_of
 from services.api.url_service_documents import (
     EXAMPLE,
     NAME,
@@ -95,6 +95,8 @@ async def put_service(
                 raise Problem("quota-exceeded", f"{service} has {MOST_SECRETS} secrets that are still valid.")
             stored = await store_url_worker(wiring.redis, wiring.keys, service, worker, raw)
         if stored == "stored":
+            for other in wirings_of(request)[1:]:
+                await _bring(other, worker)
             return document(worker, secret, now_ms)
         if stored == "taken":
             raise Problem(
@@ -156,6 +158,20 @@ async def task_result(
     if answer is SignalAnswer.FULL:
         raise Problem("body-too-large", "The task holds as much as it may.")
     return AcceptedResult(id=row.id, duplicate=answer is SignalAnswer.KNOWN)
+
+
+async def _bring(wiring: Wiring, worker: UrlWorker) -> None:
+    """Have another shard know it too; where this fails the same request does the rest. Raises Problem."""
+    stored = "moved"
+    for _ in range(TRIES):
+        async with wiring.reading():
+            _, raw = await read_url_worker(wiring.redis, wiring.keys, worker.service)
+            stored = await store_url_worker(wiring.redis, wiring.keys, worker.service, worker, raw)
+        if stored == "stored":
+            return
+        if stored != "moved":
+            break
+    raise Problem("webhook-changed", f"{worker.service} is being changed by somebody else ({stored}).")
 
 
 async def _may_answer(wiring: Wiring, row: TaskRow, key: ApiKey | None, token: str | None) -> bool:

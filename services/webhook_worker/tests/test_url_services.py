@@ -40,7 +40,7 @@ async def test_a_service_stops_when_its_owner_loses_the_right_and_goes_on_when_h
     }
     for name, one in stored.items():
         assert await store_url_worker(mesh_redis, mesh_keys, name, one, b"") == "stored"
-    services = Recorded(mesh_redis, mesh_keys, 1, Seal())
+    services = Recorded(mesh_redis, mesh_keys, keys, 1, Seal())
 
     async def running_now() -> set[str]:
         running.clear()

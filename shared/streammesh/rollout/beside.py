@@ -25,7 +25,7 @@ from streammesh.tasks.settlement import Ask, Elsewhere
 from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 KIND = "OtherEdition"
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds
+FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds
 log = structlog.get_logger(__name__)
 
 

@@ -58,6 +58,7 @@ class Webhook:
     created_ms: int = 0
     disabled_why: str | None = None  # where the mesh itself disabled it
     where: str | None = None  # an expression in CEL over the notification
+    shard: int = 0  # of a mesh of several: whose notifications this copy is told of
 
     def wants(self, note: Notification) -> bool:
         """Whether it asked for this notification; its owner's rights are another question."""
@@ -77,20 +78,22 @@ class Webhook:
         return Filter(event=self.event, task=self.task, subject=self.subject, where=self.where)
 
     def delivery_of(self, position: str) -> str:
-        """The id of the delivery of one notification to it: the same for each attempt and each replay."""
-        return f"{self.id}_{position}"
+        """The id of the delivery of one notification to it: the same for each attempt and each replay, and no other shard's."""
+        return f"{self.id}_{position}.{self.shard}" if self.shard else f"{self.id}_{position}"
 
     def to_json(self) -> bytes:
         """As it is stored."""
         value = asdict(self)
         if self.where is None:  # a worker that knows no expressions reads it as before, and no other
             del value["where"]
+        if not self.shard:
+            del value["shard"]
         return orjson.dumps(value)
 
 
 def position_of(delivery: str) -> str:
     """The position of the notification that a delivery is about."""
-    return delivery.rpartition("_")[2]
+    return delivery.rpartition("_")[2].partition(".")[0]
 
 
 def from_json(raw: bytes) -> Webhook:
@@ -103,6 +106,8 @@ def from_json(raw: bytes) -> Webhook:
         texts = (webhook.id, webhook.url, webhook.owner, webhook.description, *webhook.types)
         if not all(isinstance(text, str) for text in texts) or len(webhook.types) > MOST_TYPES:
             raise TypeError("it holds what is no text")
+        if type(webhook.shard) is not int:
+            raise TypeError("its shard is no number")
         if webhook.where is not None:
             check_where(webhook.where)
         for secret in secrets:
