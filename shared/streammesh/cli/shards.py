@@ -12,7 +12,7 @@ from streammesh.cli.terminal import console
 
 if TYPE_CHECKING:
     from streammesh.redisio.shard_marks import ShardMark
-    from streammesh.reshard import Progress
+    from streammesh.reshard import MoveProgress
     from streammesh.settings import MeshSettings
 
 AWAY = 3  # exit code
@@ -201,6 +201,6 @@ def reshard(
         )
 
 
-def _progress(at: Progress) -> None:
+def _progress(at: MoveProgress) -> None:
     end = "\r" if sys.stderr.isatty() else "\n"
     sys.stderr.write(f"shard {at.shard}: {at.step} {at.done:,}{end}")

@@ -53,7 +53,7 @@ class CannotMove(MeshError):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class MoveProgress:
     """How far it is."""
 
     step: str
@@ -65,7 +65,11 @@ class Reshard:
     """One move; `say` is told how far it is."""
 
     def __init__(
-        self, source: MeshSettings, target: MeshSettings, connect: Connect, say: Callable[[Progress], None]
+        self,
+        source: MeshSettings,
+        target: MeshSettings,
+        connect: Connect,
+        say: Callable[[MoveProgress], None],
     ) -> None:
         self._source, self._target, self._connect, self._say = source, target, connect, say
         self._old, self._new = shards_of(source), shards_of(target)
@@ -158,7 +162,7 @@ class Reshard:
                 names = [name for name in page if word_of(name, old) not in NOT_COPIED]
                 _copy_page(source, target, names, old.prefix.encode(), new.prefix.encode())
                 done += len(names)
-                self._say(Progress("copied", number, done))
+                self._say(MoveProgress("copied", number, done))
         return done
 
     def _tell(self, number: int) -> None:
@@ -173,7 +177,7 @@ class Reshard:
                 keyed = dict(_partition_keys(source, old))
                 for page in pages(source, old.event("")):
                     told += self._tell_rows(source, clients, page, number, keyed)
-                    self._say(Progress("told of", number, told))
+                    self._say(MoveProgress("told of", number, told))
                 for page in pages(source, old.prefix + "identity:"):
                     self._tell_identities(source, clients, page, number)
         finally:
@@ -247,7 +251,7 @@ class Reshard:
             ):  # a new one reads what is told here from the beginning
                 target.hset(keys.webhook(webhook.decode()), "behind", "0-0")
                 target.sadd(keys.webhooks_behind(), webhook)
-        self._say(Progress("furnished", number, len(stored)))
+        self._say(MoveProgress("furnished", number, len(stored)))
 
 
 def _copy_page(
