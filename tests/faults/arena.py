@@ -240,6 +240,10 @@ class Arena:
 
     async def is_quiet(self) -> bool:
         """Nothing queued, nothing held, nothing waiting for later, nothing not yet handed over."""
+        shards = range(len(self.places))
+        for place in self.places:
+            if any([await place.client.xlen(place.keys.outbox(shard)) for shard in shards]):
+                return False
         return all([await _is_quiet(place.keys, place.client) for place in self.places])
 
     def facts(self) -> Facts:

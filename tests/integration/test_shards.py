@@ -78,7 +78,7 @@ async def _until(what: str, ready) -> None:
     async def asked() -> bool:
         return await asyncio.to_thread(ready)
 
-    await wait_until(what, asked, seconds=60)
+    await wait_until(what, asked, seconds=100)
 
 
 def events(count: int, **attributes: str) -> list[dict[str, Any]]:
