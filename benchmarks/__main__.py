@@ -22,6 +22,7 @@ from benchmarks import (
     push,
     scale,
     shards,
+    telemetry,
     throughput,
     webhooks,
 )
@@ -50,6 +51,7 @@ PARTS: dict[str, Part] = {
     "latency.half": Part(latency.half, 5_000),
     "handoff.1p": Part(throughput.handoff, 60_000),
     **{name: Part(drain, 20_000) for name, drain in throughput.DRAINS.items()},
+    "drain.telemetry": Part(telemetry.telemetry, 20_000, most_runs=3),
     "archive": Part(history.archive, 20_000),
     "bytes": Part(history.sizes, 5_000, most_runs=1),
     "memory.flat": Part(flatness.flat, 300_000, most_runs=1, by_name_only=True),

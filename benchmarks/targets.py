@@ -32,8 +32,7 @@ class Target:
     @property
     def text(self) -> str:
         """As people read it."""
-        number = "" if self.least is None else f"{self.least:,.0f}" if self.least >= 10 else f"{self.least:g}"
-        said = f"≥ {number}" if number else f"≤ {self.most:g}"
+        said = f"≥ {self.least:,g}" if self.least is not None else f"≤ {self.most:g}"
         return f"{said} and ≥ {self.times_best_peer:g} × the best peer" if self.times_best_peer else said
 
     def verdict(self, ours: float, best_peer: float | None) -> str:
@@ -55,6 +54,8 @@ TARGETS = (
     Target("drain.noop.prefork.2p", least=2_500, times_best_peer=1.5),
     Target("drain.io10ms.1p", least=4_000),
     Target("steps.2p", least=4_000),
+    Target("drain.metrics", least=0.97),
+    Target("drain.traces", least=0.9),
     Target("handoff.1p", least=15_000),
     Target("publish.http.single", least=4_000),
     Target("publish.http.batch", least=40_000),

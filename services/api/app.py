@@ -39,6 +39,7 @@ from services.api.report_store import open_report_store
 from services.api.revocation_watch import RevocationWatch
 from services.api.routes import (
     about,
+    api_keys,
     approvals,
     asyncapi,
     audit,
@@ -135,6 +136,7 @@ def create_app(
         schedules,
         manifests,
         own_key,
+        api_keys,
         token_routes,
         types,
         audit,
@@ -214,6 +216,8 @@ async def _wired(
             await stack.enter_async_context(_wired_shard(shard, once, number if mesh.shards > 1 else None))
             for number, shard in enumerate(shards)
         ]
+        gauges = MeshGauges([(wiring.status, wiring.hub) for wiring in wirings], shards[0])
+        health.measured_by(gauges.measure)
         watch = RevocationWatch(api_keys, [wiring.hub for wiring in wirings], reading, api)
         watching = asyncio.create_task(watch.run())
 
@@ -254,7 +258,6 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
             once.health.works_while_any(f"redis of shard {number}", presence.why_not_ready)
         if not number:
             once.health.works_while("server", lambda: "is stopping" if hub.stopping else None)
-            once.health.measured_by(MeshGauges(looks, hub, mesh).measure)
         yield Wiring(
             mesh=mesh,
             api=once.api,

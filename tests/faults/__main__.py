@@ -40,6 +40,7 @@ from tests.faults.scenarios import (
     shards,
     silent_connections,
     upgrade,
+    webhooks,
     worker_kills,
 )
 from tests.faults.sharded_arena import CLUSTER, OVER
@@ -70,6 +71,8 @@ SCENARIOS: dict[str, Scenario] = {
     "connections": cut_connections.run,
     "silent": silent_connections.run,
     "reconnects": reconnects.run,
+    "webhooks": webhooks.killed,
+    "dead-urls": webhooks.dead_urls,
     "durable": durable.run,
     "shards": shards.run,
     "flow": flow.run,
