@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks import (
     flatness,
+    flow,
     front_door,
     history,
     idleness,
@@ -55,6 +56,10 @@ PARTS: dict[str, Part] = {
     "archive": Part(history.archive, 20_000),
     "bytes": Part(history.sizes, 5_000, most_runs=1),
     "memory.flat": Part(flatness.flat, 300_000, most_runs=1, by_name_only=True),
+    "flow.fair": Part(flow.fair, 100_000, most_runs=1),
+    "flow.throttle": Part(flow.throttle, 3_000, most_runs=1),
+    "flow.keys": Part(flow.keys, 1_000_000, most_runs=1, by_name_only=True),
+    "sleeping": Part(flow.sleeping, 100_000, most_runs=1),
     "idle": Part(idleness.idle, 20_000),
     "push.filters": Part(push.filters, 5_000, most_runs=3),
     "push.broadcast": Part(push.broadcast, 5_000, most_runs=3),

@@ -32,6 +32,7 @@ from tests.faults.scenarios import (
     memory_full,
     mixed,
     negative_controls,
+    pairs,
     poisoned,
     reconnects,
     redis_faults,
@@ -74,6 +75,7 @@ SCENARIOS: dict[str, Scenario] = {
     "webhooks": webhooks.killed,
     "dead-urls": webhooks.dead_urls,
     "durable": durable.run,
+    "pairs": pairs.run,
     "shards": shards.run,
     "flow": flow.run,
     "cancels": cancels.run,
@@ -106,7 +108,7 @@ WITH_SHARDS: dict[str, Scenario] = {
     "one-away": shard_troubles.one_away,
     **{name: SCENARIOS[name] for name in ("shards", "ungated", "hasty")},
 }
-LONG_SEEDS = {"dispatcher": 4, "worker": 4, "ungated": 1, "hasty": 1}  # of the long form
+LONG_SEEDS = {"dispatcher": 4, "worker": 4, "durable": 8, "ungated": 1, "hasty": 1}  # of the long form
 OTHERS_LONG_SEEDS = 2
 FOLDER = ROOT / "var" / "faults"
 

@@ -90,7 +90,7 @@ class Arena:
         self.door = Proxy([], seed, in_turn=True)
         self._guarded = 0
         self.client = redis.asyncio.Redis.from_url(
-            self.server.url, socket_timeout=30, retry=Retry(ConstantBackoff(0.1), 100)
+            self.server.url, max_connections=10_000, socket_timeout=30, retry=Retry(ConstantBackoff(0.1), 100)
         )
 
     @property
