@@ -13,7 +13,20 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from benchmarks import flatness, front_door, history, idleness, latency, push, scale, throughput, webhooks
+from benchmarks import (
+    flatness,
+    flow,
+    front_door,
+    history,
+    idleness,
+    latency,
+    push,
+    scale,
+    shards,
+    telemetry,
+    throughput,
+    webhooks,
+)
 from benchmarks.measuring import Results
 from benchmarks.peers.beside import measure as measure_peer
 from benchmarks.peers.catalogue import PEERS
@@ -39,9 +52,14 @@ PARTS: dict[str, Part] = {
     "latency.half": Part(latency.half, 5_000),
     "handoff.1p": Part(throughput.handoff, 60_000),
     **{name: Part(drain, 20_000) for name, drain in throughput.DRAINS.items()},
+    "drain.telemetry": Part(telemetry.telemetry, 20_000, most_runs=3),
     "archive": Part(history.archive, 20_000),
     "bytes": Part(history.sizes, 5_000, most_runs=1),
     "memory.flat": Part(flatness.flat, 300_000, most_runs=1, by_name_only=True),
+    "flow.fair": Part(flow.fair, 100_000, most_runs=1),
+    "flow.throttle": Part(flow.throttle, 3_000, most_runs=1),
+    "flow.keys": Part(flow.keys, 1_000_000, most_runs=1, by_name_only=True),
+    "sleeping": Part(flow.sleeping, 100_000, most_runs=1),
     "idle": Part(idleness.idle, 20_000),
     "push.filters": Part(push.filters, 5_000, most_runs=3),
     "push.broadcast": Part(push.broadcast, 5_000, most_runs=3),
@@ -51,6 +69,7 @@ PARTS: dict[str, Part] = {
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
     "webhooks": Part(webhooks.webhooks, 20_000),
     "scale.services": Part(scale.services, 50_000, most_runs=3),
+    "scale.shards": Part(shards.shards, 20_000, most_runs=3),
     "schedules.late": Part(scale.schedules, 10_000, most_runs=3),
     "route.1of100": Part(scale.route, 20_000, most_runs=3),
 }

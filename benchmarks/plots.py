@@ -108,12 +108,12 @@ def against_targets(measured: Sequence[Measured]) -> list[str]:
     ours = of_ours(measured)
     for target in TARGETS:
         if target.name in ours:
-            m, peer = ours[target.name], best_peer(measured, target)
+            m, peer, other = ours[target.name], best_peer(measured, target), ours.get(target.other)
             beside = f"{peer['system']} {figure(peer['value'])}" if peer else ""
             lines.append(
                 f"| `{target.name}` | {target.text} {m['unit']} | **{figure(m['value'])}**"
                 f" | {figure(min(m['runs']))} to {figure(max(m['runs']))} | {beside}"
-                f" | {target.verdict(m['value'], peer['value'] if peer else None)} |"
+                f" | {target.verdict(m['value'], peer['value'] if peer else None, other and other['value'])} |"
             )
     return lines
 

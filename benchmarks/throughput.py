@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 
 from streammesh import Service
 
@@ -48,6 +48,7 @@ class Drain:
     together: bool = False  # under one parent, as `MESH_PROCESSES` has them
     keys: int = 0  # of its events, for a handler with limits
     steps: int = 0  # of each task; where it has any, these are counted
+    settings: Mapping[str, str] = field(default_factory=dict)  # of its workers
 
     async def __call__(self, results: Results, size: int) -> None:
         async with arena() as mesh:
@@ -62,7 +63,7 @@ class Drain:
             async def done() -> int:
                 return await ended(mesh) * per_task
 
-            env = {"MESH_CONCURRENCY": str(self.children)} if self.children else {}
+            env = dict(self.settings) | ({"MESH_CONCURRENCY": str(self.children)} if self.children else {})
             count = self.processes
             if self.together:
                 env["MESH_PROCESSES"], count = str(count), 1

@@ -63,7 +63,7 @@ def _entry(name: str, found: Any) -> list[str]:
     if inspect.isclass(found):
         out += [*_signature(name, found), *_text(found), ""]
         for member, value in sorted(_members(found).items()):
-            if member.startswith("_") or (
+            if member.startswith(("_", "model_")) or (
                 not callable(value) and not isinstance(value, property | classmethod | staticmethod)
             ):
                 continue

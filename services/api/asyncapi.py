@@ -33,7 +33,13 @@ _ABOUT = {
     "event": {
         "type": "object",
         "required": ["id", "type", "source", "subject"],
-        "properties": {"id": _TEXT, "type": _TEXT, "source": _TEXT, "subject": _SUBJECT},
+        "properties": {
+            "id": _TEXT,
+            "type": _TEXT,
+            "source": _TEXT,
+            "subject": _SUBJECT,
+            "traceparent": _TEXT,
+        },
     },
     "task": {
         "type": "object",

@@ -68,9 +68,10 @@ class ScheduleState(Answer):
 
 
 class ScheduleList(Answer):
-    """Schedules, by name."""
+    """Schedules, by name; `next` is the cursor of the next page, null at the end."""
 
     schedules: list[ScheduleState]
+    next: str | None
 
 
 class ScheduleRequest(BaseModel):

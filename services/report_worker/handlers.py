@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -20,7 +21,7 @@ from streammesh.settings import load_settings
 
 from services.report_worker import workflow
 from services.report_worker.object_store import Store, open_store
-from services.report_worker.operations_source import read_operations
+from services.report_worker.operations_source import read_all_operations
 from services.report_worker.requests import OperationsReportRequested, ReportRequested
 from services.report_worker.settings import ReportSettings
 from services.report_worker.source_table import SourceError
@@ -79,13 +80,14 @@ def make_operations_report(request: OperationsReportRequested, ctx: Context) -> 
     ctx.progress(0.02, "reading the mesh's own events and tasks")
     assert request.period is not None  # as the model has checked
     period = request.period.bounds(datetime.fromisoformat(ctx.event.time), request.timezone)
-    client = open_sync(service.settings, "report-worker-operations")
-    try:
-        keys = Keys(service.settings.namespace)
-        most, past = settings().max_operations, service.settings.history_url
-        tasks, events, cut_short = read_operations(client, keys, period, most, past)
-    finally:
-        client.close()
+    whole = service.settings.whole
+    with ExitStack() as stack:
+        shards = []
+        for shard in map(whole.of_shard, range(whole.shards)):
+            client = open_sync(shard, "report-worker-operations")
+            stack.callback(client.close)
+            shards.append((client, Keys(shard.namespace), shard.history_url))
+        tasks, events, cut_short = read_all_operations(shards, period, settings().max_operations)
     work = _refusing(
         workflow.fetch_operations,
         request,

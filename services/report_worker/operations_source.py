@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -50,6 +50,21 @@ def read_operations(
     published = [event for _, event in sorted(events.items(), reverse=True)]
     cut_short = len(tasks) > most or len(published) > most
     return tasks[:most], published[:most], cut_short
+
+
+def read_all_operations(
+    shards: Iterable[tuple[redis.Redis, Keys, str | None]], period: Period, most: int
+) -> tuple[list[TaskSeen], list[EventSeen], bool]:
+    """As `read_operations`, of all shards of a mesh."""
+    tasks: list[TaskSeen] = []
+    events: list[EventSeen] = []
+    cut_short = False  # the sorts are stable: of one shard everything is as it was read
+    for client, keys, history_url in shards:
+        some, published, was_cut = read_operations(client, keys, period, most, history_url)
+        tasks, events, cut_short = tasks + some, events + published, cut_short or was_cut
+    tasks.sort(key=lambda task: task.ended or period[0], reverse=True)
+    events.sort(key=lambda event: event.at, reverse=True)
+    return tasks[:most], events[:most], cut_short or len(tasks) > most or len(events) > most
 
 
 def _entries(client: redis.Redis, key: str, period: Period) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
 import redis.asyncio
@@ -22,7 +23,7 @@ from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.tasks.due_set import DueSet
-from streammesh.tasks.pause import read_paused
+from streammesh.tasks.pause import Pause, read_paused
 
 from services.scheduler.alerts import OURS, Found, document
 
@@ -36,10 +37,15 @@ class AlertWatch:
     """Raises alerts, at most one in `every`."""
 
     def __init__(
-        self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings, every: timedelta
+        self,
+        client: redis.asyncio.Redis,
+        keys: Keys,
+        settings: MeshSettings,
+        every: timedelta,
+        others: Sequence[tuple[redis.asyncio.Redis, Keys]] = (),
     ) -> None:
         self._client, self._keys, self._settings, self._every = client, keys, settings, every
-        self._letters = DeadLetters(client, keys)
+        self._shards = [(client, keys), *others]
 
     async def run(self) -> None:
         """Look for ever."""
@@ -49,7 +55,8 @@ class AlertWatch:
 
     async def look(self) -> bool:
         """Look once; answers whether this call raised an alert."""
-        now = await DueSet(self._client, self._keys).now_ms()
+        # By the clock that is the most behind: what another shard notes as later is found by the next look.
+        now = min([await DueSet(*shard).now_ms() for shard in self._shards])
         stored = await self._client.get(self._keys.alerted())
         if stored is None or not (stored.isdigit() and len(stored) < 15):
             # What was there before anybody watched is old news; what is no moment is begun anew.
@@ -66,20 +73,23 @@ class AlertWatch:
     async def _find(self, since: int, until: int) -> Found:
         wanted = DeadLetterFilter(since_ms=since + 1, until_ms=until)
         total, letters, first = 0, [], until
-        for service in await self._letters.services():
-            count = await self._client.zcount(self._keys.dead_index(service), since + 1, until)
-            if not count:
-                continue
-            seen: list[DeadLetter] = []
-            async for letter in self._letters.walk(service, wanted, newest_first=False):
-                seen.append(letter)
-                if len(seen) >= MOST_READ:
-                    break
-            told = [letter for letter in seen if letter.task != OURS]
-            total += count - (len(seen) - len(told))
-            letters += told
-            first = min([first, *(letter.at_ms for letter in told)])
-        paused = await read_paused(self._client, self._keys)
+        paused: dict[str, Pause] = {}
+        for client, keys in self._shards:
+            parked = DeadLetters(client, keys)
+            for service in await parked.services():
+                count = await client.zcount(keys.dead_index(service), since + 1, until)
+                if not count:
+                    continue
+                seen: list[DeadLetter] = []
+                async for letter in parked.walk(service, wanted, newest_first=False):
+                    seen.append(letter)
+                    if len(seen) >= MOST_READ:
+                        break
+                told = [letter for letter in seen if letter.task != OURS]
+                total += count - (len(seen) - len(told))
+                letters += told
+                first = min([first, *(letter.at_ms for letter in told)])
+            paused = {**await read_paused(client, keys), **paused}
         new = [pause for pause in paused.values() if since < pause.since_ms <= until and pause.task != OURS]
         return Found((until - first) / 1000, total, letters, new)
 
@@ -109,7 +119,8 @@ def watch_in_a_thread(settings: MeshSettings, every: timedelta) -> None:
     """Watch beside the worker, until the process ends."""
 
     async def watch() -> None:
-        client = open_async(settings, "alerts")
-        await keep_on("alerts", AlertWatch(client, Keys(settings.namespace), settings, every).run)
+        shards = [settings.whole.of_shard(number) for number in range(settings.whole.shards)]
+        (client, keys), *others = [(open_async(one, "alerts"), Keys(one.namespace)) for one in shards]
+        await keep_on("alerts", AlertWatch(client, keys, settings, every, others).run)
 
     threading.Thread(target=lambda: asyncio.run(watch()), name="alerts", daemon=True).start()

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any
 
-import redis.asyncio
 import structlog
-from streammesh import Keys, Service
-from streammesh.redisio.client import open_async
+from streammesh import Service
 from streammesh.settings import load_settings
-from streammesh.status.findings import report
-from streammesh.status.snapshot import read_snapshot
+from streammesh.status.whole import WholeMesh, report_of_all
 from streammesh.worker.beat import FILE_SETTING
 from streammesh.worker.config import SCHEDULER
 
@@ -42,23 +37,16 @@ celery_app = service.celery_app
 celery_app.add_defaults(lambda: {"beat_scheduler": SCHEDULER, FILE_SETTING: str(own_settings().schedules)})
 
 
-@asynccontextmanager
-async def mesh() -> AsyncIterator[tuple[redis.asyncio.Redis, Keys]]:
-    """A client for one run; these tasks are too rare to keep one."""
-    client = open_async(service.settings, "maintenance")
-    try:
-        yield client, Keys(service.settings.namespace)
-    finally:
-        await client.aclose()
-
-
 # A check that comes late says nothing new, and the next one is never far.
 @service.on("health.check.due", retries=0, timeout=20, expires=30, keep=timedelta(hours=1))
 async def check_health() -> dict[str, Any]:
     """Look at Redis, the dispatchers, the workers and the queues; the result is pushed to whoever listens."""
-    async with mesh() as (client, keys):
-        settings = service.settings
-        found = report(await read_snapshot(client, keys, settings), settings)
+    settings = service.settings
+    mesh = WholeMesh(settings, "maintenance")  # opened for one run: these tasks are too rare to keep one
+    try:
+        found = report_of_all(await mesh.look(), settings)
+    finally:
+        await mesh.aclose()
     if found["problems"]:
         log.warning("health.degraded", problems=found["problems"])
     return found

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -19,12 +19,13 @@ import redis.asyncio
 import structlog
 from streammesh import Reject, Retry
 from streammesh.keys import Keys
-from streammesh.redisio.client import is_unavailable, open_async
+from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.inspection import Severity
 from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 from streammesh.status.findings import Finding, findings
 from streammesh.status.snapshot import read_snapshot
+from streammesh.status.whole import WholeMesh, findings_of
 
 from services.scheduler.alerts import plain
 from services.scheduler.webhook import tell
@@ -55,8 +56,10 @@ class StatusWatch:
         settings: MeshSettings,
         tell: Tell | None,
         clock: Callable[[], float] = monotonic,
+        shards: Sequence[tuple[redis.asyncio.Redis, MeshSettings]] = (),
     ) -> None:
         self._client, self._keys, self._settings = client, keys, settings
+        self._shards = shards or [(client, settings)]
         self._tell, self._clock = tell, clock
         self._seen: dict[str, _Seen] = {}
 
@@ -88,15 +91,21 @@ class StatusWatch:
         return [seen.finding for seen in lasting]
 
     async def _look(self) -> list[Finding]:
+        if len(self._shards) == 1:
+            return await self._look_at(*self._shards[0])
+        each = await asyncio.gather(*(self._look_at(*shard) for shard in self._shards))
+        return [one for number, said in enumerate(each) for one in findings_of(number, said)]
+
+    async def _look_at(self, client: redis.asyncio.Redis, settings: MeshSettings) -> list[Finding]:
         try:
-            async with asyncio.timeout(LOOKS_OF_PATIENCE * self._settings.redis_timeout.total_seconds()):
-                found = await read_snapshot(self._client, self._keys, self._settings)
+            async with asyncio.timeout(LOOKS_OF_PATIENCE * settings.redis_timeout.total_seconds()):
+                found = await read_snapshot(client, Keys(settings.namespace), settings)
         except Exception as error:
             if not (is_unavailable(error) or isinstance(error, TimeoutError)):
                 log.exception("mesh.not_looked_at")
             text = f"Redis cannot be asked how the mesh is: {type(error).__name__}"
             return [Finding("redis-away", "redis", Severity.ERROR, text, "look at Redis; all waits for it")]
-        return findings(found, self._settings)
+        return findings(found, settings)
 
     async def _alert(self, seen: _Seen, now: float) -> None:
         if self._tell is None:
@@ -147,8 +156,12 @@ def watch_in_a_thread(settings: MeshSettings, url: str | None) -> None:
     """Watch beside the worker and Beat, until the process ends."""
 
     async def watch() -> None:
-        client = open_async(settings, "status-watch")
+        mesh = WholeMesh(settings, "status-watch")
+        shards = list(zip(mesh.clients, mesh.shards, strict=True))
         to = None if url is None else (lambda text: tell(url, text))
-        await keep_on("status-watch", StatusWatch(client, Keys(settings.namespace), settings, to).run)
+        client, first = shards[0]
+        await keep_on(
+            "status-watch", StatusWatch(client, Keys(first.namespace), first, to, shards=shards).run
+        )
 
     threading.Thread(target=lambda: asyncio.run(watch()), name="status-watch", daemon=True).start()

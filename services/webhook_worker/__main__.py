@@ -43,7 +43,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     health.lives_while("loop", lambda: echo.silent_for(stuck))
     health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
     tell_health(health, settings)
-    client = open_async(settings, ROLE)
+    client, routing = open_async(settings, ROLE), open_async(settings, f"{ROLE}-router")
     await meet(client, keys, health, stop)
     ears, bell = (
         open_async(settings, f"{ROLE}-ears", blocking=True),
@@ -52,7 +52,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     first = settings.whole.of_shard(0)  # where the mesh has its API keys
     registry = open_async(first, f"{ROLE}-keys")
     owners = Owners(ApiKeys(registry, Keys(first.namespace)))
-    crew = Crew(client, ears, keys, own, api_keys=owners)
+    crew = Crew(client, ears, keys, own, api_keys=owners, routing=routing)
     drain = (settings.drain + STOPPING).total_seconds()
     url_services = UrlServices(client, keys, owners, drain, own.seal)
 
@@ -78,7 +78,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     health.works_while("redis", lambda: "it is stopping")
     await end(tasks)
     await asyncio.gather(crew.stop(min(own.timeout, settings.drain).total_seconds()), url_services.stop())
-    for opened in (client, ears, bell, registry):
+    for opened in (client, routing, ears, bell, registry):
         await opened.aclose()
     log.info("webhooks.stopped")
 

@@ -21,7 +21,7 @@ from services.webhook_worker.settings import WebhookSettings
 
 
 class Crew:
-    """All roles of one process. `ears` is a connection that may block."""
+    """All roles of one process. `ears` may block; `routing` waits for no connection that the turns of webhooks have."""
 
     def __init__(
         self,
@@ -31,10 +31,11 @@ class Crew:
         settings: WebhookSettings,
         sender: WebhookSender | None = None,
         api_keys: OwnerKeys | None = None,
+        routing: redis.asyncio.Redis | None = None,
     ) -> None:
         self._sender = sender or WebhookSender(settings.allowed, settings.timeout.total_seconds())
         self.directory = Directory(WebhookStore(client, keys), api_keys or ApiKeys(client, keys))
-        self.router = NotificationRouter(client, ears, keys, self.directory)
+        self.router = NotificationRouter(routing or client, ears, keys, self.directory)
         self.laggards = Laggards(client, keys, self.directory)
         self.courier = Courier(client, keys, self.directory, self._sender, settings)
         self.router.woken = self.laggards.woken = self.courier.changed

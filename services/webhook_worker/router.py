@@ -17,7 +17,6 @@ from streammesh.webhooks.deliveries import RoutedPage, route_call
 from services.webhook_worker.directory import Directory
 
 PAGE = 200
-MOST_DELIVERIES = 2_000  # queued in one call
 BLOCK_MS = 2_000
 log = structlog.get_logger(__name__)
 Wanted = list[tuple[Webhook, list[Notification]]]
@@ -72,14 +71,8 @@ class NotificationRouter:
 
     def _bounded(self, notes: list[Notification], reached: str) -> tuple[str, Wanted]:
         """What of a page is wanted, up to a position at which it is enough for one call."""
-        wanted = self._directory.wanted(notes)
-        count = sum(len(mine) for _, mine in wanted.values())
-        while count > MOST_DELIVERIES and len(notes) > 1:
-            notes = notes[: max(1, len(notes) * MOST_DELIVERIES // (2 * count))]
-            reached = notes[-1].id
-            wanted = self._directory.wanted(notes)
-            count = sum(len(mine) for _, mine in wanted.values())
-        return reached, list(wanted.values())
+        count, wanted = self._directory.wanted(notes)
+        return (notes[count - 1].id if count < len(notes) else reached), wanted
 
     async def _route(self, after: bytes, reached: str, wanted: Wanted) -> bool:
         call = route_call(self._keys, self._directory.version, after, reached, wanted)

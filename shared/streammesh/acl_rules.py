@@ -52,7 +52,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.open_tasks(service), keys.dead(service), keys.dead_index(service), keys.dead_entries(service)),
         *(keys.alive(service), keys.editions(service), keys.held(f"{service}.*")),
         *keys.of_a_flow(f"{service}.*"),
-        *(keys.arrived(service, "*"), keys.waiters(service, "*")),
+        *(keys.arrived(service, "*"), keys.waiters(service, "*"), keys.waking(service)),
         *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
         *(keys.task(f"*{mark}"), keys.chunks(f"*{mark}", "*")),
     )
@@ -69,6 +69,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         "resetkeys",
         *(f"~{key}" for key in (*own, *shared)),
         *(f"%W~{key}" for key in written),
+        f"%R~{keys.routed('*')}",  # whether what is expected may still come
         *_worker_channels(keys, service, database),
         *COMMANDS,
         *NOT_OF_WORKERS,

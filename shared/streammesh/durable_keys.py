@@ -20,6 +20,13 @@ class DurableKeys:
         """ZSET. Runs that wait for such an event. Score = after which one. Expires with the last of their deadlines."""
         return f"{self.prefix}waiters:{service}:{digest}"
 
+    def waking(self, service: str) -> str:
+        """ZSET. Tasks that end waits of a service's handlers, score = when their event was published, as in `arrived`.
+
+        `_handover.lua` and `settle.lua` make its name; a task leaves when it ends.
+        """
+        return f"{self.prefix}waking:{service}"
+
     def chunks(self, task_id: str, name: str) -> str:
         """STREAM. What a task's handler streams to clients under a name; id = epoch and number of the chunk.
 

@@ -53,6 +53,7 @@ TYPES = {
     "canceller": "hash",
     "cancelling": "zset",
     "waiters": "zset",
+    "waking": "zset",
     "backfills": "zset",
     "flow": "hash",
     "flow-line": "zset",

@@ -59,7 +59,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys, ShardKeys
         return [
             *(self.queue(service, step) for step in range(10)),
             *(self.dead(service), self.dead_index(service), self.dead_entries(service)),
-            *(self.open_tasks(service), self.alive(service), self.editions(service)),
+            *(self.open_tasks(service), self.alive(service), self.editions(service), self.waking(service)),
         ]
 
     # --- events -------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys, ShardKeys
         return f"{self.prefix}due"
 
     def due_entries(self) -> str:
-        """HASH. What to do with each member of `due`, as JSON. Entries leave with their member.
+        """HASH. What to do with each member of `due`, as JSON, packed where it waits long. Entries leave with their member.
 
         Of an entry that is no plain JSON the fields lie beside it: `h <member>`, `b <member>`, `u <member>`.
         """

@@ -16,10 +16,10 @@ from streammesh import plain_json
 from streammesh.errors import EventConflict, MeshError, MeshUnavailable
 from streammesh.events.encoded import Sealed
 from streammesh.events.envelope import Event, build
-from streammesh.events.publisher import Published, Publisher, stored_form
+from streammesh.events.publisher import Published, Publisher, SyncPublisher, stored_form
 from streammesh.keys import Keys
 from streammesh.lua.events import StoredEvent
-from streammesh.redisio.client import open_async
+from streammesh.redisio.client import open_async, open_sync
 from streammesh.settings import MeshSettings
 
 PARTITION_KEY = "partitionkey"  # an extension of CloudEvents
@@ -148,3 +148,38 @@ class ShardedPublisher:
         """Close its connections."""
         for client in self._clients:
             await client.aclose()
+
+
+class SyncShardedPublisher:
+    """As `ShardedPublisher`, blocking; the shards one after the other."""
+
+    def __init__(self, settings: MeshSettings, source: str) -> None:
+        self.source, whole = source, settings.whole
+        each = [whole.of_shard(number) for number in range(whole.shards)]
+        self._clients = [open_sync(shard, source) for shard in each]
+        self._publishers = [
+            SyncPublisher(client, Keys(shard.namespace), shard, source)
+            for client, shard in zip(self._clients, each, strict=True)
+        ]
+
+    def publish_events(self, events: Sequence[Event]) -> list[Published]:
+        """Publish a batch, all or nothing in each shard; raises as `SyncPublisher`, and may be repeated."""
+        count = len(self._publishers)
+        if count == 1:
+            return self._publishers[0].publish_events(events)
+        places: dict[int, list[int]] = {}
+        for place, event in enumerate(events):
+            places.setdefault(shard_of_event(event, count), []).append(place)
+        stored: dict[int, Published] = {}
+        for number, part in places.items():
+            try:
+                answers = self._publishers[number].publish_events([events[place] for place in part])
+            except EventConflict as error:
+                raise EventConflict(part[error.index], error.source, error.event_id) from error
+            stored.update(zip(part, answers, strict=True))
+        return [stored[place] for place in range(len(events))]
+
+    def close(self) -> None:
+        """Close its connections."""
+        for client in self._clients:
+            client.close()

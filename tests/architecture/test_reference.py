@@ -36,7 +36,7 @@ def test_every_public_method_is_in_the_reference_also_those_of_a_base(module: st
         for base in found.__mro__
         if base.__module__.startswith("streammesh")
         for member, value in vars(base).items()
-        if not member.startswith("_") and inspect.isfunction(value) and value.__doc__
+        if not member.startswith(("_", "model_")) and inspect.isfunction(value) and value.__doc__
         if base is found or all(base.__name__ not in public_names(one) for one in MODULES)
         if f"\n- `{member}(" not in section.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
     ]

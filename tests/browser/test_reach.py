@@ -21,7 +21,7 @@ PAGES = (
         "services/stock",
         "subscriptions",
     ),
-    *("schedules", "reports", "send", "audit", "webhooks", "subscriptions/letters.print_catalogue"),
+    *("schedules", "reports", "send", "audit", "keys", "webhooks", "subscriptions/letters.print_catalogue"),
 )
 A_MINUTE = 10_000  # notifications
 MEASURED_SECONDS = 10

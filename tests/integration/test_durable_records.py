@@ -7,6 +7,8 @@ from streammesh import lua
 from streammesh.dead_letters import DeadLetters, Replaying
 from streammesh.durable.calls import DurableCalls, SignalAnswer, Waiter
 from streammesh.durable.records import told_steps
+from streammesh.events.publisher import Publisher
+from streammesh.subscriptions.manifest import Subscription
 
 from tests.harness.moves import SERVICE, Moves
 
@@ -74,6 +76,19 @@ async def test_a_signal_to_a_row_of_garbage_is_answered(moves):
     assert await lua.run(moves.redis, calls.signal(await moves.row(moved), "yes", b"1")) is SignalAnswer.DONE
 
 
+async def test_signals_that_nobody_waits_for_leave_a_handler_half_of_its_steps(moves):
+    moved = await moves.hand_over("run")
+    row, calls = moves.keys.task(moved.ref.task_id), DurableCalls(moves.keys, moves.settings)
+    for field, half in (("steps", 500), ("step_bytes", 2_097_152)):
+        await moves.redis.hset(row, mapping={"steps": 0, "step_bytes": 0, field: half})
+        refused = await lua.run(moves.redis, calls.signal(await moves.row(moved), field, b"1"))
+        assert refused is SignalAnswer.FULL
+        await moves.redis.hset(row, "waiting", f"signal:{field}")
+        assert (
+            await lua.run(moves.redis, calls.signal(await moves.row(moved), field, b"1")) is SignalAnswer.DONE
+        )
+
+
 @pytest.mark.parametrize("at", [b"9" * 14, b"9" * 16, b"x"])
 def test_a_record_of_any_time_is_told_or_left_out(at):
     row = {b"step:a": at + b" step null", b"waiting": b"w", b"wait:w": at + b' {"for":"time"}'}
@@ -110,3 +125,42 @@ async def test_who_was_cut_off_before_a_replay_records_nothing_though_attempts_a
     assert (await record(moved.place, b"1")).verdict == "lost"
     assert (await record(moved.place._replace(entry="99-0"), b"2")).record.value == b"2"
     assert entry != "99-0"
+
+
+async def test_a_deadline_is_not_decided_while_an_event_in_time_may_still_be_on_its_way(
+    mesh_redis, mesh_keys, mesh_settings
+):
+    wakes = Subscription(SERVICE, "billing.wake_order_placed_1", "order.placed")
+    moves = Moves(mesh_redis, mesh_keys, mesh_settings, wakes)
+    await moves.join()
+    moved, other = await moves.hand_over("run"), await moves.hand_over("paid")
+    await moves.deliver()
+    attempt, key = (await moves.claim(moved)).attempt, mesh_keys.task(moved.ref.task_id)
+    waking, now = mesh_keys.waking(SERVICE), int((await mesh_redis.time())[0]) * 1000
+    assert await mesh_redis.zcard(waking) == 2
+    await mesh_redis.zrem(waking, moved.ref.task_id)  # for this test it is the run that waits
+    await mesh_redis.hset(key, mapping={"wait:w": "1 {}", "last:w": str((now + 60_000) * 1000)})
+    waiter, calls = Waiter(moved.ref.task_id, SERVICE, 5, "w"), DurableCalls(mesh_keys, mesh_settings)
+
+    async def decided():
+        call = calls.record(
+            moved.ref, moved.place, attempt, "w", "timeout", b"null", 1, waiter, DIGEST, "order"
+        )
+        return (await lua.run(mesh_redis, call)).verdict
+
+    assert await decided() == "open"  # the worker that was to wake it is gone, say
+    await moves.succeed(other, (await moves.claim(other)).attempt)
+    assert await mesh_redis.zcard(waking) == 0
+    [_] = await moves.given(("third", {}))
+    assert await decided() == "open"  # a dispatcher has it in hand
+    await mesh_redis.xack(
+        mesh_keys.events("order"),
+        SERVICE,
+        *[e for e, _ in await mesh_redis.xrange(mesh_keys.events("order"))],
+    )
+    await Publisher(mesh_redis, mesh_keys, mesh_settings, "tests").publish("order.placed", {}, id="fourth")
+    assert await decided() == "open"  # nobody has read it
+    await moves.given()
+    assert await decided() == "open"
+    await mesh_redis.hset(key, "last:w", str((now - 3_700_000) * 1000))
+    assert await decided() == "done"  # nothing is waited for for ever

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from streammesh.embedded import free_port
 from streammesh.telemetry import spans
 from streammesh.testing.conditions import wait_until
 
+from tests.harness.processes import MeshProcess
+
+KEY = "a-key-for-the-trace-tests-123"
+URL = re.compile(r'"url":"(http://[^"]+)"')
 PORT = free_port()
 SERVICES = ["tests.probe_traced"]
 ENVIRONMENT = {"MESH_TRACES_URL": f"http://127.0.0.1:{PORT}"}
@@ -85,6 +92,47 @@ async def test_attempts_and_what_they_publish_are_in_the_trace_of_the_publisher(
     attributes = {one.key: one.value for one in second.attributes}
     assert attributes["messaging.system"].string_value == "streammesh"
     assert attributes["streammesh.task.id"].string_value == task.id
+
+
+async def test_what_is_pushed_to_who_follows_is_in_the_trace_and_carries_it_on(receiver, mesh, ask):
+    env = {**mesh.env, "API_PORT": "0", "API_ADMIN_KEY": KEY, "REPORT_STORE_URL": str(mesh.folder / "store")}
+    parent = PARENT.replace("0af7", "1bf7")
+    api = MeshProcess("api", "services.api", env, mesh.folder).start()
+    try:
+        found = await wait_until(
+            "the API listens", lambda: _later(URL.search(api.log.read_text())), seconds=40
+        )
+        async with (
+            httpx.AsyncClient(base_url=found[1], headers={"authorization": f"Bearer {KEY}"}) as client,
+            client.stream("GET", "/v1/notifications", params={"type": "task.succeeded"}) as told,
+        ):
+            lines = told.aiter_lines()
+            assert await anext(lines) == ": connected"
+            event_id = await ask.publish("traced.ended", {}, extensions={"traceparent": parent})
+            async with asyncio.timeout(20):
+                [data] = [json.loads(line[6:]) async for line in _until(lines, "data: {")]
+        assert data["event"]["id"] == event_id
+        assert data["event"]["traceparent"] == parent
+
+        async def pushed():
+            return receiver.of(parent.split("-")[1]).get("push task.succeeded")
+
+        [push] = await wait_until("the span has come", pushed, seconds=20)
+    finally:
+        api.stop()
+    assert push.parent_span_id.hex() == parent.split("-")[2]
+    attributes = {one.key: one.value for one in push.attributes}
+    assert attributes["streammesh.followers"].int_value == 1
+    assert attributes["cloudevents.event_id"].string_value == event_id
+    assert 0 <= push.end_time_unix_nano - push.start_time_unix_nano < 10e9
+
+
+async def _until(lines, beginning):
+    """Lines up to the first with this beginning, of which alone it is."""
+    async for line in lines:
+        if line.startswith(beginning) and '"task.succeeded"' in line:
+            yield line
+            return
 
 
 async def test_the_log_of_a_handler_carries_the_ids(receiver, mesh, ask):

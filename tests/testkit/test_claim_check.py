@@ -71,10 +71,12 @@ def test_a_large_result_is_read_back_from_the_store_and_leaves_with_its_task(
     [kept] = (path for path in (tmp_path / "store" / "claims").rglob(f"*/{task.id}/*"))
     assert kept.stat().st_size == len(LARGE.encode()) + 2
     claims = ClaimCheck(mesh.settings)
-    assert claims.tidy(timedelta(seconds=-1)) == 0
+    assert claims.tidy("shop_worker", timedelta(seconds=-1)) == 0
     mesh._ask(mesh._client.delete(mesh.keys.task(task.id))).get()
-    assert claims.tidy(timedelta(minutes=5)) == 0  # it might be of a run whose row is on its way
-    assert claims.tidy(timedelta(seconds=-1)) == 1
+    assert (
+        claims.tidy("shop_worker", timedelta(minutes=5)) == 0
+    )  # it might be of a run whose row is on its way
+    assert claims.tidy("shop_worker", timedelta(seconds=-1)) == 1
     assert not kept.exists()
 
 
@@ -92,7 +94,7 @@ def settings(url: str | None) -> MeshSettings:
 
 def run(settings: MeshSettings, row: Any = None, ask: Any = None) -> Run:
     calls = DurableCalls(Keys("m"), settings)
-    calls.claims.tidy_in_time = lambda: None  # type: ignore[method-assign]
+    calls.claims.tidy_in_time = lambda service: None  # type: ignore[method-assign]
     wants = Subscription("shop", "shop.big", "order.placed")
     return Run(calls, sync_driver(ask or _nothing), wants, REF, QueuePlace("shop", entry="1-0"), 1, row or {})
 
@@ -115,18 +117,18 @@ def test_a_kill_before_the_record_leaves_an_object_that_nobody_names_and_the_nex
 
     with pytest.raises(SystemExit):
         run(settled, ask=killed).step("a", text, (), {}, 0)
-    [left] = (tmp_path / "claims" / "mesh" / REF.task_id).iterdir()
+    [left] = (tmp_path / "claims" / "mesh" / "shop" / REF.task_id).iterdir()
 
     def recorded(call: Any) -> Any:
         return StepAnswer("done", StepRecord(1, "stored", call.args[call.args.index("stored") + 1]))
 
     assert run(settled, ask=recorded).step("a", text, (), {}, 0) == LARGE
-    assert list((tmp_path / "claims" / "mesh" / REF.task_id).iterdir()) == [left]
+    assert list((tmp_path / "claims" / "mesh" / "shop" / REF.task_id).iterdir()) == [left]
 
 
 def test_a_result_that_another_attempt_recorded_first_is_read_from_the_store(tmp_path: Path) -> None:
     settled = settings(str(tmp_path))
-    ticket = ClaimCheck(settled).put(REF.task_id, b'"earlier"')
+    ticket = ClaimCheck(settled).put("shop", REF.task_id, b'"earlier"')
     answer = StepAnswer("done", StepRecord(1, "stored", ticket))
     assert run(settled, ask=lambda call: answer).step("a", text, (), {}, 0) == "earlier"
 
@@ -137,7 +139,7 @@ def test_without_a_store_it_is_refused_with_what_to_set() -> None:
 
 
 def test_a_record_in_the_store_met_by_a_worker_without_one_says_so() -> None:
-    row = {b"step:a": b'1 stored {"claim":"claims/m/%b/%b"}' % (REF.task_id.encode(), b"0" * 64)}
+    row = {b"step:a": b'1 stored {"claim":"claims/m/shop/%b/%b"}' % (REF.task_id.encode(), b"0" * 64)}
     with pytest.raises(Fail, match="MESH_STORE_URL names none here"):
         run(settings(None), row).step("a", text, (), {}, 0)
 
@@ -157,12 +159,12 @@ def test_a_store_that_is_away_fails_the_attempt_after_some_tries(
         (b"{", "cannot be read"),
         (b'{"claim":"../../etc/passwd"}', "cannot be read"),
         (b'{"claim":7}', "cannot be read"),
-        (b'{"claim":"claims/m/t/' + b"0" * 64 + b'"}', "does not have"),
-        (b'{"claim":"claims/m/t/' + b"1" * 64 + b'"}', "is not what was kept"),
+        (b'{"claim":"claims/m/shop/t/' + b"0" * 64 + b'"}', "does not have"),
+        (b'{"claim":"claims/m/shop/t/' + b"1" * 64 + b'"}', "is not what was kept"),
     ],
 )
 def test_a_ticket_that_leads_nowhere_is_given_up(tmp_path: Path, ticket: bytes, says: str) -> None:
-    (tmp_path / "claims" / "m" / "t").mkdir(parents=True)
-    (tmp_path / "claims" / "m" / "t" / ("1" * 64)).write_text('"other"')
+    (tmp_path / "claims" / "m" / "shop" / "t").mkdir(parents=True)
+    (tmp_path / "claims" / "m" / "shop" / "t" / ("1" * 64)).write_text('"other"')
     with pytest.raises(Fail, match=says):
         run(settings(str(tmp_path)), {b"step:a": b"1 stored " + ticket}).step("a", text, (), {}, 0)

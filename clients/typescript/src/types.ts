@@ -90,7 +90,7 @@ export interface Note {
   id: string;
   type: NoteType;
   time: string;
-  event: { id: string; type: string; source: string; subject: string | null } | null;
+  event: { id: string; type: string; source: string; subject: string | null; traceparent?: string } | null;
   task: { id: string; name: string; service: string; attempt: number } | null;
   data: Record<string, unknown>;
 }

@@ -31,6 +31,7 @@ from services.api.problems import Problem
 from services.api.push.catch_up import CatchUp, pages_of
 from services.api.push.follower import BEGINNING, GONE, STOPPING, ClientOutlet, Follower
 from services.api.push.follower_index import FollowerIndex
+from services.api.push.push_spans import make_span
 from services.api.push.told import Missed, Told
 from services.api.push.wheel import HeartbeatWheel
 from services.api.read_limit import ReadLimit
@@ -282,12 +283,15 @@ class Hub:
         self._reach(note.id)
         groups = self._live.find(note)
         if groups:
-            told = Told.of(note)
+            told, count = Told.of(note), 0
             for group in groups:
                 for follower in list(group):
                     if told.at > follower.attached_at:
                         follower.offer(told)
+                        count += 1
                     await turns.give()
+            if count:
+                make_span(note, count)
         self._told, self._told_at = note.id, self._at
 
     async def stop(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from streammesh import lua
 from streammesh.api_keys import ApiKey
@@ -28,6 +28,7 @@ from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
 from services.api.auth import must_be_admin
 from services.api.caller import Caller
+from services.api.cursors import LONGEST_CURSOR
 from services.api.openapi import READ, answers, body, schema_of, told
 from services.api.problems import Problem
 from services.api.publish_endpoint import accepted
@@ -72,17 +73,33 @@ class TriggerRequest(BaseModel):
 @router.get(
     "/v1/schedules",
     summary="Schedules, with their next ticks",
-    responses=answers(*READ, _200=told("All.", {"schedules": [EXAMPLE]})),
+    responses=answers(*READ, _200=told("A page.", {"schedules": [EXAMPLE], "next": None})),
 )
-async def schedules(request: Request, key: Caller) -> ScheduleList:
-    """Those whose events your key may read; broken ones are shown to a key that may read everything."""
-    _, stored = await _read(wiring_of(request))
+async def schedules(
+    request: Request,
+    key: Caller,
+    limit: Annotated[int | None, Query(ge=1, le=READ_AT_ONCE, description="Without it all come.")] = None,
+    cursor: Annotated[
+        str | None, Query(description="`next` of the page before.", max_length=LONGEST_CURSOR)
+    ] = None,
+) -> ScheduleList:
+    """By name, those whose events your key may read; broken ones are shown to a key that may read everything.
+
+    A page may be short, and still have a `next`.
+    """
+    wiring = wiring_of(request)
+    async with wiring.reading():
+        after = await wiring.cursors.open("schedules", cursor)
+        known = await _names(wiring, bytes.fromhex(after or ""))
+        page = known if limit is None else known[:limit]
+        following = await wiring.cursors.seal("schedules", page[-1].hex() if len(page) < len(known) else None)
+    stored = (await _read(wiring, *page))[1] if page else {}
     turns, shown = Turns(), []
     for name in sorted(stored):
         if _may_see(key, stored[name]):
             shown.append(document(name, stored[name]))
             await turns.give()
-    return ScheduleList(schedules=shown)
+    return ScheduleList(schedules=shown, next=following)
 
 
 @router.get(
@@ -253,21 +270,23 @@ def _origin(stored: Stored) -> str | None:
     return entry.origin if entry else None
 
 
-async def _read(wiring: Wiring, *names: str) -> tuple[int, dict[str, Stored]]:
-    """All schedules, or those that are named; of many some at a time, so that nobody waits long for the server."""
+async def _read(wiring: Wiring, *names: str | bytes) -> tuple[int, dict[str, Stored]]:
+    """The schedules that are named; of many some at a time, so that nobody waits long for the server."""
+    now, stored = 0, dict[str, Stored]()
     async with wiring.reading():
-        if names:
-            return await lua.run(wiring.redis, read_call(wiring.keys, names))
-        pipeline = wiring.redis.pipeline(transaction=False)
-        pipeline.hkeys(wiring.keys.schedules())
-        known = sorted(there(await only(pipeline), []))
-        now = 0
-        stored: dict[str, Stored] = {}
-        for first in range(0, max(1, len(known)), READ_AT_ONCE):
-            some = known[first : first + READ_AT_ONCE]
-            now, page = await lua.run(wiring.redis, read_call(wiring.keys, some))
+        for first in range(0, len(names), READ_AT_ONCE):
+            now, page = await lua.run(
+                wiring.redis, read_call(wiring.keys, names[first : first + READ_AT_ONCE])
+            )
             stored |= page
-        return now, stored
+    return now, stored
+
+
+async def _names(wiring: Wiring, after: bytes) -> list[bytes]:
+    """The names of all that follow one, in order."""
+    pipeline = wiring.redis.pipeline(transaction=False)
+    pipeline.hkeys(wiring.keys.schedules())
+    return sorted(name for name in there(await only(pipeline), []) if name > after)
 
 
 async def _store(wiring: Wiring, change: Change) -> bool:

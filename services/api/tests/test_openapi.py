@@ -90,6 +90,9 @@ async def test_every_route_answers_as_it_is_described_well_and_badly(
     for action in ("disable", "enable", "trigger"):
         await live.post(f"/v1/schedules/daily/{action}")
     await live.delete("/v1/schedules/daily")
+    await live.post("/v1/keys", json={"name": "another", "publish": ["order.*"]})
+    await live.get("/v1/keys")
+    await live.delete("/v1/keys/another")
     for path in ("/v1/notifications", "/v1/events/2/notifications"):
         async with live.stream("GET", path) as answer:
             assert answer.status_code == 200

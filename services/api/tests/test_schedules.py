@@ -37,6 +37,25 @@ def sync_file(mesh_redis, mesh_keys):
     return synced
 
 
+async def test_many_schedules_come_page_by_page_and_each_once(api, mesh_redis, mesh_keys):
+    for number in range(7):
+        await put(api, f"s{number}")
+    await mesh_redis.hset(mesh_keys.schedules(), b"\xff", b"garbage")
+    names, cursor = [], None
+    for _ in range(4):
+        query = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+        page = (await api.get("/v1/schedules", params=query)).json()
+        names += [one["name"] for one in page["schedules"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    whole = (await api.get("/v1/schedules")).json()
+
+    assert cursor is None and names == [one["name"] for one in whole["schedules"]] and whole["next"] is None
+    assert [name for name in names if name.startswith("s")] == [f"s{number}" for number in range(7)]
+    assert_problem(await api.get("/v1/schedules", params={"cursor": "made-up"}), 422, "invalid-request")
+
+
 async def test_a_stored_schedule_tells_its_next_ticks(api):
     stored = await put(api)
 
@@ -47,7 +66,7 @@ async def test_a_stored_schedule_tells_its_next_ticks(api):
     assert (await api.get("/v1/schedules/daily")).json() == stored
     listed = (await api.get("/v1/schedules")).json()
     ScheduleList.model_validate(listed)
-    assert listed == {"schedules": [stored]}
+    assert listed == {"schedules": [stored], "next": None}
 
 
 async def test_other_data_keeps_the_place_and_other_times_begin_anew(api):
@@ -141,7 +160,7 @@ async def test_what_is_no_schedule_is_refused_and_nothing_is_stored(api, changes
     body = {name: value for name, value in {**DAILY, **changes}.items() if value is not None}
     document = assert_problem(await api.put("/v1/schedules/daily", json=body), 422, "invalid-request")
     assert word in document["detail"]
-    assert (await api.get("/v1/schedules")).json() == {"schedules": []}
+    assert (await api.get("/v1/schedules")).json()["schedules"] == []
 
 
 async def test_what_is_broken_is_shown_and_can_be_written_over(api, mesh_redis, mesh_keys):
@@ -159,7 +178,7 @@ async def test_only_an_admin_key_changes_and_each_key_sees_its_own_types(api, ma
     await put(api)
     secret = await make_key("reader", subscribe=["order.*"], publish=["*"])
     headers = {"authorization": f"Bearer {secret}"}
-    assert (await api.get("/v1/schedules", headers=headers)).json() == {"schedules": []}
+    assert (await api.get("/v1/schedules", headers=headers)).json()["schedules"] == []
     assert_problem(await api.get("/v1/schedules/daily", headers=headers), 404, "not-found")
     for method, path in (
         ("PUT", "daily"),

@@ -64,6 +64,9 @@ ROUTES: dict[tuple[str, str], tuple[int, ...]] = {
     ("get", "/v1/types"): LISTED,
     ("get", "/v1/types/{type}"): KEYS_FOUND,
     ("get", "/v1/audit"): ADMIN,
+    ("get", "/v1/keys"): ADMIN,
+    ("post", "/v1/keys"): ADMIN,
+    ("delete", "/v1/keys/{name}"): ADMIN,
     ("get", "/v1/webhooks"): LISTED,  # each has its own
     ("post", "/v1/webhooks"): (401, 403, 201, 403, 201),
     ("get", "/v1/webhooks/{webhook_id}"): OTHERS,
@@ -96,6 +99,7 @@ BODIES: dict[str, Any] = {
     "/v1/users/{user_id}/welcome-email": {"email": "ann@example.com"},
 }
 BODIES["/v1/reports"] = {"rows": [{"a": 1}], "group_by": "a"}
+BODIES["/v1/keys"] = {"name": "another"}
 BODIES["/v1/webhooks"] = {"url": "https://shop.example/hooks"}
 BODIES["/v1/webhooks/{webhook_id}"] = {"enabled": False}
 BODIES["/v1/webhooks/{webhook_id}/replay"] = {"since": "2026-11-22T06:00:00Z"}

@@ -30,13 +30,17 @@ def doctor(json: Json = False) -> None:
 
 
 async def _look() -> list[Finding]:
-    from streammesh.redisio.client import open_async
     from streammesh.settings import MeshSettings, load_settings
     from streammesh.status.diagnosis import diagnose
+    from streammesh.status.whole import WholeMesh, findings_of
 
     settings = load_settings(MeshSettings)
-    client = open_async(settings, "doctor")
+    mesh = WholeMesh(settings, "doctor")
     try:
-        return await diagnose(client, settings)
+        each = await asyncio.gather(*map(diagnose, mesh.clients, mesh.shards))
     finally:
-        await client.aclose()
+        await mesh.aclose()
+    if len(each) == 1:
+        return each[0]
+    found = [one for number, said in enumerate(each) for one in findings_of(number, said)]
+    return sorted(found, key=lambda one: one.severity != "error")

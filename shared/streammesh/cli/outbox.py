@@ -41,11 +41,9 @@ def outbox(
 
     from streammesh import logs
     from streammesh.errors import MeshUnavailable
-    from streammesh.events.publisher import SyncPublisher
-    from streammesh.keys import Keys
     from streammesh.outbox import Relay, outbox_table
-    from streammesh.redisio.client import open_sync
     from streammesh.settings import MeshSettings, load_settings
+    from streammesh.shards import SyncShardedPublisher
 
     settings = load_settings(MeshSettings)
     logs.configure(settings, source)
@@ -62,8 +60,7 @@ def outbox(
             fail(f"there is no table {table}: make it with your migrations, or with --create", WRONG_USE)
     except SQLAlchemyError as error:
         fail(f"the database is away: {str(getattr(error, 'orig', error)).strip()[:300]}", UNREACHABLE)
-    client = open_sync(settings, source)
-    publisher = SyncPublisher(client, Keys(settings.namespace), settings, source)
+    publisher = SyncShardedPublisher(settings, source)
     relay = Relay(engine, publisher, rows, in_order=not parallel)
     try:
         if again:
@@ -75,7 +72,7 @@ def outbox(
     except (MeshUnavailable, SQLAlchemyError) as error:
         fail(str(getattr(error, "orig", error)).strip()[:300], UNREACHABLE)
     finally:
-        client.close()
+        publisher.close()
         engine.dispose()
 
 

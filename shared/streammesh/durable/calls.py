@@ -99,6 +99,7 @@ class DurableCalls:
         version: int,
         waiter: Waiter | None = None,
         digest: str = "",
+        domain: str = "",
     ) -> lua.Call[StepAnswer]:
         """`record_step.lua`: record what a step came to, or with `timeout` that a wait is given up."""
         keys, event = self._keys, ref.event
@@ -124,6 +125,7 @@ class DurableCalls:
             value=value,
             waiter=waiter.member if waiter else "",
             after=_after(digest),
+            domain=domain,
             version=version,
             body=notifications.body(ref.fragment, ref.task_id, ref.name, ref.service, attempt, data),
             source=event.source,

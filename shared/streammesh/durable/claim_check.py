@@ -1,8 +1,8 @@
 """Results of steps that are too large for the ledger: in an object store, with a ticket in their place.
 
 The object is written before its ticket is recorded, so a kill between the two leaves an object that nobody names. Objects
-lie at `claims/<namespace>/<task id>/<digest>` and are removed once their task's row has left Redis; each process looks for
-such ones when it has runs, no more than one of all processes in an hour.
+lie at `claims/<namespace>/<service>/<task id>/<digest>` and are removed once their task's row has left Redis; workers look for
+those of their service when they have runs, one of them in an hour.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from streammesh.errors import Fail
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_sync
 from streammesh.settings import MeshSettings
+from streammesh.tasks.task import TaskRef
 
 log = structlog.get_logger(__name__)
 MOST_BYTES = 67_108_864  # of one result
@@ -32,7 +33,7 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between tries while the store is a
 SWEEP_EVERY = timedelta(
     hours=1
 )  # also how old an object is before it is looked at: its record may be on the way
-_PATH = re.compile(r"claims/[a-z0-9._-]+/[A-Za-z0-9-]{1,64}/[0-9a-f]{64}")
+_PATH = re.compile(r"claims/[a-z0-9._-]+/[a-z0-9_.-]+/[A-Za-z0-9-]{1,64}/[0-9a-f]{64}")
 _BATCH = 500  # rows of tasks that are asked for at once
 
 
@@ -52,10 +53,10 @@ class ClaimCheck:
         """Whether a store is named."""
         return self._settings.store_url is not None
 
-    def put(self, task_id: str, raw: bytes) -> bytes:
+    def put(self, service: str, task_id: str, raw: bytes) -> bytes:
         """Keep a result; answers its ticket. Raises StoreAway."""
         digest = hashlib.sha256(raw).hexdigest()
-        path = f"{self._folder}/{task_id}/{digest}"
+        path = f"{self._folder}/{service}/{task_id}/{digest}"
         try:
             self._store.put(path, raw)
         except self._refusals as error:
@@ -81,15 +82,15 @@ class ClaimCheck:
             raise Fail(f"what the store of MESH_STORE_URL has at {path} is not what was kept there")
         return raw
 
-    def tidy_in_time(self) -> None:
+    def tidy_in_time(self, service: str) -> None:
         """Start a look for what can go, in a thread, where none was begun here for an hour."""
         if not self.is_open or (self._looked and time.monotonic() < self._looked):
             return
         self._looked = time.monotonic() + SWEEP_EVERY.total_seconds()
-        threading.Thread(target=self._tidy_quietly, name="claims", daemon=True).start()
+        threading.Thread(target=self._tidy_quietly, args=(service,), name="claims", daemon=True).start()
 
-    def tidy(self, older_than: timedelta = SWEEP_EVERY) -> int:
-        """Remove the results of tasks that Redis does not know any more; answers how many those were.
+    def tidy(self, service: str, older_than: timedelta = SWEEP_EVERY) -> int:
+        """Remove the results of a service's tasks that Redis does not know any more; answers how many those were.
 
         Raises StoreAway, RedisError.
         """
@@ -97,7 +98,7 @@ class ClaimCheck:
         client = open_sync(self._settings, "claims")
         try:
             found: dict[str, list[str]] = {}
-            for batch in self._store.list(prefix=self._folder):
+            for batch in self._store.list(prefix=f"{self._folder}/{service}"):
                 for meta in batch:
                     if meta["last_modified"] < before and _PATH.fullmatch(meta["path"]):
                         found.setdefault(meta["path"].split("/")[-2], []).append(meta["path"])
@@ -128,8 +129,8 @@ class ClaimCheck:
                 continue  # another process was first
         return len(gone)
 
-    def _tidy_quietly(self) -> None:
-        mark = f"{self._folder}/tidied"
+    def _tidy_quietly(self, service: str) -> None:
+        mark = f"{self._folder}/{service}/tidied"
         try:
             try:
                 if datetime.now(UTC) - self._store.head(mark)["last_modified"] < SWEEP_EVERY:
@@ -137,7 +138,7 @@ class ClaimCheck:
             except FileNotFoundError:
                 pass
             self._store.put(mark, b"")
-            if removed := self.tidy():
+            if removed := self.tidy(service):
                 log.info("claims.removed", count=removed)
         except (Fail, StoreAway, RedisError, *self._refusals) as error:
             log.warning("claims.not_tidied", reason=str(error)[:300])
@@ -165,7 +166,7 @@ class ClaimCheck:
         return from_url(url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)})
 
 
-def checked_in(claims: ClaimCheck, task_id: str, name: str, raw: bytes, most: int) -> Operation:
+def checked_in(claims: ClaimCheck, task: TaskRef, name: str, raw: bytes, most: int) -> Operation:
     """Keep a result of more than `most` bytes; answers its ticket. Raises Fail, StoreAway."""
     size = f"step {name!r} returned {len(raw):,} bytes"
     if not claims.is_open:
@@ -175,7 +176,7 @@ def checked_in(claims: ClaimCheck, task_id: str, name: str, raw: bytes, most: in
         )
     if len(raw) > MOST_BYTES:
         raise Fail(f"{size}, and {MOST_BYTES:,} can be kept; store it elsewhere and return where it is")
-    return (yield from _insisting(partial(claims.put, task_id, raw)))
+    return (yield from _insisting(partial(claims.put, task.service, task.task_id, raw)))
 
 
 def checked_out(claims: ClaimCheck, ticket: bytes) -> Operation:

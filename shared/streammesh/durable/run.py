@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from streammesh import plain_json
+from streammesh import names, plain_json
 from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_step, version_wait
 from streammesh.durable.chunks import ChunkStream, SyncChunkStream, check_stream_name, check_written
 from streammesh.durable.claim_check import checked_in, checked_out
@@ -82,7 +82,7 @@ class Run:
         self._records: dict[str, StepRecord] = records_of(row)
         self._named: set[str] = set()  # by this attempt's code
         self._counts: dict[str, int] = {}
-        calls.claims.tidy_in_time()
+        calls.claims.tidy_in_time(ref.service)
 
     @property
     def version(self) -> int:
@@ -264,7 +264,7 @@ class Run:
             yield CallFunction(self.flush)
         kind, value = "step", raw
         if len(raw) > RESULT_BYTES:
-            value = yield from checked_in(self._calls.claims, self._ref.task_id, name, raw, RESULT_BYTES)
+            value = yield from checked_in(self._calls.claims, self._ref, name, raw, RESULT_BYTES)
             kind = "stored"
         call = self._calls.record(
             self._ref, self._place, self._attempt, name, kind, value, self._subscription.version
@@ -310,21 +310,26 @@ class Run:
         """The record of a wait that is over. Raises Suspended while it goes on."""
         if record := self._record_of(name, *kinds):
             return record
-        ref, attempt, version = self._ref, self._attempt, self._subscription.version
+        ref, attempt, version, is_open = self._ref, self._attempt, self._subscription.version, False
         if (
             name in self._waits
         ):  # it began in an earlier attempt: either it is over, or what woke this run was something else
             waiter = Waiter(ref.task_id, self._place.queue, self._place.priority, name) if digest else None
+            domain = "" if within is None else names.domain_of(about["type"])
             call = self._calls.record(
-                ref, self._place, attempt, name, "timeout", b"null", version, waiter, digest
+                ref, self._place, attempt, name, "timeout", b"null", version, waiter, digest, domain
             )
             answer: StepAnswer = yield MakeCall(call)
-            if answer.verdict != "early":
+            if answer.verdict not in ("early", "open"):
                 return _recorded(answer)
+            is_open = answer.verdict == "open"
         if sum(len(record.value) for record in self._records.values()) > MOST_BYTES:
             raise Fail(FULL)
+        until = GRACE if is_open else seconds
         raise Suspended(
-            self._calls.suspend(ref, self._place, attempt, version, name, seconds, about, digest, within)
+            self._calls.suspend(
+                ref, self._place, attempt, version, name, until, about, digest, within, is_anew=is_open
+            )
         )
 
 

@@ -34,6 +34,7 @@ IN_ENVELOPE, IN_BATCH = 1, 2  # levels that stand around the data
 DEFAULT_PRIORITY = 5
 
 _CROWDED = f"holds more than {MAX_VALUES:,} values (a list or an object counts twice); put them into a store, and its address into the event"
+_SAMPLED = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf]")
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _DIGITS = frozenset("0123456789")  # a header carries a priority as text
 
@@ -84,8 +85,10 @@ class Event:
 
     @property
     def fragment(self) -> str:
-        """`"event":{…}`, as it stands in the body of every notification about it."""
+        """`"event":{…}`, as it stands in the body of every notification about it; with its trace, where that is sampled."""
         about = {"id": self.id, "type": self.type, "source": self.source, "subject": self.subject}
+        if self.extensions and _SAMPLED.fullmatch(str(self.extensions.get("traceparent", ""))):
+            about["traceparent"] = str(self.extensions["traceparent"])
         return f'"event":{orjson.dumps(about).decode()}'
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 -- Queue entries: what stands in one, taking some out, setting one aside, and whether anything stands for a task at all.
 --#include _write.lua
+--#include _packed.lua
 
 -- The fields h and b of a queue entry; nothing where it is gone.
 local function queued_fields(queue, entry)
@@ -47,6 +48,8 @@ local function due_fields(due_entries, member)
   local lies = redis.pcall('HMGET', due_entries, member, 'h ' .. member, 'b ' .. member)
   if lies.err then return nil, nil end
   if lies[2] then return lies[2], lies[3] or nil end
+  local queue, h, b = unpacked(string.sub(member, 6), lies[1] or '')
+  if queue then return h, b end
   local read, about = pcall(cjson.decode, lies[1] or '')
   if not read or type(about) ~= 'table' or type(about.h) ~= 'string' or about.h == '' then return nil, nil end
   return about.h, about.b
@@ -54,9 +57,13 @@ end
 
 -- When an event was published, as its row says (`at:<source>`): ms and the entry's number as one number, as text. Nothing
 -- where it is held, or its row is gone.
-local function published_at(at)
-  local ms, number = string.match(at or '', '^(%d+)%-(%d+) ')
+local function moment(position)
+  local ms, number = string.match(position, '^(%d+)%-(%d+)$')
   return ms and string.format('%.0f', tonumber(ms) * 1000 + math.min(tonumber(number), 999))
+end
+
+local function published_at(at)
+  return moment(string.match(at or '', '^(%S+) ') or '')
 end
 
 -- The last moment, as `published_at` writes them, of an event that came within so many ms of one at `own`.

@@ -255,7 +255,9 @@ local function cancel_soon(f, task, service, queue)
   if state ~= 'retrying' and state ~= 'waiting' then return end
   local h, b = due_fields(f.due_entries, member)
   if not h then return end
-  local its = flow_json(write('HGET', f.due_entries, member)).queue  -- its priority may be another one
+  local entry = write('HGET', f.due_entries, member)
+  local its, small = flow_json(entry).queue, unpacked(task, entry)  -- its priority may be another one
+  if small then its = f.prefix .. 'queue:' .. small end
   if type(its) == 'string' and string.sub(its, 1, #f.prefix + 6) == f.prefix .. 'queue:' then queue = its end
   write('ZREM', f.due, member)
   write('HDEL', f.due_entries, member, 'h ' .. member, 'b ' .. member, 'u ' .. member)

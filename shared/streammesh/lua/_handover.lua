@@ -24,6 +24,7 @@ local function why_not()
     local wrong = wrong_type(one.queue, 'stream') or wrong_type(one.open_tasks, 'zset')
     if wrong then return wrong end
     one.note = { stream = notifications, kept = kept, type = 'task.' .. one.state, service = one.service }
+    if string.find(one.name, '.wake_', 1, true) then one.waking = string.match(notifications, '^(.-}:)') .. 'waking:' .. one.service end
     if one.flow ~= '' then one.flow_control = flow_named(string.match(notifications, '^(.-}:)'), one.name, one.flow) end
   end
   for _, kind in ipairs(kinds) do
@@ -148,6 +149,7 @@ local function hand_over(is_mine, takes)
           list[#list + 1], list[#list + 2] = now, id
           opened[wanting.open_tasks] = list
         end
+        if wanting.waking then write('ZADD', wanting.waking, moment(one.position), id) end
         made[task] = true
         out.handed = out.handed + 1
       end

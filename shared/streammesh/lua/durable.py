@@ -21,6 +21,7 @@ class RecordedStep(Record):
     value: Text
     waiter: Text
     after: Text
+    domain: Text
     version: Text
     body: Text
     source: Text

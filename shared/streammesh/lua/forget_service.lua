@@ -28,7 +28,7 @@ for _, one in ipairs(domains) do
   redis.pcall('XGROUP', 'DESTROY', one.stream, service)
   redis.call('HDEL', joined, one.domain .. ' ' .. service)
 end
-redis.call('DEL', alive, open_tasks, editions)
+redis.call('DEL', alive, open_tasks, editions, (string.gsub(open_tasks, '}:open:', '}:waking:', 1)))
 redis.call('HDEL', last_seen, service)
 redis.call('HDEL', retiring, service)
 return 'done'

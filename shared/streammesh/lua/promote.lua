@@ -2,7 +2,8 @@
 -- Moves one due member back to where it was going: a task or another queue entry onto its queue, an event
 -- into its stream. ZREM is the gate: of several promoters one moves it.
 -- KEYS due (ZSET), due_entries (HASH), target (STREAM), row (HASH, of the task or the event), domains (SET)
--- ARGS member, kind ('task', 'entry' or 'event'), h, b (these two of a queue entry, '' where they lie beside the member),
+-- ARGS member, kind ('task', 'entry' or 'event'), h, b (these two of a queue entry, '' where they lie beside the member; h alone
+--   '' where b is both of them, packed),
 --   domain, json (the envelope), source, digest (these four of an event), changed (channel)
 -- Returns 1 if this call moved it, 0 if not.
 --#include _write.lua
@@ -11,6 +12,11 @@
 -- A script is not rolled back: what could fail fails here.
 local is = redis.call('TYPE', target).ok
 if is ~= 'none' and is ~= 'stream' then return redis.error_reply('WRONGTYPE ' .. target .. ' is a ' .. is) end
+if kind == 'task' and h == '' and b ~= '' then
+  local queue, head, body = unpacked(string.sub(member, 6), b)
+  if not queue then return redis.error_reply('NOENTRY what waits cannot be unpacked') end
+  h, b = head, body
+end
 local known, state = redis.call('HLEN', row) > 0, kind == 'task' and redis.call('HGET', row, 'state')
 if redis.call('ZREM', due, member) == 0 then return 0 end
 if kind == 'event' then

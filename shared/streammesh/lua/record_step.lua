@@ -5,9 +5,10 @@
 -- ARGS kept (notifications), service, most_steps, most_bytes (both of one task)
 -- steps: KEYS task_row (HASH), event_row (HASH), waiters (ZSET), arrived (ZSET; both of a wait that is given up) ARGS token, entry (of the queue), name,
 --   kind ('step', or 'timeout': a wait is given up, if it is time; where it was for an event in time that came after all, that counts), value (JSON), waiter (member of waiters, or ''), after (field of the
---   row: which events of that kind it had), version,
+--   row: which events of that kind it had), domain (of the event, where only one counts that was published in time; else ''), version,
 --   body (of the notification), source, event, event_type, subject, task
 -- Returns per step {'done', record} | {'lost'} | {'cancelled'} (it is wanted cancelled) | {'early'} (the wait goes on)
+--   | {'open'} (what was published in time may still be on its way)
 --   | {'full'} (the task has as many steps, or bytes of them, as it may).
 --#include _time.lua
 --#include _notify.lua
@@ -23,6 +24,33 @@ local function came_in_time(one)
   return found[1], found[2]
 end
 
+-- Whether an event that was published in time for a run which counts only such may still be on its way to it: it is not
+-- handed over yet, or the task that wakes runs by it has not ended. Beyond an hour it does not count.
+local function is_under_way(one)
+  local last = string.match(redis.call('HGET', one.task_row, 'last:' .. one.name) or '', '^%d+$')
+  if not last or tonumber(last) / 1000 + 3600000 < now then return false end
+  local prefix = string.match(one.waiters, '^(.-}:)')
+  if #write('ZRANGEBYSCORE', prefix .. 'waking:' .. service, '-inf', last, 'LIMIT', 0, 1) > 0 then return true end
+  local stream, routed = prefix .. 'events:' .. one.domain, prefix .. 'routed:' .. one.domain
+  local newest, known = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1), redis.pcall('HMGET', routed, service, ':at')
+  if newest.err or known.err or not newest[1] then return false end
+  local at = known[1] and known[2]
+  if not at then  -- its own lane reads for it
+    local groups = redis.pcall('XINFO', 'GROUPS', stream)
+    for _, group in ipairs(groups.err and {} or groups) do
+      local about = {}
+      for i = 1, #group, 2 do about[group[i]] = group[i + 1] end
+      if about.name == service then
+        at = about['last-delivered-id']
+        local held = about.pending > 0 and redis.pcall('XPENDING', stream, service)
+        if held and not held.err and tonumber(moment(held[2] or '') or '') then return tonumber(moment(held[2])) <= tonumber(last) end
+      end
+    end
+  end
+  if not at or at == newest[1][1] then return false end
+  return tonumber(moment(at) or last) < tonumber(last)
+end
+
 local function record(one)
   local field = 'step:' .. one.name
   local row = redis.call('HMGET', one.task_row, 'state', 'attempt', 'cancel', field, 'wait:' .. one.name, 'steps', 'step_bytes', 'entry')
@@ -34,8 +62,9 @@ local function record(one)
   if one.kind == 'timeout' then
     if (tonumber(string.match(row[5] or '', '^%d+') or '') or 0) > now then return { 'early' } end
     if one.waiter ~= '' then
-      write('ZREM', one.waiters, one.waiter)
       local came, score = came_in_time(one)
+      if not came and one.domain ~= '' and is_under_way(one) then return { 'open' } end
+      write('ZREM', one.waiters, one.waiter)
       if came then
         kind, value = 'event', came
         redis.call('HSET', one.task_row, one.after, score)

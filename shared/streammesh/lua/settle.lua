@@ -142,7 +142,9 @@ local function settle(one)
   end
   if row[6] and state == 'failed' then state, outcome, letter = 'cancelled', cancelled, '' end
   if state == 'cancelled' and row[12] then outcome = row[12] end
-  for member in string.gmatch(t.cancellable or '', '[^\n]+') do write('ZREM', cancellable, member) end
+  if t.cancellable then
+    for member in string.gmatch(t.cancellable, '[^\n]+') do write('ZREM', cancellable, member) end
+  end
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
   if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to', 'u') end
@@ -171,7 +173,10 @@ end
 local answers = {}
 for i, one in ipairs(tasks) do answers[i] = settle(one) end
 if #entries > 0 then pcall(gone, queue, group, entries) end  -- where something else lies, nothing of ours does
-if #ids > 0 then write('ZREM', open_tasks, unpack(ids)) end
+if #ids > 0 then
+  write('ZREM', open_tasks, unpack(ids))
+  if string.find(name, '.wake_', 1, true) then write('ZREM', string.gsub(open_tasks, '}:open:', '}:waking:', 1), unpack(ids)) end
+end
 for _, one in ipairs(left) do  -- after all have ended: none of them is started once more
   local flow, key, rank = flow_of(one[1], one[2])
   if flow then

@@ -14,6 +14,7 @@
 --#include _notify.lua
 --#include _entry.lua
 --#include _flow.lua
+local LONG, MOST_FIELDS = 60000, 64  -- ms from which on it is worth it to take little room; of a row
 local step, wait = 'step:' .. name, 'wait:' .. name
 local row = redis.call('HMGET', task_row, 'state', 'attempt', 'entry', 'cancel', 'waiting', wait, step, after, 'queued', 'flow')
 if not row[1] or row[2] ~= token then return { 'lost' } end
@@ -24,6 +25,21 @@ if entry == '' then return redis.error_reply('NOENTRY no queue entry stands for 
 local h, b = queued_fields(queue, entry)
 if not h then return { 'lost' } end
 local now = now_ms()
+
+-- Writes the row anew without what only counts while it runs: a hash that has grown keeps the room of what it had.
+local function shrink_row()
+  if redis.call('HLEN', task_row) > MOST_FIELDS or redis.call('PTTL', task_row) ~= -1 then return end
+  redis.call('HDEL', task_row, 'mark', 'worker', 'entry', 'due')
+  local fields = redis.call('HGETALL', task_row)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'meta' then  -- `tasks.records` knows what is left out
+      fields[i + 1] = replaced(replaced(fields[i + 1], ',"correlation":"' .. event .. '"', ''), ',"subject":null', '')
+    end
+  end
+  redis.call('DEL', task_row)
+  redis.call('HSET', task_row, unpack(fields))
+end
+
 local deadline = tonumber(string.match(row[6] or '', '^%d+') or '')
 if not deadline or is_anew or deadline > now + 31622400000 then deadline = now + longest end  -- nobody waits for more than a year
 local came = row[7]
@@ -55,7 +71,9 @@ else
   local member = 'task:' .. task
   redis.call('HSET', task_row, 'state', 'waiting', 'waiting', name, 'due', digits(deadline), 'entry', '')
   write('ZADD', due, digits(deadline), member)
-  write('HSET', due_entries, member, cjson.encode({ kind = 'task', task = task, queue = queue, h = h, b = b }))
+  local small = deadline - now >= LONG and packed(task, string.match(queue, '}:queue:(.*)$'), h, b)
+  if small then shrink_row() end
+  write('HSET', due_entries, member, small or cjson.encode({ kind = 'task', task = task, queue = queue, h = h, b = b }))
   if redis.call('ZRANGE', due, 0, 0)[1] == member then redis.call('PUBLISH', changed, 'due') end
   let_go(task_row, row[10], task)
 end

@@ -172,9 +172,15 @@ def span(ms: int) -> str:
     return f"{seconds} s"
 
 
-def report(found: Snapshot, settings: MeshSettings, more: list[Finding] | None = None) -> dict[str, Any]:
-    """The whole status as a document: `status`, `problems` (sentences), `findings`, and the parts."""
-    said = sorted([*findings(found, settings), *(more or [])], key=_errors_first)
+def report(
+    found: Snapshot,
+    settings: MeshSettings,
+    more: list[Finding] | None = None,
+    said: list[Finding] | None = None,
+) -> dict[str, Any]:
+    """The whole status as a document: `status`, `problems` (sentences), `findings` (`said`, else its own), and the parts."""
+    own = findings(found, settings) if said is None else said
+    said = sorted([*own, *(more or [])], key=_errors_first)
     return {
         "status": standing(said),
         "problems": [one.text for one in said],

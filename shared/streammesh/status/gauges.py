@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from streammesh.settings import MeshSettings
-from streammesh.status.findings import findings
 from streammesh.status.snapshot import Snapshot
+from streammesh.status.whole import findings_of_all, joined
 from streammesh.telemetry import catalogue
 
 
-def show(found: Snapshot, settings: MeshSettings) -> None:
-    """Set every gauge of the mesh as a whole from one look at it; a service that is gone has no series any more."""
+def show(each: Sequence[Snapshot], settings: MeshSettings) -> None:
+    """Set every gauge of the mesh as a whole from one look at each shard; a service that is gone has no series any more."""
+    found = joined(each)
     catalogue.DISPATCHERS.set(found.dispatchers)
     catalogue.BEATS.set(found.beats)
     catalogue.APIS.set(found.apis)
@@ -37,7 +39,7 @@ def show(found: Snapshot, settings: MeshSettings) -> None:
     catalogue.REDIS_MEMORY.set(found.redis.memory)
     catalogue.REDIS_MEMORY_LIMIT.set(found.redis.memory_limit)
     catalogue.REDIS_PING.set(found.redis.ping_ms / 1000)
-    wrong = Counter((one.code, str(one.severity)) for one in findings(found, settings))
+    wrong = Counter((one.code, str(one.severity)) for one in findings_of_all(each, settings))
     catalogue.FINDINGS.replace({labels: float(count) for labels, count in wrong.items()})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from streammesh.lua.tasks import PromoteScript
 from streammesh.redisio.client import is_unavailable
 
 BROKEN_AGAIN_MS = 3_600_000  # when a member that cannot be read is looked at again
+_PACKED = re.compile(rb"P[^\x00-\x1f]+\n[^\n]*\n[^\n]*")
 log = structlog.get_logger(__name__)
 
 
@@ -50,7 +52,7 @@ class DueSet:
                 orphans.append(member)
                 continue
             try:
-                calls.append(self._call(member, orjson.loads(entry)))
+                calls.append(self._call(member, _packed(member, entry) or orjson.loads(entry)))
                 asked.append(member)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 log.error("due.broken", member=_shown(member), reason=repr(error)[:200])
@@ -104,7 +106,8 @@ class DueSet:
             )
         else:
             _texts(entry, "queue", "task")
-            target, row = entry["queue"], keys.task(entry["task"])
+            target = keys.queue("") + entry["queue"] if "packed" in entry else entry["queue"]
+            row = keys.task(entry["task"])
             if not target.startswith(keys.queue("")):
                 raise ValueError("it leads to no queue of this mesh")
             h, b = entry.get("h", ""), entry.get("b", "")
@@ -125,6 +128,15 @@ class DueSet:
             digest=digest,
             changed=keys.manifests_changed(),
         ).call(int)
+
+
+def _packed(member: bytes, entry: bytes) -> dict[str, Any] | None:
+    """What waits long, as `suspend.lua` packs it (`_packed.lua`); None for JSON. `promote.lua` unpacks it."""
+    if not _PACKED.fullmatch(entry):
+        return None
+    queue = entry[1:].partition(b"\n")[0].decode()
+    task = member.decode().partition("task:")[2]
+    return {"kind": "task", "task": task, "queue": queue, "packed": True, "b": entry.decode()}
 
 
 def _texts(entry: Mapping[str, Any], *names: str) -> None:

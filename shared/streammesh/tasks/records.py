@@ -146,7 +146,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
     outcome = row.get(b"outcome", b"{}")
     left_out = len(outcome) > most or plain_json.is_crowded(outcome, MAX_VALUES + VALUES_BESIDE)
     outcome = {} if left_out else plain_json.loads(outcome)
-    event, task = meta["event"], meta["task"]
+    event, task = {"subject": None, "correlation": meta["event"]["id"], **meta["event"]}, meta["task"]
     _texts(event, "id", "source", "type")
     _texts(task, "name", "service")
     queue, priority = place_of(meta)
@@ -155,6 +155,8 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
         for name in ("queued", "started", "ended", "due")
         if (value := row.get(name.encode()))
     }
+    until = row.get(b"wait:" + row.get(b"waiting", b""), b"0")[:13]  # `suspend.lua` leaves out what is so
+    due = times_ms.get("due") or (int(until) if until.isdigit() else 0)
     times = {f"{name}_at": rfc3339_ms(at) for name, at in times_ms.items() if name != "due"}
     state = TaskState(row[b"state"].decode())
     error = outcome.get("error")
@@ -174,7 +176,7 @@ def parse_task(task_id: str, row: Mapping[bytes, bytes], most: int = LARGEST_OUT
         events=_follow_ups(outcome.get("events", [])),
         left_out=left_out,
         progress=_progress(row.get(b"progress")),
-        next_attempt_at=rfc3339_ms(times_ms["due"]) if "due" in times_ms else None,
+        next_attempt_at=rfc3339_ms(due) if due else None,
         entry=row.get(b"entry", b"").decode(),
         workflow=row.get(b"workflow", b"").decode(),
         held=row.get(b"held", b"").decode(),

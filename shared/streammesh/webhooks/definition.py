@@ -62,7 +62,7 @@ class Webhook:
 
     def wants(self, note: Notification) -> bool:
         """Whether it asked for this notification; its owner's rights are another question."""
-        return self.wants_kind(note) and self._narrow.fits(note)
+        return self.wants_kind(note) and ((narrow := self.narrow) is None or narrow.fits(note))
 
     def wants_kind(self, note: Notification) -> bool:
         """Whether it may ask for notifications of this type, event type and service."""
@@ -74,8 +74,10 @@ class Webhook:
         )
 
     @property
-    def _narrow(self) -> Filter:
-        return Filter(event=self.event, task=self.task, subject=self.subject, where=self.where)
+    def narrow(self) -> Filter | None:
+        """What it asks for beyond the kind; None where that is nothing."""
+        asked = Filter(event=self.event, task=self.task, subject=self.subject, where=self.where)
+        return None if asked == Filter() else asked
 
     def delivery_of(self, position: str) -> str:
         """The id of the delivery of one notification to it: the same for each attempt and each replay, and no other shard's."""

@@ -6,7 +6,7 @@ settled is taken again when its lease is over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -83,13 +83,16 @@ def route_call(
     keys: Keys, known: str, after: bytes, reached: str, wanted: Sequence[tuple[Webhook, list[Notification]]]
 ) -> lua.Call[RoutedPage]:
     """`route_webhooks.lua`: queue what of a page is wanted, and move the common place from `after` to `reached`."""
+    bodies = {
+        note.id: body_of(note) for note in {note.id: note for _, mine in wanted for note in mine}.values()
+    }
     routed = [
         RoutedWebhook(
             state=keys.webhook(webhook.id),
             queue=keys.webhook_queue(webhook.id),
             entries=keys.webhook_entries(webhook.id),
             webhook=webhook.id,
-            deliveries=_deliveries(webhook, notes),
+            deliveries=_deliveries(webhook, notes, bodies),
         )
         for webhook, notes in wanted
     ]
@@ -137,7 +140,7 @@ def catch_up_call(
         most=MOST_QUEUED,
         most_bytes=MOST_QUEUED_BYTES,
         changed=keys.webhooks_changed(),
-        deliveries=_deliveries(webhook, notes),
+        deliveries=_deliveries(webhook, notes, {note.id: body_of(note) for note in notes}),
     ).call(lambda answer: str(answer.decode()))
 
 
@@ -199,8 +202,10 @@ def settle_call(
     ).call(parse)
 
 
-def _deliveries(webhook: Webhook, notes: Sequence[Notification]) -> list[QueuedDelivery]:
+def _deliveries(
+    webhook: Webhook, notes: Sequence[Notification], bodies: Mapping[str, bytes]
+) -> list[QueuedDelivery]:
     return [
-        QueuedDelivery(delivery=webhook.delivery_of(note.id), position=note.id, body=body_of(note))
+        QueuedDelivery(delivery=webhook.delivery_of(note.id), position=note.id, body=bodies[note.id])
         for note in notes
     ]

@@ -62,6 +62,9 @@ class WebhookStore:
 
     def __init__(self, client: redis.asyncio.Redis, keys: Keys) -> None:
         self._client, self._keys = client, keys
+        self._known: dict[
+            bytes, StoredWebhook
+        ] = {}  # of the last reading, so that only what changed is parsed
 
     async def all(self) -> tuple[str, list[StoredWebhook]]:
         """The version, and every webhook that can be read; others are stepped over, and said."""
@@ -70,10 +73,14 @@ class WebhookStore:
             self._keys.webhooks()
         )  # in this order: never too new
         version, stored = await pipeline.execute()
-        found = []
+        found, known, self._known = [], self._known, {}
         for name, raw in sorted(stored.items()):
             try:
-                found.append(StoredWebhook(_checked(from_json(raw), name), raw))
+                one = known.get(name)
+                if one is None or one.raw != raw:
+                    one = StoredWebhook(_checked(from_json(raw), name), raw)
+                found.append(one)
+                self._known[name] = one
             except InvalidWebhook as error:
                 log.error("webhook.unreadable", webhook=name.decode("utf-8", "replace"), reason=str(error))
         return (version or b"0").decode("utf-8", "replace"), found

@@ -44,6 +44,7 @@ from streammesh.worker.internals import check
 from streammesh.worker.memory_watch import MemoryWatch
 from streammesh.worker.process_end import end_process
 from streammesh.worker.registration import Registration
+from streammesh.worker.shard_rules import fits_shards
 
 COLD_SECONDS = (
     5.0  # that a worker has to end after its drain deadline, before it is ended from outside Python
@@ -127,6 +128,8 @@ class Member(bootsteps.StartStopStep):
         """Join: the manifest is stored before the first task is taken, however long Redis is away."""
         end_within(self._settings.drain.total_seconds(), self._connections)
         self._be_watched(worker)
+        if not fits_shards(self._manifest, self._settings.whole.shards):
+            raise WorkerShutdown(EXIT_REFUSED)
         register_when_possible(self._registration, self._manifest, self._redis_answers)
         signals.worker_ready.connect(self._ready, weak=False)
         signals.worker_shutting_down.connect(self._stopping, weak=False)

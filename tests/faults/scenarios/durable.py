@@ -27,7 +27,7 @@ PATIENCE = 120.0
 
 async def run(stage: Stage) -> Row:
     """Three workers and two dispatchers, of which one is just being killed; payments come around the waits."""
-    kills, runs, seconds = stage.pick(short=(6, 60, 6), quick=(20, 300, 14), normal=(120, 2_000, 90))
+    kills, runs, seconds = stage.pick(short=(6, 60, 6), quick=(20, 300, 14), normal=(125, 2_000, 90))
     async with stage.arena() as arena:
         await arena.add("dispatcher", 2)
         await arena.add("fault_durable", 3, module="tests.faults.workers.durable_worker")
@@ -63,11 +63,11 @@ async def run(stage: Stage) -> Row:
         )  # fmt: skip
 
 
-async def ended(arena: Arena, ids: dict[str, str]) -> dict[str, TaskRow]:
+async def ended(arena: Arena, ids: dict[str, str], patience: float = PATIENCE) -> dict[str, TaskRow]:
     """The task of each run, once all have ended or the time is over."""
     rows = Rows(arena.client, arena.keys)
     found: dict[str, TaskRow] = {}
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline and len(found) < len(ids):
         with contextlib.suppress(RedisError, OSError):
             for event_id in ids.keys() - found.keys():

@@ -39,6 +39,13 @@ async def place(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     return {"total": total, "paid": paid.data["cents"] if paid else None}
 
 
+@service.on("fault.met", retries=8, backoff=0.05, waits={"fault.paid": "data.order"})
+async def meet(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Wait for what comes about when the wait begins."""
+    paid = await ctx.wait_for("fault.paid", match={"data.order": data["order"]}, timeout=60)
+    return {"paid": paid.data["cents"] if paid else None}
+
+
 @service.on("fault.expected", retries=8, backoff=0.05, waits={"fault.paid": "data.order"})
 async def expect(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     """Wait for what comes about when the time is over."""

@@ -7,6 +7,7 @@ import { Audit } from "./pages/audit";
 import { DeadLetters } from "./pages/dead_letters";
 import { EventPage } from "./pages/event";
 import { Events } from "./pages/events";
+import { ApiKeys } from "./pages/keys";
 import { Overview } from "./pages/overview";
 import { Reports } from "./pages/reports";
 import { Schedules } from "./pages/schedules";
@@ -42,6 +43,7 @@ export const PAGES: Page[] = [
   { path: "webhooks", title: "Webhooks", page: Webhooks, shortcut: "w" },
   { path: "reports", title: "Reports", page: Reports, shortcut: "r" },
   { path: "send", title: "Send an event", page: Sender, shortcut: "n" },
+  { path: "keys", title: "API keys", page: ApiKeys, shortcut: "k", operators: true },
   { path: "audit", title: "Audit", page: Audit, shortcut: "a", operators: true },
 ];
 

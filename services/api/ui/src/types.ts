@@ -153,6 +153,19 @@ export interface Subscription {
   failures: number;
 }
 
+export interface ApiKey {
+  name: string;
+  admin: boolean;
+  publish: string[];
+  subscribe: string[];
+  sources: string[];
+  rate: number | null;
+  created_at: string;
+  expires_at: string | null;
+  expired: boolean;
+  used_at: string | null;
+}
+
 export interface Webhook {
   id: string;
   url: string;

@@ -4,8 +4,11 @@ import { ask, get, key, post, told } from "../api";
 import { ago, count, date, span } from "../format";
 import { Badge, Empty, PageHead, Trouble } from "../parts/basic";
 import { Dialog } from "../parts/dialog";
-import { useLoaded } from "../parts/hooks";
+import { useFresh, usePages } from "../parts/pages";
 import { link } from "../router";
+
+const PAGE = 100; // schedules asked for at once
+const KEPT = 2_000;
 
 interface Schedule {
   name: string;
@@ -23,11 +26,12 @@ interface Schedule {
 }
 
 export function Schedules() {
-  const found = useLoaded<Schedule[]>(
-    async (signal) => (await get<{ schedules: Schedule[] }>("v1/schedules", {}, signal)).schedules,
-    [],
-    5_000,
-  );
+  const pages = usePages<Schedule>("all", KEPT, async (cursor, signal) => {
+    const page = await get<{ schedules: Schedule[]; next: string | null }>("v1/schedules", { limit: PAGE, cursor }, signal);
+    return { rows: page.schedules, next: page.next };
+  });
+  useFresh(pages, "all", PAGE);
+  const { rows, next, loading, again, further } = pages;
   const [error, setError] = useState("");
   const [ran, setRan] = useState<{ name: string; id: string; source: string }>();
   const [editing, setEditing] = useState<Schedule | "new">();
@@ -39,27 +43,27 @@ export function Schedules() {
     } catch (problem) {
       setError(told(problem));
     }
-    found.reload();
+    again();
   };
   const admin = Boolean(key.value?.admin);
   return (
     <>
-      <PageHead title="Schedules" note={found.value ? `${count(found.value.length)} known to the mesh` : undefined}>
+      <PageHead title="Schedules" note={rows.length ? `${count(rows.length)}${next ? " shown, there are more" : " known to the mesh"}` : undefined}>
         {admin && (
           <button class="button primary" onClick={() => setEditing("new")}>
             New schedule …
           </button>
         )}
       </PageHead>
-      <Trouble text={error || found.error} again={found.reload} />
+      <Trouble text={error || pages.error} again={again} />
       {ran && (
         <p class="told" role="status">
           {ran.name} was run: <a href={link("event", ran.id, { source: ran.source })}>its event</a>
         </p>
       )}
-      {found.value && !found.value.length && <Empty title="No schedule is stored">The scheduler stores those of its file when it starts.</Empty>}
+      {!loading && !pages.error && !rows.length && <Empty title="No schedule is stored">The scheduler stores those of its file when it starts.</Empty>}
       <ul class="cards">
-        {(found.value ?? []).map((one) => (
+        {rows.map((one) => (
           <li class="panel card" key={one.name}>
             <div class="card-main">
               <p class="card-title">
@@ -107,12 +111,17 @@ export function Schedules() {
           </li>
         ))}
       </ul>
+      {next && (
+        <button class="button" disabled={loading} onClick={further}>
+          More schedules
+        </button>
+      )}
       {editing && (
         <Editor
           schedule={editing === "new" ? undefined : editing}
           close={() => {
             setEditing(undefined);
-            found.reload();
+            again();
           }}
         />
       )}

@@ -89,10 +89,10 @@ export function Form(props: { webhook?: Webhook; close: () => void; made: (made:
 }
 
 /** A secret as it is shown once: it stays until a person says that it is kept. */
-export function SecretOnce({ secret, close }: { secret: string; close: () => void }) {
+export function SecretOnce({ secret, close, about }: { secret: string; close: () => void; about?: string }) {
   return (
     <Dialog title="Its secret" close={close} stays>
-      <p>The receiver verifies the signature of each delivery with it. It is shown once: keep it where it belongs.</p>
+      <p>{about ?? "The receiver verifies the signature of each delivery with it. It is shown once: keep it where it belongs."}</p>
       <p class="secret">
         <output class="mono" aria-label="Secret">
           {secret}
