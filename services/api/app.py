@@ -197,7 +197,8 @@ async def _wired(
         keys, reading = Keys(shards[0].namespace), ReadLimit(mesh.redis_timeout.total_seconds())
         api_keys, cursors = ApiKeys(client, keys), Cursors(client, keys)
         tokens = Tokens(cursors, api_keys)
-        auth, sources = Authenticator(api_keys, tokens, api, reading), SourceRules(client, keys, reading)
+        auth = Authenticator(api_keys, tokens, api, reading, believes_while_away=mesh.shards > 1)
+        sources = SourceRules(client, keys, reading)
         stack.push_async_callback(sources.aclose)
         stack.push_async_callback(auth.aclose)
         echo, stuck = Echo(asyncio.get_running_loop()), mesh.stuck_after.total_seconds()
@@ -251,8 +252,10 @@ async def _wired_shard(mesh: MeshSettings, once: Once, number: int | None) -> As
         bell = ChunkBell(reader, keys)
         stack.push_async_callback(bell.stop)
         looks = StatusCache(client, keys, mesh, reading)
-        of_shard = "" if number is None else f" of shard {number}"
-        once.health.works_while(f"redis{of_shard}", presence.why_not_ready)
+        if number is None:
+            once.health.works_while("redis", presence.why_not_ready)
+        else:  # a balancer that took this process away would take the other shards away as well
+            once.health.works_while_any(f"redis of shard {number}", presence.why_not_ready)
         if not number:
             once.health.works_while("server", lambda: "is stopping" if hub.stopping else None)
         yield Wiring(

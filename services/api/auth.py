@@ -28,6 +28,9 @@ log = structlog.get_logger(__name__)
 
 MOST_KNOWN = 10_000
 NOTED_EVERY_MS = 60_000
+AWAY_SECONDS = (
+    3_600.0  # that a key of a mesh of several shards is believed while the one with the keys is away
+)
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class _KnownKey:
     key: ApiKey
     checked: float
     refreshing: bool = False
+    unasked: float | None = None  # when nobody answered as it was looked up
     noted: int = 0  # when its use was last said to Redis, ms
 
 
@@ -45,6 +49,9 @@ class Authenticator:
     waits for it; one that was not looked up for `key_lifetime` is looked up before it is believed. A
     revoked key is therefore refused within `key_lifetime`. What is not a key is not remembered, each key once
     however its header is spelled, and `MOST_KNOWN` at most; secrets are not: the memory holds hashes.
+
+    Where the keys lie in one of several shards (`believes_while_away`), a known key is believed while that shard does not
+    answer, as nobody can revoke one meanwhile: the other shards' publishers are to notice nothing.
     """
 
     def __init__(
@@ -54,8 +61,11 @@ class Authenticator:
         settings: ApiSettings,
         reading: ReadLimit,
         now: Callable[[], float] = monotonic,
+        *,
+        believes_while_away: bool = False,
     ) -> None:
         self._api_keys, self._tokens, self._reading, self._now = api_keys, tokens, reading, now
+        self._patience = AWAY_SECONDS if believes_while_away else 0.0
         self._refresh = settings.key_refresh.total_seconds()
         self._lifetime = settings.key_lifetime.total_seconds()
         self._operators = settings.admin_key
@@ -68,7 +78,12 @@ class Authenticator:
         if known is None or header is None:
             return None
         age = self._now() - known.checked
-        if age > self._lifetime or (known.key.expires_ms is not None and known.key.has_expired(_now_ms())):
+        is_asked_in_vain = known.refreshing or (
+            known.unasked is not None and self._now() - known.unasked <= self._lifetime
+        )
+        if age > self._lifetime and (age > self._patience or not is_asked_in_vain):
+            return None
+        if known.key.expires_ms is not None and known.key.has_expired(_now_ms()):
             return None
         if age > self._refresh and not known.refreshing:
             known.refreshing = True
@@ -80,10 +95,22 @@ class Authenticator:
         if header is None:
             raise unauthenticated("No API key was sent.", challenge="Bearer")
         header = _canonical(header)
-        found = self.at_once(header) or await self._look_up(header)
+        found = self.at_once(header) or await self._asked(header)
         if found is None:
             raise unauthenticated("This API key or token is not known, has expired, or was revoked.")
         return found
+
+    async def _asked(self, header: bytes) -> ApiKey | None:
+        """The key as it is now; where nobody answers, as it was known, if that is believed. Raises MeshUnavailable."""
+        try:
+            return await self._look_up(header)
+        except MeshUnavailable:
+            known = self._known.get(sha256(header).digest())
+            if known is not None:
+                known.unasked = self._now()
+            if (found := self.at_once(header)) is None:
+                raise
+            return found
 
     async def _look_up(self, header: bytes) -> ApiKey | None:
         secret = _secret_of(header)
@@ -139,7 +166,7 @@ class Authenticator:
         try:
             await self._look_up(header)
         except MeshUnavailable:
-            known.refreshing = False  # believed until its lifetime is over
+            known.refreshing, known.unasked = False, self._now()  # believed until its lifetime is over
 
     async def aclose(self) -> None:
         """End the look-ups that are under way."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 import redis.asyncio
 import structlog
@@ -20,6 +21,7 @@ from streammesh.events.envelope import from_json
 from streammesh.events.publisher import publish_call, unavailable
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
+from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
@@ -55,7 +57,9 @@ class OutboxRelay:
                 other = open_async(settings, "dispatcher-outbox")
                 stack.push_async_callback(other.aclose)
                 target = Target(self._client, self._keys, other, settings, number)
-                group.create_task(target.run(self._bells[number]))
+                # Each begins anew by itself: a group would hide that it is Redis that is away.
+                role = partial(target.run, self._bells[number])
+                group.create_task(keep_on(f"outbox to shard {number}", role))
             if not self._others:
                 await asyncio.Event().wait()
 

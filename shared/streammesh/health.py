@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -82,6 +82,7 @@ class Health:
     def __init__(self) -> None:
         self._live: dict[str, Check] = {}
         self._ready: dict[str, Check] = {}
+        self._any: set[str] = set()
         self._looks: list[Callable[[], None]] = []
 
     def lives_while(self, part: str, check: Check) -> None:
@@ -90,6 +91,11 @@ class Health:
 
     def works_while(self, part: str, check: Check) -> None:
         """Have the process count as not ready while `check` says why; it is given no work."""
+        self._ready[part] = check
+
+    def works_while_any(self, part: str, check: Check) -> None:
+        """As `works_while`, of parts of which one suffices: the process is ready until none of them works."""
+        self._any.add(part)
         self._ready[part] = check
 
     def measured_by(self, look: Callable[[], None]) -> None:
@@ -109,14 +115,16 @@ class Health:
 
     def live(self) -> dict[str, Any]:
         """Return `{"status": "ok" | "dead", "parts": {name: {"ok", "detail"}}}`."""
-        return _document(list(self._live.items()), "ok", "dead")
+        return _document(list(self._live.items()), "ok", "dead", ())
 
     def ready(self) -> dict[str, Any]:
         """Return `{"status": "ready" | "not ready", "parts": …}`; what does not live is not ready."""
-        return _document([*self._live.items(), *self._ready.items()], "ready", "not ready")
+        return _document([*self._live.items(), *self._ready.items()], "ready", "not ready", self._any)
 
 
-def _document(checks: list[tuple[str, Check]], well: str, ill: str) -> dict[str, Any]:
+def _document(
+    checks: list[tuple[str, Check]], well: str, ill: str, one_of: Collection[str]
+) -> dict[str, Any]:
     parts: dict[str, dict[str, Any]] = {}
     for name, check in checks:
         if not parts.get(name, {"ok": True})["ok"]:
@@ -126,7 +134,9 @@ def _document(checks: list[tuple[str, Check]], well: str, ill: str) -> dict[str,
         except Exception as error:
             wrong = f"cannot be told: {type(error).__name__}"
         parts[name] = {"ok": wrong is None, "detail": wrong or "works"}
-    return {"status": well if all(part["ok"] for part in parts.values()) else ill, "parts": parts}
+    works = all(part["ok"] for name, part in parts.items() if name not in one_of)
+    works = works and (not one_of or any(parts[name]["ok"] for name in one_of))
+    return {"status": well if works else ill, "parts": parts}
 
 
 class HealthServer:

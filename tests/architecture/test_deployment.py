@@ -172,6 +172,42 @@ def test_compose_runs_several_apis_behind_a_proxy() -> None:
     assert set(found["proxy"]["networks"]) & set(found["api"]["networks"])
 
 
+SHARDS = ROOT / "deploy" / "compose" / "shards.yml"
+
+
+def test_the_file_of_shards_gives_every_process_of_the_mesh_the_same_shards() -> None:
+    """Without an engine: what is merged by Compose is shown by the test after this one."""
+    services = yaml.safe_load(SHARDS.read_text().replace("!override ", ""))["services"]
+    mesh = {
+        name for name, container in compose().items() if "MESH_REDIS_URL" in container.get("environment", {})
+    }
+    assert mesh <= set(services)
+    urls = {services[name]["environment"]["MESH_REDIS_URL"] for name in mesh}
+    assert len(urls) == 1 and urls.pop().endswith("@redis:6379,redis-1:6379,redis-2:6379")
+    assert {services[name]["environment"]["MESH_SHARDS"] for name in mesh} == {"3"}
+    for name in READERS:
+        assert len(services[name]["environment"]["MESH_HISTORY_URL"].split(" postgresql:")) == 3
+    nodes = {n for n, one in services.items() if one.get("environment", {}).get("REDIS_CLUSTER") == "yes"}
+    assert nodes == {*("redis", "redis-1", "redis-2")}
+
+
+def test_compose_runs_three_redis_as_a_cluster_and_three_shards() -> None:
+    found = configured("deploy/compose/shards.yml", **SECRETS)["services"]
+    for name in ("redis", "redis-1", "redis-2", "redis-cluster"):
+        assert found[name]["read_only"] is True and "ports" not in found[name]
+        assert list(found[name]["networks"]) == ["data"]
+    data = [
+        one["source"]
+        for n in ("redis", "redis-1", "redis-2")
+        for one in found[n]["volumes"]
+        if one["type"] == "volume"
+    ]
+    assert data == ["redis-data", "redis-1-data", "redis-2-data"]
+    assert not [one for one in found["redis-cluster"]["volumes"] if one["type"] == "volume"]
+    assert found["api"]["environment"]["MESH_SHARDS"] == "3"
+    assert found["api"]["environment"]["API_PORT"] == "8000"
+
+
 def test_compose_runs_the_source_of_this_folder_in_development() -> None:
     found = configured("deploy/compose/develop.yml", **SECRETS)["services"]
     for service in set(SERVICES) - OWN:

@@ -40,7 +40,7 @@ RANKS: list[set[str]] = [
     {"tasks", "notification_log"},
     {"dead_letters", "rollout", "status", "routed", "durable", "compatibility", "webhooks"},
     {"transport", "retirement", "history", "cancellation", "outbox"},
-    {"brokers", "backfill"},
+    {"brokers", "backfill", "reshard"},
     {"worker"},
     {"service"},
     {"client"},

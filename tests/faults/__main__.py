@@ -7,7 +7,8 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -36,12 +37,14 @@ from tests.faults.scenarios import (
     reconnects,
     redis_faults,
     rolling,
+    shard_troubles,
     shards,
     silent_connections,
     upgrade,
     webhooks,
     worker_kills,
 )
+from tests.faults.sharded_arena import CLUSTER, OVER
 from tests.faults.stage import Stage
 from tests.harness.processes import ROOT
 
@@ -82,12 +85,58 @@ SCENARIOS: dict[str, Scenario] = {
     "ungated": negative_controls.ungated,
     "hasty": negative_controls.hasty,
 }
+# Of a mesh of several shards. What is about one server, its disk and its memory is not among them, as each shard has a
+# server of its own; nor is what sets up a mesh of its own.
+WITH_SHARDS: dict[str, Scenario] = {
+    **{
+        name: SCENARIOS[name]
+        for name in (
+            "mixed",
+            "dispatcher",
+            "worker",
+            "threads",
+            "worker-lease",
+            "api",
+            "rolling",
+            "beats",
+            "clock",
+        )
+    },
+    "failover": shard_troubles.failover,
+    "moved-slot": shard_troubles.moved_slot,
+    "sentinel": shard_troubles.sentinel,
+    "one-away": shard_troubles.one_away,
+    **{name: SCENARIOS[name] for name in ("shards", "ungated", "hasty")},
+}
 LONG_SEEDS = {"dispatcher": 4, "worker": 4, "durable": 8, "ungated": 1, "hasty": 1}  # of the long form
 OTHERS_LONG_SEEDS = 2
 FOLDER = ROOT / "var" / "faults"
 
 
-async def play_all(names: Sequence[str], size: str, first: int, long: bool, console: Console) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How each scenario is played."""
+
+    size: str
+    shards: int
+    over: str
+
+    @property
+    def scenarios(self) -> Mapping[str, Scenario]:
+        """All that can be played so."""
+        return SCENARIOS if self.shards == 1 else WITH_SHARDS
+
+    def stage(self, forks: Forks, name: str, seed: int) -> Stage:
+        """Where one is played."""
+        suffix = "" if self.shards == 1 else f"-{self.shards}-shards"
+        return Stage(
+            forks, FOLDER / f"{name}-{seed}{suffix}", seed, self.size, shards=self.shards, over=self.over
+        )
+
+
+async def play_all(
+    names: Sequence[str], course: Course, first: int, long: bool, console: Console
+) -> list[Row]:
     """The scenarios one after the other, each with its seeds, which begin at `first`."""
     rows = []
     async with Forks() as forks:
@@ -95,12 +144,14 @@ async def play_all(names: Sequence[str], size: str, first: int, long: bool, cons
             played = []
             seeds = range(first, first + (LONG_SEEDS.get(name, OTHERS_LONG_SEEDS) if long else 1))
             for seed in seeds:
-                played.append(await _play(Stage(forks, FOLDER / f"{name}-{seed}", seed, size), name, console))
+                played.append(await _play(course, course.stage(forks, name, seed), name, console))
             rows.append(together(played, seeds))
     return rows
 
 
-async def soak(names: Sequence[str], size: str, first: int, seconds: float, console: Console) -> list[Row]:
+async def soak(
+    names: Sequence[str], course: Course, first: int, seconds: float, console: Console
+) -> list[Row]:
     """Play the scenarios again and again, each round with the next seed, for so long; the first failure ends it."""
     until, seed = time.monotonic() + seconds, first
     played: dict[str, list[Row]] = {name: [] for name in names}
@@ -109,8 +160,8 @@ async def soak(names: Sequence[str], size: str, first: int, seconds: float, cons
             for name in names:
                 if time.monotonic() >= until:
                     break
-                stage = Stage(forks, FOLDER / f"{name}-{seed}", seed, size)
-                played[name].append(await _play(stage, name, console))
+                stage = course.stage(forks, name, seed)
+                played[name].append(await _play(course, stage, name, console))
                 if not played[name][-1].passed:
                     until = 0.0
                 else:
@@ -119,10 +170,10 @@ async def soak(names: Sequence[str], size: str, first: int, seconds: float, cons
     return [together(rows, range(first, first + len(rows))) for rows in played.values() if rows]
 
 
-async def _play(stage: Stage, name: str, console: Console) -> Row:
+async def _play(course: Course, stage: Stage, name: str, console: Console) -> Row:
     began = time.monotonic()
     try:
-        row = await SCENARIOS[name](stage)
+        row = await course.scenarios[name](stage)
     except Exception as error:
         console.print_exception()
         row = Row(name, 0, 0, 0, 0, 0.0, False, [f"it broke off: {error!r}"])
@@ -156,18 +207,29 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="what random choices are made of (default 1)")
     parser.add_argument(
-        "--only", action="append", choices=list(SCENARIOS), metavar="NAME",
-        help=f"this scenario only; may be repeated; one of {', '.join(SCENARIOS)}",
+        "--only", action="append", choices=list({**SCENARIOS, **WITH_SHARDS}), metavar="NAME",
+        help=f"this scenario only; may be repeated; one of {', '.join(SCENARIOS)};"
+        f" with shards of {', '.join(WITH_SHARDS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shards", type=int, default=1, choices=range(1, 9), metavar="N",
+        help="play those that can be in a mesh of N shards, by default on a cluster of N primaries and N replicas",
+    )  # fmt: skip
+    parser.add_argument(
+        "--over", choices=OVER, default=CLUSTER,
+        help="what the shards lie on: a cluster, a server for each, or one server (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, default=FOLDER / "latest.json", help="where to write the rows")
     chosen = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
-    names = chosen.only or list(SCENARIOS)
-    how = chosen.size or "normal"
+    course = Course(chosen.size or "normal", chosen.shards, chosen.over)
+    names = chosen.only or list(course.scenarios)
+    if unfit := [name for name in names if name not in course.scenarios]:
+        parser.error(f"not with --shards {course.shards}: {', '.join(unfit)}")
     if chosen.soak:
-        rows = asyncio.run(soak(names, how, chosen.seed, chosen.soak.total_seconds(), console))
+        rows = asyncio.run(soak(names, course, chosen.seed, chosen.soak.total_seconds(), console))
     else:
-        rows = asyncio.run(play_all(names, how, chosen.seed, chosen.long, console))
+        rows = asyncio.run(play_all(names, course, chosen.seed, chosen.long, console))
     show(console, rows)
     write(chosen.json, rows)
     console.print(f"written to {chosen.json}", highlight=False)

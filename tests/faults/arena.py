@@ -7,10 +7,12 @@ import contextlib
 import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
@@ -27,7 +29,7 @@ from tests.faults.mix import DELIVERIES
 from tests.faults.processes import Forks, Killed, Part
 from tests.faults.proxy import Proxy
 from tests.faults.records import FILE, Run, read_runs
-from tests.faults.witness import Facts, read_facts
+from tests.faults.witness import Facts, read_facts, stored_in
 
 NAMESPACE = "faults"
 API_KEY = "faults-admin-key-of-thirty-letters"
@@ -42,6 +44,14 @@ READY_SECONDS = 60
 
 class Died(Exception):
     """A process of the mesh ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one shard lies; a mesh without shards lies in one place."""
+
+    keys: Keys
+    client: redis.asyncio.Redis
 
 
 class Arena:
@@ -82,6 +92,11 @@ class Arena:
         self.client = redis.asyncio.Redis.from_url(
             self.server.url, max_connections=10_000, socket_timeout=30, retry=Retry(ConstantBackoff(0.1), 100)
         )
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where its shards lie."""
+        return [Place(self.keys, self.client)]
 
     async def __aenter__(self) -> Self:
         await self.server_up()
@@ -160,18 +175,21 @@ class Arena:
 
     async def ready(self) -> None:
         """Wait until every process shows life, and every replica listens."""
-        wanted: dict[str, int] = {}
-        for part in self.parts:
-            if part.role != "api":
-                wanted[part.role] = wanted.get(part.role, 0) + 1
+        places = self.places
+        wanted = [
+            Counter(p.role for p in self.parts if p.serves(n) and p.role != "api") for n in range(len(places))
+        ]
 
         async def all_live() -> bool:
             self.look_for_dead()
-            since = str((await self.client.time())[0] * 1000 - FRESH_MS)
-            counts = {r: await self.client.zcount(self.keys.alive(r), since, "+inf") for r in wanted}
-            return all(counts[role] >= count for role, count in wanted.items())
+            for place, roles in zip(places, wanted, strict=True):
+                since = str((await place.client.time())[0] * 1000 - FRESH_MS)
+                for role, count in roles.items():
+                    if await place.client.zcount(place.keys.alive(role), since, "+inf") < count:
+                        return False
+            return True
 
-        await wait_until(f"signs of life of {wanted}", all_live, seconds=READY_SECONDS)
+        await wait_until(f"signs of life of {wanted}", all_live, seconds=READY_SECONDS * len(places))
 
         async def all_listen() -> bool:
             self.look_for_dead()
@@ -206,38 +224,52 @@ class Arena:
         return False
 
     async def _still_open(self, ids: list[str], may_be_gone: set[str]) -> set[str]:
-        pipeline = self.client.pipeline(transaction=False)
-        for event in ids:
-            pipeline.hgetall(self.keys.event(event))
-        rows = zip(ids, await pipeline.execute(), strict=True)
+        rows: dict[str, dict[bytes, bytes]] = {event: {} for event in ids}
+        for place in self.places:
+            pipeline = place.client.pipeline(transaction=False)
+            for event in ids:
+                pipeline.hgetall(place.keys.event(event))
+            answers = zip(ids, await pipeline.execute(), strict=True)
+            rows.update({event: row for event, row in answers if row})
         return {
             event
-            for event, row in rows
+            for event, row in rows.items()
             if (row or event not in may_be_gone)
             and not ((found := parse_event(event, row)) and all(one.completed for one in found))
         }
 
     async def is_quiet(self) -> bool:
         """Nothing queued, nothing held, nothing waiting for later, nothing not yet handed over."""
-        keys, client = self.keys, self.client
-        for service in ("fault_async", "fault_sync"):
-            if await client.xlen(keys.queue(service)):
+        shards = range(len(self.places))
+        for place in self.places:
+            if any([await place.client.xlen(place.keys.outbox(shard)) for shard in shards]):
                 return False
-        if await client.zcard(keys.due()):
-            return False
-        for domain in await client.smembers(keys.domains()):
-            for group in await client.xinfo_groups(keys.events(domain.decode())):
-                if group["pending"] or group["lag"]:
-                    return False
-        return True
+        return all([await _is_quiet(place.keys, place.client) for place in self.places])
 
     def facts(self) -> Facts:
         """What took effect, from the server's append-only file."""
         return read_facts(self.server.folder, self.keys, DELIVERIES)
 
+    def stored(self, domain: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The events of a domain that were ever stored, each with its time in ms."""
+        return stored_in(self.server.folder, self.keys, domain)
+
     def runs(self) -> Mapping[str, list[Run]]:
         """What handlers did."""
         return read_runs(self.record)
+
+
+async def _is_quiet(keys: Keys, client: redis.asyncio.Redis) -> bool:
+    for service in ("fault_async", "fault_sync"):
+        if await client.xlen(keys.queue(service)):
+            return False
+    if await client.zcard(keys.due()):
+        return False
+    for domain in await client.smembers(keys.domains()):
+        for group in await client.xinfo_groups(keys.events(domain.decode())):
+            if group["pending"] or group["lag"]:
+                return False
+    return True
 
 
 async def listens(port: int) -> bool:

@@ -20,7 +20,7 @@ from tests.faults.load import History, is_near
 from tests.faults.mix import BY_THE_MESH, BY_TYPE
 from tests.faults.processes import Killed
 from tests.faults.records import Run
-from tests.faults.witness import Delivery, Facts, Identity, Told
+from tests.faults.witness import Delivery, Facts, Identity
 
 ENDS = {TASK_TYPES[state] for state in ENDED}
 OURS = "fault."
@@ -238,18 +238,23 @@ def _shown(runs: Sequence[Run]) -> str:
 
 
 def check_pushed(found: Findings, facts: Facts, seen: Sequence[Seen]) -> None:
-    """Every client was told everything once and in order."""
-    wanted = [note.position for note in facts.told if note.event_type.startswith(OURS)]
+    """Every client was told everything once and, of each shard, in order."""
+    notes = [note for note in facts.told if note.event_type.startswith(OURS)]
+    wanted = [(note.shard, note.position) for note in notes]
+    types = {(note.shard, note.position): (note.type, note.event) for note in notes}
     for n, client in enumerate(seen):
-        counted = Counter(client.ids)
-        missed = [position for position in wanted if position not in counted]
+        told = _places(client, types)
+        counted = Counter(told)
+        missed = [place for place in wanted if place not in counted]
         if missed:
             found.lost.append(f"client {n} was not told {len(missed)} of {len(wanted)}: {missed[:3]}")
-        twice = [position for position, count in counted.items() if count > 1]
+        twice = [place for place, count in counted.items() if count > 1]
         if twice:
             found.doubled.append(f"client {n} was told {len(twice)} twice: {twice[:3]}")
-        if client.ids != sorted(client.ids, key=position_key):
-            found.doubled.append(f"client {n} was told things out of their order")
+        for shard in {shard for shard, _ in wanted}:
+            mine = [place for number, place in told if number == shard]
+            if mine != sorted(mine, key=position_key):
+                found.doubled.append(f"client {n} was told things of shard {shard} out of their order")
         unknown = counted.keys() - set(wanted)
         if unknown:
             found.doubled.append(
@@ -259,6 +264,25 @@ def check_pushed(found: Findings, facts: Facts, seen: Sequence[Seen]) -> None:
             found.lost.append(f"client {n} was told {client.resyncs} times that history is gone")
 
 
-def last_position(told: Sequence[Told]) -> str:
+def _places(client: Seen, types: Mapping[tuple[int, str], tuple[str, str]]) -> list[tuple[int, str]]:
+    """Shard and position of each notification that a client had. Its position names one in every shard."""
+    places: list[tuple[int, str]] = []
+    before = [""] * len(client.ids[0].split(",")) if client.ids else []
+    for number, id in enumerate(client.ids):
+        parts = id.split(",")
+        if len(parts) == 1:
+            places.append((0, id))
+            continue
+        new = [(n, place) for n, place in enumerate(parts) if place != before[n]]
+        places.append(next((at for at in new if types.get(at) == client.about[number]), (-1, id)))
+        before = parts
+    return places
+
+
+def last_position(facts: Facts) -> str:
     """Where a client that has seen everything stands."""
-    return next((note.position for note in reversed(told) if note.event_type.startswith(OURS)), "0-0")
+    lasts = ["0-0"] * facts.shards
+    for note in facts.told:
+        if note.event_type.startswith(OURS):
+            lasts[note.shard] = note.position
+    return ",".join(lasts)

@@ -23,6 +23,7 @@ class Seen:
     """What one client was told."""
 
     ids: list[str] = field(default_factory=list)
+    about: list[tuple[str, str]] = field(default_factory=list)  # type and event of each
     resyncs: int = 0
     slowest: float = 0.0  # seconds from a notification's own time to the moment in which the client had it
 
@@ -46,7 +47,8 @@ class Follower:
                     self.seen.resyncs += 1
                 elif note.id:
                     self.seen.ids.append(note.id)
-                    late = time.time() - position_key(note.id)[0] / 1000
+                    self.seen.about.append((note.type, note.event["id"]))
+                    late = time.time() - max(position_key(place)[0] for place in note.id.split(",")) / 1000
                     self.seen.slowest = max(self.seen.slowest, late)
 
     async def stop_after(self, position: str, seconds: float) -> Seen:
@@ -54,13 +56,19 @@ class Follower:
         assert self._task
         deadline = time.monotonic() + seconds
         while not self._task.done() and time.monotonic() < deadline:
-            if self.seen.ids and position_key(self.seen.ids[-1]) >= position_key(position):
+            if self.seen.ids and is_reached(position, self.seen.ids[-1]):
                 break
             await asyncio.sleep(0.05)
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
         return self.seen
+
+
+def is_reached(position: str, at: str) -> bool:
+    """Whether `at` is at or after a position, in every shard."""
+    pairs = zip(at.split(","), position.split(","), strict=True)
+    return all(position_key(place) >= position_key(wanted) for place, wanted in pairs)
 
 
 class Waiter:

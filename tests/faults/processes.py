@@ -130,6 +130,10 @@ class Part:
         """Have another module run when it is started again."""
         self.module, self._argv = module, argv
 
+    def serves(self, shard: int) -> bool:
+        """Whether it serves a shard: that which it is pinned to, or all."""
+        return self._env.get("MESH_SHARD", str(shard)) == str(shard)
+
     @property
     def running(self) -> bool:
         """Whether it was started and has not ended."""

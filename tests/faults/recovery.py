@@ -101,3 +101,19 @@ def slowest_return(
         if None not in firsts:
             slowest = max(slowest, max(first for first in firsts if first is not None) - back)
     return slowest
+
+
+def shard_return(
+    facts: Facts, shard: int, since: float, accepted: Iterable[float], services: Sequence[str]
+) -> float:
+    """As `slowest_return`, of one shard since one moment; endless where something never worked there again."""
+    moments = [min((at for at in accepted if at > since), default=math.inf)]
+    for service in services:
+        for kind in ("task.queued", "task.started", "task.succeeded"):
+            mine = (
+                note.at / 1000
+                for note in facts.told
+                if note.shard == shard and note.service == service and note.type == kind
+            )
+            moments.append(min((at for at in mine if at > since), default=math.inf))
+    return max(moments) - since

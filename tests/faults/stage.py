@@ -15,6 +15,7 @@ from tests.faults.load import History, Load, Sent
 from tests.faults.mix import KINDS, Kind, wishes
 from tests.faults.processes import Forks, Part
 from tests.faults.report import Row
+from tests.faults.sharded_arena import CLUSTER, ShardedArena
 from tests.faults.witness import Facts
 
 Trouble = Callable[[asyncio.Event], Awaitable[None]]
@@ -29,6 +30,8 @@ class Stage:
     seed: int
     size: str  # short (in `make test`), quick or normal
     env: Mapping[str, str] = field(default_factory=dict)  # of every process
+    shards: int = 1
+    over: str = CLUSTER  # what they lie on
 
     def pick(self, **sizes: Any) -> Any:
         """The value for this size."""
@@ -36,7 +39,14 @@ class Stage:
 
     def arena(self, *, fsync: str = "everysec", prefix: tuple[str, ...] = (), **env: str) -> Arena:
         """A mesh of this scenario's own; `prefix` is put before the server's command."""
-        return Arena(self.forks, self.folder, self.seed, fsync=fsync, prefix=prefix, **{**self.env, **env})
+        about: dict[str, Any] = {"fsync": fsync, "prefix": prefix, **self.env, **env}
+        if self.shards > 1:
+            return self.sharded_arena(self.over, **about)
+        return Arena(self.forks, self.folder, self.seed, **about)
+
+    def sharded_arena(self, over: str, **about: Any) -> ShardedArena:
+        """A mesh of several shards, over a cluster, a server for each, or one."""
+        return ShardedArena(self.forks, self.folder, self.seed, shards=self.shards, over=over, **about)
 
 
 @dataclass(slots=True)

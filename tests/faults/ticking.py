@@ -13,7 +13,6 @@ from tests.faults.arena import Arena
 from tests.faults.checker import Findings
 from tests.faults.mix import TICK
 from tests.faults.processes import Part
-from tests.faults.witness import stored_in
 
 SCHEDULES = 5
 DOMAIN = TICK.type.partition(".")[0]
@@ -62,7 +61,7 @@ async def stop_beats(arena: Arena, beats: list[Part]) -> float:
 def check_ticks(found: Findings, arena: Arena, until: float) -> float:
     """Every schedule ticked once for each second from its first tick on; answers the latest tick's delay in seconds."""
     latest = 0.0
-    for at, event in stored_in(arena.server.folder, arena.keys, DOMAIN):
+    for at, event in arena.stored(DOMAIN):
         if event.get("type") == TICK.type:
             latest = max(latest, at / 1000 - _due(event))
     times = _ticks(arena)
@@ -84,7 +83,7 @@ def _due(event: dict[str, Any]) -> float:
 def _ticks(arena: Arena) -> dict[str, list[int]]:
     """By schedule, the seconds for which it ticked."""
     times: dict[str, list[int]] = defaultdict(list)
-    for _, event in stored_in(arena.server.folder, arena.keys, DOMAIN):
+    for _, event in arena.stored(DOMAIN):
         if event.get("type") == TICK.type:
             times[event["data"]["schedule"]].append(round(_due(event)))
     return times

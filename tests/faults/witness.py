@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from tests.faults.append_log import Command, transactions
 
 Identity = tuple[str, str]  # source and id of an event
 Delivery = tuple[str, str, str]  # source and id of an event, name of the task
+LISTS = ("stored", "handed", "ended", "parked", "entries", "taken", "dispatched")  # of the facts, by name
 POISON = "poison"  # source of what a scenario put straight into streams and queues
 
 
@@ -38,6 +39,7 @@ class Told:
     service: str
     event_type: str
     body: bytes
+    shard: int = 0
 
     @property
     def at(self) -> int:
@@ -94,23 +96,51 @@ class Facts:
     )  # task -> queue and entry of each time
     taken: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # queue and entry -> by whom
     dispatched: dict[tuple[str, str], list[Taken]] = field(default_factory=_lists)  # stream, group and entry
+    shards: int = 1
 
 
-def read_facts(folder: Path, keys: Keys, deliveries: set[str], *, since_sync: bool = False) -> Facts:
+def read_facts(
+    folder: Path, keys: Keys, deliveries: set[str], *, since_sync: bool = False, shard: int = 0
+) -> Facts:
     """Read the append-only file of a server with its data in `folder`; `deliveries` are the names of handlers' tasks.
 
-    `since_sync`: of a replica, from its only synchronisation with its master on.
+    `since_sync`: of a replica, from its only synchronisation with its master on. `shard`: the number of the one with
+    these keys.
     """
     facts = Facts()
-    reader = _Reader(facts, keys, deliveries)
+    reader = _Reader(facts, keys, deliveries, shard)
     for commands in transactions(folder, since_sync=since_sync):
         reader.take(commands)
     return facts
 
 
+def joined_facts(parts: Sequence[Facts], shards: int) -> Facts:
+    """Return what all of these say, in the order in which it happened."""
+    joined = Facts(shards=shards)
+    for part in parts:
+        joined.types |= part.types
+        joined.causes |= part.causes
+        joined.holds |= part.holds
+        joined.kept |= part.kept
+        joined.again += part.again
+        joined.told += part.told
+        for field_name in LISTS:
+            for name, found in getattr(part, field_name).items():
+                getattr(joined, field_name)[name] += found
+    joined.told.sort(key=lambda note: (note.at, note.shard))
+    for times in joined.stored.values():
+        times.sort()
+    for ends in joined.ended.values():
+        ends.sort()
+    for hands in (joined.handed, joined.taken, joined.dispatched):
+        for moments in hands.values():
+            moments.sort(key=lambda one: one.at)
+    return joined
+
+
 class _Reader:
-    def __init__(self, facts: Facts, keys: Keys, deliveries: set[str]) -> None:
-        self._facts, self._deliveries = facts, deliveries
+    def __init__(self, facts: Facts, keys: Keys, deliveries: set[str], shard: int) -> None:
+        self._facts, self._deliveries, self._shard = facts, deliveries, shard
         self._events, self._queue = keys.events("").encode(), keys.queue("").encode()
         self._kept = keys.dead_entries("").encode()
         self._dead, self._due = keys.dead("").encode(), keys.due().encode()
@@ -182,7 +212,16 @@ class _Reader:
     def _told(self, position: str, fields: dict[bytes, bytes]) -> None:
         text = {name: value.decode() for name, value in fields.items() if name != b"b"}
         self._facts.told.append(
-            Told(position, text[b"t"], text[b"e"], text[b"k"], text[b"v"], text[b"y"], fields[b"b"])
+            Told(
+                position,
+                text[b"t"],
+                text[b"e"],
+                text[b"k"],
+                text[b"v"],
+                text[b"y"],
+                fields[b"b"],
+                self._shard,
+            )
         )
 
     @staticmethod
@@ -217,10 +256,12 @@ def _ms(position: str) -> int:
     return int(position.partition("-")[0])
 
 
-def stored_in(folder: Path, keys: Keys, domain: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The events that were ever stored in one domain's stream, each with its time."""
+def stored_in(
+    folder: Path, keys: Keys, domain: str, *, since_sync: bool = False
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The events that were ever stored in one domain's stream, each with its time; `since_sync` as in `read_facts`."""
     key = keys.events(domain).encode()
-    for commands in transactions(folder):
+    for commands in transactions(folder, since_sync=since_sync):
         for command in commands:
             if command[0].upper() == b"XADD" and command[1] == key:
                 position, fields = _entry(command)

@@ -1,9 +1,10 @@
-"""A real Redis Cluster on this machine: masters that share the slots, and replicas of one of them."""
+"""A real Redis Cluster on this machine: masters that share the slots, and replicas of one or of each of them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +18,16 @@ SLOTS = 16_384
 START_SECONDS = 30
 
 
+def slot_of(namespace: str) -> int:
+    """The slot in which all keys of a namespace lie."""
+    return int(key_slot(Keys(namespace).prefix.encode()))
+
+
 class Cluster:
-    """`masters` masters; the owner of the mesh's slot has `replicas` replicas."""
+    """`masters` masters; the owner of the mesh's slot has `replicas` replicas.
+
+    Of a mesh of several shards `shards` are the namespaces: each lies on a master of its own, which has a replica.
+    """
 
     def __init__(
         self,
@@ -30,8 +39,10 @@ class Cluster:
         node_timeout_ms: int = 1_000,
         options: Sequence[str] = (),
         password: str = "",
+        shards: Sequence[str] = (),
     ) -> None:
-        self.slot = int(key_slot(Keys(namespace).prefix.encode()))
+        self.slots = [slot_of(name) for name in shards or (namespace,)]
+        self.slot, self._are_shards = self.slots[0], bool(shards)
         self.password = password
         self._masters, self._replicas = masters, replicas
         secret = ("--requirepass", password, "--masterauth", password) if password else ()
@@ -78,13 +89,12 @@ class Cluster:
             server.stop(kill=True)
 
     def _join(self) -> None:
-        share = SLOTS // self._masters
+        ranges = self._ranges()
         for number, server in enumerate(self.servers):
             with self.client(server) as node:
                 node.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
                 if number < self._masters:
-                    last = SLOTS - 1 if number == self._masters - 1 else (number + 1) * share - 1
-                    node.execute_command("CLUSTER ADDSLOTSRANGE", number * share, last)
+                    node.execute_command("CLUSTER ADDSLOTSRANGE", *ranges[number])
         for server in self.servers:
             with self.client(server) as node:
                 for other, bus in zip(self.servers, self.buses, strict=True):
@@ -93,11 +103,20 @@ class Cluster:
             "every node knows every other",
             lambda: all(len(self._nodes(s)) == len(self.servers) for s in self.servers),
         )
-        owner = self.owner()
-        for server in self.servers[self._masters :]:
+        for number, server in enumerate(self.servers[self._masters :]):
+            owner = self.owner(self.slots[number] if self._are_shards else None)
             with self.client(server) as node:
                 node.execute_command("CLUSTER REPLICATE", self.id_of(owner))
         self._wait("the cluster is whole", self._is_whole)
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """The slots of each master: equal shares, or, of shards, one shard's slot for each."""
+        ends = [(number + 1) * (SLOTS // self._masters) - 1 for number in range(self._masters)]
+        if self._are_shards:
+            placed = sorted(self.slots)
+            ends = [(low + high) // 2 for low, high in pairwise(placed)] + [SLOTS - 1]
+        ends[-1] = SLOTS - 1
+        return list(zip([0, *(end + 1 for end in ends[:-1])], ends, strict=True))
 
     def _nodes(self, server: EmbeddedServer) -> list[str]:
         return [line for line in self._told(server, "CLUSTER NODES").splitlines() if "handshake" not in line]
@@ -130,8 +149,9 @@ class Cluster:
         """The node's name in the cluster."""
         return self._told(server, "CLUSTER MYID")
 
-    def owner(self) -> EmbeddedServer:
-        """Who serves the mesh's slot, as the nodes that run say."""
+    def owner(self, slot: int | None = None) -> EmbeddedServer:
+        """Who serves a slot, the mesh's if none is named, as the nodes that run say."""
+        slot = self.slot if slot is None else slot
         for server in self.servers:
             try:
                 lines = self._nodes(server)
@@ -143,20 +163,21 @@ class Cluster:
                     continue
                 for part in words[8:]:
                     first, _, last = part.partition("-")
-                    if first.isdigit() and int(first) <= self.slot <= int(last or first):
+                    if first.isdigit() and int(first) <= slot <= int(last or first):
                         port = int(words[1].partition("@")[0].rpartition(":")[2])
                         return next(found for found in self.servers if found.port == port)
-        raise LookupError("nobody owns the mesh's slot")
+        raise LookupError(f"nobody owns slot {slot}")
 
-    def move_slot(self, to: EmbeddedServer, count: int = 10_000) -> None:
-        """Move the mesh's slot to another master, as a reshard does."""
-        source = self.owner()
+    def move_slot(self, to: EmbeddedServer, count: int = 10_000, slot: int | None = None) -> None:
+        """Move a slot, the mesh's if none is named, to another master, as a reshard does, `count` keys at a time."""
+        slot = self.slot if slot is None else slot
+        source = self.owner(slot)
         target_id, source_id = self.id_of(to), self.id_of(source)
         with self.client(source) as old, self.client(to) as new:
-            new.execute_command("CLUSTER SETSLOT", self.slot, "IMPORTING", source_id)
-            old.execute_command("CLUSTER SETSLOT", self.slot, "MIGRATING", target_id)
-            while keys := old.execute_command("CLUSTER GETKEYSINSLOT", self.slot, count):
+            new.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source_id)
+            old.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target_id)
+            while keys := old.execute_command("CLUSTER GETKEYSINSLOT", slot, count):
                 secret = ("AUTH", self.password) if self.password else ()
                 old.execute_command("MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, *secret, "KEYS", *keys)
             for node in (new, old):
-                node.execute_command("CLUSTER SETSLOT", self.slot, "NODE", target_id)
+                node.execute_command("CLUSTER SETSLOT", slot, "NODE", target_id)

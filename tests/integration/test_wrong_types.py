@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from streammesh import lua
 from streammesh.key_types import set_aside, type_of
 from streammesh.redisio.heartbeat import life_call
+from streammesh.redisio.pipeline import Multiplexed
 
 from tests.harness.moves import BILL, SERVICE, Moves
 
@@ -113,3 +116,18 @@ async def test_a_call_bears_that_something_is_put_there_again_while_it_is_set_as
     await lua.run(mesh_redis, call)
 
     assert await mesh_redis.type(key) == b"zset"
+
+
+async def test_calls_beside_each_other_bear_that_the_first_of_them_sets_aside_what_all_have_met(
+    mesh_redis, mesh_keys
+):
+    key = mesh_keys.alive("dispatcher")
+    await spoil(mesh_redis, key)
+    multiplexed = Multiplexed(mesh_redis, 5.0)
+    try:
+        calls = [life_call(mesh_keys, "dispatcher", f"process {n}") for n in range(3)]
+        await asyncio.gather(*map(multiplexed.run, calls))
+    finally:
+        await multiplexed.aclose()
+
+    assert await mesh_redis.zcard(key) == 3

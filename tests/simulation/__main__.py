@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from itertools import count
 from multiprocessing import get_context
 
@@ -15,8 +16,8 @@ if os.environ.get("PYTHONHASHSEED") != "0":
     os.environ["PYTHONHASHSEED"] = "0"
     os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
 
-from tests.simulation import faults, sometimes, table
-from tests.simulation.campaign import compare, controls, small_cases, try_all
+from tests.simulation import faults, mutants, sometimes, table
+from tests.simulation.campaign import compare, controls, small_cases, try_all, write_tokens
 from tests.simulation.explorer import parse, replay
 from tests.simulation.portfolio import BY_NAME, PORTFOLIO
 
@@ -34,6 +35,12 @@ def main() -> int:
     )
     parser.add_argument("--replay", metavar="TOKEN", help="play one schedule again, and show its trace")
     parser.add_argument(
+        "--without", metavar="CONTROL", default="", help="with --replay: the product without this safeguard"
+    )
+    parser.add_argument(
+        "--tokens", action="store_true", help="write the tokens of what was found once anew, and end"
+    )
+    parser.add_argument(
         "--compared",
         type=int,
         default=8,
@@ -47,9 +54,17 @@ def main() -> int:
     wanted = parser.parse_args()
     if wanted.replay:
         name, aims, token = parse(wanted.replay)
-        found = replay(BY_NAME[name].scenario(), aims, token)
+        mutant = mutants.BY_NAME.get(wanted.without or name)
+        scenario = mutant.scenario if mutant else BY_NAME[name].scenario()
+        with mutant.alive() if mutant and wanted.without else nullcontext():
+            found = replay(scenario, aims, token)
         print(found[1] if found else "nothing was found")
         return int(found is not None)
+    if wanted.tokens:
+        with ProcessPoolExecutor(wanted.processes, get_context("spawn")) as pool:
+            missed = write_tokens(pool, wanted.seed)
+        print(f"not found: {', '.join(missed)}" if missed else f"{mutants.TOKENS.name} is written")
+        return int(bool(missed))
     until = time.monotonic() + (wanted.hours or 0) * 3600
     for seed in count(wanted.seed):
         if code := run(wanted, seed):

@@ -6,9 +6,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.simulation import mutants
 from tests.simulation.exhaustive import CASES, Part, enumerate_all
-from tests.simulation.explorer import Met, explore, record
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.explorer import Finding, Met, explore, record
 from tests.simulation.playback import CannotPlay, build_clock, differences, real_server, servers
 from tests.simulation.portfolio import BY_NAME, Entry, recordable
 
@@ -91,21 +91,28 @@ def compare(chosen: list[Entry], each: int, seed: int) -> int:
 
 def controls(pool: ProcessPoolExecutor, seed: int) -> list[str]:
     """Try each mutant; return the names of those that were not found."""
-    jobs = [pool.submit(control, number, seed) for number in range(len(MUTANTS))]
+    jobs = {name: pool.submit(control, name, seed) for name in mutants.CONTROLS}
     missed = []
-    for mutant, future in zip(MUTANTS, jobs, strict=True):
-        after = future.result()
-        print(
-            f"without {mutant.name}: {f'found after {after} schedules' if after else 'NOT FOUND'}", flush=True
-        )
-        if not after:
-            missed.append(mutant.name)
+    for name, future in jobs.items():
+        found = future.result()
+        after = f"found after {found.schedules} schedules" if found else "NOT FOUND"
+        print(f"without {name}: {after}", flush=True)
+        missed += [] if found else [name]
     return missed
 
 
-def control(number: int, seed: int) -> int:
-    """Return after how many schedules a mutant was found, 0 when it was not."""
-    mutant = MUTANTS[number]
+def control(name: str, seed: int) -> Finding | None:
+    """Return what was found without one safeguard; None when it was not missed."""
+    mutant = mutants.BY_NAME[name]
     with mutant.alive():
-        met = explore(mutant.name, mutant.scenario, MOST_FOR_A_CONTROL, seed, shrink=False)
-    return met.findings[0].schedules if met.findings else 0
+        met = explore(name, mutant.scenario, MOST_FOR_A_CONTROL, seed, shrink=False)
+    return met.findings[0] if met.findings else None
+
+
+def write_tokens(pool: ProcessPoolExecutor, seed: int) -> list[str]:
+    """Write the tokens of what was found once and mended anew; return the names of what was not found."""
+    jobs = {mutant.name: pool.submit(control, mutant.name, seed) for mutant in mutants.MENDED}
+    found = {name: future.result() for name, future in jobs.items()}
+    lines = [f"{name}\t{finding.token}\n" for name, finding in found.items() if finding]
+    mutants.TOKENS.write_text("".join(lines))
+    return [name for name, finding in found.items() if not finding]

@@ -18,6 +18,7 @@ from unittest.mock import patch
 
 import structlog
 from detangle._context import current_host
+from detangle._timepatch import TimePatch
 
 from tests.simulation import blocking
 
@@ -65,6 +66,29 @@ class NumberedTask(asyncio.Task[Any]):
     def __hash__(self) -> int:
         """Return the number."""
         return self._number
+
+
+_enter_time, _leave_time = TimePatch.enter, TimePatch.exit
+
+
+@contextmanager
+def virtual_time() -> Iterator[None]:
+    """Within: time is virtual from the first step of a schedule on, and not only within each; that is set up once."""
+    entered: list[TimePatch] = []
+
+    def enter(patch: TimePatch) -> None:
+        if not entered or entered[-1] is not patch:
+            while entered:
+                _leave_time(entered.pop())
+            _enter_time(patch)
+            entered.append(patch)
+
+    with patch.object(TimePatch, "enter", enter), patch.object(TimePatch, "exit", lambda _: None):
+        try:
+            yield
+        finally:
+            while entered:
+                _leave_time(entered.pop())
 
 
 broke: list[str] = []  # what the product logged as an error that it did not expect

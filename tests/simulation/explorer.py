@@ -18,6 +18,7 @@ from typing import Any
 import detangle
 
 from tests.simulation import faults, sometimes
+from tests.simulation.determinism import virtual_time
 from tests.simulation.faults import KINDS, Aim
 from tests.simulation.forgetting import Forgotten
 from tests.simulation.scenarios import Scenario
@@ -166,7 +167,8 @@ def quietly() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)
-            yield
+            with virtual_time():
+                yield
             gc.collect()
     finally:
         World.aims = ()

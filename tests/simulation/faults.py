@@ -94,6 +94,7 @@ class Striker:
 
     def __post_init__(self) -> None:
         """Leave forgetting to some of the schedules: they end in another way."""
+        self.aims = [aim for aim in self.aims if aim[1] in self.kinds]
         aimed = any(kind == FORGETS for _, kind in self.aims)
         if FORGETS in self.kinds and not aimed and not detangle.flip(0.15):
             self.kinds = tuple(kind for kind in self.kinds if kind != FORGETS)

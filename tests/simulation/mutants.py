@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ from services.api.push.follower import Follower
 from services.api.push.hub import Hub
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
-from tests.simulation import departures, durable, places, small, webhooks
+from tests.simulation import cancels, chunks, departures, durable, limits, past, places, small, webhooks
 from tests.simulation.scenarios import Scenario
 
 
@@ -170,4 +171,60 @@ MUTANTS = (
             }
         },
     ),
+    Mutant(
+        "the memory of an event that cancels",
+        cancels.cancels(budget=0),
+        {
+            name: {b"if said[1] and said[2] and said[1] > mark.published then": b"if false then"}
+            for name in ("handoff", "route")
+        },
+    ),
+    Mutant(
+        "the epoch of a stream of chunks",
+        chunks.chunks(budget=0),
+        {"write_chunks": {b"if by ~= owner then": b"if not by then"}},
+    ),
+    Mutant(
+        "the rate of a key",
+        limits.limits(budget=0),
+        {
+            name: {b"local at = f.throttle and rate_wait(f, f.throttle, key)": b"local at = false"}
+            for name in ("handoff", "route")
+        },
+    ),
+    Mutant(
+        "the look of a singleton",
+        limits.limits(budget=0),
+        {name: {b"local other = one_of(f, t.key)": b"local other = nil"} for name in ("handoff", "route")},
+    ),
+    Mutant(
+        "the border between the past and what comes live",
+        past.backfills(budget=0),
+        {"backfill": {b"is_before(served[2], served[1]) and served[1] or served[2]": b"'0-0'"}},
+    ),
 )
+
+
+# What the simulation found in the product, each without its mend. `found.txt` has a token of each.
+MENDED = (
+    Mutant(
+        "the group of a removed service stays away",
+        departures.removal(budget=4, kinds=FREEZES),
+        {
+            "join_group": {
+                b"if is_service and redis.call('EXISTS', version) == 1 and redis.call('HEXISTS', manifests, group) == 0"
+                b" then return 0 end": b""
+            }
+        },
+    ),
+    *(mutant for mutant in MUTANTS if mutant.name == "the place of a disabled webhook"),
+)
+CONTROLS = tuple(dict.fromkeys(mutant.name for mutant in (*MUTANTS, *MENDED)))
+BY_NAME = {mutant.name: mutant for mutant in (*MUTANTS, *MENDED)}
+TOKENS = Path(__file__).with_name("found.txt")
+
+
+def tokens() -> dict[str, str]:
+    """Return the token of each that was found once, by the name of its control."""
+    lines = TOKENS.read_text().splitlines()
+    return {name: token for name, _, token in (line.partition("\t") for line in lines)}

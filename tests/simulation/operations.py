@@ -14,7 +14,9 @@ from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.dead_letters.replay import Replaying
 from streammesh.names import task_id as name_of_task
 from streammesh.status.backlog import read_backlogs
+from streammesh.status.snapshot import _queues
 from streammesh.status.streams import read_streams_call
+from streammesh.subscriptions.manifest import Manifest
 from streammesh.tasks.pause import pause_call
 from streammesh.tasks.records import Rows
 from streammesh.tasks.settlement import cancel_call
@@ -65,6 +67,8 @@ def pausing(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS)
                 found = await read_backlogs(client, world.keys, frozenset({"user"}))
                 sometimes("a backlog was counted entry by entry", bool(found))
                 await lua.run(client, read_streams_call(world.keys, ["user", "none"]))
+                queues = await _queues(client, world.keys, [Manifest("mail")])
+                assert queues["mail"].waiting <= queues["mail"].length, f"{queues}"
                 begun = await lua.run(client, note_call(world.keys, Action("ops", "subscription.pause")))
                 await lua.run(
                     client, note_call(world.keys, Action("ops", "subscription.pause", status=200), begun)
@@ -134,6 +138,8 @@ def cancelling(*, events: int = 4, budget: int = 3, kinds: tuple[str, ...] = KIN
             errands = [wait(0.1 + random.random())]
             for id_ in ids:
                 errands += [cancel(tasks[id_]), wait(random.choice((0.0, 0.2)))]
+            if random.random() < 0.3:  # who comes much too late
+                errands += [wait(3.0), *map(cancel, tasks.values())]
             world.start("operator", operator(world, errands))
             await world.settle(lambda client: checkers.all_told(client, world, ["mail"], events, events))
 

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 
 from tests.simulation import (
     administration,
+    cancels,
+    chunks,
     departures,
     durable,
     forwarding,
+    limits,
     operations,
+    past,
     places,
+    shards,
     small,
     webhooks,
     workflows,
@@ -54,6 +59,11 @@ PORTFOLIO = (
     Entry("workflows", workflows.workflows, 3),
     Entry("durable handlers", durable.durable, 5),
     Entry("places", places.places, 5),
+    Entry("limits", limits.limits, 4),
+    Entry("cancelling events", cancels.cancels, 4),
+    Entry("streams of chunks", chunks.chunks, 3),
+    Entry("backfills", past.backfills, 4),
+    Entry("two shards", shards.two_shards, 3),
     Entry("webhooks", webhooks.webhooks, 6),
     Entry("url services", webhooks.url_services, 4),
 )

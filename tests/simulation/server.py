@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
 from hashlib import sha1
 from typing import Any, cast
 
@@ -27,28 +27,47 @@ Command = list[bytes]
 Strike = Callable[[str, Command, Callable[[], Awaitable[bytes]], bool], Awaitable[bytes | None]]
 
 
+def _array(value: Any) -> bytes:
+    return b"*%d\r\n" % len(value) + b"".join([encoded(part) for part in value])
+
+
+def _map(value: Mapping[Any, Any]) -> bytes:
+    parts = [encoded(part) for pair in value.items() for part in pair]
+    return b"%%%d\r\n" % len(value) + b"".join(parts)
+
+
+def _text(value: bytes) -> bytes:
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    type(None): lambda _: b"_\r\n",
+    bool: lambda value: b"#t\r\n" if value else b"#f\r\n",
+    int: lambda value: b":%d\r\n" % value,
+    float: lambda value: b",%a\r\n" % value,
+    bytes: _text,
+    str: lambda value: _text(value.encode()),
+    list: _array,
+    tuple: _array,
+    set: _array,
+    dict: _map,
+    SimpleError: lambda value: b"-" + value.value.partition("\n")[0].encode() + b"\r\n",
+    SimpleString: lambda value: b"+" + value.value + b"\r\n",
+}
+
+
 def encoded(value: Any) -> bytes:
     """Return a reply as RESP3 bytes."""
-    if value is None:
-        return b"_\r\n"
-    if isinstance(value, bool):
-        return b"#t\r\n" if value else b"#f\r\n"
-    if isinstance(value, SimpleError):
-        return b"-" + value.value.partition("\n")[0].encode() + b"\r\n"
-    if isinstance(value, SimpleString):
-        return b"+" + value.value + b"\r\n"
-    if isinstance(value, int):
-        return b":%d\r\n" % value
-    if isinstance(value, float):
-        return b",%s\r\n" % repr(value).encode()
-    if isinstance(value, str):
-        value = value.encode()
-    if isinstance(value, bytes):
-        return b"$%d\r\n%s\r\n" % (len(value), value)
+    encode = ENCODERS.get(type(value))
+    if encode is not None:
+        return encode(value)
     if isinstance(value, Mapping):
-        return b"%%%d\r\n" % len(value) + b"".join(encoded(part) for pair in value.items() for part in pair)
-    if isinstance(value, Sequence | set | frozenset):
-        return b"*%d\r\n" % len(value) + b"".join(map(encoded, value))
+        return _map(value)
+    if isinstance(value, Sequence | Set):
+        return _array(value)
+    for kind in (int, float, bytes, SimpleError):
+        if isinstance(value, kind):
+            return ENCODERS[kind](value)
     raise TypeError(f"no RESP for {type(value).__name__}")
 
 

@@ -153,6 +153,26 @@ def switch(keys: Keys, name: str, on: bool) -> Errand:
     return errand
 
 
+def describe(keys: Keys, name: str, words: str, pause: float) -> Errand:
+    """Return an errand: a webhook is looked at, thought about for a while, and given another description."""
+
+    async def errand(client: redis.asyncio.Redis) -> None:
+        store = WebhookStore(client, keys)
+        stored = await store.one(name)
+        if stored is None:
+            raise NotYet
+        if words in stored.webhook.description:
+            return
+        await asyncio.sleep(pause)
+        changed = replace(stored.webhook, description=f"{stored.webhook.description} {words}")
+        done = await store.put(changed, stored.raw)
+        sometimes("a webhook had changed when a change of it was to be stored", done == "moved")
+        if done != "stored":
+            raise NotYet
+
+    return errand
+
+
 def seek(keys: Keys, name: str, position: str) -> Errand:
     """Return an errand: a webhook is to be told again all after a position."""
 
@@ -210,13 +230,16 @@ def webhooks(*, events: int = 8, budget: int = 3, kinds: tuple[str, ...] = KINDS
             def pause() -> Errand:
                 return wait(random.choice((0.0, 0.02, 0.1, 0.4)))
 
+            thought = random.choice((0.0, 0.2))
             owner = [
-                *(add(keys, made(PLAIN)), add(keys, made(NARROW, types=("bill.*",))), pause()),
+                *(add(keys, made(PLAIN)), add(keys, made(NARROW, types=("bill.*",)))),
+                *(describe(keys, NARROW, "by its owner", thought), pause()),
                 *(switch(keys, PLAIN, False), pause(), switch(keys, PLAIN, True), pause()),
                 *(seek(keys, PLAIN, "0-0"), tell_again(keys, NARROW)),
             ]
             other = [
-                *(add(keys, made(ORDERED, ordered=True)), add(keys, made(REMOVED)), pause()),
+                *(add(keys, made(ORDERED, ordered=True)), add(keys, made(REMOVED))),
+                *(describe(keys, NARROW, "by another", thought), pause()),
                 *(switch(keys, ORDERED, False), remove(keys, REMOVED), pause(), switch(keys, ORDERED, True)),
             ]
             world.start("operator a", operator(world, owner))
@@ -251,6 +274,10 @@ def webhooks(*, events: int = 8, budget: int = 3, kinds: tuple[str, ...] = KINDS
                     unasked = set(firsts) - set(ids)
                     assert not unasked, f"{name} was told {unasked}; {world.striker.history}"
                     assert name != ORDERED or firsts == ids, f"{firsts}, not {ids}; {world.striker.history}"
+                narrow = await WebhookStore(client, keys).one(NARROW)
+                said = narrow.webhook.description if narrow else ""
+                assert "owner" in said, f"a change was lost, {said!r} is left; {world.striker.history}"
+                assert "another" in said, f"a change was lost, {said!r} is left; {world.striker.history}"
                 own = (keys.webhook, keys.webhook_queue, keys.webhook_entries, keys.webhook_attempts)
                 left = [name for key in own for name in [key(REMOVED)] if await client.exists(name)]
                 assert not left, f"of a removed webhook there is {left}; {world.striker.history}"

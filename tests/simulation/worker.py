@@ -15,6 +15,7 @@ from streammesh import lua
 from streammesh.keys import PRIORITIES, WORKERS
 from streammesh.redisio.client import is_unavailable, open_async
 from streammesh.roles import keep_on
+from streammesh.rollout.beside import look_call
 from streammesh.service import Service
 from streammesh.tasks.records import read_task_sync
 from streammesh.tasks.task import AttemptOutcome
@@ -252,11 +253,14 @@ class Worker:
     async def _postpone(self, place: Any, message: dict[str, Any]) -> AttemptOutcome:
         """As the worker's consumer does it with a task that it does not know."""
         task_id, name = message["headers"]["id"], message["headers"]["task"]
-        keys = self._world.keys
+        keys, plumbing = self._world.keys, self._service.celery_app.plumbing
+        assert plumbing is not None
 
         def ask() -> None:
             row = read_task_sync(self.commands, keys, task_id)
-            call = postpone_call(keys, self._world.settings, place, task_id, name, row)
+            beside = lua.run_sync(self.commands, look_call(keys, place.queue, task_id))
+            others = beside.others(name, plumbing.edition())
+            call = postpone_call(keys, self._world.settings, place, task_id, name, row, others)
             answer = lua.run_sync(self.commands, call)
             if answer.verdict == "enough":
                 stream = keys.queue(place.queue, place.priority)

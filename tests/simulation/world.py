@@ -41,8 +41,8 @@ from tests.simulation.tape import Tape
 
 URL = f"redis://{HOST}:6379"
 OWN = DispatcherSettings(
-    _env_file=None, block="200ms", reclaim_idle="500ms", reclaim_every="200ms", batch=4,
-    janitor_every="2s", janitor_after="6s", trim_every="1s",
+    _env_file=None, block="400ms", reclaim_idle="500ms", reclaim_every="400ms", batch=4,
+    janitor_every="2s", janitor_after="6s", trim_every="2s",
 )  # fmt: skip
 
 

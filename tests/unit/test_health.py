@@ -67,6 +67,17 @@ def test_what_is_dead_is_not_ready_either(server: HealthServer, health: Health) 
         assert (status, said["parts"]) == (503, {"consumer": {"ok": False, "detail": "has ended"}})
 
 
+def test_of_parts_of_which_one_suffices_the_missing_one_is_named_and_the_process_stays_ready() -> None:
+    health, away = Health(), {"a"}
+    for name in ("a", "b"):
+        health.works_while_any(name, lambda name=name: "is away" if name in away else None)  # type: ignore[misc]
+
+    found = health.ready()
+    assert (found["status"], [n for n, part in found["parts"].items() if not part["ok"]]) == ("ready", ["a"])
+    away.add("b")
+    assert health.ready()["status"] == "not ready"
+
+
 def test_a_check_that_breaks_is_a_part_that_does_not_work(server: HealthServer, health: Health) -> None:
     health.works_while("odd", lambda: str(1 // 0))
 

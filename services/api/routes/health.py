@@ -55,7 +55,10 @@ async def healthz() -> Alive:
     responses=answers("not-ready", *ALWAYS, _200=told("Ready.", _READY)),
 )
 async def readyz(request: Request) -> Ready:
-    """503 with the part that is missing; no key is needed, and nobody is asked."""
+    """503 with the part that is missing; no key is needed, and nobody is asked.
+
+    Of several shards one that is away is told as a part that does not work; 503 comes when all are.
+    """
     found = wiring_of(request).health.ready()
     if found["status"] == "ready":
         return Ready.model_validate(found)

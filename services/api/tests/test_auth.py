@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.errors import MeshUnavailable
 
 from services.api.auth import Authenticator
 from services.api.cursors import Cursors
@@ -218,6 +219,44 @@ class TestRemembering:
 
         clock.now = 5.1
         assert auth.at_once(header) is None
+        with pytest.raises(Problem):
+            await auth.authenticate(header)
+
+    @pytest.mark.parametrize("is_sharded", [True, False])
+    async def test_while_the_shard_with_the_keys_is_away_a_known_key_is_believed(
+        self, clock, admin, mesh_redis, mesh_keys, monkeypatch, is_sharded
+    ):
+        auth = Authenticator(
+            ApiKeys(mesh_redis, mesh_keys),
+            tokens(mesh_redis, mesh_keys),
+            ApiSettings(_env_file=None),
+            ReadLimit(3),
+            clock,
+            believes_while_away=is_sharded,
+        )
+        header = f"Bearer {admin}".encode()
+        await auth.authenticate(header)
+
+        async def away(*_):
+            raise MeshUnavailable("away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ApiKeys, "verify", away)
+            clock.now = 600.0
+            if is_sharded:
+                assert (await auth.authenticate(header)).name == "shop"
+                clock.now = 601.0
+                assert auth.at_once(header).name == "shop", "and nobody waits for it again"
+                await asyncio.gather(*auth._tasks)
+            else:
+                with pytest.raises(MeshUnavailable):
+                    await auth.authenticate(header)
+            with pytest.raises(MeshUnavailable):
+                await auth.authenticate(b"Bearer smk_guess")
+            clock.now = 3_601.0
+            with pytest.raises(MeshUnavailable):
+                await auth.authenticate(header)
+        await ApiKeys(mesh_redis, mesh_keys).revoke("shop")
         with pytest.raises(Problem):
             await auth.authenticate(header)
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 
 import pytest
 import redis.asyncio
+from redis.exceptions import ConnectionError as RedisConnectionError
 from streammesh import lua
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event, build, from_json
 from streammesh.keys import Keys
+from streammesh.roles import end, keep_on
 from streammesh.settings import MeshSettings
 from streammesh.shards import shard_of
 from streammesh.tasks.settlement import Ending
+from structlog.testing import capture_logs
 
 from services.dispatcher.outbox_relay import OutboxRelay, Target
 from tests.harness.moves import Moves
@@ -133,3 +136,28 @@ async def test_events_wait_while_the_other_shard_is_away_and_go_when_it_is_back(
             await asyncio.sleep(0.01)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_own_shard_that_is_away_for_a_moment_is_no_fault_of_the_relay(
+    monkeypatch: pytest.MonkeyPatch, pair: Pair
+) -> None:
+    tried = 0
+    again = asyncio.Event()
+
+    async def relay(self: Target) -> bool:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise RedisConnectionError("away")
+        again.set()
+        return False
+
+    monkeypatch.setattr(Target, "relay", relay)
+    with capture_logs() as logged:
+        role = keep_on("outbox relay", OutboxRelay(pair.redis[0], pair.keys[0], pair.settings[0]).run)
+        running = asyncio.create_task(role)
+        async with asyncio.timeout(5):
+            await again.wait()
+        await end([running])
+
+    assert [one["event"] for one in logged] == ["redis.away"]

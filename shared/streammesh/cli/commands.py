@@ -86,6 +86,10 @@ COMMANDS = {
     "subscriptions": CommandPlace("subscriptions", "app", "Subscriptions: list, pause, resume."),
     "keys": CommandPlace("api_keys", "app", "API keys: who may publish what and be told what."),
     "acl": CommandPlace("acl", "acl", "Print Redis's ACL rules, one user a line, as an `aclfile` has them."),
+    "shards": CommandPlace("shards", "shards", "Show where each shard lies and what it says of itself."),
+    "reshard": CommandPlace(
+        "shards", "reshard", "Copy the mesh, which stands still, into more shards under another namespace."
+    ),
     "new-worker": CommandPlace(
         "new_worker", "new_worker", "Make the folder of a new worker: it runs, and its tests pass."
     ),

@@ -118,6 +118,27 @@ class RaiseFormatScript(Arguments):
     oldest: Number
 
 
+class MarkShardScript(Arguments):
+    """Note which shard of which mesh this is, or read it."""
+
+    format: Key
+    shards: Number
+    shard: Number
+    birth: Text
+    is_whole: Flag
+
+
+class NoteMoveScript(Arguments):
+    """Note that a shard is being filled, that it is filled, or that it has moved."""
+
+    format: Key
+    step: Text
+    mesh: Text
+    shards: Number
+    shard: Number
+    birth: Text
+
+
 class NoteActionScript(Arguments):
     """Note what an operator did."""
 

@@ -21,6 +21,7 @@ from streammesh.redisio.client import tls_options
 from streammesh.redisio.connection import connection_kind
 from streammesh.redisio.inspection import ServerFinding, Severity, inspect
 from streammesh.redisio.refusals import Refusal, is_denied, refusal_of
+from streammesh.redisio.shard_marks import ShardMarks
 from streammesh.settings import MeshSettings
 
 EVERY_SECONDS = 60.0
@@ -42,21 +43,9 @@ class Inspector:
 
     def look(self) -> list[ServerFinding]:
         """What is wrong now. Raises redis-py's errors when Redis cannot be asked."""
-        url = parse_redis_url(self._settings.redis_url)
-        options: dict[str, Any] = {
-            "client_name": "streammesh-inspector",
-            "socket_timeout": ASK_SECONDS,
-            "socket_connect_timeout": ASK_SECONDS,
-            "retry": Retry(NoBackoff(), 0),
-            "decode_responses": True,
-            **tls_options(self._settings),
-        }
-        kind, params = connection_kind(url, self._settings.namespace, options)
-        client = redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **params))
-        try:
-            return inspect_server(client.info(), _config(client), self._settings)
-        finally:
-            client.close()
+        with ask_server(self._settings, decode_responses=True) as client:
+            found = inspect_server(client.info(), _config(client), self._settings)
+        return [*ShardMarks(self._settings, ask_server).findings(), *found]
 
     def report(self, found: list[ServerFinding]) -> None:
         """Say in the log what is new, and what is over."""
@@ -115,6 +104,20 @@ class Inspector:
         if first and refused:  # it was away as this process started, which would have ended there
             log.critical("redis.refused", reason=_line(refused[0]))
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def ask_server(settings: MeshSettings, **more: Any) -> redis.Redis:
+    """Return a client for a few questions: nothing is asked twice, and an answer may take two seconds."""
+    options: dict[str, Any] = {
+        "client_name": "streammesh-inspector",
+        "socket_timeout": ASK_SECONDS,
+        "socket_connect_timeout": ASK_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        **more,
+        **tls_options(settings),
+    }
+    kind, params = connection_kind(parse_redis_url(settings.redis_url), settings.namespace, options)
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **params))
 
 
 def inspect_server(info: Any, config: dict[str, str] | None, settings: MeshSettings) -> list[ServerFinding]:

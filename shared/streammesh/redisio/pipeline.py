@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from streammesh.lua import Call, Common, command, is_wrong_type, mend_call
+from streammesh.lua import MENDS, Call, Common, command, is_wrong_type, mend_call
 from streammesh.redisio import internals
 
 T = TypeVar("T")
@@ -54,13 +54,15 @@ class Multiplexed:
 
     async def run(self, call: Call[T]) -> T:
         """Make the call. What has the wrong type among its keys is set aside, and the call is made again."""
-        try:
-            answer: T = await self.ask(call)
-        except ResponseError as error:
-            if not is_wrong_type(error) or not await self.ask(mend_call(call)):
-                raise
-            answer = await self.ask(call)
-        return answer
+        for _ in range(MENDS):
+            try:
+                return await self.ask(call)
+            except ResponseError as error:
+                if not is_wrong_type(error):
+                    raise
+            # It moves nothing where a call beside this one, which met the same key, was first.
+            await self.ask(mend_call(call))
+        return await self.ask(call)
 
     def ask(self, call: Call[T]) -> asyncio.Future[T]:
         """Make the call; to be awaited by whoever wants the answer."""

@@ -41,7 +41,7 @@ async def run(stage: Stage) -> Row:
         played = await play(
             arena, events, length, trouble, strict=True, also=lambda: [s for w in waiters for s in w.sent]
         )
-        last = last_position(played.facts.told)
+        last = last_position(played.facts)
         seen = [await follower.stop_after(last, 20) for follower in followers]
         check_pushed(played.findings, played.facts, seen)
         for waiter in waiters:

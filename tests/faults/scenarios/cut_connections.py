@@ -55,7 +55,7 @@ async def run(stage: Stage) -> Row:
             until = await stop_beats(arena, beats)
 
         played = await play(arena, events, length, trouble, strict=True, patience=90)
-        seen = await follower.stop_after(last_position(played.facts.told), 20)
+        seen = await follower.stop_after(last_position(played.facts), 20)
         check_pushed(played.findings, played.facts, [seen])
         check_ticks(played.findings, arena, until)
         lost = {role: proxy.scripts_lost for role, proxy in proxies.items()}

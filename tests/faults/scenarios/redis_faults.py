@@ -116,7 +116,7 @@ async def play_breaks(
         played = await play(
             arena, round(RATE * length), length, trouble, strict=True, patience=90, forgetful=forgetful
         )
-        seen = await follower.stop_after(last_position(played.facts.told), 20)
+        seen = await follower.stop_after(last_position(played.facts), 20)
         if not played.findings.forgotten:
             check_pushed(played.findings, played.facts, [seen])
         ended = [part.name for part in arena.parts if not part.running]

@@ -39,7 +39,7 @@ async def run(stage: Stage) -> Row:
                     await asyncio.sleep(arena.rng.uniform(0.1, length / rounds / len(arena.parts)))
 
         played = await play(arena, events, length, trouble, strict=True)
-        seen = await follower.stop_after(last_position(played.facts.told), 20)
+        seen = await follower.stop_after(last_position(played.facts), 20)
         check_pushed(played.findings, played.facts, [seen])
         wrong = {name: sorted(found - {0}) for name, found in codes.items() if found - {0}}
         if wrong:

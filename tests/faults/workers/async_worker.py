@@ -52,7 +52,7 @@ async def flaky(data: dict[str, Any], ctx: Context) -> int:
 async def follow(data: dict[str, Any], ctx: Context) -> int:
     """Publish what follows."""
     record("began", "follow", ctx)
-    ctx.publish("fault.after", {"n": data["n"]})
+    ctx.publish("fault.after", {"n": data["n"]}, partitionkey=f"after-{data['n']}")  # of several shards, any
     record("through", "follow", ctx)
     return int(data["n"])
 
