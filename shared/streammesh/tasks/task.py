@@ -21,7 +21,12 @@ class Holder(StrEnum):
     ASKED_FIRST = "?"  # nobody; whoever runs it is told that it is wanted cancelled, and ends it
 
 
-Token = int | Holder
+Token = int | str  # an attempt; a Holder, or `batch_token`
+
+
+def batch_token(run: str, attempt: int, entry: str) -> Token:
+    """Return what the attempt of a run ends those with that it took along."""
+    return f"+{run} {attempt} {entry}"
 
 
 @dataclass(frozen=True)

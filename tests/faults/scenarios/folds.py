@@ -1,4 +1,4 @@
-"""Quiet periods while workers and dispatchers are killed: when each event was handed over says what should have run."""
+"""Quiet periods and batches while workers and dispatchers are killed: when each event was handed over says what should have run."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from streammesh.settings import MeshSettings
 from tests.faults.arena import NAMESPACE, Arena
 from tests.faults.report import Row
 from tests.faults.stage import Stage
-from tests.faults.workers.fold_worker import MAX_WAIT, QUIET
+from tests.faults.workers.fold_worker import BATCH, MAX_WAIT, QUIET
 
-NAME = "debounce by key, workers and dispatchers killed"
-SOURCE, TASK = "faults", "fault_fold.saved"
+NAME = "debounce and batches by key, workers and dispatchers killed"
+SOURCE, TASK, BATCHED = "faults", "fault_fold.saved", "fault_fold.added"
 LATE_MS = 250.0  # how much later than due a run may start
 PATIENCE = 120.0
 
@@ -67,8 +67,9 @@ async def run(stage: Stage) -> Row:
             began = time.monotonic()
             for first in range(0, events, 20):
                 batch = [
-                    build(SOURCE, "fault.saved", {"key": key, "number": number}, id=f"e{number}")
+                    build(SOURCE, kind, {"key": key, "number": number}, id=f"{kind[6]}{number}")
                     for number, (_, key) in enumerate(plan[first : first + 20], first)
+                    for kind in ("fault.saved", "fault.added")
                 ]
                 await asyncio.sleep(max(0.0, began + plan[first][0] - time.monotonic()))
                 await publisher.publish_events(batch)
@@ -77,22 +78,31 @@ async def run(stage: Stage) -> Row:
         watch = asyncio.create_task(_stalls(arena, stalls))
         await asyncio.gather(load(), _kills(arena, kills, seconds))
         began = time.monotonic()
-        await _ended(arena, events)
+        await _ended(arena, 2 * events)
         watch.cancel()
         slowest = time.monotonic() - began
-        told = await _told(arena, [key for _, key in plan])
+        told = await _told(arena, [key for _, key in plan], TASK)
+        batched = await _told(arena, [key for _, key in plan], BATCHED)
         again = [f"{task} ended {times} times" for task, times in (await _ends(arena)).items() if times > 1]
-        left = [key for key in arena.keys.of_a_flow(TASK)[1:] if await arena.client.exists(key)]
+        left = [
+            key
+            for task in (TASK, BATCHED)
+            for key in arena.keys.of_a_flow(task)[1:]
+            if await arena.client.exists(key)
+        ]
     found = judge(told, stalls)
-    wrong = [*found.wrong, *again, *(f"{key} is left over" for key in left)]
+    lost, several, runs = judge_batches(batched)
+    lost = [*found.lost, *lost]
+    wrong = [*found.wrong, *several, *again, *(f"{key} is left over" for key in left)]
     late = sorted(found.lateness) or [0.0]
     remarks = [
+        f"{events:,} events, {events / max(1, runs):.1f} to a batch, each in one that succeeded",
         f"{found.runs:,} runs of {events:,} events; started after they were due: {late[len(late) // 2]:.0f} ms, "
-        f"99 of 100 within {late[len(late) * 99 // 100]:.0f} ms, the last {late[-1]:.0f} ms"
+        f"99 of 100 within {late[len(late) * 99 // 100]:.0f} ms, the last {late[-1]:.0f} ms",
     ]
     return Row(
-        NAME, len(arena.kills), events, len(found.lost), len(wrong), round(slowest, 3), not found.lost and not wrong,
-        remarks, [*found.lost, *wrong],
+        NAME, len(arena.kills), 2 * events, len(lost), len(wrong), round(slowest, 3), not lost and not wrong,
+        remarks, [*lost, *wrong],
     )  # fmt: skip
 
 
@@ -156,9 +166,12 @@ async def _ends(arena: Arena) -> Counter[str]:
     return seen
 
 
-async def _told(arena: Arena, keys: Sequence[str]) -> dict[str, Told]:
+async def _told(arena: Arena, keys: Sequence[str], task: str) -> dict[str, Told]:
     """What the ledger says of each event, by its task."""
-    found = {task_id(SOURCE, f"e{number}", TASK): Told(number, key) for number, key in enumerate(keys)}
+    found = {
+        task_id(SOURCE, f"{'s' if task == TASK else 'a'}{number}", task): Told(number, key)
+        for number, key in enumerate(keys)
+    }
     tasks = list(found)
     for first in range(0, len(tasks), 500):
         page = tasks[first : first + 500]
@@ -195,6 +208,21 @@ def judge(told: dict[str, Told], stalls: Sequence[tuple[float, float]] = ()) -> 
         found.wrong += _apart(sorted(runs, key=lambda one: one.started), members, told)
     found.runs = len(members)
     return found
+
+
+def judge_batches(told: dict[str, Told]) -> tuple[list[str], list[str], int]:
+    """What was lost, what is wrong, and how many batches succeeded: each event is of one, of its key, and none is too large."""
+    lost, wrong = list[str](), list[str]()
+    members: Counter[str] = Counter()
+    for task, one in told.items():
+        run = task if one.state == "succeeded" else one.run if one.state == "folded" else ""
+        if not run:
+            lost.append(f"event {one.number} is {one.state or 'nowhere'}")
+        elif run not in told or told[run].state != "succeeded" or told[run].key != one.key:
+            wrong.append(f"event {one.number} names {run}, which is no run of its key")
+        members[run] += 1
+    wrong += [f"the batch of {run} has {count} events" for run, count in members.items() if count > BATCH]
+    return lost, wrong, len(members)
 
 
 def _period(
