@@ -8,7 +8,7 @@ EXTRAS := --extra worker --extra client --extra cli --extra testing --extra post
 SRC := shared services tests benchmarks examples deploy
 TESTERS ?= 3  # processes that run tests: most of them wait most of the time
 
-.PHONY: docs types crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz scale bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
+.PHONY: sdks sdks-ready browser-ready docs types crossing newest-libraries ui ui-test simulate help setup demo up test check faults fuzz scale bench test-brokers celery-suite compose-test csv-trial restore-drill release package-test lock format clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -78,17 +78,27 @@ celery-suite: $(STAMP)  ## Celery's own integration tests over the mesh's transp
 ui:  ## build the dashboard anew from services/api/ui (needs Node)
 	@cd services/api/ui && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 
-sdks: $(STAMP)  ## the official CloudEvents SDKs, AsyncAPI's parser and OpenAPI's generators against the API (needs Node)
+sdks: sdks-ready  ## the official CloudEvents SDKs, AsyncAPI's parser and OpenAPI's generators against the API (needs Node)
+	@$(BIN)/python -m pytest services/api/tests/test_official_sdks.py services/api/tests/test_openapi.py $(ARGS)
+
+sdks-ready: tests/sdks/node_modules/.package-lock.json var/sdks/.made  ## install what the tests of `sdks` need, once
+
+tests/sdks/node_modules/.package-lock.json: tests/sdks/package-lock.json  # npm writes it when all is there
 	@cd tests/sdks && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+var/sdks/.made: tests/sdks/requirements.lock $(STAMP)
 	@test -x var/sdks/bin/python || $(BIN)/python -m venv var/sdks
 	@$(BIN)/uv pip sync -q --python var/sdks/bin/python --require-hashes tests/sdks/requirements.lock
-	@$(BIN)/python -m pytest services/api/tests/test_official_sdks.py services/api/tests/test_openapi.py $(ARGS)
+	@touch $@
 
 client:  ## build the TypeScript client anew from clients/typescript (needs Node)
 	@cd clients/typescript && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 
-ui-test: $(STAMP)  ## the dashboard in a real Chromium, before a real mesh; renews docs/images/ui-*.png
+browser-ready: $(STAMP)  ## install what drives the Chromium of `ui-test`
 	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
+
+ui-test: browser-ready  ## the dashboard in a real Chromium, before a real mesh; renews docs/images/ui-*.png
 	@$(BIN)/python -m pytest -m ui tests/browser $(ARGS)
 
 compose-test: $(STAMP)  ## build the images and run the demo against them (needs a Docker engine)

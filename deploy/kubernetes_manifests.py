@@ -48,7 +48,7 @@ PROCESSES = (
         2,
         "250m",
         ("192Mi", "512Mi"),
-        ("API_ADMIN_KEY", "MESH_HISTORY_URL", "REPORT_STORE_URL"),
+        ("API_ADMIN_KEY", "MESH_HISTORY_URL", "REPORT_STORE_URL", "WEBHOOK_SECRET_KEYS"),
         {"API_HOST": "0.0.0.0", "API_PORT": "8000"},
         port=8000,
         reaches_world=True,
@@ -61,6 +61,7 @@ PROCESSES = (
         2,
         "100m",
         ("192Mi", "1Gi"),  # a child of about 80 MB for each service that is a URL
+        ("WEBHOOK_SECRET_KEYS",),
         reaches_world=True,
     ),
     Process(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 from streammesh.cli.commands import COMMANDS, app
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -77,25 +79,56 @@ def _entry(name: str, found: Any) -> list[str]:
 
 
 def _members(found: type) -> dict[str, Any]:
-    """Those of a class, and of bases of its own package that have no entry of their own."""
-    package = found.__module__.rpartition(".")[0]
+    """Those of a class, and of the kit's own bases that have no entry of their own."""
+    documented = {
+        getattr(importlib.import_module(module), name) for module in MODULES for name in public_names(module)
+    }
     members: dict[str, Any] = {}
     for one in reversed(found.__mro__):
-        is_own = package in MODULES and one.__module__.rpartition(".")[0] == package
-        if one is found or (is_own and one.__name__ not in public_names(package)):
+        if one is found or (one.__module__.startswith("streammesh.") and one not in documented):
             members |= vars(one)
     return members
 
 
 def _signature(name: str, found: Any) -> list[str]:
+    if isinstance(found, type) and issubclass(found, BaseSettings):
+        prefix = found.model_config.get("env_prefix", "")
+        rows = (
+            f"| `{field}` | `{prefix}{field}`".upper().replace(field.upper(), field, 1)
+            + f" | {_default(about)} |"
+            for field, about in found.model_fields.items()
+        )
+        return ["| field | variable | default |", "|---|---|---|", *rows, ""]
     return ["```py", f"{name}{_arguments(found)}", "```", ""]
 
 
+def _default(about: FieldInfo) -> str:
+    if about.is_required():
+        return "must be given"
+    value = about.get_default(call_default_factory=True, validated_data={})
+    return f"`{value}`" if value not in (None, "") else ""
+
+
+class _Bare(str):
+    """An annotation, printed as it was written."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _arguments(found: Any) -> str:
+    def bare(annotation: Any) -> Any:
+        return _Bare(annotation) if isinstance(annotation, str) else annotation
+
     try:
-        return ADDRESS.sub("", str(inspect.signature(found)))
+        signature = inspect.signature(found)
     except (ValueError, TypeError):
         return "(...)"
+    parameters = [one.replace(annotation=bare(one.annotation)) for one in signature.parameters.values()]
+    shown = signature.replace(parameters=parameters, return_annotation=bare(signature.return_annotation))
+    return ADDRESS.sub("", str(shown))
 
 
 def _text(found: Any) -> list[str]:

@@ -62,12 +62,6 @@ _KINDS = (
     Kind(
         "not-found", 404, "There is no such thing", "Check the id; records are dropped after their retention."
     ),
-    Kind(
-        "not-with-shards",
-        501,
-        "A mesh of several shards does not have this",
-        "Ask who operates the mesh; the page on shards says what is missing.",
-    ),
     Kind("method-not-allowed", 405, "The method is not for this resource", "Use a method named in `Allow`."),
     Kind("too-slow", 408, "The request took too long to arrive", "Send it in one go."),
     Kind(

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.api_keys import LONGEST, SHORTEST, is_secret
 from streammesh.setting_kinds import Duration, StoreUrl
 from streammesh.webhooks.addresses import Network, parse_networks
+from streammesh.webhooks.seal import Seal, parse_keys
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
@@ -79,6 +80,12 @@ class ApiSettings(BaseSettings):
         description="Networks of your own that URLs may lead to, as a JSON list such as "
         '["127.0.0.0/8", "::1/128"]; for development. Else only public addresses are sent to.',
     )
+    secret_keys: list[SecretStr] = Field(
+        [],
+        validation_alias="WEBHOOK_SECRET_KEYS",
+        description="Keys that secrets of webhooks and URL workers are sealed with in Redis, as a JSON list of 32 bytes in "
+        "base64 each: the first seals, each opens. Without any they are kept as they are.",
+    )
     heartbeat: Duration = Field(
         timedelta(seconds=15), description="How often a quiet notification stream shows that it is alive."
     )
@@ -119,6 +126,17 @@ class ApiSettings(BaseSettings):
     def open_networks(self) -> tuple[Network, ...]:
         """The networks of one's own that webhooks may lead to."""
         return parse_networks(self.allow_private)
+
+    @property
+    def seal(self) -> Seal:
+        """What seals and opens the secrets of webhooks and of services with a URL."""
+        return Seal(parse_keys([one.get_secret_value() for one in self.secret_keys]))
+
+    @field_validator("secret_keys")
+    @classmethod
+    def _seal_keys(cls, value: list[SecretStr]) -> list[SecretStr]:
+        parse_keys([one.get_secret_value() for one in value])
+        return value
 
     @field_validator("cors_origins")
     @classmethod

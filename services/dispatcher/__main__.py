@@ -19,7 +19,7 @@ from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.mesh_format import meet
-from streammesh.roles import keep_on, run_until_stopped
+from streammesh.roles import end, keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.pause import HeldTasks
@@ -35,6 +35,7 @@ from services.dispatcher.folder import Folder
 from services.dispatcher.key_guard import KeyGuard
 from services.dispatcher.lanes import Lanes
 from services.dispatcher.line_keeper import LineKeeper
+from services.dispatcher.outbox_relay import OutboxRelay
 from services.dispatcher.reconciler import Janitor
 from services.dispatcher.resumer import Releaser
 from services.dispatcher.settings import DispatcherSettings
@@ -65,11 +66,16 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     backfiller = Backfiller(client, keys, settings, own, encoder.encode, process_name("dispatcher"))
     forwarders = Forwarders(client, keys, lambda service: Forwarder(settings, app, service))
     keeper, folder = LineKeeper(client, keys), Folder(client, keys, settings)
+    relay = OutboxRelay(client, keys, settings)
     look = asyncio.Event()
 
     def changed(what: str) -> None:
         if what == "fold":
             folder.changed.set()
+            return
+        if what in ("outbox", "look"):
+            relay.changed()
+        if what == "outbox":
             return
         if what != "cancels":
             (promoter.changed if what == "due" else look).set()
@@ -108,6 +114,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("line keeper", keeper.run),
         keep_on("folder", folder.run),
         keep_on("canceller", canceller.run),
+        keep_on("outbox relay", relay.run),
         keep_on("janitor", janitor.run),
         keep_on("backfiller", backfiller.run),
         keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
@@ -123,9 +130,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     await stop.wait()
     health.lives_while("roles", lambda: None)
     health.works_while("lanes", lambda: "it is stopping")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(tasks)
     await lanes.stop()
     await forwarders.stop()
     backfiller.close()

@@ -33,6 +33,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "leftovers.dropped": "What nobody needs any more was removed.",
     "open_tasks.unreadable": "The list of a service's open tasks cannot be read.",
     "redis.lost_data": "Redis came back without its last data; the lanes begin anew.",
+    "outbox.broken": "What lay in the outbox for another shard is no event, or none that may be published; it was removed.",
+    "outbox.waits": "Events for another shard wait in the outbox: that shard is away or full (said again each minute).",
     "router.leaves": "Queues are full: the router serves these services no more, their lanes go on.",
     "router.leaves_all": "Something cannot be handed over in one step with the rest: the lanes deal with it.",
     "router.plans_again": "Manifests changed while events were handed over; they are planned again.",

@@ -32,7 +32,7 @@ service = Service("report_worker", pool="prefork")
 
 TIMEOUT = 120  # seconds, of one part; two hundred thousand rows take a few
 # A part that met a passing fault (the store was away) is tried again; the rest of its report waits for it.
-part: Callable[[Callable[..., Any]], Any] = service.part(
+part = service.part(
     soft_time_limit=TIMEOUT,
     time_limit=TIMEOUT + 10,
     autoretry_for=(Exception,),

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 from streammesh import logs
+from streammesh.api_keys import ApiKeys
 from streammesh.group_link import tell_health
 from streammesh.health import Echo, Health, Pulse
 from streammesh.keys import Keys
@@ -18,10 +19,11 @@ from streammesh.redisio.client import open_async
 from streammesh.redisio.heartbeat import FRESH_MS, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.mesh_format import meet
-from streammesh.roles import keep_on, run_until_stopped
+from streammesh.roles import end, keep_on, run_until_stopped
 from streammesh.settings import MeshSettings, load_settings
 
 from services.webhook_worker.crew import Crew
+from services.webhook_worker.owners import Owners
 from services.webhook_worker.settings import WebhookSettings
 from services.webhook_worker.url_services import UrlServices
 
@@ -47,8 +49,12 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
         open_async(settings, f"{ROLE}-ears", blocking=True),
         open_async(settings, f"{ROLE}-bell", blocking=True),
     )
-    crew = Crew(client, ears, keys, own)
-    url_services = UrlServices(client, keys, (settings.drain + STOPPING).total_seconds())
+    first = settings.whole.of_shard(0)  # where the mesh has its API keys
+    registry = open_async(first, f"{ROLE}-keys")
+    owners = Owners(ApiKeys(registry, Keys(first.namespace)))
+    crew = Crew(client, ears, keys, own, api_keys=owners)
+    drain = (settings.drain + STOPPING).total_seconds()
+    url_services = UrlServices(client, keys, owners, drain, own.seal)
 
     def changed(what: str) -> None:
         crew.changed(what)
@@ -70,11 +76,9 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     await stop.wait()
     health.lives_while("roles", lambda: None)
     health.works_while("redis", lambda: "it is stopping")
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await end(tasks)
     await asyncio.gather(crew.stop(min(own.timeout, settings.drain).total_seconds()), url_services.stop())
-    for opened in (client, ears, bell):
+    for opened in (client, ears, bell, registry):
         await opened.aclose()
     log.info("webhooks.stopped")
 

@@ -14,6 +14,7 @@ from streammesh.webhooks.store import WebhookStore
 from services.webhook_worker.courier import Courier
 from services.webhook_worker.directory import Directory
 from services.webhook_worker.laggards import Laggards
+from services.webhook_worker.owners import OwnerKeys
 from services.webhook_worker.router import NotificationRouter
 from services.webhook_worker.sender import WebhookSender
 from services.webhook_worker.settings import WebhookSettings
@@ -29,9 +30,10 @@ class Crew:
         keys: Keys,
         settings: WebhookSettings,
         sender: WebhookSender | None = None,
+        api_keys: OwnerKeys | None = None,
     ) -> None:
         self._sender = sender or WebhookSender(settings.allowed, settings.timeout.total_seconds())
-        self.directory = Directory(WebhookStore(client, keys), ApiKeys(client, keys))
+        self.directory = Directory(WebhookStore(client, keys), api_keys or ApiKeys(client, keys))
         self.router = NotificationRouter(client, ears, keys, self.directory)
         self.laggards = Laggards(client, keys, self.directory)
         self.courier = Courier(client, keys, self.directory, self._sender, settings)

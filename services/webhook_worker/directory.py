@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterable
 
 import structlog
-from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.api_keys import ApiKey
 from streammesh.notifications import Notification
 from streammesh.webhooks.definition import Webhook
 from streammesh.webhooks.store import StoredWebhook, WebhookStore
+
+from services.webhook_worker.owners import OwnerKeys
 
 KEYS_KEPT_SECONDS = 3.0
 MOST_REMEMBERED = 10_000  # kinds of notifications
@@ -20,7 +22,7 @@ log = structlog.get_logger(__name__)
 class Directory:
     """The webhooks of the mesh as of one version, with their owners' keys as of some seconds ago."""
 
-    def __init__(self, store: WebhookStore, api_keys: ApiKeys) -> None:
+    def __init__(self, store: WebhookStore, api_keys: OwnerKeys) -> None:
         self._store, self._api_keys = store, api_keys
         self.version = ""
         self.webhooks: dict[str, StoredWebhook] = {}

@@ -27,6 +27,7 @@ TURN_SECONDS = 2.0  # then others have theirs
 SLOW_SECONDS = 1.0  # a webhook that answers no faster leaves its place to others
 NOTHING = WebhookTurn([], 0, None, None)
 CONTENT_TYPE = {"content-type": "application/json"}
+UNOPENED = "its secret is sealed with a key that the webhook worker does not have: WEBHOOK_SECRET_KEYS"
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class Session:
     ) -> None:
         self._client, self._keys, self._webhook, self._token = client, keys, webhook, token
         self._sender, self._settings, self._counts, self._slow = sender, settings, counts, slow
+        self._seal = settings.seal
         self._flights: dict[str, asyncio.Task[None]] = {}
         self._ended: list[Result] = []
         self._woken = asyncio.Event()
@@ -164,8 +166,7 @@ class Session:
     async def _try(self, taken: TakenDelivery) -> bool:
         """Send it once, and note what came of it; answers whether it is over."""
         now_ms = time.time_ns() // 1_000_000
-        signed = signed_headers(self._webhook.keys(now_ms), taken.delivery, now_ms // 1000, taken.body)
-        answer = await self._sender.post(self._webhook.url, taken.body, CONTENT_TYPE | signed)
+        answer = await self._post(taken, now_ms)
         self.gone = self.gone or answer.gone
         verdict = judge(
             answer,
@@ -189,6 +190,13 @@ class Session:
         self._ended.append(Result(taken.delivery, verdict.outcome, verdict.wait_ms, noted))
         self._woken.set()
         return verdict.outcome is not DeliveryOutcome.AGAIN
+
+    async def _post(self, taken: TakenDelivery, now_ms: int) -> ReceiverAnswer:
+        keys = self._seal.keys(self._webhook.secrets, self._webhook.id, now_ms)
+        if not keys:  # nothing goes unsigned; it is tried again, and the attempts say why
+            return ReceiverAnswer(None, UNOPENED)
+        signed = signed_headers(keys, taken.delivery, now_ms // 1000, taken.body)
+        return await self._sender.post(self._webhook.url, taken.body, CONTENT_TYPE | signed)
 
     def _is_too_old(self, taken: TakenDelivery, now_ms: int) -> bool:
         return now_ms - taken.queued_ms > self._settings.retry_for.total_seconds() * 1000

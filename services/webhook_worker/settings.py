@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from streammesh.setting_kinds import Duration
 from streammesh.webhooks.addresses import Network, parse_networks
+from streammesh.webhooks.seal import Seal, parse_keys
 
 
 class WebhookSettings(BaseSettings):
@@ -21,6 +22,11 @@ class WebhookSettings(BaseSettings):
         [],
         description="Networks of your own that URLs may lead to, as a JSON list such as "
         '["127.0.0.0/8", "::1/128"]; for development. Else only public addresses are sent to.',
+    )
+    secret_keys: list[SecretStr] = Field(
+        [],
+        description="Keys that secrets of webhooks and URL workers are sealed with in Redis, as a JSON list of 32 bytes in "
+        "base64 each: the first seals, each opens. Without any they are kept as they are.",
     )
     timeout: Duration = Field(
         timedelta(seconds=15),
@@ -53,6 +59,12 @@ class WebhookSettings(BaseSettings):
             raise ValueError(f"should be networks such as 10.0.0.0/8: {error}") from None
         return value
 
+    @field_validator("secret_keys")
+    @classmethod
+    def _seal_keys(cls, value: list[SecretStr]) -> list[SecretStr]:
+        parse_keys([one.get_secret_value() for one in value])
+        return value
+
     @field_validator("timeout")
     @classmethod
     def _short(cls, value: timedelta) -> timedelta:
@@ -71,6 +83,11 @@ class WebhookSettings(BaseSettings):
     def allowed(self) -> tuple[Network, ...]:
         """The networks that are open."""
         return parse_networks(self.allow_private)
+
+    @property
+    def seal(self) -> Seal:
+        """What seals and opens the secrets of webhooks and of services with a URL."""
+        return Seal(parse_keys([one.get_secret_value() for one in self.secret_keys]))
 
     @property
     def lease(self) -> timedelta:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from streammesh import Context, Event, Fail, Reject, Retry
+from streammesh.webhooks.seal import Seal
 from streammesh.webhooks.signature import signed_headers
 from streammesh.webhooks.url_workers import SIGNAL, UrlWorker, result_token
 
@@ -33,8 +34,8 @@ class NotAnswered(Retry):
 class UrlHandler:
     """The handler of all subscriptions of one such service."""
 
-    def __init__(self, worker: UrlWorker, sender: WebhookSender) -> None:
-        self._worker, self._sender = worker, sender
+    def __init__(self, worker: UrlWorker, sender: WebhookSender, seal: Seal) -> None:
+        self._worker, self._sender, self._seal = worker, sender, seal
 
     async def __call__(self, event: Event, ctx: Context) -> Any:
         """Handle one event: its result, now or as it is said later. Raises Reject, Retry, Fail, NotAnswered."""
@@ -58,13 +59,15 @@ class UrlHandler:
 
     async def _post(self, event: Event, ctx: Context) -> ReceiverAnswer:
         body, now_ms = event.to_json(), time.time_ns() // 1_000_000
-        keys = self._worker.keys(now_ms)
+        keys = self._seal.keys(self._worker.secrets, self._worker.service, now_ms)
+        if not keys:  # nothing goes unsigned
+            raise NotAnswered("its secret is sealed with a key that WEBHOOK_SECRET_KEYS does not hold")
         headers = signed_headers(keys, ctx.task_id, now_ms // 1000, body)
         headers |= {
             "content-type": CONTENT_TYPE,
             "streammesh-task": ctx.task_id,
             "streammesh-attempt": str(ctx.attempt),
-            "streammesh-result-token": result_token(keys[0], ctx.task_id) if keys else "",
+            "streammesh-result-token": result_token(keys[0], ctx.task_id),
         }
         return await self._sender.post(self._worker.url, body, headers)
 

@@ -49,7 +49,7 @@ class UrlService:
         """Send it, and settle by the answer."""
         if self._handler is None:
             sender = WebhookSender(self._own.allowed, self._worker.timeout, most_answered=self._most)
-            self._handler = UrlHandler(self._worker, sender)
+            self._handler = UrlHandler(self._worker, sender, self._own.seal)
         return await self._handler(event, ctx)
 
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 import redis.asyncio
 import structlog
-from streammesh.api_keys import ApiKey, ApiKeys
+from streammesh.api_keys import ApiKey
 from streammesh.keys import Keys
+from streammesh.webhooks.seal import Seal
 from streammesh.webhooks.url_workers import UrlWorker, read_url_workers
+
+from services.webhook_worker.owners import OwnerKeys
 
 MODULE = f"{__package__}.url_service"
 LONGEST_SLEEP = 1.0  # also how long a service goes on whose owner may not have it any more
@@ -33,8 +36,11 @@ class _ChildProcess:
 class UrlServices:
     """Keeps the processes as the documents say. `drain`: how long one may take to stop."""
 
-    def __init__(self, client: redis.asyncio.Redis, keys: Keys, drain: float) -> None:
-        self._client, self._keys, self._drain = client, keys, drain
+    def __init__(
+        self, client: redis.asyncio.Redis, keys: Keys, api_keys: OwnerKeys, drain: float, seal: Seal
+    ) -> None:
+        self._client, self._keys, self._api_keys = client, keys, api_keys
+        self._drain, self._seal = drain, seal
         self._running: dict[str, _ChildProcess] = {}
         self._paused: dict[
             str, tuple[float, float]
@@ -70,21 +76,22 @@ class UrlServices:
         self._paused = {name: pause for name, pause in self._paused.items() if name in wanted}
 
     async def _allowed(self, found: dict[str, tuple[UrlWorker, bytes]]) -> dict[str, tuple[UrlWorker, bytes]]:
-        """Those whose owner has the right to them at this moment; what is refused is said once, and its tasks wait."""
+        """Those whose owner has the right to them at this moment, and that can be signed for; others are said once, and wait."""
         now_ms = time.time_ns() // 1_000_000
         owners: dict[str, list[ApiKey]] = {}
         if any(worker.owner for worker, _ in found.values()):
-            for key in await ApiKeys(self._client, self._keys).list():
+            for key in await self._api_keys.list():
                 if not key.has_expired(now_ms):
                     owners.setdefault(key.name, []).append(key)
-        refused = {
-            name
-            for name, (worker, _) in found.items()
-            if worker.owner and not any(worker.may_be_told(key) for key in owners.get(worker.owner, ()))
-        }
-        for name in sorted(refused - self._refused):
-            log.error("url_worker.refused", service=name, owner=found[name][0].owner)
-        self._refused = refused
+        refused = {}
+        for name, (worker, _) in found.items():
+            if worker.owner and not any(worker.may_be_told(key) for key in owners.get(worker.owner, ())):
+                refused[name] = "its owner's key may not have it"
+            elif not self._seal.keys(worker.secrets, name, now_ms):
+                refused[name] = "its secret is sealed with a key that WEBHOOK_SECRET_KEYS does not hold"
+        for name in sorted(refused.keys() - self._refused):
+            log.error("url_worker.refused", service=name, owner=found[name][0].owner, reason=refused[name])
+        self._refused = set(refused)
         return {name: one for name, one in found.items() if name not in refused}
 
     async def _start(self, name: str, raw: bytes, pause: float) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from streammesh import names
 from streammesh.keys import Keys
 
 COMMANDS = (
@@ -23,7 +24,7 @@ COMMANDS = (
     *("+eval", "+evalsha", "+script|load"),
 )
 CELERY = ("+script|exists", "+time", "+info", "+client|unblock")
-NOT_OF_WORKERS = ("-scan", "-randomkey", "-dbsize")  # which say what others have
+NOT_OF_WORKERS = ("-scan", "-randomkey", "-dbsize", "-psubscribe")  # which say what others have
 PLAIN = ("+time", "+info")
 CLUSTER = ("+cluster|slots",)
 KINDS = ("api", "dispatcher", "archiver", "scheduler", "webhook_worker")  # that reach all keys of the mesh
@@ -44,7 +45,7 @@ def users(
 
 def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
     """What the workers of one service may: their own queues and dead letters, and what all services share."""
-    queue = keys.queue(service)
+    queue, mark = keys.queue(service), names.mark_of(service)
     own = (
         *(queue, f"{queue}:*", f"{queue}.*"),
         *(f"{keys.queue('*.pidbox')}", f"{keys.queue('*.pidbox')}:*"),
@@ -53,23 +54,27 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*")),
         *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
+        *(keys.task(f"*{mark}"), keys.chunks(f"*{mark}", "*")),
     )
     shared = (
-        *(keys.task("*"), keys.chunks("*", "*"), keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
+        *(keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
         *(f"{keys.prefix}set-aside:*", f"{keys.prefix}identity:*", f"{keys.prefix}binding*"),
-        *(keys.notifications(), keys.tasks_recent(), keys.domains(), keys.due(), keys.due_entries()),
+        *(keys.domains(), keys.due(), keys.due_entries()),
         *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),
         *(keys.paused(), keys.holding(), keys.dead_services(), keys.counters(), keys.memory()),
-        *(keys.format(), keys.flows(), keys.folding()),
+        *(keys.format(), keys.flows(), keys.folding(), f"{keys.prefix}outbox:*"),
     )
+    written = (keys.notifications(), keys.tasks_recent())  # and never read: what became of others' tasks
     return [
         "resetkeys",
         *(f"~{key}" for key in (*own, *shared)),
+        *(f"%W~{key}" for key in written),
         *_worker_channels(keys, service, database),
         *COMMANDS,
         *NOT_OF_WORKERS,
         *CELERY,
         _hears(keys, database),
+        _tells(keys),
     ]
 
 
@@ -86,7 +91,6 @@ def _worker_channels(keys: Keys, service: str, database: int) -> list[str]:
         f"&{keys.control(service)}",
         f"&{keys.manifests_changed()}",
         f"&{keys.chunks_written()}",
-        f"&{keys.told('*')}",
         f"&{keys.prefix}result:*",  # where who waits for a result of Celery is told
         f"&{keys.fanout(database)}celeryev*",
     ]
@@ -95,6 +99,11 @@ def _worker_channels(keys: Keys, service: str, database: int) -> list[str]:
 def _hears(keys: Keys, database: int) -> str:
     """A selector: it hears remote control's orders, which are the same channel for all workers, and gives none."""
     return f"(-@all +subscribe +psubscribe &{keys.fanout(database)}celery.pidbox)"
+
+
+def _tells(keys: Keys) -> str:
+    """A selector: it tells on the channels beside the notifications, and does not listen there."""
+    return f"(-@all +publish &{keys.told('*')})"
 
 
 def _channels(keys: Keys, database: int) -> list[str]:

@@ -9,6 +9,7 @@ _BY_LIBRARY = {
     "billiard": "worker",
     "celery": "worker",
     "cronsim": "worker",
+    "cryptography": "mesh",
     "dotenv": "worker",
     "email_validator": "mail",
     "hiredis": "worker",

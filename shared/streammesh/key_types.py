@@ -12,6 +12,7 @@ TYPES = {
     "audit": "stream",
     "webhook-attempts": "stream",
     "chunks": "stream",
+    "outbox": "stream",
     "event": "hash",
     "due-entries": "hash",
     "manifests": "hash",

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from streammesh import names
 from streammesh.access_keys import AccessKeys
 from streammesh.cancel_keys import CancelKeys
 from streammesh.durable_keys import DurableKeys
 from streammesh.flow_keys import FlowKeys
+from streammesh.shard_keys import ShardKeys
 from streammesh.webhook_keys import WebhookKeys
 
 WORKERS = "workers"  # the one consumer group of every queue
@@ -25,7 +27,7 @@ UNCLAIMED = "_unclaimed"  # the group that looks after domains which no service 
 
 
 @dataclass(frozen=True, slots=True)
-class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
+class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys, ShardKeys):
     """The keys of the mesh called `namespace`."""
 
     namespace: str = "mesh"
@@ -226,6 +228,11 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys):
     def task(self, task_id: str) -> str:
         """HASH. The ledger row of one task: state, attempt, lease, outcome. Expires `result_ttl` after it ends."""
         return f"{self.prefix}task:{task_id}"
+
+    def task_in(self, queue: str, task_id: str) -> str:
+        """The row of the task whose id stands in an entry of a queue; of none at all, where its service has no such ids."""
+        owner = names.owner_of(queue)
+        return self.task(task_id if names.is_task_of(task_id, owner) else names.mark_of(owner))
 
     def tasks_recent(self) -> str:
         """STREAM. One short entry per ended task, for reports on operations. Trimmed by `retention`."""

@@ -93,8 +93,43 @@ def owner_of(queue: str) -> str:
 
 
 def task_id(source: str, event_id: str, subscription: str) -> str:
-    """The id of the task that one event becomes for one subscription: the same everywhere and for ever."""
-    return _uuid5(f"{source}\0{event_id}\0{subscription}")
+    """The id of the task that one event becomes for one subscription: the same everywhere and for ever.
+
+    It ends with the mark of the subscription's service, so that a rule over the names of keys can tell whose it is.
+    """
+    digest = _IN_TASK_NAMESPACE.copy()
+    digest.update(f"{source}\0{event_id}\0{subscription}".encode())
+    h = digest.hexdigest()
+    mark = mark_of(subscription.partition(".")[0])
+    return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:22]}{mark}"
+
+
+@lru_cache(maxsize=4096)
+def mark_of(service: str) -> str:
+    """What the ids of a service's tasks end with: 40 bits of a digest of its name."""
+    digest = _IN_TASK_NAMESPACE.copy()
+    digest.update(f"service\0{service}".encode())
+    return digest.hexdigest()[:10]
+
+
+def is_task_of(task_id: str, service: str) -> bool:
+    """Whether an id may be of a task of this service; ids of versions before the mark (UUIDv5) may be anybody's."""
+    return task_id.endswith(mark_of(service)) or is_unmarked(task_id)
+
+
+def is_unmarked(task_id: str) -> bool:
+    """Whether this is an id as versions before the mark made them."""
+    return len(task_id) == 36 and task_id[14] == "5"
+
+
+def task_id_before(source: str, event_id: str, subscription: str) -> str:
+    """The id of a task as versions before the mark made it."""
+    return derived_id(source, event_id, subscription)
+
+
+def derived_id(*parts: str) -> str:
+    """An id that is made of others: the same everywhere and for ever."""
+    return _uuid5("\0".join(parts))
 
 
 def tick_id(schedule: str, due_ms: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 import uvloop
@@ -14,6 +14,7 @@ from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.retry import waits
 
 log = structlog.get_logger(__name__)
+CANCEL_AGAIN = 0.5  # seconds
 NEW_OBJECTS = 10_000  # between looks at the youngest; Python's 700 is a look every few tasks
 
 
@@ -40,6 +41,15 @@ def run_until_stopped(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
+
+
+async def end(roles: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel roles until each has ended: in Python 3.11 `wait_for` loses a cancellation that comes as it is done."""
+    left = {role for role in roles if not role.done()}
+    while left:
+        for role in left:
+            role.cancel()
+        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
 
 
 async def keep_on(name: str, role: Callable[[], Awaitable[None]]) -> None:

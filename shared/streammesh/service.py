@@ -32,6 +32,7 @@ from streammesh.subscriptions.declaration import (
     former_names,
     place_of,
     priority_of,
+    refuse_while_importing,
     seconds,
     task_part,
     whole_number,
@@ -48,11 +49,12 @@ from streammesh.worker.handler_versions import DeclaredVersion, HandlerVersion, 
 from streammesh.worker.member import run_worker
 from streammesh.worker.resources import Plumbing
 from streammesh.worker.workflow import WorkflowTasks
+from streammesh.worker.workflow_part import WorkflowParts
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Service(AroundHandlers, Expectations):
+class Service(AroundHandlers, Expectations, WorkflowParts):
     """One team's worker: it owns the queue of its name and one Celery app.
 
     Making it connects to nothing; settings are read at first use. `prefetch`: how many tasks its worker
@@ -84,7 +86,6 @@ class Service(AroundHandlers, Expectations):
         self.name = name
         self.celery_app: MeshCelery = make_app(name, settings, prefetch=prefetch)
         self._settings, self._pool = settings, pool
-        self._parts: WorkflowTasks | None = None
         self._subscriptions: list[Subscription] = []
         self._bindings: dict[str, Binding] = {}
         self._tasks: dict[str, Callable[[Plumbing], type[DeliveryTask]]] = {}
@@ -94,11 +95,10 @@ class Service(AroundHandlers, Expectations):
         self._plumbing = self.celery_app.plumbing = Plumbing(
             name, lambda: self.settings, makers=self._makers, hooks=self._hooks
         )
+        self._parts = WorkflowTasks(self.celery_app, self._plumbing)
         self.celery_app.manifest = self.manifest
         self._plumbing.edition = cache(lambda: edition_of(self.manifest()).digest)
-        self.celery_app.add_defaults(
-            lambda: pool_config(self.pool, self.settings) | queue_config(name, self._queues)
-        )
+        self.celery_app.add_defaults(self._defaults)
         set_current_app(self.celery_app)
 
     @property
@@ -259,12 +259,18 @@ class Service(AroundHandlers, Expectations):
         """Return plumbing of its own, with the service's resources and hooks, in another mesh; for tests."""
         return Plumbing(self.name, lambda: settings, makers=self._makers, hooks=self._hooks)
 
+    def _defaults(self) -> dict[str, Any]:
+        """Of the Celery app's configuration."""
+        return pool_config(self.pool, self.settings) | queue_config(self.name, self._queues)
+
     def _add_version(self, written: DeclaredVersion) -> None:
         """Take in a version of a handler; new runs begin with the newest. Raises InvalidManifest."""
-        task = written.subscription.task
+        task, pool = written.subscription.task, self.pool
         for name in (task, *written.subscription.formerly):
             if self._formerly.get(name, task) != task or (name != task and name in self._bindings):
                 raise InvalidManifest(f"two handlers have the name {name!r}, one of them formerly")
+            if name not in self._tasks:
+                self._check_name(name)
         newest, older = versions_with(self._versions.setdefault(task, {}), written)
         known = [one.task for one in self._subscriptions]
         if task in known:
@@ -272,6 +278,8 @@ class Service(AroundHandlers, Expectations):
         else:
             self._subscriptions.append(newest.subscription)
         self._bindings[task] = newest.binding
+        if self.pool != pool:  # Celery has read its configuration as the first handler was registered
+            self.celery_app.add_defaults(self._defaults)
         self._formerly |= dict.fromkeys(written.subscription.formerly, task)
         for name in dict.fromkeys((task, *newest.subscription.formerly)):
             known_as = replace(newest.subscription, task=name)
@@ -331,20 +339,6 @@ class Service(AroundHandlers, Expectations):
         self.celery_app.tasks.pop(subscription.task, None)  # where this is a further version
         self.celery_app.register_task(made(self._plumbing)())
 
-    def part(self, function: Callable[..., Any] | None = None, **options: Any) -> Any:
-        """Decorate a part of a workflow: a Celery task (`.s()`, `.si()`) that may take a `ctx`.
-
-        Through `ctx` it pushes progress for the delivery that the workflow belongs to, and publishes
-        events that leave together with the delivery's end. `options` are Celery's task options.
-        """
-        if self._parts is None:
-            self._parts = WorkflowTasks(self.celery_app, self._plumbing)
-            self._parts.register()
-        parts = self._parts
-        if function is None:
-            return lambda decorated: parts.part(decorated, **options)
-        return parts.part(function, **options)
-
     def manifest(self) -> Manifest:
         """What this service tells the mesh about itself when its worker starts."""
         try:
@@ -375,6 +369,7 @@ class Service(AroundHandlers, Expectations):
         It reads `queues`, else those after `-Q` on the command line (`python -m services.mail -Q urgent`), else all
         of the service's. Ends with exit code 2 for one that the service does not have.
         """
+        refuse_while_importing("service.run()")
         chosen = _asked_for(sys.argv[1:]) if queues is None else list(queues)
         known = {names.DEFAULT_QUEUE, self.name, *self._queues, *self.manifest().queue_names}
         for unknown in sorted(set(chosen) - known):

@@ -15,12 +15,7 @@ from typing import Literal, TypeVar, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from dotenv import dotenv_values
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from streammesh.local_mesh import PLACE, running_here, secrets_folder
@@ -220,6 +215,13 @@ class MeshSettings(BaseSettings):
         "info", description="Lowest level logged."
     )
 
+    _whole: MeshSettings | None = PrivateAttr(None)
+
+    @property
+    def whole(self) -> MeshSettings:
+        """The settings of the whole mesh, where these are one shard's."""
+        return self._whole or self
+
     def of_shard(self, number: int) -> MeshSettings:
         """Return the settings as one shard has them: a mesh of its own. A mesh without shards is its only one.
 
@@ -237,7 +239,9 @@ class MeshSettings(BaseSettings):
             "shards": 1,
             "shard": number,
         }
-        return self.model_copy(update={**changes, "namespace": f"{self.namespace}.{number}"})
+        made = self.model_copy(update={**changes, "namespace": f"{self.namespace}.{number}"})
+        made._whole = self
+        return made
 
     @property
     def remembered(self) -> timedelta:

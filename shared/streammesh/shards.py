@@ -2,7 +2,7 @@
 
 A shard is a mesh of its own: streams, queues, records and notifications lie together in one Redis primary, so every
 script and every promise is the same with shards as without. An event belongs to the shard of its `partitionkey`, or of
-its identity where it has none; what comes of it stays there.
+its identity where it has none; what comes of it stays there, unless it has a `partitionkey` of another shard.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from streammesh import plain_json
 from streammesh.errors import EventConflict, MeshError, MeshUnavailable
 from streammesh.events.encoded import Sealed
 from streammesh.events.envelope import Event, build
-from streammesh.events.publisher import Published, Publisher
+from streammesh.events.publisher import Published, Publisher, stored_form
 from streammesh.keys import Keys
+from streammesh.lua.events import StoredEvent
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 
@@ -46,6 +47,32 @@ def shard_of_event(event: Event, shards: int) -> int:
     """As `shard_of`, for an event."""
     key = event.extensions.get(PARTITION_KEY)
     return shard_of(key if isinstance(key, str) and key else None, event.source, event.id, shards)
+
+
+def stored_or_sent(keys: Keys, settings: MeshSettings, event: Event) -> StoredEvent:
+    """Return what a script stores an event by that is published in a shard: as `stored_form`, unless it has a
+    `partitionkey` of another shard; then it goes into the outbox, from which a dispatcher brings it there.
+    """
+    shards = settings.whole.shards
+    key = event.extensions.get(PARTITION_KEY) if shards > 1 else None
+    if not isinstance(key, str) or not key:
+        return stored_form(keys, settings, event)
+    target = shard_of(key, event.source, event.id, shards)
+    if target == settings.shard:
+        return stored_form(keys, settings, event)
+    return StoredEvent(
+        row=keys.event(event.id),
+        stream=keys.outbox(target),
+        source=event.source,
+        id=event.id,
+        digest="",
+        domain="",
+        deliver_at="",
+        name=0,
+        content=0,
+        json=event.to_json(),
+        sets=[],
+    )
 
 
 async def stored_in_parts(

@@ -25,6 +25,7 @@ RANKS: list[set[str]] = [
         "webhook_keys",
         "key_types",
         "flow_keys",
+        "shard_keys",
         "cancel_keys",
         "durable_keys",
         "access_keys",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -21,6 +23,23 @@ RENEW = "run: python -m deploy.reference"
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     section = PYTHON.partition(f"## {module}\n")[2].partition("\n## ")[0]
     missing = [name for name in public_names(module) if f"### {name}\n" not in section]
+    assert missing == [], RENEW
+
+
+@pytest.mark.parametrize("module", [*MODULES, *OTHERS])
+def test_every_public_method_is_in_the_reference_also_those_of_a_base(module: str) -> None:
+    section = PYTHON.partition(f"## {module}\n")[2].partition("\n## ")[0]
+    missing = [
+        f"{name}.{member}"
+        for name in public_names(module)
+        if inspect.isclass(found := getattr(import_module(module), name))
+        for base in found.__mro__
+        if base.__module__.startswith("streammesh")
+        for member, value in vars(base).items()
+        if not member.startswith("_") and inspect.isfunction(value) and value.__doc__
+        if base is found or all(base.__name__ not in public_names(one) for one in MODULES)
+        if f"\n- `{member}(" not in section.partition(f"\n### {name}\n")[2].partition("\n### ")[0]
+    ]
     assert missing == [], RENEW
 
 

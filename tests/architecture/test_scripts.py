@@ -77,7 +77,7 @@ def explained(
 
 
 def split(own: tuple[Field, ...]) -> tuple[list[str], list[str]]:
-    keys = [one.name for one in own if one.kind in (FieldKind.KEY, FieldKind.KEYS)]
+    keys = [one.name for one in own if one.kind in (FieldKind.KEY, FieldKind.WRITTEN, FieldKind.KEYS)]
     others = [one.name for one in own if one.kind in (*SCALARS, FieldKind.TEXTS)]
     return keys, [name for name in others if name not in keys]
 

@@ -1,8 +1,8 @@
 """`python -m tests.compose`: builds the images, starts the mesh with Compose, and tries it from outside.
 
-BASE_IMAGE, REDIS_IMAGE and MAIL_IMAGE say what to build on and what to run beside it, as in docker-compose.yml;
-BUILD_NETWORK is passed to `docker build --network`. Where nothing can be pulled,
-`deploy/compose-test/base_images.sh` makes the first two. Everything is removed at the end, also after a failure.
+BASE_IMAGE, REDIS_IMAGE, HISTORY_IMAGE and MAIL_IMAGE say what to build on and what to run beside it, as in
+docker-compose.yml; BUILD_NETWORK is passed to `docker build --network`. Where nothing can be pulled,
+`deploy/compose-test/base_images.sh` makes the first three. Everything is removed at the end, also after a failure.
 Ends 0 when every check passed, 1 when one failed, 2 where the test cannot be run at all.
 """
 
@@ -39,6 +39,7 @@ def new_project() -> tuple[Project, list[str]]:
     env = {
         "BASE_IMAGE": os.environ.get("BASE_IMAGE", "python:3.13-slim"),
         "REDIS_IMAGE": os.environ.get("REDIS_IMAGE", "redis:8-alpine"),
+        "HISTORY_IMAGE": os.environ.get("HISTORY_IMAGE", "postgres:17-alpine"),
         "IMAGE_PREFIX": "streammesh-test/",
         "REDIS_PASSWORD": secrets.token_urlsafe(24),
         "HISTORY_PASSWORD": secrets.token_urlsafe(24),
@@ -46,7 +47,7 @@ def new_project() -> tuple[Project, list[str]]:
         "FLOWER_BASIC_AUTH": f"watcher:{secrets.token_urlsafe(24)}",
         **{name: str(free_port()) for name in ("API_PORT", "FLOWER_PORT", "MAIL_PORT")},
     }
-    for name in ("BASE_IMAGE", "REDIS_IMAGE"):
+    for name in ("BASE_IMAGE", "REDIS_IMAGE", "HISTORY_IMAGE"):
         if not engine.obtain(env[name]):
             raise Unavailable(
                 f"the image {env[name]} can be neither found nor pulled. Make one with "

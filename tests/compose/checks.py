@@ -14,8 +14,9 @@ import httpx
 from tests.compose.engine import ROOT, docker
 from tests.compose.front_door import FrontDoor
 from tests.compose.mesh import Mesh
+from tests.compose.other_repository import NAME, health_of, joined
 
-SERVICES = ("api", "dispatcher", "email_worker", "report_worker", "scheduler")
+SERVICES = ("api", "archiver", "dispatcher", "email_worker", "report_worker", "scheduler", "webhook_worker")
 WORKERS = ("email_worker", "report_worker")
 
 
@@ -110,6 +111,20 @@ def redis_wants_its_password_and_keeps_what_it_has(mesh: Mesh) -> str:
         value = mesh.inside(redis, "redis-cli", "CONFIG", "GET", name).split()[-1]
         require(value == wanted, f"{name} is {value}")
     return "NOAUTH; appendonly everysec, noeviction"
+
+
+def a_worker_from_a_repository_of_its_own_joins_and_goes(mesh: Mesh) -> str:
+    with joined(mesh.project) as team, FrontDoor(mesh.api_url, mesh.api_key) as door:
+        found = health_of(team)
+        require(found == {"health": "healthy", "root": False, "capabilities": 0}, f"it is {found}")
+        notes = door.follow(door.publish("billing.requested", {"amount": 10}))
+        ended = [note["type"] for note in notes]
+        require("task.succeeded" in ended, f"was told: {ended}")
+        team.compose("stop")
+        [container] = team.containers()
+        require(container["State"]["ExitCode"] == 0, f"its exit code is {container['State']['ExitCode']}")
+    mesh.project.compose("run", "--rm", "-T", "tools", "services", "remove", NAME)
+    return f"{NAME} ran billing.requested, drained and was removed"
 
 
 def flower_wants_its_password(mesh: Mesh) -> str:
@@ -274,6 +289,7 @@ CHECKS: list[Callable[[Mesh], str]] = [
     an_event_becomes_an_email_and_the_client_is_told,
     an_uploaded_file_becomes_a_pdf_and_an_attachment,
     both_replicas_of_the_email_worker_take_part,
+    a_worker_from_a_repository_of_its_own_joins_and_goes,
     flower_wants_its_password,
     flower_shows_queues_workers_and_tasks,
     nothing_is_amiss_in_the_logs,

@@ -60,12 +60,12 @@ def obtain(image: str) -> bool:
     return attempt("pull", "--quiet", image).returncode == 0
 
 
-def build(image: str, arguments: dict[str, str]) -> None:
-    """Build one service's image. Plain `docker build`, which needs no builder plug-in."""
+def build(image: str, arguments: dict[str, str], context: Path = ROOT) -> None:
+    """Build one image. Plain `docker build`, which needs no builder plug-in."""
     options = [part for item in sorted(arguments.items()) for part in ("--build-arg", "=".join(item))]
     if network := os.environ.get("BUILD_NETWORK"):
         options += ["--network", network]
-    docker("build", "--quiet", *options, "--tag", image, ".", timeout=1800)
+    docker("build", "--quiet", *options, "--tag", image, str(context), timeout=1800)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from streammesh import Service
+from streammesh import Context, Service
 
 service = Service("sharded")
 
@@ -18,6 +18,12 @@ async def noop() -> None:
 async def slow() -> None:
     """Take long."""
     await asyncio.sleep(60)
+
+
+@service.on("sharded.hop")
+async def hop(data: dict[str, str], ctx: Context) -> None:
+    """Publish an event that belongs to another shard."""
+    ctx.publish("sharded.noop", {}, id=data["id"], partitionkey=data["key"])
 
 
 if __name__ == "__main__":

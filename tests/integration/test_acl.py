@@ -9,11 +9,15 @@ from typing import Any
 import httpx
 import pytest
 import redis
+from streammesh import names
 from streammesh.embedded import EmbeddedServer
+from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
 from streammesh.testing.conditions import wait_until, wait_until_sync
+from streammesh.transport.codec import encode
 from streammesh.worker.app import make_app
+from streammesh.worker.message_capture import CapturingProducer
 
 from tests.harness.processes import ROOT, MeshProcess
 
@@ -31,7 +35,10 @@ def rules() -> dict[str, list[str]]:
         users[name] = words
     # Another team's worker: the same line with the name of its service.
     users["mesh-worker-probe_sync"] = [
-        re.sub(r"(?<=[:=])probe(?=$|[:.*])", "probe_sync", word) for word in users["mesh-worker-probe"]
+        re.sub(r"(?<=[:=])probe(?=$|[:.*])", "probe_sync", word).replace(
+            names.mark_of("probe"), names.mark_of("probe_sync")
+        )
+        for word in users["mesh-worker-probe"]
     ]
     return users
 
@@ -138,7 +145,7 @@ def test_a_worker_can_not_read_run_forge_or_acknowledge_what_is_another_team_s(s
     keys, other = Keys(), "probe_sync"
     queue, row = keys.queue(other), keys.dead(other)
     admin.xadd(queue, {"w": "1"})
-    before = admin.xinfo_stream(queue)["last-generated-id"], admin.xpending(queue, "workers")
+    before = admin.xinfo_stream(queue)["last-generated-id"]
     with redis.Redis.from_url(url_of(server, "mesh-worker-probe")) as worker:
         for command in (
             *(("XRANGE", queue, "-", "+"), ("XLEN", queue), ("XINFO", "STREAM", queue)),
@@ -164,7 +171,73 @@ def test_a_worker_can_not_read_run_forge_or_acknowledge_what_is_another_team_s(s
             with pytest.raises(redis.exceptions.ResponseError) as refused:
                 worker.execute_command(*command)
             assert "permission" in str(refused.value).lower(), (command, refused.value)
-    assert (admin.xinfo_stream(queue)["last-generated-id"], admin.xpending(queue, "workers")) == before
+    assert admin.xinfo_stream(queue)["last-generated-id"] == before
+    assert "thief" not in [one["name"] for one in admin.xinfo_consumers(queue, "workers")]
+
+
+async def test_a_worker_can_not_read_or_change_the_rows_and_outcomes_of_another_team_s_tasks(
+    server, admin, api
+):
+    keys = Keys()
+    async with httpx.AsyncClient(base_url=api, headers={"authorization": f"Bearer {KEY}"}) as client:
+        sent = await client.post("/v1/events", json={"type": "sync.workflow", "data": {"numbers": [1]}})
+
+        async def queued() -> Any:
+            return (await client.get(f"/v1/events/{sent.json()['id']}")).json()["deliveries"]
+
+        [delivery] = await wait_until("it was handed over", queued, seconds=20)
+    row = keys.task(delivery["task"]["id"])
+    assert admin.hget(row, "state")
+    with redis.Redis.from_url(url_of(server, "mesh-worker-probe")) as worker:
+        for command in (
+            *(("HGETALL", row), ("HGET", row, "outcome"), ("HSET", row, "state", "succeeded"), ("DEL", row)),
+            *(("COPY", row, keys.task(f"a{names.mark_of('probe')}")), ("PEXPIRE", row, "1")),
+            ("EVAL", "return redis.call('HGET', ARGV[1], 'outcome')", "0", row),
+            ("XRANGE", keys.chunks(delivery["task"]["id"], "tokens"), "-", "+"),
+            *(("XRANGE", keys.notifications(), "-", "+"), ("XREAD", "STREAMS", keys.notifications(), "0")),
+            ("EVAL", "return redis.call('XRANGE', ARGV[1], '-', '+')", "0", keys.notifications()),
+            *(("XRANGE", keys.tasks_recent(), "-", "+"), ("XINFO", "STREAM", keys.notifications())),
+            *(("SUBSCRIBE", keys.told("sync.workflow")), ("PSUBSCRIBE", keys.told("*"))),
+            ("PSUBSCRIBE", f"{keys.prefix}result:*"),
+        ):
+            with pytest.raises(redis.exceptions.ResponseError) as refused:
+                worker.execute_command(*command)
+            assert "permission" in str(refused.value).lower(), (command, refused.value)
+
+
+async def test_an_entry_that_names_another_team_s_task_is_parked_and_the_others_beside_it_run(
+    server, admin, api
+):
+    keys, event = (
+        Keys(),
+        Event(
+            id="forged-1", source="tests", type="probe.recorded", time="2026-11-27T00:00:00Z", data={"n": 1}
+        ),
+    )
+    theirs = names.task_id("tests", event.id, "probe_sync.workflow")
+    url = url_of(server, "mesh-worker-probe")
+    app = make_app("probe", MeshSettings(_env_file=None, redis_url=url))
+    before = admin.hlen(keys.dead("probe"))
+    async with httpx.AsyncClient(base_url=api, headers={"authorization": f"Bearer {KEY}"}) as client:
+        for name in ("probe.recorded", "probe.nobody_knows_it"):
+            producer = CapturingProducer()
+            app.send_task(
+                name, (event.to_dict(),), task_id=theirs, producer=producer, queue="probe", ignore_result=True
+            )
+            [(_, message)] = producer.take()
+            admin.xadd(keys.queue("probe"), encode(message))
+        sent = await client.post("/v1/events", json={"type": "probe.recorded", "data": {"n": 1}})
+
+        async def ended() -> bool:
+            found = (await client.get(f"/v1/events/{sent.json()['id']}")).json()
+            return found["state"] == "completed" and admin.hlen(keys.dead("probe")) == before + 1
+
+        await wait_until("the honest one has ended, the forged one is parked", ended, seconds=20)
+        letters = (await client.get("/v1/dead-letters", params={"service": "probe"})).json()
+    assert letters["dead_letters"][0]["reason"].startswith("the ledger knows no such task"), letters
+    [waits] = [one for one in admin.zrange(keys.due(), 0, -1) if one.startswith(f"entry:{theirs}")]
+    assert admin.zrem(keys.due(), waits)
+    assert not [entry for entry in admin.acl_log() if entry["object"] == keys.task(theirs)]
 
 
 def test_a_function_runs_with_the_rights_of_who_calls_it(server, admin):

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from streammesh import names
 from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.places import before, parse_place
 from streammesh.backfill.record import BackfillRunning, UnknownService
@@ -103,8 +104,8 @@ async def test_a_handler_that_is_new_in_a_service_that_was_there_gets_its_past_a
     await lanes.stop()
 
     assert (found.tasks, found.known) == (30, 30)
-    names = [(await late.rows.task(task)).name for _, _, task in await late.queued("early")]
-    assert names.count("early.handle") == names.count("early.more") == 30
+    handlers = [(await late.rows.task(task)).name for _, _, task in await late.queued("early")]
+    assert handlers.count("early.handle") == handlers.count("early.more") == 30
 
 
 async def test_what_its_lane_has_in_hand_or_before_it_is_left_to_the_lane(late):
@@ -301,6 +302,28 @@ async def test_a_replay_runs_again_what_ended_so_and_nothing_else_each_once(arch
         assert connection.execute(sa.select(tasks.c.state).distinct()).all() == [("succeeded",)]
     last = await late.backfills.begin("early", "*", 1, None, None, "tests", again=("succeeded",))
     assert (await late.run(late.backfiller(), last.id)).tasks == 12
+
+
+async def test_tasks_that_a_version_before_handed_over_are_known_and_run_again_under_their_ids(
+    late, monkeypatch
+):
+    await late.register("early")
+    lanes = late.lanes()
+    with monkeypatch.context() as yesterday:
+        yesterday.setattr(names, "task_id", names.task_id_before)
+        await lanes.refresh()
+        await late.publish(*range(3))
+        await wait_until("it has them", lambda: _has(late, "early", 3))
+        await lanes.stop()
+    ids = {event.id: task for _, event, task in await late.queued("early")}
+    await late.work_off("early", fail=("0",))
+
+    past = await late.run(late.backfiller(), (await begin(late, "early")).id)
+    wanted = await late.backfills.begin("early", "*", 1, None, None, "tests", again=("failed",))
+    again = await late.run(late.backfiller(), wanted.id)
+
+    assert (past.tasks, past.known, again.tasks) == (0, 3, 1)
+    assert [task for _, _, task in await late.queued("early")] == [ids["0"]]
 
 
 async def test_pages_of_both_stores_are_one_past_in_one_order(archived):

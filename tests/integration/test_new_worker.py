@@ -159,7 +159,7 @@ WRONG = {
     "service = Service('bad_worker')\n@service.on('a.b', where={'data.n': {'above': 1}})\ndef x(): ...": "operators",
     "\nraise RuntimeError('broken')": "handlers.py:3: RuntimeError: broken",
     "import no_such_module": "ModuleNotFoundError",
-    "raise SystemExit(2)": "reads its settings when it is imported",
+    "raise SystemExit(2)": "read settings at first use",
     "other = 1": "there is no `service = Service(",
     "def (": "invalid syntax",
     "from services.email_worker import smtp_sender": "handlers.py:2: imports services.email_worker",

@@ -265,12 +265,30 @@ async def test_a_shard_that_is_away_is_named_and_the_others_go_on(mesh: Mesh):
             assert (await ended(client, str(one["id"])))["deliveries"][0]["task"]["state"] == "succeeded"
 
 
-async def test_what_is_not_there_with_shards_is_said(mesh: Mesh):
+async def test_follow_ups_go_to_the_shard_of_their_partitionkey_once(mesh: Mesh):
+    keys = [next(key for key in map(str, range(99)) if shard_of(key, "", "", SHARDS) == n) for n in range(3)]
+    batch = [
+        {**one, "type": "sharded.hop", "partitionkey": key, "data": {"id": f"hopped-{n}", "key": other}}
+        for n, (one, key, other) in enumerate(
+            zip(events(9, name="hop"), keys * 3, [*keys[1:], keys[0]] * 3, strict=True)
+        )
+    ]
     async with mesh.client() as client:
-        answer = await client.get("/v1/webhooks")
+        await publish(client, batch)
+        for n in range(9):
 
-    assert answer.status_code == 501
-    assert answer.json()["type"].endswith("/not-with-shards")
+            async def arrived(id: str = f"hopped-{n}") -> bool:
+                return (await client.get(f"/v1/events/{id}")).status_code == 200
+
+            await wait_until("it is in its shard", arrived, seconds=20)
+            state = await ended(client, f"hopped-{n}")
+            assert state["deliveries"][0]["task"]["state"] == "succeeded"
+            assert state["event"]["causationid"] == f"hop-{n}"
+            there = Keys(f"mesh.{(n % 3 + 1) % 3}")
+            assert mesh.redis((n % 3 + 1) % 3).exists(there.event(f"hopped-{n}"))
+    for number in range(SHARDS):
+        own = Keys(f"mesh.{number}")
+        assert not any(mesh.redis(number).xlen(own.outbox(other)) for other in range(SHARDS))
 
 
 def test_a_dispatcher_that_is_told_to_stop_ends_with_all_its_children(mesh: Mesh):

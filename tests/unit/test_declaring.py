@@ -231,3 +231,56 @@ def test_a_parameter_of_the_teams_own_is_given_by_name_alone() -> None:
 
 def test_a_decorated_async_handler_is_awaited() -> None:
     assert bind(logged_async(good)).is_async
+
+
+def cut(sheet: str, times: int = 1) -> list[str]:
+    return [sheet] * times
+
+
+async def cut_later(sheet: str) -> None: ...
+
+
+def again() -> None: ...
+
+
+def test_a_part_of_a_workflow_stays_the_function_that_it_was() -> None:
+    shop = service()
+    part = shop.part(max_retries=3)(cut)
+    assert part("a", times=2) == ["a", "a"]
+    assert part.s("a").task == part.name == "shop_worker.cut"
+
+
+@pytest.mark.parametrize(
+    ("options", "function", "words"),
+    [
+        ({"max_retrys": 3}, cut, "has no option 'max_retrys'; did you mean 'max_retries'"),
+        ({}, cut_later, "a plain `def`"),
+        ({}, again, "two functions have the name 'shop_worker.again'"),
+    ],
+)
+def test_a_part_that_cannot_be_is_refused_with_its_line(
+    options: Any, function: Callable[..., Any], words: str
+) -> None:
+    shop = service()
+    shop.on("order.placed", name="again")(good)
+    with pytest.raises(InvalidHandler, match=rf"test_declaring.py:\d+: .*{words}"):
+        shop.part(**options)(function)
+
+
+def test_a_handler_does_not_take_the_place_of_a_part_of_its_name() -> None:
+    shop = service()
+    shop.part(again)
+    with pytest.raises(InvalidHandler, match=r"two functions have the name 'shop_worker\.again'"):
+        shop.on("order.placed")(again)
+
+
+def plain(order: Order) -> None: ...
+
+
+def test_the_pool_is_async_also_where_the_first_handler_or_a_part_is_a_def() -> None:
+    shop = service()
+    shop.part(again)
+    shop.on("order.paid")(plain)
+    assert shop.celery_app.conf.worker_pool.endswith("prefork_pool:TaskPool")
+    shop.on("order.placed")(good)
+    assert shop.celery_app.conf.worker_pool.endswith("async_pool:TaskPool")

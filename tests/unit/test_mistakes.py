@@ -11,6 +11,7 @@ from typing import Any, assert_type
 import pytest
 from pydantic import BaseModel
 from streammesh import Context, Reject, Service
+from streammesh.cli.check import check_worker
 from streammesh.events.envelope import build
 from streammesh.tasks.handler import bind
 
@@ -45,6 +46,25 @@ MISTAKES = {
         "@service.on\nasync def a(): ...\n",
         r"worker\.py:\d: .*write @shop_worker\.on\(TYPE\)",
     ),
+    "a method": (
+        "class Orders:\n    @service.on('order.placed')\n    async def a(self, data): ...\n",
+        r"worker\.py:\d: Orders\.a: a handler is a function: nothing would make the 'self'",
+    ),
+    "a module that ends the process": (
+        "import sys\nsys.exit(3)\n",
+        r"worker\.py:4: it ends the process \(exit code 3\) when it is imported",
+    ),
+    "run at import": ("service.run()\n", r"worker\.py:3: service\.run\(\) stands under `if __name__ =="),
+    "no handler": ("", r"worker\.py: it subscribes to nothing"),
+    "a service of another variable": (
+        "shop, billing = service, Service('billing_worker')\ndel service\n",
+        r"worker\.py: its Service should be called `service`, and is called shop, billing",
+    ),
+    "a circular import": (
+        "from worker import nothing\n",
+        r"worker\.py:3: ImportError: .*circular import",
+    ),
+    "a mistake of syntax": ("async def a() -> None\n    pass\n", r"worker\.py: SyntaxError: expected ':'"),
     "import that fails": (
         "import nothing_of_this_name\n",
         r"worker\.py:3: ModuleNotFoundError: .*nothing_of_this_name",
@@ -75,6 +95,13 @@ def said(tmp_path_factory):
 def test_a_mistake_is_said_with_its_line(said, mistake):
     assert re.search(MISTAKES[mistake][1], said[mistake]), said[mistake]
     assert "Traceback" not in said[mistake]
+
+
+def test_a_worker_that_is_not_there_is_said_with_those_that_are(tmp_path):
+    (tmp_path / "worker.py").write_text(HEAD)
+    (tmp_path / "second.py").write_text(HEAD)
+    assert "say: streammesh check second.py" in check_worker("second", tmp_path).problems[0]
+    assert "the workers here are shop_worker" in check_worker("third", tmp_path).problems[0]
 
 
 class Order(BaseModel):

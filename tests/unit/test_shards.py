@@ -136,12 +136,14 @@ def test_a_page_has_the_newest_of_all_shards_first():
 def test_services_and_subscriptions_are_told_once():
     service = {
         "service": "mail", "registered": True, "subscriptions": [], "workers": 1, "processes": ["a"], "last_seen": None,
-        "queued": 2, "waiting": 1, "held": 0, "lag": 4, "lag_exact": True, "oldest_waiting_seconds": None, "dead_letters": 1,
+        "queued": 2, "waiting": 1, "held": 0, "lag": 4, "lag_exact": True, "falls_per_second": None, "gone_in_seconds": None, "oldest_waiting_seconds": None, "dead_letters": 1,
     }  # fmt: skip
     other = {
         **service,
         "processes": ["b"],
         "lag_exact": False,
+        "falls_per_second": None,
+        "gone_in_seconds": None,
         "oldest_waiting_seconds": 2.0,
         "last_seen": "2026",
     }

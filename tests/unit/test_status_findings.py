@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from streammesh.redisio.inspection import Severity, inspect
 from streammesh.settings import MeshSettings
+from streammesh.status.editions import SideBySide
 from streammesh.status.findings import Finding, findings, report, span, standing
 from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
 from streammesh.subscriptions.manifest import Subscription
@@ -50,6 +51,10 @@ def with_redis(**info):
 
 def with_service(**changes):
     return replace(WELL, services=[replace(WELL.services[0], **changes)])
+
+
+def beside(*, kept, since):
+    return replace(WELL, side_by_side={"email_worker": SideBySide(("b2", "a1"), since, kept)})
 
 
 def test_a_mesh_that_is_well_has_no_problems():
@@ -111,6 +116,14 @@ def test_a_mesh_that_is_well_has_no_problems():
             replace(WELL, paused=(Pause("email_worker.send", NOW - 60_000, "no route", 20),)),
             *("paused", "warning", "paused after 20 failures in a row for 60 s: no route"),
         ),
+        (
+            beside(kept=3, since=NOW - 1_000),
+            *("kept-for-edition", "warning", "at least 3 tasks wait for a version that reads their payload"),
+        ),
+        (
+            beside(kept=0, since=NOW - 2 * 3_600_000),
+            *("several-editions", "warning", "2 versions run side by side (b2, a1), the newest for 2 h"),
+        ),
     ],
 )
 def test_each_thing_that_is_wrong_is_said_once_with_what_to_do(found, code, severity, says):
@@ -119,6 +132,10 @@ def test_each_thing_that_is_wrong_is_said_once_with_what_to_do(found, code, seve
     assert (said.code, said.severity) == (code, severity)
     assert says in said.text
     assert report(found, SETTINGS)["status"] == {"error": "failing", "warning": "degraded"}[severity]
+
+
+def test_two_versions_are_no_finding_while_one_is_rolled_out():
+    assert findings(beside(kept=0, since=NOW - 60_000), SETTINGS) == []
 
 
 def test_a_lane_is_not_blamed_for_a_dispatcher_that_is_not_there():

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from streammesh import names
 from streammesh.errors import InvalidManifest
 from streammesh.events import envelope
 from streammesh.service import Service
@@ -194,8 +195,22 @@ def test_the_same_delivery_is_the_same_task_everywhere_and_for_ever():
 
     [delivery] = plan(event, [wants("order.placed")])
 
-    assert delivery.task_id == "8138a336-62b8-58d7-8a89-a3025c117b17"
+    assert delivery.task_id == "8138a336-62b8-88d7-8a89-a3a40361d301"
     assert plan(event, [wants("order.*")])[0].task_id == delivery.task_id
+    assert (
+        names.task_id_before("shop", "1", delivery.subscription.task)
+        == "8138a336-62b8-58d7-8a89-a3025c117b17"
+    )
+
+
+def test_an_id_says_of_which_service_its_task_is_and_ids_of_before_are_anybody_s():
+    mine, theirs = (names.task_id("shop", "1", f"{service}.record") for service in ("audit", "audit_eu"))
+
+    assert names.is_task_of(mine, "audit")
+    assert not names.is_task_of(mine, "audit_eu")
+    assert not names.is_task_of(theirs, "audit")
+    assert not names.is_task_of("", "audit")
+    assert names.is_task_of(names.task_id_before("shop", "1", "audit.record"), "audit_eu")
 
 
 def test_routes_answer_as_the_plain_plan_does():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Request
@@ -10,6 +12,7 @@ from starlette.responses import Response
 from streammesh import names
 from streammesh.backfill.forecast import PAGE, Forecast, forecast, not_encoded
 from streammesh.backfill.page_plan import PagePlanner, SoughtDeliveries
+from streammesh.backfill.parts import BackfillParts
 from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.record import Backfill, BackfillRunning, Backfills, UnknownService
 from streammesh.clock import rfc3339_ms, to_ms
@@ -25,7 +28,7 @@ from services.api.openapi import READ, answers, told
 from services.api.problems import Problem, unavailable
 from services.api.read_limit import ReadLimit
 from services.api.schemas import EXAMPLE_ID, Answer
-from services.api.state import Wiring, wiring_of
+from services.api.state import Wiring, wirings_of
 
 router = APIRouter(tags=["backfills"], route_class=AuditedRoute)
 BODY_LIMIT = 16_384
@@ -205,7 +208,7 @@ async def begin_backfill(request: Request, key: Caller) -> BackfillDocument | Ba
     The dispatcher does it, beside what comes live. A service has one backfill at a time: 409 where another one runs.
     """
     must_be_admin(key)
-    return await _begin(wiring_of(request), key.name, await _WANTED(request))
+    return await _begin(wirings_of(request), key.name, await _WANTED(request))
 
 
 @router.post(
@@ -231,12 +234,12 @@ async def begin_replay(request: Request, key: Caller) -> BackfillDocument | Back
     must_be_admin(key)
     wanted = await _AGAIN(request)
     return await _begin(
-        wiring_of(request), key.name, wanted, wanted.task, tuple(dict.fromkeys(wanted.states))
+        wirings_of(request), key.name, wanted, wanted.task, tuple(dict.fromkeys(wanted.states))
     )
 
 
 async def _begin(
-    wiring: Wiring, by: str, wanted: BackfillRequest, task: str = "*", again: tuple[str, ...] = ()
+    wirings: Sequence[Wiring], by: str, wanted: BackfillRequest, task: str = "*", again: tuple[str, ...] = ()
 ) -> BackfillDocument | BackfillForecast:
     if wanted.until is not None and wanted.until <= wanted.since:
         raise Problem("invalid-request", "until: should be after `since`.", [_pointer("until")])
@@ -246,9 +249,9 @@ async def _begin(
     try:
         if wanted.dry_run:
             async with _COUNTING():
-                counted = await _counted(
-                    wiring, wanted, SoughtDeliveries(wanted.service, wanted.type, task, again), since, until
-                )
+                which = SoughtDeliveries(wanted.service, wanted.type, task, again)
+                each = [await _counted(wiring, wanted, which, since, until) for wiring in wirings]
+                counted = reduce(Forecast.__add__, each)
             seconds = counted.tasks / wanted.rate if wanted.rate else 0.0
             return BackfillForecast(
                 dry_run=True,
@@ -259,8 +262,8 @@ async def _begin(
                 more=counted.more,
                 seconds=round(seconds, 3),
             )
-        async with wiring.reading():
-            begun = await _backfills(wiring).begin(
+        async with wirings[0].reading():
+            begun = await _backfills(wirings).begin(
                 wanted.service, wanted.type, since, until, wanted.rate, by, again=again, task=task
             )
     except UnknownService as error:
@@ -282,9 +285,9 @@ async def _begin(
 async def backfills(request: Request, key: Caller) -> Response:
     """Needs an admin key. They are listed for 30 days after their end, the last 200."""
     must_be_admin(key)
-    wiring = wiring_of(request)
-    async with wiring.reading():
-        found = await _backfills(wiring).newest()
+    wirings = wirings_of(request)
+    async with wirings[0].reading():
+        found = await _backfills(wirings).newest()
     return await in_turns(BackfillList(backfills=[document(one) for one in found]))
 
 
@@ -296,7 +299,7 @@ async def backfills(request: Request, key: Caller) -> Response:
 async def backfill(request: Request, key: Caller, backfill_id: Id) -> BackfillDocument:
     """Needs an admin key."""
     must_be_admin(key)
-    return document(await _found(wiring_of(request), backfill_id))
+    return document(await _found(wirings_of(request), backfill_id))
 
 
 @router.delete(
@@ -307,11 +310,11 @@ async def backfill(request: Request, key: Caller, backfill_id: Id) -> BackfillDo
 async def stop_backfill(request: Request, key: Caller, backfill_id: Id) -> BackfillDocument:
     """Needs an admin key. What it handed over stays. One that has ended stays as it is."""
     must_be_admin(key)
-    wiring = wiring_of(request)
-    found = await _found(wiring, backfill_id)
-    async with wiring.reading():
-        await _backfills(wiring).stop(backfill_id, found.service, f"stopped by {key.name}")
-    return document(await _found(wiring, backfill_id))
+    wirings = wirings_of(request)
+    found = await _found(wirings, backfill_id)
+    async with wirings[0].reading():
+        await _backfills(wirings).stop(backfill_id, found.service, f"stopped by {key.name}")
+    return document(await _found(wirings, backfill_id))
 
 
 async def _counted(
@@ -334,9 +337,9 @@ async def _counted(
             archive.close()
 
 
-async def _found(wiring: Wiring, backfill_id: str) -> Backfill:
-    async with wiring.reading():
-        found = await _backfills(wiring).get(backfill_id)
+async def _found(wirings: Sequence[Wiring], backfill_id: str) -> Backfill:
+    async with wirings[0].reading():
+        found = await _backfills(wirings).get(backfill_id)
     if found is None:
         raise Problem(
             "not-found", f"There is no backfill {backfill_id[:64]!r}; GET /v1/backfills lists them."
@@ -371,8 +374,8 @@ def document(found: Backfill) -> BackfillDocument:
     )
 
 
-def _backfills(wiring: Wiring) -> Backfills:
-    return Backfills(wiring.redis, wiring.keys)
+def _backfills(wirings: Sequence[Wiring]) -> BackfillParts:
+    return BackfillParts([Backfills(wiring.redis, wiring.keys) for wiring in wirings])
 
 
 def _pointer(name: str) -> dict[str, str]:

@@ -30,7 +30,7 @@ from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.problems import Problem
 from services.api.schemas import EXAMPLE_TASK
-from services.api.state import Wiring, wiring_of
+from services.api.state import Wiring, wiring_of, wirings_of
 from services.api.url_service_documents import (
     EXAMPLE,
     NAME,
@@ -86,14 +86,17 @@ async def put_service(
         async with wiring.reading():
             known, raw = await read_url_worker(wiring.redis, wiring.keys, service)
             secret = new_secret() if known is None or wanted.new_secret else None
-            kept = known.secrets if known else ()
-            worker = replace(
-                worker, owner=key.name, secrets=rotated(kept, secret, OVERLAP_MS, now_ms) if secret else kept
-            )
+            secrets = known.secrets if known else ()
+            if secret:
+                kept = wiring.api.seal.close(secret, service)
+                secrets = rotated(secrets, kept, OVERLAP_MS, now_ms)
+            worker = replace(worker, owner=key.name, secrets=secrets)
             if len(worker.secrets) > MOST_SECRETS:
                 raise Problem("quota-exceeded", f"{service} has {MOST_SECRETS} secrets that are still valid.")
             stored = await store_url_worker(wiring.redis, wiring.keys, service, worker, raw)
         if stored == "stored":
+            for other in wirings_of(request)[1:]:
+                await _bring(other, worker)
             return document(worker, secret, now_ms)
         if stored == "taken":
             raise Problem(
@@ -157,13 +160,28 @@ async def task_result(
     return AcceptedResult(id=row.id, duplicate=answer is SignalAnswer.KNOWN)
 
 
+async def _bring(wiring: Wiring, worker: UrlWorker) -> None:
+    """Have another shard know it too; where this fails the same request does the rest. Raises Problem."""
+    stored = "moved"
+    for _ in range(TRIES):
+        async with wiring.reading():
+            _, raw = await read_url_worker(wiring.redis, wiring.keys, worker.service)
+            stored = await store_url_worker(wiring.redis, wiring.keys, worker.service, worker, raw)
+        if stored == "stored":
+            return
+        if stored != "moved":
+            break
+    raise Problem("webhook-changed", f"{worker.service} is being changed by somebody else ({stored}).")
+
+
 async def _may_answer(wiring: Wiring, row: TaskRow, key: ApiKey | None, token: str | None) -> bool:
     worker, _ = await read_url_worker(wiring.redis, wiring.keys, row.service)
     if worker is None:
         return False
     if key is not None:
         return key.admin or key.claims(row.service)
-    return token is not None and is_result_token(worker, row.id, token, _now_ms())
+    keys = wiring.api.seal.keys(worker.secrets, worker.service, _now_ms())
+    return token is not None and is_result_token(keys, row.id, token)
 
 
 def _must_own(key: ApiKey, worker: UrlWorker) -> None:

@@ -17,17 +17,19 @@ from streammesh.notification_log import readable as readable_notes
 from streammesh.notifications import position_key
 from streammesh.webhooks.definition import MOST_SECRETS, Secret, Webhook, rotated
 from streammesh.webhooks.signature import new_secret
-from streammesh.webhooks.store import MOST, StoredWebhook, WebhookStore, body_of
+from streammesh.webhooks.store import MOST, StoredWebhook, body_of
 
 from services.api.audit_trail import AuditedRoute, SecretRoute
 from services.api.caller import Caller
-from services.api.cursors import LONGEST_CURSOR
+from services.api.cursors import LONGEST_CURSOR, wrong_cursor
 from services.api.json_body import JsonBody
 from services.api.openapi import READ, answers, told
 from services.api.parameters import position_since, whole_position
 from services.api.problems import Problem
 from services.api.schemas import readable
-from services.api.state import Wiring, wiring_of
+from services.api.shards.joined_answers import SEPARATOR
+from services.api.shards.webhook_copies import WebhookCopies
+from services.api.state import Wiring, wiring_of, wirings_of
 from services.api.webhook_documents import (
     EXAMPLE,
     EXAMPLE_ID,
@@ -102,20 +104,20 @@ async def make_webhook(request: Request, key: Caller) -> WebhookMade:
     if not key.may_subscribe_to_any:
         raise Problem("forbidden", f"The key {key.name!r} may be told nothing, and so may a webhook of it.")
     wanted = await _WANTED(request)
-    wiring, secret, now_ms = wiring_of(request), new_secret(), _now_ms()
+    wiring, copies = wiring_of(request), _copies(request)
+    secret, now_ms = new_secret(), _now_ms()
+    webhook_id = PREFIX + names.new_id().replace("-", "")
     webhook = Webhook(
-        id=PREFIX + names.new_id().replace("-", ""),
+        id=webhook_id,
         owner=key.name,
-        secrets=(Secret(secret),),
+        secrets=(Secret(wiring.api.seal.close(secret, webhook_id)),),
         created_ms=now_ms,
         **{**wanted.model_dump(), "types": tuple(wanted.types)},
     )
-    async with wiring.reading():
-        await _must_not_ask_too_much(wiring, webhook)
-        stored = await _store(wiring).put(webhook, start=await wiring.log.last())
-    if stored == "full":
+    await _must_not_ask_too_much(copies, webhook)
+    if await copies.make(webhook) == "full":
         raise Problem("quota-exceeded", f"There are {MOST:,} webhooks already; delete some.")
-    state = await _state(wiring, webhook)
+    state = await _state(copies, webhook)
     return WebhookMade(**state.model_dump(), secret=secret)
 
 
@@ -126,11 +128,9 @@ async def make_webhook(request: Request, key: Caller) -> WebhookMade:
 )
 async def webhooks(request: Request, key: Caller) -> WebhookList:
     """Those of your key; all, for an admin key."""
-    wiring = wiring_of(request)
-    async with wiring.reading():
-        _, stored = await _store(wiring).all()
-        own = [one.webhook for one in stored if _is_own(key, one.webhook)]
-        standings = await _store(wiring).standings([one.id for one in own])
+    copies = _copies(request)
+    own = [one for one in await copies.all() if _is_own(key, one)]
+    standings = await copies.standings([one.id for one in own])
     now_ms = _now_ms()
     return WebhookList(webhooks=[document(*one, now_ms) for one in zip(own, standings, strict=True)])
 
@@ -138,8 +138,8 @@ async def webhooks(request: Request, key: Caller) -> WebhookList:
 @router.get("/v1/webhooks/{webhook_id}", summary="One webhook", responses=answers(*READ, _200=_STATE))
 async def webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookState:
     """What it asks for, and how its deliveries stand."""
-    wiring = wiring_of(request)
-    return await _state(wiring, (await _find(wiring, key, webhook_id)).webhook)
+    copies = _copies(request)
+    return await _state(copies, (await _find(copies, key, webhook_id)).webhook)
 
 
 @router.patch(
@@ -156,9 +156,9 @@ async def change_webhook(request: Request, key: Caller, webhook_id: Id) -> Webho
         given["types"] = tuple(given["types"])
     if "enabled" in given:
         given["disabled_why"] = None
-    wiring = wiring_of(request)
-    changed = await _change(wiring, key, webhook_id, lambda found: replace(found, **given))
-    return await _state(wiring, changed)
+    copies = _copies(request)
+    changed = await _change(copies, key, webhook_id, lambda found: replace(found, **given))
+    return await _state(copies, changed)
 
 
 @router.delete(
@@ -168,11 +168,10 @@ async def change_webhook(request: Request, key: Caller, webhook_id: Id) -> Webho
 )
 async def delete_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookState:
     """What waits for it is not delivered any more, and its attempts are forgotten."""
-    wiring = wiring_of(request)
-    found = await _find(wiring, key, webhook_id)
-    state = await _state(wiring, found.webhook)
-    async with wiring.reading():
-        await _store(wiring).remove(webhook_id)
+    copies = _copies(request)
+    found = await _find(copies, key, webhook_id)
+    state = await _state(copies, found.webhook)
+    await copies.remove(webhook_id)
     return state
 
 
@@ -191,11 +190,15 @@ async def attempts(
     ] = None,
 ) -> AttemptList:
     """Newest first; about the last 1,000 are kept."""
-    wiring = wiring_of(request)
-    await _find(wiring, key, webhook_id)
+    wiring, copies = wiring_of(request), _copies(request)
+    await _find(copies, key, webhook_id)
     async with wiring.reading():
         before = await wiring.cursors.open(webhook_id, cursor)
-        page = await _store(wiring).attempts(webhook_id, before, limit)
+    try:
+        page = await copies.attempts(webhook_id, before, limit)
+    except ValueError:
+        raise wrong_cursor() from None
+    async with wiring.reading():
         following = await wiring.cursors.seal(webhook_id, page.next)
     shown = [readable(DeliveryAttempt, one) for one in page.attempts]
     return AttemptList(attempts=[one for one in shown if one is not None], next=following)
@@ -214,17 +217,18 @@ async def attempts(
 async def replay_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQueued:
     """All since a time, in their order, or some by their ids. Each has the `webhook-id` that it had before."""
     wanted = await _REPLAY(request)
-    wiring = wiring_of(request)
-    found = await _find(wiring, key, webhook_id)
+    copies = _copies(request)
+    found = await _find(copies, key, webhook_id)
     if wanted.notifications:
-        return await _again(wiring, found.webhook, wanted.notifications)
-    async with wiring.reading():
-        newest = await wiring.log.last()  # what is beyond would be passed over when it comes
-        if wanted.since is not None:
-            after = position_since(wanted.since, newest)
-        else:
-            after = min(whole_position("after", str(wanted.after)), newest, key=position_key)
-        reads = await _store(wiring).seek(webhook_id, after)
+        return await _again(request, found.webhook, wanted.notifications)
+    newest = await copies.newest()  # what is beyond would be passed over when it comes
+    if wanted.since is not None:
+        places = [position_since(wanted.since, one) for one in newest]
+    else:
+        after = whole_position("after", str(wanted.after), len(newest)).split(SEPARATOR)
+        each = after if len(after) == len(newest) else after * len(newest)
+        places = [min(*pair, key=position_key) for pair in zip(each, newest, strict=True)]
+    reads = await copies.seek(webhook_id, places)
     if reads is None:
         raise _unknown(webhook_id)
     return WebhookQueued(deliveries=[], after=reads)
@@ -241,8 +245,8 @@ async def replay_webhook(request: Request, key: Caller, webhook_id: Id) -> Webho
 )
 async def try_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQueued:
     """A notification of type `webhook.test`, signed as all are; what came of it is among the attempts."""
-    wiring = wiring_of(request)
-    found = await _find(wiring, key, webhook_id)
+    copies = _copies(request)
+    found = await _find(copies, key, webhook_id)
     now_ms = _now_ms()
     position = f"{now_ms}-{time.time_ns() % 1_000_000_000}"
     told_of = {
@@ -253,7 +257,7 @@ async def try_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQ
         "task": None,
     }
     body = orjson.dumps({**told_of, "data": {"webhook": webhook_id}})
-    return await _queue(wiring, found.webhook, {position: body})
+    return await _queue(copies, found.webhook, {0: {position: body}})
 
 
 @secret_router.post(
@@ -268,39 +272,45 @@ async def try_webhook(request: Request, key: Caller, webhook_id: Id) -> WebhookQ
 async def rotate_secret(request: Request, key: Caller, webhook_id: Id) -> WebhookSecret:
     """Deliveries are signed with both until the old one ends, so that a receiver may change over meanwhile."""
     wanted = await _ROTATION(request)
-    secret, now_ms = new_secret(), _now_ms()
+    wiring, secret, now_ms = wiring_of(request), new_secret(), _now_ms()
+    kept = wiring.api.seal.close(secret, webhook_id)
     until = now_ms + int(wanted.overlap.total_seconds() * 1000)
 
     def changed(found: Webhook) -> Webhook:
-        secrets = rotated(found.secrets, secret, until - now_ms, now_ms)
+        secrets = rotated(found.secrets, kept, until - now_ms, now_ms)
         if len(secrets) > MOST_SECRETS:
             detail = f"{webhook_id} has {MOST_SECRETS} secrets that are still valid; say overlap 0s to end them at once."
             raise Problem("quota-exceeded", detail)
         return replace(found, secrets=secrets)
 
-    await _change(wiring_of(request), key, webhook_id, changed)
+    await _change(_copies(request), key, webhook_id, changed)
     return WebhookSecret(secret=secret, old_until=rfc3339_ms(until) if until > now_ms else None)
 
 
-async def _again(wiring: Wiring, webhook: Webhook, positions: list[str]) -> WebhookQueued:
+async def _again(request: Request, webhook: Webhook, positions: list[str]) -> WebhookQueued:
     """Queue some notifications by their ids. Raises Problem where one is not there, or not for this webhook."""
-    async with wiring.reading():
-        pipeline = wiring.redis.pipeline(transaction=False)
-        for position in positions:
-            pipeline.xrange(wiring.keys.notifications(), position, position)
-        found = await pipeline.execute()
+    wirings = wirings_of(request)
+    async with wirings[0].reading():
         owners = [
             one
-            for one in await ApiKeys(wiring.redis, wiring.keys).list()
+            for one in await ApiKeys(wirings[0].redis, wirings[0].keys).list()
             if one.name == webhook.owner and not one.has_expired(_now_ms())
         ]
-    notes = await readable_notes([entries[0] for entries in found if entries])
-    bodies = {
-        note.id: body_of(note)
-        for note in notes
-        if webhook.wants(note) and any(one.may_subscribe(note.event_type) for one in owners)
-    }
-    missing = [one for one in positions if whole_position("notifications", one) not in bodies]
+    bodies: dict[int, dict[str, bytes]] = {}
+    for number, wiring in enumerate(wirings):
+        async with wiring.reading():
+            pipeline = wiring.redis.pipeline(transaction=False)
+            for position in positions:
+                pipeline.xrange(wiring.keys.notifications(), position, position)
+            found = await pipeline.execute()
+        notes = await readable_notes([entries[0] for entries in found if entries])
+        bodies[number] = {
+            note.id: body_of(note)
+            for note in notes
+            if webhook.wants(note) and any(one.may_subscribe(note.event_type) for one in owners)
+        }
+    known = {position for some in bodies.values() for position in some}
+    missing = [one for one in positions if whole_position("notifications", one) not in known]
     if missing:
         detail = f"{missing[0]} is not kept any more, or not for this webhook"
         raise Problem(
@@ -308,24 +318,29 @@ async def _again(wiring: Wiring, webhook: Webhook, positions: list[str]) -> Webh
             detail,
             [{"pointer": f"/notifications/{positions.index(missing[0])}", "detail": detail}],
         )
-    return await _queue(wiring, webhook, bodies)
+    return await _queue(_copies(request), webhook, bodies)
 
 
-async def _queue(wiring: Wiring, webhook: Webhook, bodies: dict[str, bytes]) -> WebhookQueued:
-    async with wiring.reading():
-        queued = await _store(wiring).queue(webhook, bodies)
+async def _queue(
+    copies: WebhookCopies, webhook: Webhook, bodies: dict[int, dict[str, bytes]]
+) -> WebhookQueued:
+    queued = await copies.queue(webhook, bodies)
     if queued is None:
         raise _unknown(webhook.id)
     if not queued:
         raise Problem("quota-exceeded", "As many deliveries wait for this webhook as may; it takes none now.")
-    return WebhookQueued(deliveries=[webhook.delivery_of(position) for position in bodies], after=None)
+    deliveries = [
+        copies.copy(webhook, number).delivery_of(position)
+        for number, some in bodies.items()
+        for position in some
+    ]
+    return WebhookQueued(deliveries=deliveries, after=None)
 
 
-async def _must_not_ask_too_much(wiring: Wiring, webhook: Webhook) -> None:
+async def _must_not_ask_too_much(copies: WebhookCopies, webhook: Webhook) -> None:
     """Raise Problem (429) for one more with `where` than its owner may have: each costs time for every notification."""
     if webhook.where is not None:
-        _, stored = await _store(wiring).all()
-        asking = sum(1 for one in stored if one.webhook.where and one.webhook.owner == webhook.owner)
+        asking = sum(1 for one in await copies.all() if one.where and one.owner == webhook.owner)
         if asking >= MOST_ASKING:
             raise Problem(
                 "quota-exceeded", f"The key {webhook.owner!r} has {asking} webhooks with `where`; delete one."
@@ -333,34 +348,31 @@ async def _must_not_ask_too_much(wiring: Wiring, webhook: Webhook) -> None:
 
 
 async def _change(
-    wiring: Wiring, key: ApiKey, webhook_id: str, changed: Callable[[Webhook], Webhook]
+    copies: WebhookCopies, key: ApiKey, webhook_id: str, changed: Callable[[Webhook], Webhook]
 ) -> Webhook:
     for _ in range(TRIES):
-        found = await _find(wiring, key, webhook_id)
+        found = await _find(copies, key, webhook_id)
         wanted = changed(found.webhook)
-        async with wiring.reading():
-            if found.webhook.where is None:
-                await _must_not_ask_too_much(wiring, wanted)
-            if await _store(wiring).put(wanted, found.raw) == "stored":
-                return wanted
+        if found.webhook.where is None:
+            await _must_not_ask_too_much(copies, wanted)
+        if await copies.change(wanted, found.raw) == "stored":
+            return wanted
     raise Problem("webhook-changed", f"{webhook_id} is being changed by somebody else.")
 
 
-async def _find(wiring: Wiring, key: ApiKey, webhook_id: str) -> StoredWebhook:
+async def _find(copies: WebhookCopies, key: ApiKey, webhook_id: str) -> StoredWebhook:
     """One of the key's own. Raises Problem (404) for all others alike."""
-    async with wiring.reading():
-        try:
-            found = await _store(wiring).one(webhook_id)
-        except InvalidWebhook:
-            found = None
+    try:
+        found = await copies.one(webhook_id)
+    except InvalidWebhook:
+        found = None
     if found is None or not _is_own(key, found.webhook):
         raise _unknown(webhook_id)
     return found
 
 
-async def _state(wiring: Wiring, webhook: Webhook) -> WebhookState:
-    async with wiring.reading():
-        [standing] = await _store(wiring).standings([webhook.id])
+async def _state(copies: WebhookCopies, webhook: Webhook) -> WebhookState:
+    [standing] = await copies.standings([webhook.id])
     return document(webhook, standing, _now_ms())
 
 
@@ -368,8 +380,8 @@ def _is_own(key: ApiKey, webhook: Webhook) -> bool:
     return key.admin or webhook.owner == key.name
 
 
-def _store(wiring: Wiring) -> WebhookStore:
-    return WebhookStore(wiring.redis, wiring.keys)
+def _copies(request: Request) -> WebhookCopies:
+    return WebhookCopies(wirings_of(request))
 
 
 def _unknown(webhook_id: str) -> Problem:

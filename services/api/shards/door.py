@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streammesh.dead_letters import DeadLetters
 
 from services.api.problems import Problem
+from services.api.routes.failures import MOST_GROUPS
 from services.api.shards import joined_answers
 from services.api.shards.joined_answers import AT_ITS_END, Document
 from services.api.shards.scope import ECHO, SHARD
@@ -28,16 +29,17 @@ T = TypeVar("T")
 BODY_BYTES = 1_048_576  # of what is done in every shard
 Merge = Callable[[Sequence[Document]], Document]
 PAGES = {"/v1/events": "events", "/v1/tasks": "tasks", "/v1/dead-letters": "dead_letters"}
+KEYS = re.compile(r"/v1/subscriptions/[^/]+/keys")
 MERGED: dict[str, Merge] = {
     "/v1/subscriptions": joined_answers.merged_subscriptions,
     "/v1/services": joined_answers.merged_services,
+    "/v1/services/": joined_answers.merged_service,
     "/v1/status": joined_answers.merged_status,
+    "/v1/types": joined_answers.merged_types,
+    "/v1/types/": joined_answers.merged_type,
 }
 EVERYWHERE = re.compile(
     r"(POST|PATCH) /v1/subscriptions/[^/]+(/pause|/resume)?|DELETE /v1/services/[^/]+|POST /v1/dead-letters/(replay|drop)"
-)
-NOT_YET = re.compile(
-    r"[A-Z]+ /v1/webhooks(/.*)?|PUT /v1/services/[^/]+|[A-Z]+ /v1/backfills(/.*)?|[A-Z]+ /v1/replays(/.*)?"
 )
 NOTIFICATIONS = "/notifications"
 _COUNT = re.compile(r"[1-9][0-9]{0,3}")
@@ -56,15 +58,14 @@ class ShardDoor:
             return
         path, method = scope["path"], scope["method"]
         deed = f"{method} {path}"
-        if NOT_YET.fullmatch(deed):
-            raise Problem(
-                "not-with-shards",
-                "Webhooks, workers that are a URL, and backfills want a mesh of one shard (MESH_SHARDS).",
-            )
-        if method in ("GET", "HEAD") and path in PAGES:
-            await self._page(scope, receive, send)
-        elif method in ("GET", "HEAD") and path in MERGED:
-            await self._merged(scope, send, MERGED[path])
+        reads = method in ("GET", "HEAD")
+        name = "keys" if KEYS.fullmatch(path) else PAGES.get(path)
+        if reads and name is not None:
+            await self._page(scope, receive, send, name)
+        elif reads and path == "/v1/failures":
+            await self._failures(scope, send)
+        elif reads and (merge := MERGED.get(_kind(path))) is not None:
+            await self._merged(scope, send, merge)
         elif EVERYWHERE.fullmatch(deed):
             await self._everywhere(scope, receive, send)
         else:
@@ -127,8 +128,8 @@ class ShardDoor:
 
     # --- all of them ---------------------------------------------------------------------------
 
-    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        count, name = len(self._wirings()), PAGES[scope["path"]]
+    async def _page(self, scope: Scope, receive: Receive, send: Send, name: str) -> None:
+        count = len(self._wirings())
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         cursors, limits = ([value for field, value in asked if field == one] for one in ("cursor", "limit"))
         limit = limits[0] if limits else "50"
@@ -142,19 +143,26 @@ class ShardDoor:
             raise Problem("malformed-request", f"The cursor {error}.", wrong) from None
         if all(place == AT_ITS_END for place in places):
             places = [None] * count  # nobody was given such a cursor: begin anew
+        asked_all = name == "keys"  # which tells of the subscription as a whole, too
         share = -(-int(limit) // sum(place != AT_ITS_END for place in places))
         rest = [(field, value) for field, value in asked if field not in ("cursor", "limit")]
 
         def query(place: str | None) -> bytes:
-            return urlencode([*rest, ("limit", str(share)), *([("cursor", place)] if place else [])]).encode()
+            most = 1 if place == AT_ITS_END else share
+            begin = [("cursor", place)] if place and place != AT_ITS_END else []
+            return urlencode([*rest, ("limit", str(most)), *begin]).encode()
 
         pages = await asyncio.gather(
             *(
                 self._answer({**scope, SHARD: number, "query_string": query(place)})
                 for number, place in enumerate(places)
-                if place != AT_ITS_END
+                if place != AT_ITS_END or asked_all
             )
         )
+        if asked_all:
+            there = [page.document() if page.status == 200 else None for page in pages]
+            await _told(pages, send, lambda _: joined_answers.merged_keys(there, places))
+            return
         refused = next((page for page in pages if page.status != 200), None)
         if refused is not None:
             await refused.pass_on(send)
@@ -168,11 +176,18 @@ class ShardDoor:
         answers = await asyncio.gather(
             *(self._answer({**scope, SHARD: number}) for number in range(len(self._wirings())))
         )
-        refused = next((answer for answer in answers if answer.status != 200), None)
-        if refused is not None:
-            await refused.pass_on(send)
-        else:
-            await _send(answers[0], merge([answer.document() for answer in answers]), send)
+        await _told(answers, send, merge)
+
+    async def _failures(self, scope: Scope, send: Send) -> None:
+        """All groups of each shard, since what is rare in each may be frequent in all."""
+        asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        limits = [value for field, value in asked if field == "limit"] or ["50"]
+        if len(limits) == 1 and _COUNT.fullmatch(limits[0]) and int(limits[0]) <= MOST_GROUPS:
+            rest = [pair for pair in asked if pair[0] != "limit"]
+            query = urlencode([*rest, ("limit", str(MOST_GROUPS))]).encode()
+            scope = {**scope, "query_string": query}
+        most = int(limits[0]) if limits[0].isdigit() else 0  # else it is refused
+        await self._merged(scope, send, lambda found: joined_answers.merged_failures(found, most))
 
     async def _everywhere(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _body(receive)
@@ -180,10 +195,9 @@ class ShardDoor:
         for number in range(len(self._wirings())):
             about = {**scope, SHARD: number, ECHO: number > 0}
             answers.append(await self._answer(about, body))
-            if answers[-1].status >= 400:
-                await answers[-1].pass_on(send)
-                return
-        await _send(answers[0], joined_answers.summed([answer.document() for answer in answers]), send)
+            if answers[-1].status >= 400 and answers[-1].status != 404:
+                break
+        await _told(answers, send, joined_answers.summed)
 
     async def _answer(self, scope: Scope, body: bytes = b"") -> _Answer:
         answer, told = _Answer(), False
@@ -221,6 +235,26 @@ class _Answer:
         """Answer with it."""
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": bytes(self._body)})
+
+
+def _kind(path: str) -> str:
+    """A path as it stands in MERGED: without the name that it ends with, where it has one."""
+    for parent in ("/v1/services/", "/v1/types/"):
+        if path.startswith(parent) and path != parent:
+            return parent
+    return path
+
+
+async def _told(answers: Sequence[_Answer], send: Send, merge: Merge) -> None:
+    """Answer with all of them as one, or with what one of them refuses; what only some know is not refused."""
+    refused = [answer for answer in answers if answer.status >= 300]
+    there = [answer for answer in answers if answer.status < 300]
+    wrong = next((answer for answer in refused if answer.status != 404 or not there), None)
+    if wrong is not None:
+        await wrong.pass_on(send)
+        return
+    like = max(there, key=lambda answer: answer.status)  # 202 where one of them has not come to its end
+    await _send(like, merge([answer.document() for answer in there]), send)
 
 
 async def _send(like: _Answer, document: Document, send: Send) -> None:

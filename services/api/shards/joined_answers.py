@@ -88,6 +88,113 @@ def merged_subscriptions(documents: Sequence[Document]) -> Document:
 SUMMED = ("workers", "queued", "waiting", "held", "lag", "dead_letters")
 
 
+def merged_keys(documents: Sequence[Document | None], places: Sequence[str | None]) -> Document:
+    """Return a page of the keys of a subscription's flow, with the counts of all shards.
+
+    None for a shard that does not know it; of one that had come to its end only the counts are of this page.
+    """
+    there = [document for document in documents if document is not None]
+    merged = summed(there)
+    keys: dict[str, Document] = {}
+    following: list[str | None] = []
+    for document, place in zip(documents, places, strict=True):
+        is_over = document is None or place == AT_ITS_END
+        following.append(None if is_over or document is None else document["next"])
+        for one in () if is_over or document is None else document["keys"]:
+            known = keys.get(one["key"])
+            keys[one["key"]] = one if known is None else _added_key(known, one)
+    return {**merged, "keys": list(keys.values()), "next": joined_cursor(following)}
+
+
+def _added_key(one: Document, other: Document) -> Document:
+    def least(name: str) -> Any:
+        return min((value for value in (one[name], other[name]) if value is not None), default=None)
+
+    return {
+        "key": one["key"],
+        "waiting": one["waiting"] + other["waiting"],
+        "running": one["running"] + other["running"],
+        "turn": least("turn"),
+        "starts_at": least("starts_at"),
+    }
+
+
+def merged_service(documents: Sequence[Document]) -> Document:
+    """Return one service's page: what it holds in all shards, and what waits the longest in any."""
+    merged: Document = merged_services([{"services": [document]} for document in documents])["services"][0]
+    oldest = [document["oldest"] for document in documents if document["oldest"] is not None]
+    return {
+        **merged,
+        "oldest": min(oldest, key=lambda one: str(one["since"]), default=None),
+        "holding": [one for document in documents for one in document["holding"]],
+    }
+
+
+def merged_failures(documents: Sequence[Document], most: int) -> Document:
+    """Return the most frequent groups of failures, each with what all shards counted of it."""
+    groups: dict[tuple[Any, ...], Document] = {}
+    for document in documents:
+        for one in document["failures"]:
+            name = one["service"], one["task"], one["kind"]
+            known = groups.get(name)
+            if known is None:
+                groups[name] = {**one}
+                continue
+            newest = max(known, one, key=lambda group: str(group["last_at"]))
+            first_at, count = min(known["first_at"], one["first_at"]), known["count"] + one["count"]
+            groups[name] = {**newest, "count": count, "first_at": first_at}
+    ranked = sorted(groups.values(), key=lambda one: str(one["last_at"]), reverse=True)
+    ranked.sort(key=lambda one: -int(one["count"]))
+    return {
+        **documents[0],
+        "failures": ranked[:most],
+        "since": min(document["since"] for document in documents),
+        "counted": sum(document["counted"] for document in documents),
+        "complete": all(document["complete"] for document in documents),
+        "history_away": any(document["history_away"] for document in documents),
+    }
+
+
+def merged_types(documents: Sequence[Document]) -> Document:
+    """Return a page of event types: as far as every shard's page goes."""
+    cuts = [document["next"] for document in documents if document["next"] is not None]
+    following = min(cuts, default=None)
+    by_name: dict[str, list[Document]] = {}
+    for document in documents:
+        for one in document["types"]:
+            by_name.setdefault(one["type"], []).append(one)
+    shown = [name for name in sorted(by_name) if following is None or name <= following]
+    return {**documents[0], "types": [merged_type(by_name[name]) for name in shown], "next": following}
+
+
+def merged_type(documents: Sequence[Document]) -> Document:
+    """Return one event type, with everybody who was seen publishing it in any shard."""
+    publishers: dict[str, Document] = {}
+    readers: dict[tuple[Any, ...], Document] = {}
+    for document in documents:
+        for one in document["publishers"]:
+            known = publishers.get(one["source"], one)
+            publishers[one["source"]] = {
+                **(known if known["declared"] else one),
+                "last_seen": _latest(known["last_seen"], one["last_seen"]),
+            }
+        for reader in document["readers"]:
+            readers.setdefault((reader["service"], reader["task"], reader["type"]), reader)
+    last = None
+    for document in documents:
+        last = _latest(last, document["last_seen"])
+    return {
+        **documents[0],
+        "publishers": [publishers[source] for source in sorted(publishers)],
+        "readers": list(readers.values()),
+        "last_seen": last,
+    }
+
+
+def _latest(one: str | None, other: str | None) -> str | None:
+    return max(filter(None, (one, other)), default=None)
+
+
 def merged_services(documents: Sequence[Document]) -> Document:
     """Return each service once: sums, the oldest that waits, and all processes."""
     found: dict[str, Document] = {}
@@ -102,7 +209,12 @@ def merged_services(documents: Sequence[Document]) -> Document:
             known["processes"] += one["processes"]
             known["registered"] = known["registered"] or one["registered"]
             known["lag_exact"] = known["lag_exact"] and one["lag_exact"]
-            known["last_seen"] = max(filter(None, (known["last_seen"], one["last_seen"])), default=None)
+            known["last_seen"] = _latest(known["last_seen"], one["last_seen"])
+            rates = [
+                rate for rate in (known["falls_per_second"], one["falls_per_second"]) if rate is not None
+            ]
+            known["falls_per_second"] = round(sum(rates), 1) if rates else None
+            known["gone_in_seconds"] = _longest(known["gone_in_seconds"], one["gone_in_seconds"])
             oldest = [
                 age
                 for age in (known["oldest_waiting_seconds"], one["oldest_waiting_seconds"])
@@ -110,6 +222,10 @@ def merged_services(documents: Sequence[Document]) -> Document:
             ]
             known["oldest_waiting_seconds"] = max(oldest, default=None)
     return {**documents[0], "services": list(found.values())}
+
+
+def _longest(one: float | None, other: float | None) -> float | None:
+    return max((left for left in (one, other) if left is not None), default=None)
 
 
 COUNTED = (  # of a deed that is done in every shard; what else it answers is the same in each
@@ -157,12 +273,16 @@ def merged_status(documents: Sequence[Document]) -> Document:
             known = streams.setdefault(one["domain"], {**one, "kept": 0, "published": 0})
             known["kept"] += one["kept"]
             known["published"] += one["published"]
-            known["last_at"] = max(filter(None, (known["last_at"], one["last_at"])), default=None)
+            known["last_at"] = _latest(known["last_at"], one["last_at"])
     redis = {**first["redis"]}
     for document in documents[1:]:
         other = document["redis"]
-        for field in ("memory", "memory_limit", "clients"):
+        for field in ("memory", "memory_limit", "clients", "refused_at"):
             redis[field] += other[field]
+        rates = [rate for rate in (redis["grows_per_second"], other["grows_per_second"]) if rate is not None]
+        redis["grows_per_second"] = round(sum(rates), 1) if rates else None
+        left = [one for one in (redis["full_in_seconds"], other["full_in_seconds"]) if one is not None]
+        redis["full_in_seconds"] = min(left, default=None)
         redis["ping_ms"] = max(redis["ping_ms"], other["ping_ms"])
         for field in ("persistent", "last_write_ok"):
             redis[field] = redis[field] and other[field]

@@ -22,9 +22,10 @@ ROOT = Path(__file__).parents[3]
 HOME = ROOT / "tests" / "sdks"
 PYTHON, NODE = ROOT / "var" / "sdks" / "bin" / "python", shutil.which("node")
 in_node = pytest.mark.skipif(
-    not NODE or not (HOME / "node_modules").exists(), reason="needs `make sdks`, and Node"
+    not NODE or not (HOME / "node_modules" / ".package-lock.json").exists(),
+    reason="needs `make sdks`, and Node",
 )
-in_python = pytest.mark.skipif(not PYTHON.exists(), reason="needs `make sdks`")
+in_python = pytest.mark.skipif(not (ROOT / "var" / "sdks" / ".made").exists(), reason="needs `make sdks`")
 
 
 async def told_by(*command: object, given: str = "") -> str:

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 from redis.exceptions import ResponseError
-from streammesh.webhooks.url_workers import UrlSubscription, UrlWorker, read_url_worker, store_url_worker
+from streammesh.webhooks.seal import Seal
+from streammesh.webhooks.signature import key_of
+from streammesh.webhooks.url_workers import (
+    UrlSubscription,
+    UrlWorker,
+    read_url_worker,
+    result_token,
+    store_url_worker,
+)
 
+from services.api.settings import ApiSettings
 from services.api.tests.expectations import assert_problem
 
 AT = "/v1/services/billing"
@@ -53,3 +62,23 @@ async def test_the_secrets_of_a_webhook_overlap_and_with_none_the_old_ones_end(a
         await api.post(f"{at}/secret", json={"overlap": "1h"})
     await api.post(f"{at}/secret", json={"overlap": overlap})
     assert (await api.get(at)).json()["secrets"] == (4 if overlap == "1h" else 1)
+
+
+async def test_with_a_key_no_secret_lies_readable_in_redis_and_a_results_token_counts(
+    api, mesh, mesh_redis, mesh_keys, monkeypatch
+):
+    seal = Seal([b"k" * 32])
+    monkeypatch.setattr(ApiSettings, "seal", seal)
+    hook = (await api.post("/v1/webhooks", json={"url": "https://shop.example/hook"})).json()
+    turned = (await api.post(f"/v1/webhooks/{hook['id']}/secret", json={})).json()
+    secret = (await api.put(AT, json=BODY)).json()["secret"]
+    kept = await mesh_redis.hvals(mesh_keys.webhooks()) + await mesh_redis.hvals(mesh_keys.url_workers())
+
+    for shown in (hook["secret"], turned["secret"], secret):
+        assert shown.startswith("whsec_") and shown.encode() not in b"".join(kept)
+    await api.post("/v1/events", json={"type": "bill.asked", "data": {"total": 2}})
+    (task,) = await mesh.dispatch("bill", AT.rpartition("/")[2])
+    await mesh.start(task)
+    token = result_token(key_of(secret), task.ref.task_id)
+    at, said = f"/v1/tasks/{task.ref.task_id}/result", {"result": 1}
+    assert (await api.post(at, json=said, headers={"streammesh-result-token": token})).status_code == 202

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from streammesh.api_keys import ApiKeys
+from streammesh.webhooks.definition import Secret
+from streammesh.webhooks.seal import Seal
+from streammesh.webhooks.signature import new_secret
 from streammesh.webhooks.url_workers import UrlSubscription, UrlWorker, store_url_worker
 
 from services.webhook_worker.url_services import UrlServices
@@ -21,7 +24,13 @@ async def test_a_service_stops_when_its_owner_loses_the_right_and_goes_on_when_h
     await keys.create("boss", admin=True)
 
     def worker(service: str, owner: str, event_type: str = "bill.asked") -> UrlWorker:
-        return UrlWorker(service, "https://x.example/", (UrlSubscription(event_type, "handle"),), owner=owner)
+        return UrlWorker(
+            service,
+            "https://x.example/",
+            (UrlSubscription(event_type, "handle"),),
+            (Secret(new_secret()),),
+            owner=owner,
+        )
 
     stored = {
         "billing": worker("billing", "shop"),
@@ -31,7 +40,7 @@ async def test_a_service_stops_when_its_owner_loses_the_right_and_goes_on_when_h
     }
     for name, one in stored.items():
         assert await store_url_worker(mesh_redis, mesh_keys, name, one, b"") == "stored"
-    services = Recorded(mesh_redis, mesh_keys, 1)
+    services = Recorded(mesh_redis, mesh_keys, keys, 1, Seal())
 
     async def running_now() -> set[str]:
         running.clear()

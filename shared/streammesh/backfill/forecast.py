@@ -27,6 +27,16 @@ class Forecast:
     left_out: int = 0
     more: bool = False
 
+    def __add__(self, other: Forecast) -> Forecast:
+        """Return what both count together."""
+        return Forecast(
+            self.events + other.events,
+            self.tasks + other.tasks,
+            self.known + other.known,
+            self.left_out + other.left_out,
+            self.more or other.more,
+        )
+
 
 def not_encoded(delivery: Delivery, envelope: bytes, priority: int) -> Encoded:
     """In place of an encoder, where nothing is queued."""

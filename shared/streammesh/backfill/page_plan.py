@@ -158,7 +158,7 @@ class PagePlanner:
         for one in wanted:
             pipeline.hexists(self._keys.event(one.event.id), f"at:{one.event.source}")
             for its in one.deliveries:
-                pipeline.exists(self._keys.task(its.task_id))
+                pipeline.exists(self._keys.task(its.task_id), self._keys.task(_id_before(one.event, its)))
         answers = iter(await pipeline.execute(raise_on_error=False) if wanted else [])
         has_row: list[bool] = []
         has_task: set[str] = set()
@@ -173,7 +173,11 @@ class PagePlanner:
                 plan.left_out += 1
                 continue
             ran = has_task.union(left.tasks if left else ())
-            missing = [its for its in one.deliveries if its.task_id not in ran]
+            missing = [
+                its
+                for its in one.deliveries
+                if its.task_id not in ran and _id_before(one.event, its) not in ran
+            ]
             plan.known += len(one.deliveries) - len(missing)
             if missing:
                 self._add(plan, one, missing, left)
@@ -187,14 +191,16 @@ class PagePlanner:
             pipeline.hexists(self._keys.event(one.event.id), f"at:{one.event.source}")
             for its in one.deliveries:
                 pipeline.hget(self._keys.task(its.task_id), "state")
+                pipeline.hget(self._keys.task(_id_before(one.event, its)), "state")
         answers = iter(await pipeline.execute(raise_on_error=False) if wanted else [])
         rows: list[bool] = []
         states: dict[str, str] = {}
         for one in wanted:
             rows.append(bool(there(next(answers), 0)))
             for its in one.deliveries:
-                if state := there(next(answers), None):
-                    states[its.task_id] = state.decode("utf-8", "replace")
+                for task_id in (its.task_id, _id_before(one.event, its)):
+                    if state := there(next(answers), None):
+                        states[task_id] = state.decode("utf-8", "replace")
         unknown = [
             (one.event.id, one.event.source)
             for one, row in zip(wanted, rows, strict=True)
@@ -204,7 +210,13 @@ class PagePlanner:
         for one, row in zip(wanted, rows, strict=True):
             left = history.get((one.event.id, one.event.source))
             known = {**(left.tasks if left else {}), **states}
-            mine = [its for its in one.deliveries if known.get(its.task_id) in again]
+            named = [
+                its
+                if its.task_id in known or (before := _id_before(one.event, its)) not in known
+                else its._replace(task_id=before)
+                for its in one.deliveries
+            ]
+            mine = [its for its in named if known.get(its.task_id) in again]
             plan.known += len(one.deliveries) - len(mine)
             if not row and left is None:
                 plan.left_out += 1
@@ -220,6 +232,11 @@ class PagePlanner:
         encoded = [self._encode(its, one.raw, one.event.priority) for its in deliveries]
         plan.handovers.append(Handover(one.place.entry, one.event, None, encoded))
         plan.others.append(one.others)
+
+
+def _id_before(event: Event, its: Delivery) -> str:
+    """The id of its task, if a version before the mark of services handed it over."""
+    return names.task_id_before(event.source, event.id, its.subscription.task)
 
 
 def backfill_call(

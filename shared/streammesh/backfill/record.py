@@ -79,12 +79,15 @@ class Backfill:
     left_out: int = 0
     again: tuple[str, ...] = ()  # of a replay: the states of the tasks that begin anew
     task: str = "*"  # glob over the names of tasks
+    parts: tuple[float, ...] = ()  # how much each shard has gone through, where there are several
 
     @property
     def fraction(self) -> float:
         """How much of its time it has gone through, 0 to 1."""
         if self.state is BackfillState.DONE:
             return 1.0
+        if self.parts:
+            return sum(self.parts) / len(self.parts)
         span = self.before - self.since
         return min(1.0, max(0.0, (self.position.at - self.since) / span)) if span > 0 else 0.0
 
@@ -95,6 +98,7 @@ def parse_backfill(backfill_id: str, row: dict[bytes, bytes]) -> Backfill | None
         return None
     text = {name.decode("utf-8", "replace"): value.decode("utf-8", "replace") for name, value in row.items()}
     try:
+        counts: dict[str, Any] = {name: _number(text.get(name, "0")) for name in COUNTS}
         if any(len(value) > LONGEST for value in text.values()) or not names.SERVICE.match(text["service"]):
             raise ValueError("a field is not of ours")
         return Backfill(
@@ -113,7 +117,7 @@ def parse_backfill(backfill_id: str, row: dict[bytes, bytes]) -> Backfill | None
             waits=text.get("waits", ""),
             again=tuple(text["again"].split(",")) if text.get("again") else (),
             task=text.get("task", "*"),
-            **{name: _number(text.get(name, "0")) for name in COUNTS},
+            **counts,
         )
     except (KeyError, ValueError) as error:
         log.error("backfill.unreadable", backfill=backfill_id[:64], reason=repr(error)[:200])

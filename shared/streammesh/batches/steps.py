@@ -19,8 +19,9 @@ from streammesh.batches.calls import BatchCalls, Member, Return
 from streammesh.errors import Fail, Failed, LeaseLost, Misfit, ResultTooLarge, Stopped
 from streammesh.events.publisher import most_bytes
 from streammesh.lua import Call
+from streammesh.names import is_task_of
 from streammesh.tasks.attempt import Handle, Steps, claimed_steps, refused_steps
-from streammesh.tasks.ledger import Verdict
+from streammesh.tasks.ledger import Claim, Verdict
 from streammesh.tasks.settlement import Ask, Cause, Ending, Terms
 from streammesh.tasks.task import AttemptOutcome, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import GiveUp, after_error, describe, lost_too_often
@@ -40,6 +41,8 @@ def batch_steps(
     read: Callable[[str, bytes], TaskRef],
 ) -> Steps:
     """The steps of one attempt; their value is what became of the run's own task. `read`: who a queue entry's body is about."""
+    if not is_task_of(ref.task_id, ref.service):
+        return (yield from refused_steps(terms, ref, place, Claim(Verdict.GONE)))
     claim = yield Ask(terms.ledger.claim(ref, place, worker))
     if claim.verdict is not Verdict.RUN:
         return (yield from refused_steps(terms, ref, place, claim))

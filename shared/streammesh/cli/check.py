@@ -110,7 +110,7 @@ def check_worker(name: str, root: Path) -> Checked:
         found.problems.append(f"{name!r}: use lower-case letters, digits and _, starting with a letter")
         return found
     if not home.is_dir():
-        found.problems.append(f"there is no folder services/{name}")
+        found.problems.append(_no_worker(name, root))
         return found
     found.problems += [f"services/{name}/{room} is missing" for room in ROOMS if not (home / room).exists()]
     found.problems += _foreign_imports(home)
@@ -134,6 +134,18 @@ def _of_its_own(name: str, root: Path) -> tuple[str, Path] | None:
     return f"{worker.module}.handlers" if has_room else worker.module, worker.path
 
 
+def _no_worker(name: str, root: Path) -> str:
+    """Say that there is no worker of a name, and which there are."""
+    try:
+        here = [one.name for one in find_workers(root)]
+    except NothingToRun as error:
+        return str(error)
+    if (root / f"{name}.py").is_file():
+        return f"there is no folder services/{name}; for the file say: streammesh check {name}.py"
+    known = f"the workers here are {', '.join(here)}" if here else "no worker is here"
+    return f"there is no folder services/{name} and no package {name}; {known}"
+
+
 def _look_at_service(found: Checked, root: Path, module: str) -> None:
     service = _import(found, root, module)
     if service is None:
@@ -142,7 +154,7 @@ def _look_at_service(found: Checked, root: Path, module: str) -> None:
         found.service = service.name
     if service.name != found.service:
         found.problems.append(
-            f"handlers.py: Service({service.name!r}) stands in the folder {found.service!r}; call both the same"
+            f"{_file(module)}: Service({service.name!r}) stands in the folder {found.service!r}; call both the same"
         )
     from streammesh.subscriptions.manifest import Manifest
 
@@ -153,7 +165,7 @@ def _look_at_service(found: Checked, root: Path, module: str) -> None:
         found.problems.append(f"its manifest: {error}")
     if not manifest.subscriptions:
         found.problems.append(
-            "handlers.py: it subscribes to nothing; decorate a handler with @service.on(TYPE)"
+            f"{_file(module)}: it subscribes to nothing; decorate a handler with @service.on(TYPE)"
         )
     found.pool, found.publishes = service.pool, dict(manifest.publishes)
     found.subscriptions = [
@@ -170,32 +182,42 @@ def _import(found: Checked, root: Path, name: str) -> Service | None:
     from streammesh.service import Service
     from streammesh.subscriptions.declaration import InvalidHandler
 
+    home, file = root.joinpath(*name.split(".")[:-1]), _file(name)
     sys.path.insert(0, str(root))
     try:
         module = importlib.import_module(name)
-    except SystemExit:
-        found.problems.append("handlers.py reads its settings when it is imported; read them at first use")
+    except SystemExit as error:
+        where = _last_line_in(error, home, file)
+        found.problems.append(
+            f"{where}: it ends the process (exit code {error.code}) when it is imported; read settings at first use"
+        )
         return None
     except InvalidHandler as error:
         found.problems.append(str(error))  # it begins with its file and line
         return None
     except Exception as error:  # whatever a team's module may raise
-        where = _last_line_in(error, root.joinpath(*name.split(".")[:-1]), f"{name.rpartition('.')[2]}.py")
+        where = _last_line_in(error, home, file)
         found.problems.append(f"{where}: {type(error).__name__}: {error}")
         return None
     finally:
         sys.path.remove(str(root))
     service = getattr(module, "service", None)
     if not isinstance(service, Service):
-        file = f"{name.rpartition('.')[2]}.py"
-        found.problems.append(
-            f'{file}: there is no `service = Service("{found.service.removesuffix(".py")}")`'
-        )
+        others = [called for called, value in vars(module).items() if isinstance(value, Service)]
+        if others:
+            said = f"its Service should be called `service`, and is called {', '.join(others)}"
+        else:
+            said = f'there is no `service = Service("{found.service.removesuffix(".py")}")`'
+        found.problems.append(f"{file}: {said}")
         return None
     return service
 
 
-def _last_line_in(error: Exception, home: Path, file: str) -> str:
+def _file(module: str) -> str:
+    return f"{module.rpartition('.')[2]}.py"
+
+
+def _last_line_in(error: BaseException, home: Path, file: str) -> str:
     """Return the team's own line that an error came from, as `handlers.py:12`."""
     lines = [
         f"{Path(frame.filename).relative_to(home)}:{frame.lineno}"

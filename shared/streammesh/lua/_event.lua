@@ -1,10 +1,16 @@
 -- Stores one event; the caller has made sure that it is new.
 -- e = {row, stream, id, source, digest, domain, deliver_at ('' for now), json}; `id` is asked of a held one only
 -- c = {domains, due, due_entries, changed (channel), now, retention (ms)}, the same for all events of a call
--- Returns the entry's position, or 'held' for one that is delivered later.
+-- Returns the entry's position, or 'held' for one that is delivered later. One that belongs to another shard has no domain
+-- and that shard's outbox as its stream: 'sent', and nothing else is kept of it here.
 --#include _write.lua
 --#include _identity.lua
 local function store_event(e, c)
+  if e.domain == '' then
+    write('XADD', e.stream, '*', 'e', e.json)
+    if redis.call('XLEN', e.stream) == 1 then redis.call('PUBLISH', c.changed, 'outbox') end
+    return 'sent'
+  end
   if not c.known then c.known, c.stamp, c.ttl = {}, ' ' .. digits(c.now) .. ' ', digits(c.retention) end
   local entry, ttl, wait = 'held', c.ttl, e.deliver_at ~= '' and tonumber(e.deliver_at) - c.now or 0
   if wait > 0 then

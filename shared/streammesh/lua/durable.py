@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streammesh.lua.signature import Arguments, Flag, Key, Number, Record, Rest, Text, TextList
+from streammesh.lua.signature import Arguments, Flag, Key, Number, Record, Rest, Text, TextList, Written
 
 
 class RecordedStep(Record):
@@ -33,7 +33,7 @@ class RecordedStep(Record):
 class RecordStepScript(Arguments):
     """Record steps."""
 
-    notifications: Key
+    notifications: Written
     kept: Text
     service: Text
     most_steps: Number
@@ -46,7 +46,7 @@ class SuspendScript(Arguments):
 
     task_row: Key
     event_row: Key
-    notifications: Key
+    notifications: Written
     queue: Key
     due: Key
     due_entries: Key

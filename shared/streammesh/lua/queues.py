@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Each, Flag, Key, KeyList, Number, Record, Text, TextList
+from streammesh.lua.signature import (
+    Arguments,
+    Each,
+    Flag,
+    Key,
+    KeyList,
+    Number,
+    Record,
+    Text,
+    TextList,
+    Written,
+)
 
 
 class QueueDeclareScript(Arguments):
@@ -150,7 +161,7 @@ class PostponeScript(Arguments):
     due_entries: Key
     task_row: Key
     event_row: Key
-    notifications: Key
+    notifications: Written
     group: Text
     entry: Text
     patience: Number

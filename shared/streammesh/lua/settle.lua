@@ -43,8 +43,7 @@ local function store_all(follow_ups)
     local known = is_stored(event)
     conflict = conflict or known == 'conflict'
     if not known then
-      store_event(event, stores)
-      write('HINCRBY', counters, 'published', 1)
+      if store_event(event, stores) ~= 'sent' then write('HINCRBY', counters, 'published', 1) end
     end
   end
   return conflict

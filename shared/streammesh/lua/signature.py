@@ -42,6 +42,9 @@ class FieldKind(Enum):
     """What a field is sent as, and read as."""
 
     KEY = "a key"
+    WRITTEN = (
+        "a key of the same slot that is sent as an argument: Redis asks who calls for no right to read it"
+    )
     TEXT = "an argument, the text that was sent"
     NUMBER = "an argument, a number"
     FLAG = "an argument, a boolean"
@@ -52,6 +55,7 @@ class FieldKind(Enum):
 
 
 Key = Annotated[str, FieldKind.KEY]
+Written = Annotated[str, FieldKind.WRITTEN]
 Text = Annotated[Arg, FieldKind.TEXT]
 Number = Annotated[int | float, FieldKind.NUMBER]
 Flag = Annotated[bool, FieldKind.FLAG]
@@ -61,6 +65,7 @@ Each = Annotated[Sequence[R], FieldKind.EACH]
 Rest = Annotated[Sequence[R], FieldKind.REST]  # a ClassVar: each call brings one
 SCALARS = {
     FieldKind.KEY: "KEYS[{}]",
+    FieldKind.WRITTEN: "ARGV[{}]",
     FieldKind.TEXT: "ARGV[{}]",
     FieldKind.NUMBER: "tonumber(ARGV[{}])",
     FieldKind.FLAG: "ARGV[{}] == '1'",
@@ -157,11 +162,7 @@ def _written(cls: Any, head: str, *around: str) -> Any:
     own = [one for one in fields(cls) if one.kind is not FieldKind.REST]
     keys = [name for name, kind, _ in own if kind is FieldKind.KEY]
     flags = {name: f"1 if {name} else ''" for name, kind, _ in own if kind is FieldKind.FLAG}
-    args = [
-        flags.get(name, name)
-        for name, kind, _ in own
-        if kind in (FieldKind.TEXT, FieldKind.NUMBER, FieldKind.FLAG)
-    ]
+    args = [flags.get(name, name) for name, kind, _ in own if kind in SCALARS and kind is not FieldKind.KEY]
     lines = ["def " + head.format(", ".join(one.name for one in own)), *around[:1]]
     several = [one for one in own if one.kind not in SCALARS]
     if not several:

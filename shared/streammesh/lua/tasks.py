@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from streammesh.lua.cancels import CancelMark
 from streammesh.lua.events import StoredEvent
-from streammesh.lua.signature import Arguments, Each, Flag, Key, Number, Record, Rest, Text, TextList
+from streammesh.lua.signature import Arguments, Each, Flag, Key, Number, Record, Rest, Text, TextList, Written
 
 
 class HandoffSubscription(Record):
@@ -98,7 +98,7 @@ class ClaimedTask(Record):
 class ClaimScript(Arguments):
     """Start attempts."""
 
-    notifications: Key
+    notifications: Written
     queue: Key
     paused: Key
     held: Key
@@ -138,9 +138,9 @@ class SettledTask(Record):
 class SettleScript(Arguments):
     """End tasks."""
 
-    notifications: Key
+    notifications: Written
     queue: Key
-    recent: Key
+    recent: Written
     open_tasks: Key
     dead: Key
     dead_index: Key
@@ -174,7 +174,7 @@ class RetryLaterScript(Arguments):
 
     task_row: Key
     event_row: Key
-    notifications: Key
+    notifications: Written
     queue: Key
     due: Key
     due_entries: Key
@@ -200,7 +200,7 @@ class ProgressScript(Arguments):
 
     task_row: Key
     event_row: Key
-    notifications: Key
+    notifications: Written
     token: Text
     fraction: Text
     kept: Text

@@ -25,7 +25,7 @@ from streammesh.tasks.settlement import Ask, Elsewhere
 from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 KIND = "OtherEdition"
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds
+FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0  # seconds
 log = structlog.get_logger(__name__)
 
 
@@ -51,7 +51,7 @@ def look_call(keys: Keys, service: str, task_id: str) -> lua.Call[Beside]:
     return LookBesideScript(
         manifests=keys.manifests(),
         editions=keys.editions(service),
-        task_row=keys.task(task_id),
+        task_row=keys.task_in(service, task_id),
         service=service,
     ).call(_parse)
 

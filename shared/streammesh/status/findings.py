@@ -15,6 +15,7 @@ STALLED_MS = (
     30_000  # an event that waits so long, while its queue has room, waits for a lane that stands still
 )
 UNARCHIVED_MS = 600_000  # the archiver is minutes behind only when it does not come along
+ROLLED_MS = 3_600_000  # a new version that is rolled out has taken the place of the old one in an hour
 RETIRED_MS = 86_400_000  # without a worker for a day, a service is perhaps one that was taken away
 
 
@@ -49,6 +50,7 @@ def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     for state in found.services:
         said += _service(state, found, settings)
     said += _paused(found)
+    said += _editions(found)
     said += _webhooks(found)
     return sorted(said, key=_errors_first)
 
@@ -130,6 +132,18 @@ def _paused(found: Snapshot) -> Iterator[Finding]:
         text = f"{pause.task} is paused {why}{since}: {pause.reason[:200]}"
         resume = f"streammesh subscriptions resume {pause.task}"
         yield Finding("paused", pause.task, Severity.WARNING, text, resume)
+
+
+def _editions(found: Snapshot) -> Iterator[Finding]:
+    for name, one in found.side_by_side.items():
+        do = "roll every worker forward, or back"
+        if one.kept:
+            who = f"editions {', '.join(one.living)} live" if one.living else "no worker is alive"
+            text = f"{name}: at least {one.kept} tasks wait for a version that reads their payload; {who}"
+            yield Finding("kept-for-edition", name, Severity.WARNING, text, do)
+        elif len(one.living) > 1 and found.now_ms - one.since > ROLLED_MS:
+            text = f"{name}: {len(one.living)} versions run side by side ({', '.join(one.living)}), the newest{_since(one.since, found.now_ms)}"
+            yield Finding("several-editions", name, Severity.WARNING, text, do)
 
 
 def _webhooks(found: Snapshot) -> Iterator[Finding]:

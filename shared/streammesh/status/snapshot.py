@@ -21,6 +21,7 @@ from streammesh.redisio.inspector import inspect_server, read_config
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
+from streammesh.status.editions import SideBySide, read_side_by_side
 from streammesh.status.streams import StreamState, read_streams_call, read_totals
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
@@ -87,6 +88,7 @@ class Snapshot:
     webhooks: int = 0
     webhook_workers: int = 0
     flows: Mapping[str, FlowStanding] = field(default_factory=dict)  # of subscriptions with limits
+    side_by_side: Mapping[str, SideBySide] = field(default_factory=dict)  # of services with several editions
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -149,6 +151,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         await client.hlen(keys.webhooks()),
         alive["webhook_worker"],
         flows,
+        await read_side_by_side(client, keys, list(manifests.values()), now),
     )
 
 

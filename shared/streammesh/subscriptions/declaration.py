@@ -43,6 +43,16 @@ def calling_place(depth: int = 2) -> SourceLine:
     return SourceLine(frame.f_code.co_filename, frame.f_lineno)
 
 
+def refuse_while_importing(what: str, depth: int = 2) -> None:
+    """Raise InvalidHandler where the caller's caller is a module that is being imported, not run."""
+    frame = sys._getframe(depth)
+    if frame.f_code.co_name == "<module>" and frame.f_globals.get("__name__") != "__main__":
+        here = SourceLine(frame.f_code.co_filename, frame.f_lineno)
+        raise InvalidHandler(
+            f'{here}: {what} stands under `if __name__ == "__main__":`, else it runs at import'
+        )
+
+
 def place_of(function: Callable[..., Any], otherwise: SourceLine) -> SourceLine:
     """Return where a function is written."""
     code = getattr(function, "__code__", None)

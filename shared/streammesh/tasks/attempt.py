@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from streammesh import names
 from streammesh.errors import LeaseLost, Misfit, ResultTooLarge, Stopped
 from streammesh.events.publisher import most_bytes
 from streammesh.lua import Call
@@ -59,6 +60,8 @@ def attempt_steps(
     open_run: OpenRun | None = None,
 ) -> Steps:
     """The steps of one attempt; their value is what became of it. `act` makes a call that need not get through."""
+    if not names.is_task_of(ref.task_id, ref.service):  # the ledger would say the same, where it may be asked
+        return (yield from refused_steps(terms, ref, place, Claim(Verdict.GONE)))
     claim = yield Ask(terms.ledger.claim(ref, place, worker))
     if claim.verdict is not Verdict.RUN:
         return (yield from refused_steps(terms, ref, place, claim))

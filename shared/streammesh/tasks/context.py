@@ -191,7 +191,7 @@ class Context:
             self._ref.service,
             event_type,
             data,
-            id=id or names.task_id(self._ref.service, self.task_id, str(len(self.follow_ups))),
+            id=id or names.derived_id(self._ref.service, self.task_id, str(len(self.follow_ups))),
             subject=self.event.subject if subject is None else subject,
             deliver_at=deliver_at,
             correlation_id=self.event.correlation_id,

@@ -112,6 +112,8 @@ def bind(handler: Callable[..., Any], resources: Container[Any] = ()) -> Binding
             )
         has_default = parameter.default is not parameter.empty
         if payload is None and parameter.kind is not parameter.KEYWORD_ONLY:
+            if name in ("self", "cls"):
+                raise TypeError(f"a handler is a function: nothing would make the {name!r} of a method")
             payload = parameter
         elif payload is None and not has_default:
             raise TypeError(

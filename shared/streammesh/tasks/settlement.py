@@ -20,12 +20,13 @@ from streammesh import lua, notifications, plain_json
 from streammesh.clock import Clock, SystemClock, to_ms
 from streammesh.errors import Misfit
 from streammesh.events.envelope import Event
-from streammesh.events.publisher import ms, stored_form
+from streammesh.events.publisher import ms
 from streammesh.keys import WORKERS, Keys
 from streammesh.lua.signature import quick
 from streammesh.lua.tasks import SettledTask, SettleScript
 from streammesh.names import TaskState
 from streammesh.settings import MeshSettings
+from streammesh.shards import stored_or_sent
 from streammesh.tasks.dead_letter import letter_of_task
 from streammesh.tasks.ledger import Ledger
 from streammesh.tasks.records import TaskRow
@@ -211,7 +212,7 @@ class Settlement:
             letter=letter,
             envelope=envelope,
             follow_ups=[
-                stored_form(self._keys, self._settings, follow_up) for follow_up in ending.follow_ups
+                stored_or_sent(self._keys, self._settings, follow_up) for follow_up in ending.follow_ups
             ],
         ).call(common, _parse)
 

@@ -9,7 +9,7 @@ from functools import partial
 import redis
 import structlog
 
-from streammesh import lua
+from streammesh import lua, names
 from streammesh.keys import PRIORITIES, PRIORITY
 from streammesh.settings import mesh_settings
 from streammesh.tasks.dead_letter import letter_of_entry
@@ -52,7 +52,7 @@ def park(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure
 def _end_delivery(client: redis.Redis, calls: QueueCalls, queue: str, read: Read, failure: Failure) -> bool:
     """Fail the delivery that an entry stands for; answers whether that was done."""
     task_id = _task_of(read.fields)
-    if task_id is None:
+    if task_id is None or not names.is_task_of(task_id, names.owner_of(queue)):
         return False
     row = read_task_sync(client, calls.keys, task_id)
     if row is None or row.ended or row.entry != read.entry:
@@ -82,6 +82,8 @@ def _end_workflow(client: redis.Redis, calls: QueueCalls, queue: str, read: Read
     if not isinstance(root_id, str) or "/" not in root_id:
         return False
     task_id = root_id.partition("/")[0]
+    if not names.is_task_of(task_id, names.owner_of(queue)):
+        return False
     row = read_task_sync(client, calls.keys, task_id)
     if row is None or row.ended or row.workflow != root_id:
         return False
@@ -93,7 +95,8 @@ def put_back(client: redis.Redis, calls: QueueCalls, queue: str, stream: str, en
     """Queue a held entry again, at the end; park it when it was delivered too often."""
     found = client.xrange(stream, entry, entry)
     task_id = _task_of(dict(found[0][1])) if found else None
-    poison = lua.run_sync(client, calls.requeue(stream, entry, task_id))
+    row = None if task_id is None else calls.keys.task_in(queue, task_id)
+    poison = lua.run_sync(client, calls.requeue(stream, entry, row))
     if poison is not None:
         read = Read(stream, entry, poison.deliveries, poison.fields)
         park(client, calls, queue, read, poison_failure(poison.deliveries))

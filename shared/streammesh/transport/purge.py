@@ -22,13 +22,13 @@ def cancel_waiting(client: redis.Redis, keys: Keys, stream: str) -> int:
 
     What is at work goes on. Answers how many entries of the queue went with them.
     """
-    cancelled, first = 0, "-"
+    cancelled, first, queue = 0, "-", stream.removeprefix(keys.queue("")).partition(":")[0]
     while rows := client.xrange(stream, first, "+", PAGE):
         heads = [(entry.decode(), headers_of(fields)) for entry, fields in rows]
         ids = {entry: str(head.get("root_id") or head.get("id")).partition("/")[0] for entry, head in heads}
         with client.pipeline(transaction=False) as pipeline:
             for task_id in ids.values():
-                pipeline.hgetall(keys.task(task_id))
+                pipeline.hgetall(keys.task_in(queue, task_id))
             found = dict(zip(ids, pipeline.execute(), strict=True))
         for entry, head in heads:
             stored = found[entry]

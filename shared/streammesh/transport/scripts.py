@@ -128,13 +128,13 @@ class QueueCalls:
         """Acknowledge and delete `ended` (stream -> entries); answers how many were pending."""
         return QueueAckScript(group=WORKERS, streams=_by_stream(ended)).call(int)
 
-    def requeue(self, stream: str, entry: str, task_id: str | None = None) -> lua.Call[Poison | None]:
-        """Put one entry back at the end of its queue, unless it was delivered too often; its task's row follows it."""
+    def requeue(self, stream: str, entry: str, row: str | None = None) -> lua.Call[Poison | None]:
+        """Put one entry back at the end of its queue, unless it was delivered too often; its task's row (a key) follows it."""
 
         def parse(answer: Any) -> Poison | None:
             return Poison(int(answer[1]), pairs(answer[2])) if answer[0] == b"poison" else None
 
-        rows = [] if task_id is None else [self.keys.task(task_id)]
+        rows = [] if row is None else [row]
         return QueueRequeueScript(
             stream=stream, group=WORKERS, id=entry, most=self.max_deliveries, task_rows=rows
         ).call(parse)

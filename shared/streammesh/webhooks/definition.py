@@ -11,7 +11,7 @@ import orjson
 from streammesh import names
 from streammesh.errors import InvalidExpression, InvalidWebhook
 from streammesh.notifications import Filter, Notification, check_where
-from streammesh.webhooks.signature import key_of
+from streammesh.webhooks.signature import check_kept
 
 MOST_TYPES = 50
 MOST_SECRETS = 5  # valid at once, each of which signs
@@ -19,7 +19,7 @@ MOST_SECRETS = 5  # valid at once, each of which signs
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One secret; `until_ms`: when it ends, where another one took its place."""
+    """One secret as it is kept, sealed or not; `until_ms`: when it ends, where another one took its place."""
 
     text: str = field(repr=False)
     until_ms: int | None = None
@@ -58,6 +58,7 @@ class Webhook:
     created_ms: int = 0
     disabled_why: str | None = None  # where the mesh itself disabled it
     where: str | None = None  # an expression in CEL over the notification
+    shard: int = 0  # of a mesh of several: whose notifications this copy is told of
 
     def wants(self, note: Notification) -> bool:
         """Whether it asked for this notification; its owner's rights are another question."""
@@ -76,25 +77,23 @@ class Webhook:
     def _narrow(self) -> Filter:
         return Filter(event=self.event, task=self.task, subject=self.subject, where=self.where)
 
-    def keys(self, now_ms: int) -> list[bytes]:
-        """What its deliveries are signed with at this moment, the newest first."""
-        return [key_of(one.text) for one in self.secrets if one.is_valid(now_ms)]
-
     def delivery_of(self, position: str) -> str:
-        """The id of the delivery of one notification to it: the same for each attempt and each replay."""
-        return f"{self.id}_{position}"
+        """The id of the delivery of one notification to it: the same for each attempt and each replay, and no other shard's."""
+        return f"{self.id}_{position}.{self.shard}" if self.shard else f"{self.id}_{position}"
 
     def to_json(self) -> bytes:
         """As it is stored."""
         value = asdict(self)
         if self.where is None:  # a worker that knows no expressions reads it as before, and no other
             del value["where"]
+        if not self.shard:
+            del value["shard"]
         return orjson.dumps(value)
 
 
 def position_of(delivery: str) -> str:
     """The position of the notification that a delivery is about."""
-    return delivery.rpartition("_")[2]
+    return delivery.rpartition("_")[2].partition(".")[0]
 
 
 def from_json(raw: bytes) -> Webhook:
@@ -107,10 +106,12 @@ def from_json(raw: bytes) -> Webhook:
         texts = (webhook.id, webhook.url, webhook.owner, webhook.description, *webhook.types)
         if not all(isinstance(text, str) for text in texts) or len(webhook.types) > MOST_TYPES:
             raise TypeError("it holds what is no text")
+        if type(webhook.shard) is not int:
+            raise TypeError("its shard is no number")
         if webhook.where is not None:
             check_where(webhook.where)
         for secret in secrets:
-            key_of(secret.text)
+            check_kept(secret.text)
             if secret.until_ms is not None and not isinstance(secret.until_ms, int):
                 raise TypeError("a secret ends at no time")
         return webhook

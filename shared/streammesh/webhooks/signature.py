@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 
 PREFIX = "whsec_"
+SEALED = "sealed."  # how a secret begins that is kept sealed: then its key's name, a dot, base64
 BYTES = 32
 
 
@@ -27,6 +28,14 @@ def key_of(secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except binascii.Error as error:
         raise ValueError(f"it is no secret of a webhook: {error}") from None
+
+
+def check_kept(secret: object) -> None:
+    """Raise ValueError for what is no secret, sealed or not."""
+    if not isinstance(secret, str) or not secret.isascii() or len(secret) > 1_000:
+        raise ValueError("it is no secret of a webhook")
+    if not secret.startswith(SEALED):
+        key_of(secret)
 
 
 def signed_headers(keys: Sequence[bytes], message_id: str, seconds: int, body: bytes) -> dict[str, str]:

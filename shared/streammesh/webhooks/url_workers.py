@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from streammesh.lua.webhooks import StoreUrlWorkerScript
 from streammesh.subscriptions.filters import Where
 from streammesh.subscriptions.manifest import Manifest, Subscription, check
 from streammesh.webhooks.definition import Secret
-from streammesh.webhooks.signature import key_of
+from streammesh.webhooks.signature import check_kept
 
 MOST = 50  # of a mesh: each is a process of every webhook worker
 SIGNAL = "result"  # the signal that a later result is
@@ -87,10 +88,6 @@ class UrlWorker:
         check(manifest)
         return manifest
 
-    def keys(self, now_ms: int) -> list[bytes]:
-        """What requests to it are signed with at this moment, the newest first."""
-        return [key_of(one.text) for one in self.secrets if one.is_valid(now_ms)]
-
     def to_json(self) -> bytes:
         """As it is stored."""
         value = asdict(self)
@@ -105,11 +102,11 @@ def result_token(key: bytes, task_id: str) -> str:
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 
-def is_result_token(worker: UrlWorker, task_id: str, token: str, now_ms: int) -> bool:
-    """Whether it is the token of this task."""
+def is_result_token(keys: Sequence[bytes], task_id: str, token: str) -> bool:
+    """Whether it is the token of this task, by one of its service's keys."""
     return any(
         hmac.compare_digest(result_token(key, task_id).encode(), token.encode("utf-8", "replace"))
-        for key in worker.keys(now_ms)
+        for key in keys
     )
 
 
@@ -122,7 +119,7 @@ def from_json(raw: bytes) -> UrlWorker:
         worker = UrlWorker(**value, subscriptions=wants, secrets=secrets)
         worker.manifest()
         for secret in secrets:
-            key_of(secret.text)
+            check_kept(secret.text)
         if (
             not isinstance(worker.url, str)
             or not isinstance(worker.owner, str)

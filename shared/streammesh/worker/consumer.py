@@ -14,7 +14,7 @@ import structlog
 from celery.worker.consumer import Consumer
 from redis.exceptions import RedisError
 
-from streammesh import lua
+from streammesh import lua, names
 from streammesh.brokers.copies import fields_of, name_of, tag_of
 from streammesh.rollout.beside import look_call
 from streammesh.tasks.dead_letter import park_carried_call
@@ -132,7 +132,8 @@ class MeshConsumer(Consumer):
         plumbing = self.app.plumbing
         place, client, _ = self._reach(message)
         keys = plumbing.ledger.keys
-        row = read_task_sync(client, keys, task_id)
+        is_ours = names.is_task_of(task_id, plumbing.service)
+        row = read_task_sync(client, keys, task_id) if is_ours else None
         beside = lua.run_sync(client, look_call(keys, plumbing.service, task_id))
         carried = None if place.entry else fields_of(message)
         others = beside.others(name, plumbing.edition())

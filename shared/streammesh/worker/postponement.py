@@ -72,7 +72,7 @@ def postpone_call(
         queue=keys.queue(place.queue, place.priority),
         due=keys.due(),
         due_entries=keys.due_entries(),
-        task_row=keys.task(task_id),
+        task_row=keys.task_in(place.queue, task_id),
         event_row=keys.event(event_id),
         notifications=keys.notifications(),
         group=WORKERS,

@@ -91,7 +91,9 @@ class WorkflowTasks:
         return self.plumbing.service
 
     def register(self) -> None:
-        """Add the tasks that end deliveries."""
+        """Add the tasks that end deliveries, once."""
+        if finish_name(self.service) in self.app.tasks:
+            return
         self.app.task(self.finish, name=finish_name(self.service), ignore_result=True, shared=False)
         self.app.task(self.fail, name=fail_name(self.service), ignore_result=True, shared=False)
 
@@ -133,9 +135,14 @@ class WorkflowTasks:
         delivery's end. A part of a delivery that has ended (failed elsewhere, cancelled) does not run.
         """
         context_name = context_parameter(function)
+        self.register()
 
         @wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
+            if (
+                current_task.request.root_id is None
+            ):  # called as the function that it is: by a test, by another part
+                return function(*args, **kwargs)
             carried: list[dict[str, Any]] = []
             args = tuple(unwrap(value, carried) for value in args)
             context: Context | None = None
@@ -191,4 +198,4 @@ def unwrap(value: Any, carried: list[dict[str, Any]]) -> Any:
 
 def _renamed(event: Event, part_id: str) -> Event:
     """A part's events get ids of the part's own, so that two parts do not publish under one id."""
-    return replace(event, id=names.task_id(event.source, part_id, event.id))
+    return replace(event, id=names.derived_id(event.source, part_id, event.id))
