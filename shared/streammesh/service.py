@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
-from streammesh.batches.binding import bind_batch
+from streammesh.batches.list_handler import bind_batch
 from streammesh.cancellation.canceller import canceller_handler, canceller_subscription
 from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from streammesh import lua
-from streammesh.batches.calls import BatchCalls, Member, Return
+from streammesh.batches.calls import BatchCalls, BatchMember, Return
 from streammesh.clock import SystemClock
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.handoff import Encoded
@@ -55,9 +55,9 @@ async def test_a_batch_has_one_place_and_one_queue_entry_and_ends_in_one_step(fl
 
     folded = Ending.folded(first.ref.task_id)
     endings = [
-        (Member(second.ref, 1), folded),
-        (Member(third.ref, 1), folded),
-        (Member(first.ref, 1), Ending.success(1, ())),
+        (BatchMember(second.ref, 1), folded),
+        (BatchMember(third.ref, 1), folded),
+        (BatchMember(first.ref, 1), Ending.success(1, ())),
     ]
     for _ in range(2):  # the reply of the first was lost
         *_, last = await end(moves, calls, *endings)
@@ -83,9 +83,9 @@ async def test_an_attempt_that_is_not_the_current_one_ends_nobody(flowing):
     (first, second, third), late = await begun(moves)
     await moves.claim(first)  # the lease was over: another attempt
     assert await taken(moves, late) is None
-    back = Return(Member(second.ref, 1), NOT_YET, timedelta(0))
+    back = Return(BatchMember(second.ref, 1), NOT_YET, timedelta(0))
     assert await lua.run(moves.redis, late.give_back([back])) is LedgerAnswer.LOST
-    [answer] = await end(moves, late, (Member(third.ref, 1), Ending.folded(first.ref.task_id)))
+    [answer] = await end(moves, late, (BatchMember(third.ref, 1), Ending.folded(first.ref.task_id)))
     assert answer.answer is LedgerAnswer.LOST
     assert len(await taken(moves, calls_of(moves, first, 2))) == 2
 
@@ -93,11 +93,11 @@ async def test_an_attempt_that_is_not_the_current_one_ends_nobody(flowing):
 async def test_what_is_given_back_stands_in_line_again_when_it_is_due(flowing):
     moves = await flowing(**FULL)
     (first, second, third), calls = await begun(moves)
-    back = [Return(Member(second.ref, 1), NOT_YET, timedelta(0))]
+    back = [Return(BatchMember(second.ref, 1), NOT_YET, timedelta(0))]
     for _ in range(2):  # the reply of the first was lost
         assert await lua.run(moves.redis, calls.give_back(back)) is LedgerAnswer.DONE
     assert await taken(moves, calls) == [third.ref.task_id]
-    whole = Return(Member(first.ref, 1), NOT_YET, timedelta(0), is_alone=True)
+    whole = Return(BatchMember(first.ref, 1), NOT_YET, timedelta(0), is_alone=True)
     assert await lua.run(moves.redis, calls.give_back([whole])) is LedgerAnswer.DONE
     assert await states(moves, first, second, third) == ["retrying", "retrying", "pending"], (
         "one was never named"

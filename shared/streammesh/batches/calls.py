@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -16,7 +16,7 @@ from streammesh.tasks.settlement import Ending, Settled, Terms
 from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, batch_token
 
 
-class Taken(NamedTuple):
+class TakenAlong(NamedTuple):
     """A task that was taken along: its id, the attempts that it had before, and the body of its queue entry."""
 
     id: str
@@ -24,7 +24,7 @@ class Taken(NamedTuple):
     body: bytes
 
 
-class Member(NamedTuple):
+class BatchMember(NamedTuple):
     """A task of a batch, and the number of its attempt."""
 
     ref: TaskRef
@@ -34,7 +34,7 @@ class Member(NamedTuple):
 class Return(NamedTuple):
     """A task that goes back: why, after which time, and whether it is a run of its own then."""
 
-    member: Member
+    member: BatchMember
     failure: Failure
     wait: timedelta
     is_alone: bool = False
@@ -47,7 +47,7 @@ class BatchCalls:
         self._terms, self._ledger = terms, terms.ledger
         self._ref, self._place, self._attempt = ref, place, attempt
 
-    def read(self) -> lua.Call[list[Taken] | None]:
+    def read(self) -> lua.Call[list[TakenAlong] | None]:
         """`read_batch.lua`: who was taken along; None where the attempt is not the current one."""
         return ReadBatchScript(
             row=self._ledger.keys.task(self._ref.task_id),
@@ -74,7 +74,7 @@ class BatchCalls:
             changed=keys.manifests_changed(),
         ).common()
         calls = [self._given_back(one).call(common, LedgerAnswer) for one in returns]
-        return together(calls, lambda answer: LedgerAnswer(answer.decode()))
+        return lua.together(calls, lambda answer: LedgerAnswer(answer.decode()))
 
     def _given_back(self, one: Return) -> GivenBack:
         keys, (ref, attempt) = self._ledger.keys, one.member
@@ -93,11 +93,11 @@ class BatchCalls:
             subject=ref.event.subject or "",
         )
 
-    def end(self, endings: Sequence[tuple[Member, Ending]]) -> lua.Call[list[Settled]]:
+    def end(self, endings: Sequence[tuple[BatchMember, Ending]]) -> lua.Call[list[Settled]]:
         """`settle.lua`: end these in one step."""
-        return together([self._ending(member, ending) for member, ending in endings])
+        return lua.together([self._ending(member, ending) for member, ending in endings])
 
-    def _ending(self, member: Member, ending: Ending) -> lua.Call[Settled]:
+    def _ending(self, member: BatchMember, ending: Ending) -> lua.Call[Settled]:
         terms, is_run = self._terms, member.ref.task_id == self._ref.task_id
         return terms.settlement.call(
             member.ref,
@@ -110,25 +110,10 @@ class BatchCalls:
         )
 
 
-def together(calls: Sequence[lua.Call[Any]], parse: Any = None) -> lua.Call[Any]:
-    """Calls of one Common as one call, which the server makes in one step."""
-    common = calls[0].common
-    assert common is not None and all(one.common is common for one in calls)
-    keys, args = [*common.keys], [*common.args]
-    for one in calls:
-        keys += one.keys
-        args += one.args
-
-    def each(answers: list[Any]) -> list[Any]:
-        return [one.parse(answer) for one, answer in zip(calls, answers, strict=True)]
-
-    return lua.Call(calls[0].script, keys, args, parse or each)
-
-
-def _taken(answer: list[bytes]) -> list[Taken] | None:
+def _taken(answer: list[bytes]) -> list[TakenAlong] | None:
     if answer == [b"lost"]:
         return None
     return [
-        Taken(task.decode("utf-8", "replace"), int(attempts) if attempts.isdigit() else 0, body)
+        TakenAlong(task.decode("utf-8", "replace"), int(attempts) if attempts.isdigit() else 0, body)
         for task, attempts, body in zip(*[iter(answer)] * 3, strict=True)
     ]

@@ -14,8 +14,8 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from streammesh.batches.binding import BatchBinding, BatchContext
-from streammesh.batches.calls import BatchCalls, Member, Return
+from streammesh.batches.calls import BatchCalls, BatchMember, Return
+from streammesh.batches.list_handler import BatchBinding, BatchContext
 from streammesh.errors import Fail, Failed, LeaseLost, Misfit, ResultTooLarge, Stopped
 from streammesh.events.publisher import most_bytes
 from streammesh.lua import Call
@@ -53,8 +53,8 @@ def batch_steps(
     if not taken:
         return (yield from claimed_steps(terms, ref, place, claim, act))
     members = [
-        Member(ref, claim.attempt),
-        *(Member(read(one.id, one.body), one.attempts + 1) for one in taken),
+        BatchMember(ref, claim.attempt),
+        *(BatchMember(read(one.id, one.body), one.attempts + 1) for one in taken),
     ]
     batch = _Batch(terms, calls, members)
     hopeless = lost_too_often(claim.lost)
@@ -112,10 +112,10 @@ def _progress(
 class _Batch:
     """What becomes of each of some tasks, the run's own first."""
 
-    def __init__(self, terms: Terms, calls: BatchCalls, members: Sequence[Member]) -> None:
+    def __init__(self, terms: Terms, calls: BatchCalls, members: Sequence[BatchMember]) -> None:
         self._terms, self._calls, self._members = terms, calls, members
 
-    def succeeded(self, members: Sequence[Member], result: Any, context: BatchContext) -> list[Fate]:
+    def succeeded(self, members: Sequence[BatchMember], result: Any, context: BatchContext) -> list[Fate]:
         """The first of them is what succeeded, and the others name it. Raises nothing for a result that cannot be told."""
         if not members:
             return []
@@ -126,7 +126,7 @@ class _Batch:
             return self.raised(members, Fail(str(error)))
         return [first, *(Ending.folded(members[0].ref.task_id) for _ in members[1:])]
 
-    def failed(self, members: Sequence[Member], failed: Failed, context: BatchContext) -> list[Fate]:
+    def failed(self, members: Sequence[BatchMember], failed: Failed, context: BatchContext) -> list[Fate]:
         """Those that are named failed each by itself; the others succeeded."""
         good = [number for number in range(len(members)) if number not in failed.errors]
         fates: list[Fate | None] = [None] * len(members)
@@ -136,7 +136,7 @@ class _Batch:
             fates[number] = self._again(members[number], failed.error(number))
         return [fate for fate in fates if fate is not None]
 
-    def raised(self, members: Sequence[Member], error: Exception) -> list[Fate]:
+    def raised(self, members: Sequence[BatchMember], error: Exception) -> list[Fate]:
         """All are tried again together; one that would be given up is tried by itself before, since another may be at fault."""
         fates: list[Fate] = []
         random = self._terms.random()
@@ -146,7 +146,7 @@ class _Batch:
             fates.append(Return(one, decision.failure, wait, isinstance(decision, GiveUp)))
         return fates
 
-    def _again(self, member: Member, error: Exception) -> Fate:
+    def _again(self, member: BatchMember, error: Exception) -> Fate:
         decision = after_error(error, member.attempt, self._terms.policy, self._terms.random())
         if isinstance(decision, GiveUp):
             return Ending.failed(decision.failure, Cause.GAVE_UP)

@@ -16,7 +16,7 @@ from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
 
 from streammesh import logs
-from streammesh.batches.binding import BatchBinding
+from streammesh.batches.list_handler import BatchBinding
 from streammesh.batches.steps import batch_steps
 from streammesh.durable.drive import async_driver, sync_driver
 from streammesh.durable.run import Run
