@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -119,3 +120,27 @@ def test_where_metrics_are_off_it_says_so(monkeypatch) -> None:
     assert refused.value.code == 404
     assert b"MESH_METRICS" in refused.value.read()
     refused.value.close()
+
+
+def test_what_threads_count_at_the_same_time_is_all_counted(undefined, registry) -> None:
+    counter, histogram = Counter("x_total", "x"), Histogram("y_seconds", "y", ["task"], (0.1, 1))
+    counter.begin(registry)
+    histogram.begin(registry)
+
+    def count() -> None:
+        for number in range(5_000):
+            counter.inc()
+            histogram.observe(number % 3, "a")
+            if number % 50 == 0:
+                list(registry.collect())
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert values(registry, "x_total") == {(): 20_000}
+    assert values(registry, "y_seconds_count") == {("a",): 20_000}
+    assert values(registry, "y_seconds_bucket")["a", "1.0"] == 4 * 3_334
+    assert values(registry, "y_seconds_sum")["a",] == sum(4 * (number % 3) for number in range(5_000))

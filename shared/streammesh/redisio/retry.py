@@ -72,6 +72,11 @@ def insist_sync(client: BlockingClient, call: Call[T]) -> T:
 
 async def insist(calls: Multiplexed, call: Call[T]) -> T:
     """As `insist_sync`, on an event loop's shared connection."""
+    try:  # nearly always that is all, and every task makes two calls
+        return await calls.run(call)
+    except Exception as error:
+        _is_away(call.script.name, error)
+    await asyncio.sleep(next(waits()))
     return await until_back_async(call.script.name, lambda: calls.run(call))
 
 

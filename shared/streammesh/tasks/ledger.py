@@ -204,8 +204,11 @@ class Ledger:
         ).call(_answer)
 
 
+_VERDICTS = {verdict.value.encode(): verdict for verdict in Verdict}
+
+
 def _parse_claim(answer: list[Any]) -> Claim:
-    verdict = Verdict(answer[0].decode())
+    verdict = _VERDICTS[answer[0]]
     if verdict is Verdict.RUN:
         row = dict(zip(answer[3][::2], answer[3][1::2], strict=True)) if len(answer) > 3 else {}
         return Claim(verdict, int(answer[1]), int(answer[2]), row)

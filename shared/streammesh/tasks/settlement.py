@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -34,6 +35,7 @@ from streammesh.tasks.result_limit import check_result
 from streammesh.tasks.task import AttemptOutcome, Failure, Holder, LedgerAnswer, QueuePlace, TaskRef, Token
 from streammesh.tasks.verdict import GiveUp, RetryPolicy, after_error, handlers_traceback
 
+_NOTHING = b'{"result":null}'
 WAS_CANCELLED = Failure("it was cancelled", "Cancelled")
 log: FilteringBoundLogger = structlog.get_logger(__name__)
 
@@ -347,6 +349,8 @@ def kept(keep: timedelta | None, settings: MeshSettings) -> timedelta:
 
 def _outcome(ending: Ending) -> bytes:
     """What is stored and pushed as what came of a task."""
+    if ending.result is None and ending.failure is None and not ending.follow_ups:
+        return _NOTHING
     outcome: dict[str, Any] = (
         {"error": ending.failure.to_dict()} if ending.failure else {"result": ending.result}
     )
@@ -359,6 +363,7 @@ def _named(events: Sequence[Event]) -> list[dict[str, str]]:
     return [{"id": event.id, "source": event.source, "type": event.type} for event in events]
 
 
+@cache  # of the script's few answers
 def _parse(raw: bytes) -> Settled:
     answer, _, state = raw.decode().partition(" ")
     return Settled(LedgerAnswer(answer), TaskState(state) if state else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from streammesh import logs
 from streammesh.tasks.context import Context
@@ -11,16 +11,19 @@ from streammesh.tasks.suspension import Suspended
 from streammesh.tasks.task import QueuePlace, TaskRef
 from streammesh.telemetry import spans
 
+_NO_SPAN = nullcontext()
 
-@contextmanager
-def attempt_span(ref: TaskRef, place: QueuePlace, context: Context) -> Iterator[None]:
+
+def attempt_span(ref: TaskRef, place: QueuePlace, context: Context) -> AbstractContextManager[None]:
     """A span of the attempt, where traces are made: a child of the event's, linked to that of the attempt before it.
 
     What the handler publishes carries it on, and the log its ids.
     """
-    if not spans.is_on():
-        yield
-        return
+    return _span(ref, place, context) if spans.is_on() else _NO_SPAN
+
+
+@contextmanager
+def _span(ref: TaskRef, place: QueuePlace, context: Context) -> Iterator[None]:
     event, attempt = ref.event, context.attempt
     parent = event.extensions.get("traceparent")
     trace, _ = spans.ids_of(event.source, event.id)

@@ -28,6 +28,7 @@ class Connections:
         self._sync: tuple[int, redis.Redis] | None = None
         self._threads = threading.local()  # each its own
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, Multiplexed] = WeakKeyDictionary()
+        self._last: tuple[asyncio.AbstractEventLoop, Multiplexed] | None = None  # who asked before
 
     def sync(self) -> redis.Redis:
         """The blocking client of this process."""
@@ -46,11 +47,14 @@ class Connections:
 
     def calls(self) -> Multiplexed:
         """The connection of the running event loop that all its tasks share."""
-        loop = asyncio.get_running_loop()
+        loop, last = asyncio.get_running_loop(), self._last
+        if last is not None and last[0] is loop:
+            return last[1]
         shared = self._async.get(loop)
         if shared is None:
             client = open_async(self._settings, self._name)
             shared = self._async[loop] = Multiplexed(client, self._settings.redis_timeout.total_seconds())
+        self._last = (loop, shared)
         return shared
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -63,6 +67,7 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close what the running event loop has, and the blocking client of this process."""
+        self._last = None
         shared = self._async.pop(asyncio.get_running_loop(), None)
         if shared is not None:
             await shared.aclose()

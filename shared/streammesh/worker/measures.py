@@ -7,8 +7,6 @@ long each took and what became of it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from celery.exceptions import Retry
@@ -20,18 +18,21 @@ BROKE = "broke"  # neither the handler's end nor a retry: it goes back to its qu
 STOPPED = "stopped"  # over its hard limit, or its process died
 
 
-@contextmanager
-def running(task: str, entry: str) -> Iterator[None]:
+class running:  # noqa: N801 - a context, which costs a third of what a generator's does
     """A handler of `task` runs within; `entry` is its place in the queue."""
-    if not metrics.is_on():
-        yield
-        return
-    began(task, entry)
-    at = time.perf_counter()
-    try:
-        yield
-    finally:
-        catalogue.RUN.observe(time.perf_counter() - at, task)
+
+    __slots__ = ("_began", "_task")
+
+    def __init__(self, task: str, entry: str) -> None:
+        self._task, self._began = task, 0.0
+        if metrics.is_on():
+            began(task, entry)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        catalogue.RUN.observe(time.perf_counter() - self._began, self._task)
 
 
 def began(task: str, entry: str) -> None:
