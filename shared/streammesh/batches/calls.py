@@ -13,7 +13,7 @@ from streammesh.events.publisher import ms
 from streammesh.keys import WORKERS
 from streammesh.lua.flow import GiveBackScript, GivenBack, ReadBatchScript
 from streammesh.tasks.settlement import Ending, Settled, Terms
-from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef, batch_token
+from streammesh.tasks.task import Failure, LedgerAnswer, QueuePlace, TaskRef
 
 
 class TakenAlong(NamedTuple):
@@ -102,7 +102,7 @@ class BatchCalls:
         return terms.settlement.call(
             member.ref,
             self._place if is_run else self._place._replace(entry=""),
-            self._attempt if is_run else batch_token(self._ref.task_id, self._attempt, self._place.entry),
+            self._attempt if is_run else f"+{self._ref.task_id} {self._attempt} {self._place.entry}",
             ending,
             attempts=member.attempt,
             keep=terms.keep,

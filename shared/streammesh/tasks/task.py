@@ -21,12 +21,7 @@ class Holder(StrEnum):
     ASKED_FIRST = "?"  # nobody; whoever runs it is told that it is wanted cancelled, and ends it
 
 
-Token = int | str  # an attempt; a Holder, or `batch_token`
-
-
-def batch_token(run: str, attempt: int, entry: str) -> Token:
-    """Return what the attempt of a run ends those with that it took along."""
-    return f"+{run} {attempt} {entry}"
+Token = int | str  # an attempt; a Holder; of a batch see `batches/calls.py`
 
 
 @dataclass(frozen=True)
