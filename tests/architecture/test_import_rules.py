@@ -38,7 +38,7 @@ RANKS: list[set[str]] = [
     {"roles", "events", "api_keys", "process_group", "group_link", "audit", "flow", "edition"},
     {"subscriptions", "notifications", "schedules", "pipeline_publisher", "lines", "shards"},
     {"tasks", "notification_log"},
-    {"dead_letters", "rollout", "status", "routed", "durable", "compatibility", "webhooks"},
+    {"dead_letters", "rollout", "status", "routed", "durable", "compatibility", "webhooks", "batches", "event_trim"},
     {"transport", "retirement", "history", "cancellation", "outbox"},
     {"brokers", "backfill", "reshard"},
     {"worker"},
