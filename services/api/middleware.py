@@ -39,6 +39,10 @@ CORS_SENT = [
 CORS_SHOWN = ["x-request-id", "retry-after", "location"]
 CORS_SECONDS = 600  # that a browser remembers it
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SAFE = [  # on each answer: nobody guesses its type, and no address with a token in it is told to another site
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
 LIVENESS = ("/livez", "/healthz")  # answered also when the replica is full: that is no reason to restart it
 HEADER_BYTES = 32_768
 _SINGLE = (
@@ -93,7 +97,7 @@ class Door:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 head_after = perf_counter() - began
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), header, *SAFE]
                 if unread and unread["call"]():
                     # What is still to come of the body is nobody's request: the connection cannot be used again.
                     message["headers"].append((b"connection", b"close"))
