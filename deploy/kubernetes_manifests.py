@@ -83,7 +83,7 @@ PROCESSES = (
         scales=True,
     ),
 )
-OPTIONAL = ("ALERT_WEBHOOK_URL", "MESH_HISTORY_URL")  # a process starts without them
+OPTIONAL = ("ALERT_WEBHOOK_URL", "MESH_HISTORY_URL", "WEBHOOK_SECRET_KEYS")  # a process starts without them
 
 
 def _meta(name: str, part: str) -> Document:

@@ -159,10 +159,10 @@ def _task(task_id: str, position: str, state: bytes, meta: bytes, *rest: bytes |
     about = orjson.loads(bounded(meta, LARGEST_PART))
     event, task = about["event"], about["task"]
     at, seq = place_of(position)
-    published = place_of(about["entry"])[0] if "entry" in about else at
+    published = place_of(event["entry"])[0] if "entry" in event else at
     queue, priority = queue_place_of(about)
     text = bounded(outcome or b"{}", LARGEST_OUTCOME).decode()
-    subject, correlation = event.get("subject"), about.get("correlation")
+    subject, correlation = event.get("subject"), event.get("correlation")
     record = TaskRecord(
         day=day_of(published),
         id=kept_text(task_id),

@@ -23,7 +23,7 @@ from streammesh.settings import MeshSettings
 from streammesh.tasks.records import TaskRow, place_of, read_task
 
 PAGE = 200  # tasks looked at in one go
-FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due", "meta", "flow")
+FIELDS = ("state", "entry", "workflow", "held", "queued", "started", "due", "meta", "flow", "run")
 Cursor = tuple[str, int]  # score to begin at, and how many of that score were looked at
 POSITION = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 FIRST: Cursor = ("-inf", 0)
@@ -86,10 +86,13 @@ class OpenTasks:
         keys, asked = self._keys, {}
         pipeline = self._client.pipeline(transaction=False)
         held: dict[str, str] = {}
+        taken: dict[str, str] = {}  # by runs, which name them
         for task_id, row in rows.items():
             if row["workflow"]:
                 continue  # its parts are Celery's; nobody knows where they all are
-            if row["state"] in (names.TaskState.QUEUED, names.TaskState.STARTED) and POSITION.fullmatch(
+            if row["state"] == names.TaskState.QUEUED and row["run"]:
+                taken[task_id] = row["run"]
+            elif row["state"] in (names.TaskState.QUEUED, names.TaskState.STARTED) and POSITION.fullmatch(
                 row["entry"]
             ):
                 asked[task_id] = row["entry"]
@@ -113,6 +116,12 @@ class OpenTasks:
         ):
             if _nothing(there(answer)):
                 lost[task_id] = place
+        pipeline = self._client.pipeline(transaction=False)
+        for run in taken.values():
+            pipeline.hget(keys.task(run), "batch")
+        for task_id, answer in zip(taken, await pipeline.execute(raise_on_error=False), strict=True):
+            if task_id.encode() not in (there(answer, None) or b"").split(b" "):
+                lost[task_id] = ""
         return lost
 
     async def _give_places(self, rows: dict[str, dict[str, str]]) -> None:
@@ -121,6 +130,7 @@ class OpenTasks:
             task_id: row["flow"].split("\0")
             for task_id, row in rows.items()
             if row["state"] in (names.TaskState.QUEUED, names.TaskState.STARTED)
+            and not row["run"]
             and row["flow"].count("\0") == 2
         }
         pipeline = self._client.pipeline(transaction=False)

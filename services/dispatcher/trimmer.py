@@ -14,7 +14,7 @@ import redis.asyncio
 import structlog
 from streammesh.clock import Clock, to_ms
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
-from streammesh.events.retention import Trimmed, forget_consumers, trim, trim_stream
+from streammesh.event_trim import Trimmed, forget_consumers, trim, trim_stream
 from streammesh.keys import ARCHIVER, Keys
 from streammesh.redisio.answers import there
 from streammesh.redisio.heartbeat import FORGET_MS

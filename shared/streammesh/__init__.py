@@ -10,7 +10,16 @@ from streammesh.extras import what_to_install
 __version__ = "0.1.0"  # of both distributions, of the API and of what a service says of itself
 
 if TYPE_CHECKING:
-    from streammesh.errors import Fail, InvalidEvent, LeaseLost, MeshError, MeshUnavailable, Reject, Retry
+    from streammesh.errors import (
+        Fail,
+        Failed,
+        InvalidEvent,
+        LeaseLost,
+        MeshError,
+        MeshUnavailable,
+        Reject,
+        Retry,
+    )
     from streammesh.events.envelope import Event
     from streammesh.events.publisher import Publisher, SyncPublisher
     from streammesh.keys import Keys
@@ -23,6 +32,7 @@ _PUBLIC = {
     "Context": "tasks.context",
     "Event": "events.envelope",
     "Fail": "errors",
+    "Failed": "errors",
     "InvalidEvent": "errors",
     "Keys": "keys",
     "LeaseLost": "errors",
@@ -38,7 +48,7 @@ _PUBLIC = {
 }
 
 __all__ = [
-    "Context", "Event", "Fail", "InvalidEvent", "Keys", "LeaseLost", "MeshError", "MeshSettings", "MeshUnavailable",
+    "Context", "Event", "Fail", "Failed", "InvalidEvent", "Keys", "LeaseLost", "MeshError", "MeshSettings", "MeshUnavailable",
     "PipelinePublisher", "Publisher", "Reject", "Retry", "Service", "SyncPublisher",
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -103,6 +104,22 @@ class Reject(MeshError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class Failed(MeshError):
+    """Raised, or returned, by a handler of a batch: these of its events failed, and the others did not.
+
+    `errors`: index in the list that it was given -> the error, or a text; a Reject or Fail gives that event up, a Retry says when.
+    """
+
+    def __init__(self, errors: Mapping[int, Exception | str]) -> None:
+        self.errors = dict(errors)
+        super().__init__(f"{len(self.errors)} events of the batch failed")
+
+    def error(self, index: int) -> Exception:
+        """Return why this event failed."""
+        found = self.errors[index]
+        return found if isinstance(found, Exception) else RuntimeError(str(found))
 
 
 class Misfit(Reject):

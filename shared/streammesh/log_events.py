@@ -7,6 +7,7 @@ from collections.abc import Mapping
 LOG_EVENTS: Mapping[str, str] = {
     "audit.unreadable": "An entry of the audit stream cannot be read and is stepped over.",
     "backfill.unreadable": "What Redis holds of a backfill cannot be read; it is stopped.",
+    "batch.ended": "A run of several events ended; those that failed were given back.",
     "beat.broke": "The thread of Celery Beat failed; it is started again.",
     "beat.ended": "Celery Beat ended by itself; the process ends, to be started anew.",
     "beat.entries_ignored": "Celery's own schedule entries are not run: schedules are the mesh's.",

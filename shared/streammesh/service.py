@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar, get_args
 
 from streammesh import names
+from streammesh.batches.list_handler import bind_batch
 from streammesh.cancellation.canceller import canceller_handler, canceller_subscription
 from streammesh.durable.step_names import step_names
 from streammesh.durable.wake import declared_waits, wake_handler, wake_subscription
@@ -139,6 +140,8 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         singleton: str | None = None,
         debounce: Seconds | None = None,
         max_wait: Seconds | None = None,
+        batch: int | None = None,
+        linger: Seconds | None = None,
     ) -> Callable[[F], F]:
         """Subscribe a handler, `async def` or `def`, to events of a type (exact, or a glob such as `order.*`).
 
@@ -161,6 +164,7 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         order. `throttle="100/m"`: more wait; `drop="5/h"`: more end as skipped. `singleton`: while one of a key is
         there the next is skipped (`"skip"`), or it is cancelled for the next (`"cancel_running"`). `debounce="30s"`: the last
         of a key runs when none has come for so long, or the first has waited `max_wait`; the others end as folded into it.
+        `batch=500, linger="1s"`: the handler is given a list, of so many events of a key or of those that came in that time.
         Durations are seconds, timedeltas or text such as `"30s"`. The decorated function stays callable.
         Raises InvalidHandler, which names the file and line, when the handler or an option cannot be taken.
         """
@@ -175,7 +179,20 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
         with said_at(here):
             policy = retry_policy(retries, backoff, backoff_cap)
             quiet, longest = seconds("debounce", debounce), seconds("max_wait", max_wait)
-            flow = Flow(key, concurrency, total, fair, order, throttle, drop, singleton, quiet, longest)
+            flow = Flow(
+                key,
+                concurrency,
+                total,
+                fair,
+                order,
+                throttle,
+                drop,
+                singleton,
+                quiet,
+                longest,
+                batch,
+                seconds("linger", linger),
+            )
             number, priority_path = priority_of(priority)
             check_paths(key=key, priority=priority_path)
             subscription = Subscription(
@@ -215,7 +232,14 @@ class Service(AroundHandlers, Expectations, WorkflowParts):
 
         def decorate(handler: F) -> F:
             with said_at(here, handler):
-                binding = around(bind(handler, self._makers))
+                takes_list = subscription.flow is not None and subscription.flow.batch is not None
+                binding = around((bind_batch if takes_list else bind)(handler, self._makers))
+                if takes_list and (
+                    subscription.waits
+                    or subscription.version > 1
+                    or step_names(handler, binding.context_name)
+                ):
+                    raise InvalidManifest("a handler of batches has no steps, waits or versions")
                 named = replace(subscription, task=f"{self.name}.{task_part(name or handler.__name__)}")
                 others = [one for one in self._subscriptions if one.task != named.task]
                 check(Manifest(self.name, subscriptions=(*others, named), queues=self._queues))

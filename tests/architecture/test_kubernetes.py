@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import kubernetes_validate
@@ -53,6 +54,13 @@ def test_every_service_of_the_mesh_is_there_with_its_budget_and_its_network_poli
     for process in PROCESSES:
         kinds = [document["kind"] for document in FILES[f"base/{process.pod}.yaml"]]
         assert kinds[:3] == ["Deployment", "PodDisruptionBudget", "NetworkPolicy"], process.name
+
+
+def test_the_secret_of_the_page_has_whatever_a_pod_does_not_start_without() -> None:
+    page = (SERVICES.parent / "docs" / "deploy.md").read_text("utf-8")
+    made = set(re.findall(r"--from-literal=([A-Z_]+)=", page))
+    wanted = {"MESH_REDIS_URL"}.union(*(process.secrets for process in PROCESSES))
+    assert wanted - set(kubernetes_manifests.OPTIONAL) <= made <= wanted
 
 
 def test_they_name_settings_that_there_are() -> None:

@@ -248,6 +248,20 @@ def a_restart_of_redis_loses_nothing(mesh: Mesh) -> str:
     return f"all was well {time.monotonic() - started:.1f} s after it was back"
 
 
+def what_ends_while_the_history_is_away_is_in_it_afterwards(mesh: Mesh) -> str:
+    with FrontDoor(mesh.api_url, mesh.api_key) as door:
+        mesh.project.compose("kill", "history")
+        event = door.publish("user.registered", {"user_id": 9, "email": "away@example.com", "name": "A"})
+        told = [note["type"] for note in door.follow(event)]
+        require("task.succeeded" in told, f"without its history it said: {told}")
+    mesh.project.compose("start", "history")
+    started = time.monotonic()
+    mesh.wait_for(
+        lambda: mesh.in_history(event) == "completed|succeeded", "the ended event in the history", 120
+    )
+    return f"{time.monotonic() - started:.1f} s after it was back"
+
+
 def no_secret_is_in_a_log_or_a_command_line(mesh: Mesh) -> str:
     secrets = {
         "REDIS_PASSWORD": mesh.redis_password,
@@ -294,6 +308,7 @@ CHECKS: list[Callable[[Mesh], str]] = [
     flower_shows_queues_workers_and_tasks,
     nothing_is_amiss_in_the_logs,
     a_restart_of_redis_loses_nothing,
+    what_ends_while_the_history_is_away_is_in_it_afterwards,
     no_secret_is_in_a_log_or_a_command_line,
     everything_stops_by_itself,
 ]

@@ -54,6 +54,13 @@ class Mesh:
         [mail] = self.containers("mail")
         return self.inside(mail, "sh", "-c", "cat /mail/*.eml 2>/dev/null || true")
 
+    def in_history(self, event_id: str) -> str:
+        """`state|state` of an event and its task as the history has them; empty while it has not both."""
+        [history] = self.containers("history")
+        query = f"SELECT e.state, t.state FROM events e JOIN tasks t ON t.event_id = e.id WHERE e.id = '{event_id}'"
+        done = self.attempt(history, "psql", "-U", "mesh", "--tuples-only", "--no-align", "-c", query)
+        return done.stdout.strip()
+
     def wait_for(self, condition: Callable[[], object], what: str, timeout: float = 60) -> None:
         """Wait until the condition holds. Raises AssertionError that names what did not come."""
         deadline = time.monotonic() + timeout

@@ -32,7 +32,7 @@ PRELOADED = (
     *("celery.worker.consumer.consumer", "celery.backends.redis", "kombu.transport.redis", "httptools"),
     *("fastapi", "streammesh.transport.transport", "streammesh.worker.async_pool", "streammesh.worker.beat"),
     *("streammesh.service", "streammesh.worker.workflow", "streammesh.redisio.heartbeat", "streammesh.roles", "redis.asyncio"),
-    *("streammesh.schedules.store", "streammesh.api_keys", "streammesh.tasks.due_set", "streammesh.events.retention"),
+    *("streammesh.schedules.store", "streammesh.api_keys", "streammesh.tasks.due_set", "streammesh.event_trim"),
 )  # fmt: skip
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER: what a killed parent leaves behind becomes ours
 

@@ -7,6 +7,7 @@ import re
 import time
 from datetime import timedelta
 
+import orjson
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
@@ -108,6 +109,21 @@ async def test_what_ended_is_in_the_history_and_leaves_redis_when_it_has_been_ho
     assert kept.day == event.day == day_of(event.at)
     assert 0 < await moves.redis.pttl(row) <= HOT.total_seconds() * 1000
     assert 0 < await moves.redis.pttl(task) <= HOT.total_seconds() * 1000
+
+
+async def test_a_task_is_kept_by_the_day_of_its_event_and_with_its_story(moves, store):
+    """A task that ends after midnight is counted with its event, which was published the day before."""
+    moved = await run(moves, "e1")
+    task = moves.keys.task(moved.ref.task_id)
+    meta = orjson.loads(await moves.redis.hget(task, "meta"))
+    yesterday = int(meta["event"]["entry"].partition("-")[0]) - 86_400_000
+    meta["event"] |= {"entry": f"{yesterday}-0", "correlation": "the-story"}
+    await moves.redis.hset(task, "meta", orjson.dumps(meta))
+
+    await archiver(moves, store).run_once()
+
+    [kept] = rows(store, tasks)
+    assert (kept.day, kept.correlation) == (day_of(yesterday), "the-story")
 
 
 async def test_an_event_that_ends_after_it_was_archived_is_brought_up_to_date(moves, store):

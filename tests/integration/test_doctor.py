@@ -11,7 +11,10 @@ from streammesh import lua
 from streammesh.api_keys import ApiKeys
 from streammesh.embedded import free_port
 from streammesh.key_types import set_aside
+from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
+from streammesh.redisio.inspector import ask_server
+from streammesh.redisio.shard_marks import ShardMarks
 from streammesh.status.diagnosis import diagnose
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
@@ -93,6 +96,46 @@ async def test_keys_that_end_are_told(found, alive, mesh_redis, mesh_keys):
     said = await found()
     assert "'soon' expires in 3 days" in said["key-ends"]
     assert "expired" in (await found(now=lambda: time.time() + 4 * 86_400))["key-ends"]
+
+
+@pytest.fixture
+def shards(mesh_settings):
+    """The settings of a mesh of two shards that has begun, whose marks are on disk."""
+    whole = mesh_settings.model_copy(update={"shards": 2})
+    each = [whole.of_shard(number) for number in range(2)]
+    for settings in each * 2:  # the second look finds them old
+        assert ShardMarks(settings, ask_server).findings() == []
+        with ask_server(settings) as client:
+            client.hset(Keys(settings.namespace).format(), "since", 1)
+    return each
+
+
+async def test_settings_that_do_not_fit_the_marks_of_the_shards_are_told(
+    found, shards, mesh_settings, mesh_redis
+):
+    assert not {code for code in await found(shards[1]) if code.startswith(("shard", "mesh-"))}
+    assert "has 2 shards" in (await found(mesh_settings))["shards-differ"]
+    three = mesh_settings.model_copy(update={"shards": 3}).of_shard(1)
+    assert "MESH_SHARDS is 3" in (await found(three))["shards-differ"]
+    marks = Keys(shards[1].namespace).format()
+    await mesh_redis.hset(marks, "birth", "another")
+    assert "shard 1 belongs to another mesh" in (await found(shards[1]))["shard-of-another-mesh"]
+    await mesh_redis.delete(marks)
+    assert "shard 1 is empty" in (await found(shards[1]))["shard-empty"]
+    assert not await mesh_redis.exists(marks)  # doctor looks only
+
+
+async def test_events_that_wait_for_another_shard_are_told(found, shards, mesh_redis):
+    outbox = Keys(shards[0].namespace).outbox(1)
+    await mesh_redis.xadd(outbox, {"e": b"{}"})
+    assert "outbox-waits" not in await found(shards[0])  # a dispatcher may be bringing it there
+    await mesh_redis.delete(outbox)
+    for ms in (90_000, 80_000):
+        await mesh_redis.xadd(outbox, {"e": b"{}"}, id=int(time.time() * 1000) - ms)
+    assert "2 events that belong to shard 1" in (await found(shards[0]))["outbox-waits"]
+    await mesh_redis.delete(outbox)
+    await mesh_redis.set(outbox, "garbage")
+    assert "outbox-waits" not in await found(shards[0])
 
 
 @pytest.mark.parametrize(("knows_ca", "code"), [(True, "tls-ends"), (False, "tls-refused")])

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
+from streammesh import event_trim as trimming
 from streammesh import lua
-from streammesh.events import retention as trimming
-from streammesh.events.retention import forget_consumers, groups_in, trim
+from streammesh.event_trim import forget_consumers, groups_in, trim
 from streammesh.keys import Keys
 from streammesh.lua.queues import ForgetConsumersScript
 from streammesh.redisio.client import open_async

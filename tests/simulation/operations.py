@@ -14,7 +14,7 @@ from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.dead_letters.replay import Replaying
 from streammesh.names import task_id as name_of_task
 from streammesh.status.backlog import read_backlogs
-from streammesh.status.snapshot import _queues
+from streammesh.status.queues import read_queues
 from streammesh.status.streams import read_streams_call
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.tasks.pause import pause_call
@@ -67,7 +67,7 @@ def pausing(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS)
                 found = await read_backlogs(client, world.keys, frozenset({"user"}))
                 sometimes("a backlog was counted entry by entry", bool(found))
                 await lua.run(client, read_streams_call(world.keys, ["user", "none"]))
-                queues = await _queues(client, world.keys, [Manifest("mail")])
+                queues = await read_queues(client, world.keys, [Manifest("mail")])
                 assert queues["mail"].waiting <= queues["mail"].length, f"{queues}"
                 begun = await lua.run(client, note_call(world.keys, Action("ops", "subscription.pause")))
                 await lua.run(

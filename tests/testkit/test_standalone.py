@@ -45,7 +45,10 @@ def test_its_files_are_what_they_should_be(repository: Path) -> None:
     assert container["environment"]["MESH_REDIS_URL"].startswith("${MESH_REDIS_URL:-redis://")
     steps = yaml.safe_load((repository / ".github/workflows/ci.yml").read_text())["jobs"]["test"]["steps"]
     assert steps[-1] == {"run": "python -m pytest"}
-    assert f'CMD ["python", "-m", "{NAME}"]' in (repository / "Dockerfile").read_text()
+    image = (repository / "Dockerfile").read_text()
+    assert f'CMD ["python", "-m", "{NAME}"]' in image
+    assert "ENV PATH=/venv/bin:$PATH " in image, "pip would have to replace packages of the base image's own"
+    assert image.index("python3 -m venv /venv") < image.index("pip install")
     assert "$" not in (repository / NAME / "handlers.py").read_text()
 
 

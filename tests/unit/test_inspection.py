@@ -66,6 +66,12 @@ def test_without_config_what_it_would_say_is_not_guessed():
     ]
 
 
+def test_a_file_that_is_never_flushed_is_said():
+    [found] = inspect(GOOD, {**CONFIG, "appendfsync": "no"})
+    assert (found.code, found.severity) == ("redis-fsync-off", Severity.WARNING)
+    assert "when its append-only file reaches the disk" in found.text and "everysec" in found.do
+
+
 def test_no_snapshot_and_no_file_lose_everything():
     [found] = inspect({**GOOD, "aof_enabled": 0}, {"save": "", "appendfsync": "everysec"})
     assert "everything" in found.text

@@ -7,13 +7,17 @@ from dataclasses import replace
 import pytest
 from streammesh.redisio.inspection import Severity, inspect
 from streammesh.settings import MeshSettings
+from streammesh.status.backlog import Backlog
 from streammesh.status.editions import SideBySide
 from streammesh.status.findings import Finding, findings, report, span, standing
+from streammesh.status.outbox import OutboxState
 from streammesh.status.snapshot import RedisState, ServiceState, Snapshot
+from streammesh.status.whole import joined
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.pause import Pause
 
 SETTINGS = MeshSettings(_env_file=None, max_queued=100, max_held=50)
+ARCHIVED = SETTINGS.model_copy(update={"history_url": "sqlite:///history.db"})
 NOW = 1_763_790_000_000
 DAY = 86_400_000
 WELL = Snapshot(
@@ -132,6 +136,38 @@ def test_each_thing_that_is_wrong_is_said_once_with_what_to_do(found, code, seve
     assert (said.code, said.severity) == (code, severity)
     assert says in said.text
     assert report(found, SETTINGS)["status"] == {"error": "failing", "warning": "degraded"}[severity]
+
+
+@pytest.mark.parametrize(
+    ("settings", "archivers", "since", "code", "says"),
+    [
+        (ARCHIVED, 0, NOW - 60_000, "no-archiver", "no archiver is alive: 40 or more events wait"),
+        (ARCHIVED, 1, NOW - 900_000, "archiver-behind", "the archiver is behind: 40 or more events wait"),
+        (ARCHIVED, 1, NOW - 60_000, None, ""),
+        (SETTINGS, 0, None, None, ""),
+    ],
+)
+def test_what_waits_for_the_history_is_said_with_who_should_write_it(settings, archivers, since, code, says):
+    waits = Backlog(lag=40, exact=False, oldest_ms=since)
+    said = findings(replace(WELL, archivers=archivers, unarchived=waits), settings)
+
+    assert [one.code for one in said] == ([code] if code else [])
+    assert not code or (says in said[0].text and said[0].do)
+
+
+def test_what_waits_for_another_shard_is_said_once_it_waits_for_long():
+    found = replace(WELL, outboxes=(OutboxState(1, 7, NOW - 90_000), OutboxState(2, 7, NOW - 9_000)))
+    [said] = findings(found, SETTINGS)
+
+    assert (said.code, said.about, said.severity) == ("outbox-waits", "shard 1", "warning")
+    assert "7 events that belong to shard 1 wait here for it, the oldest for 90 s" in said.text
+
+
+def test_what_waits_for_a_shard_is_added_up_over_the_others():
+    other = replace(WELL, outboxes=(OutboxState(1, 2, NOW - 9_000), OutboxState(0, 4, NOW)))
+    found = joined([replace(WELL, outboxes=(OutboxState(1, 7, None), OutboxState(2, 0, None))), other])
+
+    assert found.outboxes == (OutboxState(0, 4, NOW), OutboxState(1, 9, NOW - 9_000), OutboxState(2, 0))
 
 
 def test_two_versions_are_no_finding_while_one_is_rolled_out():

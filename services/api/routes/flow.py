@@ -31,6 +31,7 @@ MOST_KEYS = 200
 _LIMITS: dict[str, Any] = {
     "key": "data.tenant", "concurrency": 2, "total": 50, "fair": True, "order": False,
     "throttle": None, "drop": None, "singleton": None, "debounce": None, "max_wait": None,
+    "batch": None, "linger": None,
 }  # fmt: skip
 _EXAMPLE: dict[str, Any] = {
     "task": "report_worker.make", "waiting": 41, "running": 2, "skipped": 0, "folded": 0, "slow_keys": 0,
@@ -50,8 +51,10 @@ class DeclaredLimits(Answer):
     throttle: str | None
     drop: str | None
     singleton: str | None
-    debounce: float | None = Field(description="In seconds, as max_wait.")
+    debounce: float | None = Field(description="In seconds, as max_wait and linger.")
     max_wait: float | None
+    batch: int | None
+    linger: float | None
 
     @classmethod
     def of(cls, flow: Flow) -> DeclaredLimits:

@@ -211,7 +211,7 @@ async def test_a_service_that_comes_back_meanwhile_stays(
 async def test_events_are_trimmed_again_once_it_is_gone(api, mesh, publish, mesh_redis, mesh_keys):
     from datetime import timedelta
 
-    from streammesh.events.retention import trim
+    from streammesh.event_trim import trim
 
     await mesh.subscribe("old", "order.placed")
     await mesh.subscribe("other", "order.placed")

@@ -185,3 +185,18 @@ async def test_the_commands_of_the_runbook_answer_each_question(live, night, adm
             done = await asyncio.to_thread(CliRunner().invoke, app, words)
             assert done.exit_code in (0, 4, 5) and done.stdout.strip(), (command, done.output)
             assert time.monotonic() - began < WITHIN_SECONDS, command
+
+
+async def test_one_command_says_of_each_subscription_why_it_did_not_run(live, night, admin, monkeypatch):
+    monkeypatch.setenv("STREAMMESH_URL", str(live.base_url))
+    monkeypatch.setenv("STREAMMESH_KEY", admin)
+    shown = {}
+    for event_id in (STORY, "late-2", "big-1", "unwanted-1"):
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["event", event_id])
+        assert done.exit_code == 0, done.output
+        shown[event_id] = " ".join(done.stdout.split())
+
+    assert "not to idle.handle: its `where` filter does not fit" in shown[STORY]
+    assert "not yet mail.handle: " in shown["late-2"]
+    assert "not yet mail.handle: " in shown["big-1"] and "handed over" in shown["big-1"]
+    assert "waiting: " in shown["unwanted-1"]

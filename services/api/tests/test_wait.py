@@ -6,6 +6,13 @@ import asyncio
 from time import monotonic
 
 import pytest
+from streammesh import lua
+from streammesh.flow.limits import Flow
+from streammesh.lines.folds import folds_call
+from streammesh.tasks.due_set import DueSet
+from streammesh.tasks.settlement import Ending
+from streammesh.tasks.task import Holder
+from streammesh.testing.conditions import wait_until
 
 from services.api.tests.expectations import assert_problem
 
@@ -79,6 +86,33 @@ async def test_a_duplicate_waits_for_the_first(live, work):
     answer = await live.post("/v1/events", params={"wait": "10s"}, json=same)
     await working
     assert answer.json()["state"] == "completed"
+
+
+async def test_who_waits_for_an_event_that_another_run_takes_is_told_which(live, mesh):
+    quiet = Flow(key="data.doc", debounce=10.0)
+    await mesh.subscribe("worker", "doc.changed", flow=quiet)
+    body = {"type": "doc.changed", "data": {"doc": "a"}}
+    waiting = asyncio.create_task(live.post("/v1/events", params={"wait": "10s"}, json=body))
+    stream = mesh.keys.events("doc")
+    await wait_until("the first is stored", lambda: mesh.redis.exists(stream))
+    last = (await live.post("/v1/events", json=body)).json()
+    first, run = await mesh.dispatch("doc", "worker")
+    for key in (mesh.keys.flow_slow(run.ref.name), mesh.keys.flow_until(run.ref.name), mesh.keys.due()):
+        for member in await mesh.redis.zrange(key, 0, -1):
+            await mesh.redis.zincrby(key, -11_000, member)  # the quiet period is over
+    due = DueSet(mesh.redis, mesh.keys)
+    await due.promote(await due.now_ms())
+    assert not waiting.done()
+    _, [fold] = await lua.run(mesh.redis, folds_call(mesh.keys, first.ref.name))
+    ending = Ending.folded(fold.run)
+    await lua.run(mesh.redis, mesh.settlement.call(first.ref, first.place, Holder.IN_LINE, ending))
+    answer = await asyncio.wait_for(waiting, 5)
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "completed")
+    task = answer.json()["deliveries"][0]["task"]
+    assert (task["state"], task["result"]) == ("folded", {"run": run.ref.task_id})
+    still = await live.get(last["links"]["self"], params={"wait": "50ms"})
+    assert still.json()["state"] == "running"  # the run itself has not ended
 
 
 @pytest.mark.parametrize("text", ["soon", "-1s", "61s", "1e9", "", "nan", "10s&wait=10s"])

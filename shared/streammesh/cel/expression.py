@@ -25,7 +25,7 @@ _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-class Failed(Exception):
+class NoValue(Exception):
     """A part has no value."""
 
 
@@ -63,7 +63,7 @@ class Expression:
         """Whether it is true of what `value` answers by name (LookupError: there is none); False where it fails. Raises TooLong."""
         try:
             return self._part(_Look(value), _NOTHING) is True
-        except Failed:
+        except NoValue:
             return False
 
 
@@ -115,7 +115,7 @@ class _Compiler:
             try:
                 return look.value(name)
             except LookupError:
-                raise Failed(name) from None
+                raise NoValue(name) from None
 
         return named
 
@@ -127,7 +127,7 @@ class _Compiler:
             value = target(look, local)
             if isinstance(value, dict) and name in value:
                 return value[name]
-            raise Failed(name)
+            raise NoValue(name)
 
         return field
 
@@ -138,7 +138,7 @@ class _Compiler:
             look.step()
             value = target(look, local)
             if not isinstance(value, dict):
-                raise Failed(name)
+                raise NoValue(name)
             return name in value
 
         return has
@@ -153,7 +153,7 @@ class _Compiler:
                 return value[place]
             if isinstance(value, dict) and isinstance(place, str) and place in value:
                 return value[place]
-            raise Failed("index")
+            raise NoValue("index")
 
         return index
 
@@ -187,7 +187,7 @@ class _Compiler:
             try:
                 if _truth(first(look, local)) is settles:
                     return settles
-            except Failed:
+            except NoValue:
                 if _truth(second(look, local)) is settles:
                     return settles
                 raise
@@ -220,7 +220,7 @@ class _Compiler:
                 return bool(compared(a, b))
             if isinstance(a, bool) and isinstance(b, bool):
                 return bool(compared(a, b))
-            raise Failed("of two kinds")
+            raise NoValue("of two kinds")
 
         return order
 
@@ -234,7 +234,7 @@ class _Compiler:
                 return one in many
             if isinstance(many, list):
                 return any(_equal(look, one, other) for other in many)
-            raise Failed("in")
+            raise NoValue("in")
 
         return among
 
@@ -249,7 +249,7 @@ class _Compiler:
                 look.step((len(a) + len(b)) // TEXT_PER_STEP)
                 return a + b
             if not (_is_number(a) and _is_number(b)):
-                raise Failed("no numbers")
+                raise NoValue("no numbers")
             return _calculated(kind, a, b)
 
         return arithmetic
@@ -261,7 +261,7 @@ class _Compiler:
             look.step()
             value = part(look, local)
             if not _is_number(value):
-                raise Failed("no number")
+                raise NoValue("no number")
             return -value
 
         return negative
@@ -275,11 +275,11 @@ class _Compiler:
             value = target(look, local)
             if name == "size":
                 if not isinstance(value, str | list | dict):
-                    raise Failed("size")
+                    raise NoValue("size")
                 return len(value)
             other = arguments[0](look, local)
             if not isinstance(value, str) or not isinstance(other, str):
-                raise Failed("no text")
+                raise NoValue("no text")
             if name == "contains":
                 look.step(len(value) // TEXT_PER_STEP)
                 return other in value
@@ -296,14 +296,14 @@ class _Compiler:
         def macro(look: _Look, local: Mapping[str, Any]) -> bool:
             many = target(look, local)
             if not isinstance(many, list | dict):
-                raise Failed(kind)
+                raise NoValue(kind)
             failed = None
             for one in many:
                 look.step()
                 try:
                     if _truth(body(look, {**local, variable: one})) is settles:
                         return settles
-                except Failed as error:
+                except NoValue as error:
                     failed = error
             if failed is not None:
                 raise failed
@@ -330,7 +330,7 @@ _MADE = {
 def _truth(value: Any) -> bool:
     if value is True or value is False:
         return bool(value)
-    raise Failed("not true or false")
+    raise NoValue("not true or false")
 
 
 def _is_number(value: Any) -> bool:
@@ -347,15 +347,15 @@ def _calculated(kind: str, a: Any, b: Any) -> Any:
             value = a * b
         elif isinstance(a, float) or isinstance(b, float):
             if kind == "%":
-                raise Failed("no whole numbers")
+                raise NoValue("no whole numbers")
             value = a / b
         else:  # towards zero, as in CEL
             quotient = abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
             value = quotient if kind == "/" else a - quotient * b
     except (ArithmeticError, ValueError):
-        raise Failed("no such number") from None
+        raise NoValue("no such number") from None
     if isinstance(value, int) and not -LARGEST <= value < LARGEST:
-        raise Failed("no whole number has more than 64 bits")
+        raise NoValue("no whole number has more than 64 bits")
     return value
 
 

@@ -16,6 +16,7 @@ import orjson
 
 LONGEST_PATH = 256  # characters
 MOST_AT_ONCE = 1_000_000  # of a limit
+MOST_IN_A_BATCH = 1_000  # they end in one step, which holds the server up for some 50 ms
 LONGEST_WAIT = 31_622_400.0  # seconds, a year
 LONGEST_KEY = 128  # characters of a key that stay readable; a longer one is told by its digest
 SLACK_MS = 1_000.0  # that a throttle may make up for, so that a dispatcher's pause does not lower the rate
@@ -32,7 +33,8 @@ class Flow:
     one key, `total`: of all keys; both over the whole mesh. `fair`: keys take turns. `order`: one after the other per
     key. `throttle` and `drop`: starts in a time, such as "100/m"; what is beyond waits, or ends as skipped.
     `singleton`: while one of a key is there, the next is skipped, or it is cancelled for the next. `debounce`: the last of a key runs when
-    no further one has come for so many seconds, or the first has waited `max_wait`; it takes the others.
+    no further one has come for so many seconds, or the first has waited `max_wait`; it takes the others. `batch`: a run is given so many of a key, or as many as came
+    within `linger` seconds of the first.
     """
 
     key: str | None = None
@@ -45,6 +47,8 @@ class Flow:
     singleton: str | None = None
     debounce: float | None = None
     max_wait: float | None = None
+    batch: int | None = None
+    linger: float | None = None
 
     @classmethod
     def of(cls, value: Any) -> Flow | None:
@@ -72,6 +76,8 @@ class Flow:
             "singleton": self.singleton,
             "debounce": self.debounce and self.debounce * 1000,
             "max_wait": self.max_wait and self.max_wait * 1000,
+            "batch": self.batch,
+            "linger": self.linger and self.linger * 1000,
         }
         return orjson.dumps({name: value for name, value in said.items() if value is not None})
 
@@ -152,7 +158,12 @@ def _wrong_values(flow: Flow) -> Iterator[str]:
         else:
             if rate is not None and not isinstance(rate, str):
                 yield f"{name}={rate!r:.40}: should be text such as '100/m'"
-    for name in ("debounce", "max_wait"):
+    batch = flow.batch
+    if batch is not None and not (
+        isinstance(batch, int) and not isinstance(batch, bool) and 2 <= batch <= MOST_IN_A_BATCH
+    ):
+        yield f"batch={batch!r:.40}: should be a whole number from 2 to {MOST_IN_A_BATCH:,}"
+    for name in ("debounce", "max_wait", "linger"):
         value = getattr(flow, name)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (number and 0.001 <= value <= LONGEST_WAIT):
@@ -163,7 +174,7 @@ def _wrong_values(flow: Flow) -> Iterator[str]:
 
 def _wrong_together(flow: Flow) -> Iterator[str]:
     if flow.key is not None and not flow.is_any:
-        yield "key= limits nothing alone: say concurrency=, order=True, throttle=, drop=, singleton= or debounce= too"
+        yield "key= limits nothing alone: say concurrency=, order=True, throttle=, drop=, singleton=, debounce= or batch= too"
     if flow.fair and flow.key is None:
         yield "fair=True needs key=: whose turn it is goes by key"
     if flow.fair and flow.total is None:
@@ -180,6 +191,12 @@ def _wrong_together(flow: Flow) -> Iterator[str]:
         yield "max_wait= is how long debounce= waits at most: say that too"
     elif flow.debounce is not None:
         yield from _wrong_with_debounce(flow)
+    if (flow.batch is None) != (flow.linger is None):
+        yield "batch= and linger= go together: so many, or as many as came in that time"
+    if flow.batch is not None:
+        others = [name for name in ("debounce", "order", "singleton", "drop") if getattr(flow, name)]
+        if others:
+            yield f"batch= gives a run several events at once: leave out {others[0]}="
     if flow.total is not None and flow.concurrency is not None and flow.key is None:
         yield "concurrency= and total= are the same without key=: say one of them"
 

@@ -32,10 +32,10 @@ from streammesh.lua import (
     tasks,
     webhooks,
 )
-from streammesh.lua.script import Arg, Call, Common, Script, command, script
+from streammesh.lua.script import Arg, Call, Common, Script, command, script, together
 from streammesh.lua.services import SetAsideKey, SetAsideScript
 
-__all__ = ["Arg", "Call", "Common", "Script", "command", "script"]
+__all__ = ["Arg", "Call", "Common", "Script", "command", "script", "together"]
 
 T = TypeVar("T")
 DECLARED = (

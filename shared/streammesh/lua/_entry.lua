@@ -72,10 +72,14 @@ local function last_in_time(own, within)
 end
 
 -- Whether nothing stands for a task that has not ended: no queue entry, no place in the due set or among those set
--- aside. A workflow's parts are Celery's; nobody knows where they all are.
--- t = {state, entry, workflow, held (its place), task, queue, due, aside (STREAM)}; one that waits in a line: `is_in_line`.
+-- aside, and no run took it along. A workflow's parts are Celery's; nobody knows where they all are.
+-- t = {state, entry, workflow, held (its place), task, queue, due, aside (STREAM), run}; one that waits in a line: `is_in_line`.
 local function lies_nowhere(t)
   if t.workflow or t.state == 'pending' then return false end
+  if t.run then
+    local leader = redis.pcall('HMGET', string.match(t.due, '^(.-}:)') .. 'task:' .. t.run, 'batch')
+    return leader.err ~= nil or not string.find(' ' .. (leader[1] or '') .. ' ', ' ' .. t.task .. ' ', 1, true)
+  end
   if t.state == 'retrying' or t.state == 'waiting' then return redis.pcall('ZSCORE', t.due, 'task:' .. t.task) == false end
   local stream, place = t.queue, t.entry or ''
   if t.state == 'held' then stream, place = t.aside, t.held or '' end

@@ -51,6 +51,7 @@ local function flow_named(prefix, name, declared)
   f.is_known = declared or stored[1]  -- where nobody knows the limits nothing starts, until the dispatcher says them
   f.is_fair, f.is_ordered, f.singleton = said.fair == true, said.order == true, said.singleton
   f.debounce, f.max_wait = flow_number(said.debounce), flow_number(said.max_wait)
+  f.batch, f.linger = flow_number(said.batch), flow_number(said.linger) or 1
   local is_alone = f.is_ordered or said.singleton ~= nil and said.singleton ~= cjson.null
   f.keeps = is_alone or f.debounce ~= nil  -- its place while a task only waits
   f.most = is_alone and 1 or flow_number(set.concurrency) or flow_number(said.concurrency)
@@ -95,6 +96,10 @@ local function flow_head(f, key)
   return write('ZRANGEBYLEX', f.line, '[' .. key .. '\0', '(' .. key .. '\1', 'LIMIT', 0, 1)[1]
 end
 
+local function flow_waiting(f, key)
+  return write('ZLEXCOUNT', f.line, '[' .. key .. '\0', '(' .. key .. '\1')
+end
+
 local function has_room(f, key)
   return not f.most or flow_running(f, key) < f.most
 end
@@ -119,12 +124,12 @@ local function rate_take(f, r, key)
   if #idle > 0 then write('ZREM', f.rates, unpack(idle)) end
 end
 
--- Has the subscription looked at again when the first of its sleeping keys is due.
-local function flow_alarm(f)
-  local first = write('ZRANGE', f.slow, 0, 0, 'WITHSCORES')
-  local at = tonumber(first[2] or '')
+-- Has the subscription looked at again at a time, or when the first of its sleeping keys is due.
+local function flow_alarm(f, at)
+  at = at or tonumber(write('ZRANGE', f.slow, 0, 0, 'WITHSCORES')[2] or '')
   if not at then return end
-  local member, at = 'flow:' .. f.name, math.ceil(at)
+  local member = 'flow:' .. f.name
+  at = math.ceil(at)
   local known = tonumber(write('ZSCORE', f.due, member) or '')
   if known and known <= at then return end
   write('ZADD', f.due, digits(at), member)
@@ -140,28 +145,35 @@ local function flow_sleep(f, key, at)
 end
 
 local function make_ready(f, key, rank)
-  if write('ZSCORE', f.ready, key) or write('ZSCORE', f.slow, key) then return end
+  if write('ZSCORE', f.ready, key) then return end
+  if write('ZSCORE', f.slow, key) then
+    if not f.batch or flow_waiting(f, key) < f.batch then return end  -- a full batch need not wait longer
+    write('ZREM', f.slow, key)
+  end
   write('ZADD', f.ready, flow_turn(f, rank), key)
 end
 
--- Queues the first in line of a key; answers whether there was anything to queue.
+--#include _batch.lua
+
+-- Queues the first in line of a key; answers how many tasks started with it, nothing where there was none to queue.
 local function flow_start(f, key, member)
   write('ZREM', f.line, member)
   local task = string.match(member, ' (%S*)$') or ''
   local row_key = f.prefix .. 'task:' .. task
   local row = redis.pcall('HMGET', row_key, 'state', 'h', 'b', 'to', 'u')
-  if row.err or row[1] ~= 'pending' or not row[2] or not row[4] then return false end  -- its reconciler puts it in again
+  if row.err or row[1] ~= 'pending' or not row[2] or not row[4] then return nil end  -- its reconciler puts it in again
   write('ZADD', f.places, 0, key .. '\0' .. task)
   local fields = { 'h', row[2], 'b', row[3] or '' }
   if row[5] then fields[5], fields[6] = 'u', row[5] end
   local entry = write('XADD', f.prefix .. 'queue:' .. row[4], '*', unpack(fields))
   redis.call('HSET', row_key, 'state', 'queued', 'entry', entry)
-  redis.call('HDEL', row_key, 'h', 'b', 'to', 'u')
+  local others = f.batch and take_along(f, key, task, row_key) or 0
+  if others == 0 then redis.call('HDEL', row_key, 'h', 'b', 'to', 'u') end
   if f.debounce and write('ZLEXCOUNT', f.line, '[' .. key .. '\0', '(' .. member) > 0 then
     write('ZADD', f.runs, 0, member)
     if write('SADD', f.prefix .. 'folding', f.name) == 1 then redis.call('PUBLISH', f.prefix .. 'manifests-changed', 'fold') end
   end
-  return true
+  return 1 + others
 end
 
 -- Starts what may start, at most so many. Answers how many it started, and whether there may be more.
@@ -180,18 +192,22 @@ local function flow_pump(f, most)
     elseif at then
       flow_sleep(f, key, at)
     else
-      if flow_start(f, key, head) then
-        started = started + 1
+      local tasks = flow_start(f, key, head)
+      if tasks then
+        started = started + math.ceil(tasks / 25)  -- one of a batch costs little beside the run's own
         if f.throttle then rate_take(f, f.throttle, key) end
       end
       local next = flow_head(f, key)
-      if next and has_room(f, key) then
+      if next and f.batch and flow_waiting(f, key) < f.batch and not is_alone(f, next) then
+        flow_sleep(f, key, f.now + f.linger)
+      elseif next and has_room(f, key) then
         write('ZADD', f.ready, flow_turn(f, string.sub(next, #key + 2)), key)
       else
         write('ZREM', f.ready, key)
       end
     end
   end
+  if f.batch and write('ZCARD', f.ready) > 0 then flow_alarm(f, f.now) end
   return started, true
 end
 
@@ -212,8 +228,9 @@ end
 -- Asks for a place for a task; the caller queues it where this answers true. Else it stands in line, and the caller stores
 -- h, b and to in its row.
 local function flow_enter(f, task, key, rank)
-  if f.debounce then
-    wait_for_more(f, key, key .. '\0' .. rank .. ' ' .. task)
+  if f.debounce or f.batch then
+    local member = key .. '\0' .. rank .. ' ' .. task
+    if f.debounce then wait_for_more(f, key, member) else gather(f, key, rank, member) end
     return false
   end
   local waits = flow_head(f, key)
@@ -287,6 +304,10 @@ end
 -- A task only waits (for its retry, in its handler): another one has its place meanwhile, but where order is kept.
 local function let_go(row_key, field, task)
   local f, key, rank = flow_of(row_key, field)
+  if f and redis.call('HEXISTS', row_key, 'batch') == 1 then  -- nobody knows whose fault it was
+    scatter(f, row_key, task, true)
+    redis.call('HSET', row_key, 'alone', 1)
+  end
   if f and not f.keeps then flow_leave(f, key, rank, task) end
 end
 
@@ -294,6 +315,10 @@ end
 -- `fields`: of the queue entry, {'h', h, 'b', b, ...}. Sets its state and where it lies.
 local function flow_again(row_key, field, task, queue, fields)
   local f, key, rank = flow_of(row_key, field)
+  if f then
+    scatter(f, row_key, task)
+    redis.call('HDEL', row_key, 'run')
+  end
   if f and f.debounce and (tonumber(redis.call('HGET', row_key, 'attempt') or '') or 0) > 0 then
     write('ZADD', f.places, 0, key .. '\0' .. task)  -- a run stays one
   end
@@ -301,6 +326,7 @@ local function flow_again(row_key, field, task, queue, fields)
     redis.call('HSET', row_key, 'state', 'pending', 'entry', '', 'h', fields[2], 'b', fields[4],
       'to', string.sub(queue, #f.prefix + 7))
     if fields[5] == 'u' then redis.call('HSET', row_key, 'u', fields[6]) end
+    if f.batch then flow_pump(f, STARTED_AT_ONCE) end
     return
   end
   redis.call('HSET', row_key, 'state', 'queued', 'entry', write('XADD', queue, '*', unpack(fields)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Key, Number, Text, TextList
+from typing import ClassVar
+
+from streammesh.lua.signature import Arguments, Flag, Key, Number, Record, Rest, Text, TextList
 
 
 class TendFlowScript(Arguments):
@@ -42,6 +44,49 @@ class ReadFoldsScript(Arguments):
     folding: Key
     name: Text
     most: Number
+
+
+class ReadBatchScript(Arguments):
+    """Answer which tasks an attempt took along."""
+
+    row: Key
+    task: Text
+    token: Text
+    entry: Text
+
+
+class GivenBack(Record):
+    """One task of a batch that failed."""
+
+    row: Key
+    event_row: Key
+    id: Text
+    wait: Number
+    failure: Text
+    is_alone: Flag
+    body: Text
+    source: Text
+    event: Text
+    event_type: Text
+    subject: Text
+
+
+class GiveBackScript(Arguments):
+    """End an attempt for some tasks of a batch."""
+
+    run_row: Key
+    queue: Key
+    notifications: Key
+    due: Key
+    due_entries: Key
+    run: Text
+    token: Text
+    entry: Text
+    group: Text
+    kept: Text
+    service: Text
+    changed: Text
+    tasks: ClassVar[Rest[GivenBack]]
 
 
 class SetFlowScript(Arguments):

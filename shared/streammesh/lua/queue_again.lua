@@ -8,13 +8,13 @@
 --#include _notify.lua
 --#include _entry.lua
 --#include _flow.lua
-local row = redis.call('HMGET', task_row, 'state', 'entry', 'held', 'workflow', 'cancel', 'flow')
+local row = redis.call('HMGET', task_row, 'state', 'entry', 'held', 'workflow', 'cancel', 'flow', 'run')
 if state ~= row[1] or row[5] then return 0 end
 if place ~= '' and place ~= (state == 'held' and row[3] or row[2]) then return 0 end
 if state == 'pending' then
   if is_in_line(task_row, row[6], task) then return 0 end
 elseif not lies_nowhere({ state = state, entry = row[2], workflow = row[4], held = row[3], task = task, queue = queue,
-  due = due, aside = held }) then return 0 end
+  due = due, aside = held, run = row[7] }) then return 0 end
 flow_again(task_row, row[6], task, queue, { 'h', h, 'b', b, 'n', 0 })
 redis.call('HSET', task_row, 'due', '', 'held', '')
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.queued', event = event,

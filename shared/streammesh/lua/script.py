@@ -96,3 +96,18 @@ def command(calls: Sequence[Call[Any]], *, text: bool = False) -> tuple[Any, ...
         keys += call.keys
         args += call.args
     return (*how, len(keys), *keys, *args)
+
+
+def together(calls: Sequence[Call[Any]], parse: Callable[[Any], Any] | None = None) -> Call[Any]:
+    """Calls of one Common as one call, which the server makes in one step; `parse`: of its one answer, else each has its own."""
+    common = calls[0].common
+    assert common is not None and all(one.common is common for one in calls)
+    keys, args = [*common.keys], [*common.args]
+    for one in calls:
+        keys += one.keys
+        args += one.args
+
+    def each(answers: list[Any]) -> list[Any]:
+        return [one.parse(answer) for one, answer in zip(calls, answers, strict=True)]
+
+    return Call(calls[0].script, keys, args, parse or each)

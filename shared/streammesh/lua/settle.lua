@@ -14,7 +14,7 @@
 --   control (channel of the service's workers)
 -- tasks: KEYS row (HASH), event_row (HASH)
 --   ARGS token (the attempt, of this queue entry where there is one; '@' whoever holds this queue entry; '*' whoever
---   holds the task; '!' nobody, if what stands for it lies nowhere; '?' nobody, and of whoever runs it that is wished;
+--   holds the task; '!' nobody, if what stands for it lies nowhere; '+<run> <its attempt> <its entry>' that run, which took it along in its batch; '?' nobody, and of whoever runs it that is wished;
 --   '=' nobody, if it stands in line and never started),
 --   state, outcome (result or error, JSON), entry (of the queue, '' for none), source, event, event_type, subject, id,
 --   fragment (the event's part of the notification), id_json, letter (dead letter, JSON, '' for none),
@@ -75,6 +75,14 @@ local function free(t, entry)
   end
 end
 
+-- Whether the run that a token names holds its queue entry still, and took a task along.
+local function is_of_batch(task, token, run)
+  local leader, number, entry = string.match(token, '^%+(%S+) (%d+) (%S*)$')
+  if not leader or leader ~= run then return false end
+  local row = redis.call('HMGET', string.match(task, '^(.-}:)') .. 'task:' .. leader, 'state', 'attempt', 'entry')
+  return row[1] == 'started' and row[2] == number and (entry == '' or row[3] == entry)
+end
+
 local function forget_failures()
   if succeeded then write('HDEL', failures, name) end
   succeeded = false
@@ -111,7 +119,7 @@ end
 local function settle(one)
   local task, token, state, outcome, entry, id = one.row, one.token, one.state, one.outcome, one.entry, one.id
   local row = redis.call('HMGET', task, 'state', 'attempt', 'queued', 'started', 'entry', 'cancel', 'workflow', 'held', 'streams',
-    'flow', 'cancellable', 'cancelled_by')
+    'flow', 'cancellable', 'cancelled_by', 'run', 'batch')
   local was, attempt, letter = row[1], row[2], one.letter
   if not was then return 'gone' end
   if ENDED[was] then
@@ -127,7 +135,7 @@ local function settle(one)
     if was == 'pending' then
       if is_in_line(task, row[10], id) then return 'lost' end
     elseif not lies_nowhere({ state = was, entry = t.entry, workflow = t.workflow, held = t.held, task = id, queue = queue,
-      due = due, aside = held }) then return 'lost' end
+      due = due, aside = held, run = row[13] }) then return 'lost' end
   elseif token == '?' then
     if was == 'started' then redis.call('PUBLISH', control, id) end
     if was == 'started' and not t.workflow then
@@ -137,6 +145,10 @@ local function settle(one)
     end
   elseif token == '=' then
     if was ~= 'pending' then return 'lost' end
+  elseif string.byte(token) == 43 then
+    if was ~= 'queued' or not is_of_batch(task, token, row[13]) then return 'lost' end
+    attempt = (tonumber(attempt) or 0) + 1
+    redis.call('HSET', task, 'attempt', attempt)
   elseif token ~= '*' and (attempt ~= token or was ~= 'started' or (entry ~= '' and row[5] ~= entry)) then
     return 'lost'
   end
@@ -148,8 +160,9 @@ local function settle(one)
   local conflict = store_all(one.follow_ups)
   if letter ~= '' then bury(t, letter, one.envelope) end
   if row[6] or t.workflow or was == 'pending' then redis.call('HDEL', task, 'cancel', 'cancelled_by', 'h', 'b', 'to', 'u') end
+  if row[13] then redis.call('HDEL', task, 'run', 'h', 'b', 'to', 'u') end
   free(t, entry)
-  if t.flow then left[#left + 1] = { task, t.flow, id, state } end
+  if t.flow then left[#left + 1] = { task, t.flow, id, state, row[14] } end
   ids[#ids + 1] = id
   redis.call('HSET', task, 'state', state, 'ended', stamp, 'outcome', outcome)
   if was ~= 'started' then redis.call('HDEL', task, 'due') end
@@ -181,6 +194,7 @@ for _, one in ipairs(left) do  -- after all have ended: none of them is started 
   local flow, key, rank = flow_of(one[1], one[2])
   if flow then
     if one[4] == 'folded' then write('HINCRBY', flow.key, 'folded', 1) end
+    if one[5] then scatter(flow, one[1], one[3], one[4] == 'failed') end
     flow_leave(flow, key, rank, one[3])
   end
 end

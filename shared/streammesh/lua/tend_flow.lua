@@ -59,9 +59,9 @@ end
 
 for _, task in ipairs(tasks) do
   local row_key = f.prefix .. 'task:' .. task
-  local row = redis.pcall('HMGET', row_key, 'state', 'flow')
+  local row = redis.pcall('HMGET', row_key, 'state', 'flow', 'run')
   local its, key = flow_of(row_key, not row.err and row[2] or '')
-  if its == f and (row[1] == 'queued' or row[1] == 'started') then
+  if its == f and not row[3] and (row[1] == 'queued' or row[1] == 'started') then
     mended = mended + write('ZADD', f.places, 0, key .. '\0' .. task)
   end
 end
@@ -69,7 +69,7 @@ local line_at = line_from ~= '' and look_at_line() or ''
 local places_at = places_from ~= '' and look_at_places() or ''
 write('ZREM', due, 'flow:' .. name)
 write('HDEL', due_entries, 'flow:' .. name)
-for _, key in ipairs(write('ZRANGEBYSCORE', f.slow, '-inf', (f.throttle or f.debounce) and digits(f.now) or '+inf', 'LIMIT', 0, most)) do
+for _, key in ipairs(write('ZRANGEBYSCORE', f.slow, '-inf', (f.throttle or f.debounce or f.batch) and digits(f.now) or '+inf', 'LIMIT', 0, most)) do
   write('ZREM', f.slow, key)
   write('ZREM', f.untils, key)
   local head = flow_head(f, key)

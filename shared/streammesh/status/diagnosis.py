@@ -1,11 +1,13 @@
 """Looks at a mesh from beside it, over Redis alone: also where no API, dispatcher or worker is up.
 
 What `GET /v1/status` says, and what only somebody beside the mesh can see: that Redis cannot be reached and why,
-clocks that differ, certificates near their end, garbage that was set aside, keys of API users that end.
+clocks that differ, certificates near their end, shards that do not fit the settings, garbage that was set aside, keys
+of API users that end.
 """
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 import time
@@ -20,6 +22,8 @@ from streammesh.keys import Keys
 from streammesh.redis_url import RedisUrl, parse_redis_url
 from streammesh.redisio.client import is_unavailable
 from streammesh.redisio.inspection import Severity
+from streammesh.redisio.inspector import ask_server
+from streammesh.redisio.shard_marks import ShardMarks
 from streammesh.settings import MeshSettings
 from streammesh.status.findings import Finding, findings
 from streammesh.status.snapshot import read_snapshot
@@ -39,6 +43,7 @@ async def diagnose(
     keys, found = Keys(settings.namespace), []
     found += _tls(parse_redis_url(settings.redis_url), settings, now())
     try:
+        found += await asyncio.to_thread(_marks, settings)
         found += [one async for one in _clock(client, now)]
         snapshot = await read_snapshot(client, keys, settings)
         found += findings(snapshot, settings)
@@ -59,6 +64,12 @@ async def diagnose(
         text = f"Redis cannot be reached: {type(error).__name__}: {error}"[:300]
         found.append(Finding("redis-away", "redis", Severity.ERROR, text, do))
     return sorted(found, key=lambda one: one.severity is not Severity.ERROR)
+
+
+def _marks(settings: MeshSettings) -> list[Finding]:
+    """What a process of this shard would refuse to start with; nothing is marked. Raises redis-py's errors."""
+    said = ShardMarks(settings, ask_server).findings(mark=False)
+    return [Finding(one.code, "shards", Severity.ERROR, one.text, one.do) for one in said]
 
 
 async def _clock(client: redis.asyncio.Redis, now: Callable[[], float]) -> AsyncIterator[Finding]:

@@ -11,6 +11,7 @@ from streammesh.redisio.inspection import Severity
 from streammesh.settings import MeshSettings
 from streammesh.status.snapshot import ServiceState, Snapshot
 
+UNBROUGHT_MS = 30_000  # a shard that takes what belongs to it does so within a second
 STALLED_MS = (
     30_000  # an event that waits so long, while its queue has room, waits for a lane that stands still
 )
@@ -52,6 +53,7 @@ def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     said += _paused(found)
     said += _editions(found)
     said += _webhooks(found)
+    said += _outboxes(found)
     return sorted(said, key=_errors_first)
 
 
@@ -153,6 +155,16 @@ def _webhooks(found: Snapshot) -> Iterator[Finding]:
     for name, why in found.disabled_webhooks.items():
         do = f'mend the receiver, then PATCH /v1/webhooks/{name} {{"enabled": true}}'
         yield Finding("webhook-disabled", name, Severity.WARNING, f"{name} was disabled: {why}", do)
+
+
+def _outboxes(found: Snapshot) -> Iterator[Finding]:
+    for one in found.outboxes:
+        waits = found.now_ms - one.oldest_ms if one.oldest_ms else 0
+        if waits <= UNBROUGHT_MS:
+            continue
+        text = f"{one.events} events that belong to shard {one.shard} wait here for it, the oldest for {span(waits)}"
+        do = f"see whether shard {one.shard} is away or full; else look for `outbox.` in the dispatchers' log"
+        yield Finding("outbox-waits", f"shard {one.shard}", Severity.WARNING, text, do)
 
 
 def _lag(state: ServiceState) -> str:

@@ -36,6 +36,7 @@ def show(each: Sequence[Snapshot], settings: MeshSettings) -> None:
     }
     catalogue.OLDEST.replace(ages)
     catalogue.PAUSED.replace({(pause.task,): 1 for pause in found.paused})
+    catalogue.OUTBOX.replace({(str(one.shard),): one.events for one in found.outboxes})
     catalogue.REDIS_MEMORY.set(found.redis.memory)
     catalogue.REDIS_MEMORY_LIMIT.set(found.redis.memory_limit)
     catalogue.REDIS_PING.set(found.redis.ping_ms / 1000)
@@ -53,6 +54,7 @@ def hide() -> None:
         catalogue.DEAD_LETTERS,
         catalogue.OLDEST,
         catalogue.PAUSED,
+        catalogue.OUTBOX,
         catalogue.FINDINGS,
     ):
         gauge.replace({})

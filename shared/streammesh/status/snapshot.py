@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -12,9 +12,8 @@ import orjson
 import redis.asyncio
 
 from streammesh import lua
-from streammesh.keys import ARCHIVER, WORKERS, Keys
+from streammesh.keys import ARCHIVER, Keys
 from streammesh.lines.state import FlowStanding, read_standings
-from streammesh.lua.queues import ReadQueuesScript
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
@@ -22,12 +21,13 @@ from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
 from streammesh.status.editions import SideBySide, read_side_by_side
+from streammesh.status.outbox import OutboxState, read_outboxes
+from streammesh.status.queues import read_queues
 from streammesh.status.streams import StreamState, read_streams_call, read_totals
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import read_domains, read_manifests
 from streammesh.tasks.pause import HeldTasks, Pause, read_paused
 
-QUEUES_AT_ONCE = 50  # services
 MOST_NAMED = 64  # workers of a service whose names are told
 
 
@@ -89,6 +89,7 @@ class Snapshot:
     webhook_workers: int = 0
     flows: Mapping[str, FlowStanding] = field(default_factory=dict)  # of subscriptions with limits
     side_by_side: Mapping[str, SideBySide] = field(default_factory=dict)  # of services with several editions
+    outboxes: tuple[OutboxState, ...] = ()  # with several shards, by the shard that is waited for
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -109,7 +110,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
     held = await HeldTasks(client, keys, settings).waiting()
     flows = await read_standings(client, keys)
     streams = await lua.run(client, read_streams_call(keys, sorted(domains))) if domains else []
-    queues = await _queues(client, keys, [manifests.get(name) or Manifest(name) for name in names])
+    queues = await read_queues(client, keys, [manifests.get(name) or Manifest(name) for name in names])
     services = []
     for name in names:
         found = backlogs.get(name, {})
@@ -152,6 +153,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         alive["webhook_worker"],
         flows,
         await read_side_by_side(client, keys, list(manifests.values()), now),
+        await read_outboxes(client, keys, settings),
     )
 
 
@@ -185,38 +187,6 @@ async def _disabled_webhooks(client: redis.asyncio.Redis, keys: Keys) -> dict[st
         except (ValueError, KeyError, TypeError):
             said[name.decode("utf-8", "replace")] = "what is noted of it cannot be read"
     return said
-
-
-@dataclass(frozen=True, slots=True)
-class _Queue:
-    length: int
-    waiting: int
-    oldest_ms: int | None
-    dead_letters: int
-
-
-async def _queues(
-    client: redis.asyncio.Redis, keys: Keys, manifests: Sequence[Manifest]
-) -> dict[str, _Queue]:
-    """The queues of each service, some services in one round trip: a few milliseconds of the server."""
-    found: dict[str, _Queue] = {}
-    for first in range(0, len(manifests), QUEUES_AT_ONCE):
-        some = manifests[first : first + QUEUES_AT_ONCE]
-        streams = [[s for queue in one.queue_names for s in keys.queue_streams(queue)] for one in some]
-        call = ReadQueuesScript(
-            group=WORKERS,
-            streams=[stream for mine in streams for stream in mine],
-            indexes=[keys.dead_index(one.service) for one in some],
-        ).call(list)
-        told, dead = await lua.run(client, call)
-        rest = iter(told)
-        for one, mine, letters in zip(some, streams, dead, strict=True):
-            states = [next(rest) for _ in mine]
-            times = [int(at.partition(b"-")[0]) for _, _, at in states if at]
-            waiting = sum(max(0, length - held) for length, held, _ in states)
-            length = sum(length for length, _, _ in states)
-            found[one.service] = _Queue(length, waiting, min(times, default=None), letters)
-    return found
 
 
 async def _alive(client: redis.asyncio.Redis, keys: Keys, roles: list[str], now_ms: int) -> Mapping[str, int]:

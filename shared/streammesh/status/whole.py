@@ -15,6 +15,7 @@ from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog
 from streammesh.status.findings import Finding, findings, report
+from streammesh.status.outbox import added
 from streammesh.status.snapshot import ServiceState, Snapshot, read_snapshot
 from streammesh.status.streams import StreamState
 
@@ -111,6 +112,7 @@ def joined(each: Sequence[Snapshot]) -> Snapshot:
         unarchived=reduce(Backlog.__add__, (found.unarchived for found in each)),
         disabled_webhooks={name: why for found in each for name, why in found.disabled_webhooks.items()},
         flows=flows,
+        outboxes=added(one for found in each for one in found.outboxes),
     )
 
 

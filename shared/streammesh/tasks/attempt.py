@@ -60,12 +60,24 @@ def attempt_steps(
     open_run: OpenRun | None = None,
 ) -> Steps:
     """The steps of one attempt; their value is what became of it. `act` makes a call that need not get through."""
-    ledger = terms.ledger
     if not names.is_task_of(ref.task_id, ref.service):  # the ledger would say the same, where it may be asked
-        return (yield from _refused(terms, ref, place, Claim(Verdict.GONE)))
-    claim = yield Ask(ledger.claim(ref, place, worker))
+        return (yield from refused_steps(terms, ref, place, Claim(Verdict.GONE)))
+    claim = yield Ask(terms.ledger.claim(ref, place, worker))
     if claim.verdict is not Verdict.RUN:
-        return (yield from _refused(terms, ref, place, claim))
+        return (yield from refused_steps(terms, ref, place, claim))
+    return (yield from claimed_steps(terms, ref, place, claim, act, open_run))
+
+
+def claimed_steps(
+    terms: Terms,
+    ref: TaskRef,
+    place: QueuePlace,
+    claim: Claim,
+    act: Callable[[Call[LedgerAnswer]], Any],
+    open_run: OpenRun | None = None,
+) -> Steps:
+    """The steps of an attempt that the ledger let begin."""
+    ledger = terms.ledger
     attempt: int = claim.attempt
     said = {"attempt": attempt}
     hopeless = lost_too_often(claim.lost)
@@ -115,7 +127,7 @@ def attempt_steps(
     return (yield from steps)
 
 
-def _refused(terms: Terms, ref: TaskRef, place: QueuePlace, claim: Claim) -> Steps:
+def refused_steps(terms: Terms, ref: TaskRef, place: QueuePlace, claim: Claim) -> Steps:
     """What follows when the ledger let no attempt begin."""
     if claim.verdict is Verdict.EXPIRED:
         ending = Ending.expired(claim.attempt, claim.state)

@@ -21,7 +21,7 @@ class Holder(StrEnum):
     ASKED_FIRST = "?"  # nobody; whoever runs it is told that it is wanted cancelled, and ends it
 
 
-Token = int | Holder
+Token = int | str  # an attempt; a Holder; of a batch see `batches/calls.py`
 
 
 @dataclass(frozen=True)

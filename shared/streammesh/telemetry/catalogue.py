@@ -76,6 +76,9 @@ FLOW_FOLDED = Gauge("streammesh_flow_folded_tasks", "Tasks that a run of their k
 OLDEST = Gauge("streammesh_oldest_waiting_seconds", "Age of the oldest event or task that waits", ["service"])
 DEAD_LETTERS = Gauge("streammesh_dead_letters", "Dead letters kept", ["service"])
 PAUSED = Gauge("streammesh_paused_subscriptions", "Subscriptions that are paused", ["task"])
+OUTBOX = Gauge(
+    "streammesh_outbox_events", "Events that other shards hold for this one, until it takes them", ["shard"]
+)
 REDIS_MEMORY = Gauge("streammesh_redis_memory_bytes", "Memory that Redis uses")
 REDIS_MEMORY_LIMIT = Gauge("streammesh_redis_memory_limit_bytes", "Redis's maxmemory; 0 is none")
 REDIS_PING = Gauge("streammesh_redis_ping_seconds", "How long Redis took to answer")

@@ -16,6 +16,8 @@ from celery.canvas import Signature
 from celery.exceptions import Reject as CeleryReject
 
 from streammesh import logs
+from streammesh.batches.list_handler import BatchBinding
+from streammesh.batches.steps import batch_steps
 from streammesh.durable.drive import async_driver, sync_driver
 from streammesh.durable.run import Run
 from streammesh.edition import digest_of_schema
@@ -39,7 +41,7 @@ from streammesh.worker.attempt_span import attempt_span
 from streammesh.worker.celery_listeners import DeliveryFailed, begins_again
 from streammesh.worker.handler_call import call_async, call_sync
 from streammesh.worker.handler_versions import HandlerVersion
-from streammesh.worker.refs import queue_place, task_ref
+from streammesh.worker.refs import entry_ref, queue_place, task_ref
 from streammesh.worker.resources import Plumbing
 
 log = structlog.get_logger(__name__)
@@ -144,7 +146,7 @@ class DeliveryTask(Task):
             act = partial(mention_from_thread, asyncio.get_running_loop(), calls, LedgerAnswer.DONE)
         insisting = partial(insist, calls)
         ask = insisting if binding.is_async else partial(_ask_loop, asyncio.get_running_loop(), insisting)
-        steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(ask))
+        steps = self._steps(ref, place, worker, act, ask)
         plumbing = self.plumbing
 
         async def handle(context: Context, event: Event) -> Any:
@@ -162,7 +164,7 @@ class DeliveryTask(Task):
         client = self.plumbing.connections.blocking()
         timeout, plumbing = self.subscription.timeout, self.plumbing
         act = partial(mention_sync, client, LedgerAnswer.DONE)
-        steps = attempt_steps(self.terms, ref, place, worker, act, self._runs(partial(insist_sync, client)))
+        steps = self._steps(ref, place, worker, act, partial(insist_sync, client))
 
         async def ask(call: Call[Any]) -> Any:
             return insist_sync(client, call)
@@ -171,6 +173,19 @@ class DeliveryTask(Task):
             return call_sync(self._binding_of(context), plumbing, timeout, context, event)
 
         return _without_loop(self._drive(steps, ref, place, ask, handle))
+
+    def _steps(
+        self,
+        ref: TaskRef,
+        place: QueuePlace,
+        worker: str,
+        act: Callable[[Call[LedgerAnswer]], Any],
+        ask: Callable[[Call[Any]], Any],
+    ) -> Steps:
+        if isinstance(self.binding, BatchBinding):
+            read = partial(entry_ref, self.subscription)
+            return batch_steps(self.terms, ref, place, worker, act, self.binding, read)
+        return attempt_steps(self.terms, ref, place, worker, act, self._runs(ask))
 
     def _runs(self, ask: Callable[[Call[Any]], Any]) -> OpenRun | None:
         """Make what an attempt knows of its run; `ask` makes its calls. None for a handler that is given no Context."""

@@ -22,6 +22,15 @@ def task_ref(task_id: str, subscription: Subscription, raw: Any) -> TaskRef:
     return TaskRef(task_id, subscription.task, subscription.service, event)
 
 
+def entry_ref(subscription: Subscription, task_id: str, body: bytes) -> TaskRef:
+    """Who the body of a queue entry is about, as `task_ref` says it."""
+    try:
+        raw = wire_json.loads_event(body)[0][0]
+    except (ValueError, LookupError, TypeError):
+        raw = None
+    return task_ref(task_id, subscription, raw)
+
+
 def queue_place(tag: str | None, service: str) -> QueuePlace:
     """Where the queue entry of a request lies; without a stream's tag, nowhere."""
     if not tag:

@@ -217,6 +217,8 @@ export interface Limits {
   singleton: string | null;
   debounce: number | null;
   max_wait: number | null;
+  batch: number | null;
+  linger: number | null;
 }
 
 export interface FlowState {

@@ -1,0 +1,1 @@
+"""Handlers that are given several events at once: what a run took along, and how each of them ends."""
