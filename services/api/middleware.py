@@ -27,6 +27,7 @@ from services.api.sse import ABORT, ASLEEP
 log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
+SOCKET_PATH = "/v1/notifications/ws"
 # What pages of the origins that API_CORS_ORIGINS names may send and see; a key or token is sent by the page itself.
 CORS_SENT = [
     "authorization",
@@ -82,6 +83,11 @@ class Door:
         await self._serve(scope, receive, send)
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] != SOCKET_PATH:
+            scope["request_id"] = _request_id(scope)
+            elsewhere = Problem("not-found", f"There is no WebSocket at this address; {SOCKET_PATH} is one.")
+            await respond(scope, elsewhere)(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return

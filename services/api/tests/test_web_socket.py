@@ -248,6 +248,12 @@ async def test_a_connection_that_is_refused_leaves_no_fault_in_the_log(live, adm
             async with connect(f"{url}?nope=1"):
                 pass
         assert refused.value.response.status_code == 400
+        with pytest.raises(InvalidStatus) as elsewhere:
+            async with connect(url.removesuffix("/ws")):
+                pass
+        assert elsewhere.value.response.status_code == 404
+        document = json.loads(elsewhere.value.response.body)
+        assert document["detail"].endswith("/v1/notifications/ws is one.") and document["request_id"]
         async with connect(f"{url}?token=x", additional_headers={"authorization": f"Bearer {admin}"}) as real:
             assert (await Socket(real).ended())[0] == 3000
     finally:
