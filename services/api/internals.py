@@ -29,6 +29,11 @@ EXPECTED = (
         ("more_body", "response_started", "response_complete", "disconnected", "message_event"),
     ),
     Expected(
+        "uvicorn.protocols.websockets.websockets_sansio_impl:WebSocketsSansIOProtocol",
+        {"send": ("message",)},
+        ("transport", "handshake_complete", "close_sent"),
+    ),
+    Expected(
         "uvicorn:Server",
         {
             "startup": ("sockets",),

@@ -27,6 +27,7 @@ from services.api.sse import ABORT, ASLEEP
 log = structlog.get_logger(__name__)
 
 PUBLISH_PATH = "/v1/events"
+SOCKET_PATH = "/v1/notifications/ws"
 # What pages of the origins that API_CORS_ORIGINS names may send and see; a key or token is sent by the page itself.
 CORS_SENT = [
     "authorization",
@@ -39,6 +40,10 @@ CORS_SENT = [
 CORS_SHOWN = ["x-request-id", "retry-after", "location"]
 CORS_SECONDS = 600  # that a browser remembers it
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SAFE = [  # on each answer: nobody guesses its type, and no address with a token in it is told to another site
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
 LIVENESS = ("/livez", "/healthz")  # answered also when the replica is full: that is no reason to restart it
 HEADER_BYTES = 32_768
 _SINGLE = (
@@ -78,6 +83,11 @@ class Door:
         await self._serve(scope, receive, send)
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] != SOCKET_PATH:
+            scope["request_id"] = _request_id(scope)
+            elsewhere = Problem("not-found", f"There is no WebSocket at this address; {SOCKET_PATH} is one.")
+            await respond(scope, elsewhere)(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -93,7 +103,7 @@ class Door:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 head_after = perf_counter() - began
-                message["headers"] = [*message.get("headers", ()), header]
+                message["headers"] = [*message.get("headers", ()), header, *SAFE]
                 if unread and unread["call"]():
                     # What is still to come of the body is nobody's request: the connection cannot be used again.
                     message["headers"].append((b"connection", b"close"))

@@ -30,6 +30,7 @@ from services.api.problem_documents import (
     TaskEndedProblem,
     UnavailableProblem,
 )
+from services.api.validation_words import joined, place, words
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1  # Redis restarts and failovers take about this long
@@ -196,15 +197,15 @@ def escape(part: object) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def of_validation(error: ValidationError, kind: str = "invalid-request") -> Problem:
-    """A body that does not fit a model."""
-    errors = [
+def of_validation(error: ValidationError, kind: str = "invalid-request", *, tagged: bool = False) -> Problem:
+    """A body that does not fit a model; `tagged`, one of several models, of which its `type` says which."""
+    errors = joined(
         {
-            "pointer": "".join(f"/{escape(part)}" for part in found["loc"]),
-            "detail": found["msg"].removeprefix("Value error, "),
+            "pointer": "".join(f"/{escape(part)}" for part in place(found["loc"][tagged:], found["type"])),
+            "detail": words(found),
         }
-        for found in error.errors(include_url=False, include_input=False, include_context=False)
-    ]
+        for found in error.errors(include_url=False, include_input=False)
+    )
     return Problem(kind, _summary(errors, "pointer"), errors)
 
 
@@ -247,12 +248,13 @@ def unavailable(detail: str, **members: Any) -> Problem:
 def _of_parameters(error: RequestValidationError) -> Problem:
     errors = []
     for found in error.errors():
-        place, *path = found["loc"]
-        detail = str(found["msg"]).removeprefix("Value error, ")
-        if place == "body":
-            errors.append({"pointer": "".join(f"/{escape(part)}" for part in path), "detail": detail})
-        else:
-            errors.append({"parameter": ".".join(map(str, path)), "in": str(place), "detail": detail})
+        where, *path = found["loc"]
+        parts, detail = place(path, found["type"]), words(found)
+        if where == "body":
+            errors.append({"pointer": "".join(f"/{escape(part)}" for part in parts), "detail": detail})
+        else:  # of a list, its name alone: `type` of `?type=a&type=`
+            errors.append({"parameter": str(parts[0]), "in": str(where), "detail": detail})
+    errors = joined(errors)
     return Problem("invalid-request", _summary(errors, "parameter"), errors)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from services.api.middleware import UNREAD, Door
 from services.api.problems import MEDIA_TYPE, Problem
@@ -242,6 +243,15 @@ class Protocol(HttpToolsProtocol):
         self.transport.close()
 
 
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket; one that was refused with a problem document, or whose client left while it opened, is no fault."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.close_sent or self.transport.is_closing():
+            self.handshake_complete = True  # else uvicorn says that the application forgot to answer
+
+
 def raise_file_limit(settings: ApiSettings) -> None:
     """Allow as many open files as the system does; says so where these are too few for the connections promised."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -300,7 +310,7 @@ def make_server(door: Door, settings: ApiSettings) -> Server:
         port=settings.port,
         loop="none",
         http=Protocol,
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,
         log_config=None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from streammesh.errors import InvalidManifest, InvalidWebhook
-from streammesh.names import TYPE_LENGTH
+from streammesh.names import OWN_PROCESSES, TYPE_LENGTH
 from streammesh.setting_kinds import Duration
 from streammesh.subscriptions.declaration import never_matching
 from streammesh.webhooks.addresses import check_url
@@ -116,7 +116,9 @@ class UrlServiceWanted(BaseModel):
         return value
 
     def worker(self, service: str) -> UrlWorker:
-        """What it comes to, without secrets. Raises ValueError for a manifest that is none."""
+        """What it comes to, without secrets. Raises ValueError for a manifest that is none, and a name of the mesh's own."""
+        if service in OWN_PROCESSES:
+            raise ValueError(f"{service!r} is the name of a process of the mesh itself; take another")
         wants = tuple(
             UrlSubscription(
                 type=one.type,

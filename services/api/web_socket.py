@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -135,7 +136,8 @@ class SocketSession:
                 self._sender.cancel()
             await asyncio.gather(listening, *filter(None, [self._sender]), return_exceptions=True)
         if self._socket.client_state is WebSocketState.CONNECTED:
-            await self._socket.close(leave.code, leave.reason[:120])
+            with suppress(RuntimeError, WebSocketDisconnect):  # the client closed it in this very moment
+                await self._socket.close(leave.code, leave.reason[:120])
 
     async def _listen(self) -> None:
         key = await self._authenticate()
@@ -162,6 +164,8 @@ class SocketSession:
 
     async def _authenticate(self) -> ApiKey:
         header = self._socket.headers.get("authorization")
+        if header is not None and self._token is not None:
+            raise Leave(UNAUTHORIZED, "send either `authorization` or `token`, not both")
         try:
             if header is not None:
                 return await self._wiring.auth.authenticate(header.encode("latin-1"))
@@ -196,7 +200,7 @@ class SocketSession:
         try:
             return _MESSAGE.validate_json(text)
         except ValidationError as error:
-            first = problems.of_validation(error).detail
+            first = problems.of_validation(error, tagged=True).detail
             await self._wrong(first)
         return None
 
@@ -285,7 +289,10 @@ class SocketSession:
 
     async def _send_bytes(self, text: bytes) -> None:
         async with self._sending, asyncio.timeout(self._stall):
-            await self._socket.send({"type": "websocket.send", "text": text.decode()})
+            try:
+                await self._socket.send({"type": "websocket.send", "text": text.decode()})
+            except RuntimeError:  # the server has answered the client's close, which is not read here yet
+                raise WebSocketDisconnect(1006) from None
 
 
 class _Subscription:

@@ -145,6 +145,14 @@ class WebhookChange(_WebhookBody):
         return value
 
 
+def _position(text: str) -> str:
+    position_key(text)
+    return text
+
+
+Position = Annotated[str, Field(max_length=64), AfterValidator(_position)]
+
+
 class ReplayWanted(BaseModel):
     """Which notifications: all since a time or after a position, or some by their ids. Exactly one of the three."""
 
@@ -153,10 +161,8 @@ class ReplayWanted(BaseModel):
     since: AwareDatetime | None = Field(
         None, description="All that it asks for since then, as far as they are kept."
     )
-    after: str | None = Field(
-        None, description="All that it asks for after this notification.", max_length=64
-    )
-    notifications: list[Annotated[str, Field(max_length=64)]] | None = Field(
+    after: Position | None = Field(None, description="All that it asks for after this notification.")
+    notifications: list[Position] | None = Field(
         None, min_length=1, max_length=MOST_REPLAYED, description="These, by their ids."
     )
 
@@ -164,8 +170,6 @@ class ReplayWanted(BaseModel):
     def _one(self) -> ReplayWanted:
         if [self.since, self.after, self.notifications].count(None) != 2:
             raise ValueError("should name one of since, after, notifications")
-        for position in (*(self.notifications or ()), *((self.after,) if self.after else ())):
-            position_key(position)
         return self
 
 

@@ -20,6 +20,9 @@ DOMAIN_LENGTH = 128
 OTHER = "other"  # the domain of types that do not begin with a Latin letter
 MESH = "scheduler"  # the source of ticks and of the mesh's own alerts
 SERVICE = re.compile(r"^[a-z][a-z0-9_]{1,62}$")
+OWN_PROCESSES = frozenset(
+    {"api", "archiver", "beat", "dispatcher", "webhook_worker"}
+)  # who live under these names
 QUEUE = re.compile(r"^[a-z][a-z0-9_-]{0,62}$")
 DEFAULT_QUEUE = "default"  # what a service calls its queue that is named as it is itself
 TASK_NAMESPACE = UUID("5f0c1f6c-7a0e-5d1c-9c3e-6d1c2b7a9e10")  # never change: task ids depend on it

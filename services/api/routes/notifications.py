@@ -257,6 +257,17 @@ def _small_parts(notes: Sequence[Notification]) -> Iterator[list[Notification]]:
         yield part
 
 
+@router.get("/v1/notifications/ws", include_in_schema=False)
+async def plain(request: Request) -> None:
+    """Whoever asks without an upgrade is told what the address is."""
+    raise Problem(
+        "malformed-request",
+        "This address is a WebSocket: open it with `Upgrade: websocket`, or read GET /v1/notifications.",
+        headers={"upgrade": "websocket", "connection": "upgrade"},
+        status=426,
+    )
+
+
 @router.websocket("/v1/notifications/ws")
 async def socket(
     connection: WebSocket, token: Annotated[str | None, Query(max_length=LONGEST)] = None

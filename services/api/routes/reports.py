@@ -187,7 +187,6 @@ async def pdf(request: Request, key: Caller, report_id: ReportId) -> Response:
         "last-modified": ranges.http_date(file.modified),
         "accept-ranges": "bytes",
         "cache-control": "private, no-cache",
-        "x-content-type-options": "nosniff",
     }
     chosen = ranges.choose(dict(request.headers), file.size, file.etag, file.modified)
     if chosen.kind == "unchanged":

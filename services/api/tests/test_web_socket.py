@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocketDisconnect
 from streammesh.api_keys import ApiKeys
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from services.api.settings import ApiSettings
-from services.api.web_socket import MESSAGE_BYTES, MOST_ERRORS, MOST_SUBSCRIPTIONS
+from services.api.web_socket import MESSAGE_BYTES, MOST_ERRORS, MOST_SUBSCRIPTIONS, SocketSession
 
 
 @pytest.fixture
@@ -234,3 +237,68 @@ async def test_nobody_is_left_behind_when_the_client_vanishes(opened, door):
     async with asyncio.timeout(5):
         while door.app.state.wiring.hub.open_streams:
             await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_is_refused_leaves_no_fault_in_the_log(live, admin):
+    seen = Faults()
+    logging.getLogger("uvicorn.error").addHandler(seen)
+    url = str(live.base_url).replace("http", "ws").rstrip("/") + "/v1/notifications/ws"
+    try:
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"{url}?nope=1"):
+                pass
+        assert refused.value.response.status_code == 400
+        with pytest.raises(InvalidStatus) as elsewhere:
+            async with connect(url.removesuffix("/ws")):
+                pass
+        assert elsewhere.value.response.status_code == 404
+        document = json.loads(elsewhere.value.response.body)
+        assert document["detail"].endswith("/v1/notifications/ws is one.") and document["request_id"]
+        async with connect(f"{url}?token=x", additional_headers={"authorization": f"Bearer {admin}"}) as real:
+            assert (await Socket(real).ended())[0] == 3000
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(seen)
+    assert seen.told == []
+
+
+async def test_a_client_that_closed_while_it_was_written_to_is_gone_and_no_fault():
+    """uvicorn has answered the client's close by then, and raises RuntimeError for what is sent after it."""
+    lock = asyncio.Lock()
+    session = SimpleNamespace(_sending=lock, _stall=1.0, _socket=SimpleNamespace(send=closed_already))
+    with pytest.raises(WebSocketDisconnect):
+        await SocketSession._send_bytes(session, b"{}")  # type: ignore[arg-type]
+    assert not lock.locked()
+
+
+async def closed_already(message) -> None:
+    raise RuntimeError(f"Unexpected ASGI message {message['type']!r}, after sending 'websocket.close'.")
+
+
+async def test_an_answer_of_another_kind_names_the_place_and_says_what_to_do(opened):
+    async with opened() as socket:
+        for message, said in (
+            ({"type": "nope"}, "/type: should be one of 'authorize', 'subscribe', 'unsubscribe'"),
+            ({}, "/type: is required"),
+            ({"type": "subscribe", "id": "a", "glob": 1}, "/glob: should be text, or should be a list"),
+            (
+                {"type": "subscribe", "id": "a", "since": "1h"},
+                "/since: should be an RFC 3339 time with a zone",
+            ),
+        ):
+            await socket.real.send(json.dumps(message))
+            assert said in (await socket.hear())["detail"]
+
+
+async def test_a_request_that_is_no_websocket_is_told_that_the_address_is_one(api):
+    answer = await api.get("/v1/notifications/ws")
+    assert answer.status_code == 426 and answer.headers["upgrade"] == "websocket"
+    assert "WebSocket" in answer.json()["detail"]
+
+
+class Faults(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())

@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver
-from streammesh.webhooks.addresses import is_refused, parse_networks
+from streammesh.errors import InvalidWebhook
+from streammesh.webhooks.addresses import check_url, is_refused, parse_networks
 
 from services.webhook_worker.sender import MOST_ANSWERED, WebhookSender
 from services.webhook_worker.settings import WebhookSettings
@@ -71,6 +72,33 @@ def test_an_address_of_no_public_network_is_refused(address):
 )
 def test_a_public_address_is_not_refused(address):
     assert not is_refused(address)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("2852039166", "0xA9FEA9FE", "0251.0376.0251.0376", "169.254.43518", "10.1", "0", "127.0.0.2."),
+        *(
+            "%31%32%37.0.0.2",
+            "[v1.x]",
+            "a..b",
+            "a" * 64 + ".example",
+            "b." * 127 + "b.b",
+            "localhost.",
+            "x.example:0",
+        ),
+    ],
+)
+def test_a_url_that_leads_inwards_in_another_writing_or_to_no_host_is_refused_at_the_door(host):
+    with pytest.raises(InvalidWebhook):
+        check_url(f"https://{host}/")
+
+
+@pytest.mark.parametrize(
+    "host", ["shop.example.", "134744072", "under_score.example", "[2606:4700::1111]", "1e100.net"]
+)
+def test_a_url_whose_host_is_seldom_but_public_is_taken(host):
+    assert check_url(f"https://{host}/") == f"https://{host}/"
 
 
 def test_a_network_that_is_named_is_open_and_no_other():

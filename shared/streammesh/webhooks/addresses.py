@@ -6,8 +6,10 @@ change. An address that carries another one (IPv4 in IPv6, 6to4, NAT64, Teredo) 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import inet_aton
 from urllib.parse import urlsplit
 
 from streammesh.errors import InvalidWebhook
@@ -25,6 +27,8 @@ REFUSED: tuple[Network, ...] = tuple(
         *("2001::/23", "2001:db8::/32", "3fff::/20"),
     )
 )
+_HOST = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+_NUMBERS = re.compile(r"(0x[0-9a-f]+|[0-9]+)(\.(0x[0-9a-f]+|[0-9]+)){0,3}")
 _NAT64 = ip_network("64:ff9b::/96")
 _GLOBAL = ip_network("2000::/3")  # of IPv6, all that is given out for public addresses
 
@@ -59,6 +63,16 @@ def _readings(address: Address) -> Iterable[Address]:
     return (address,)
 
 
+def _dotted(host: str) -> str:
+    """Return an IPv4 address that is written as resolvers take it too (`0x7f.1`, `2130706433`) in its usual form."""
+    if not _NUMBERS.fullmatch(host):
+        return host
+    try:
+        return str(IPv4Address(inet_aton(host)))
+    except OSError:
+        return host
+
+
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Networks such as `127.0.0.0/8`. Raises ValueError."""
     return tuple(ip_network(text) for text in texts)
@@ -70,7 +84,7 @@ def check_url(url: str, allowed: Sequence[Network] = ()) -> str:
         raise InvalidWebhook(f"should be a URL of at most {LONGEST_URL:,} ASCII characters without spaces")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError:
         raise InvalidWebhook("is no URL") from None
     if parts.scheme not in ("http", "https") or not host:
@@ -79,11 +93,21 @@ def check_url(url: str, allowed: Sequence[Network] = ()) -> str:
         raise InvalidWebhook("should hold no user and no password; a delivery is signed instead")
     if parts.fragment or url.endswith("#"):
         raise InvalidWebhook("should have no fragment (#…), which is never sent")
+    if port == 0:
+        raise InvalidWebhook("names port 0, at which nothing listens")
+    if "[" not in parts.netloc and not _HOST.fullmatch(host):
+        raise InvalidWebhook(
+            "names a host that can be none: labels of 1 to 63 letters, digits, - and _, with dots between"
+        )
+    if "[" not in parts.netloc:
+        host = _dotted(host.removesuffix("."))
     if host == "localhost" or host.endswith(".localhost"):
         host = "127.0.0.1"
     try:
         ip_address(host.partition("%")[0])
     except ValueError:
+        if "[" in parts.netloc:
+            raise InvalidWebhook("is no URL") from None
         return url
     if is_refused(host, allowed):
         raise InvalidWebhook("leads into the mesh's own network, where nothing is delivered to")
