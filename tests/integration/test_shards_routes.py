@@ -191,6 +191,9 @@ async def every_route(mesh: World) -> dict[tuple[str, str], Any]:
     url = {"url": "http://127.0.0.1:9/y", "subscriptions": [{"type": "user.gone"}]}
     await ask("put", "/v1/services/urls", json=url, route="/v1/services/{service}")
     await ask("delete", "/v1/services/urls", route="/v1/services/{service}")
+    await ask("post", "/v1/keys", 201, json={"name": "shop", "publish": ["user.*"]})
+    await ask("get", "/v1/keys")
+    await ask("delete", "/v1/keys/shop", route="/v1/keys/{name}")
     entry, named = {"event": {"type": "user.made"}, "every": "1h"}, "/v1/schedules/{name}"
     await ask("put", "/v1/schedules/s", json=entry, route=named)
     await ask("get", "/v1/schedules/s", route=named)
