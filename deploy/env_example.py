@@ -16,6 +16,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from streammesh.cli.settings import MEANINGS, PREFIX, ClientSettings
 
+from deploy.redis_users import CONTAINERS, variable_of
+
 ROOT = Path(__file__).parents[1]
 HEAD = """\
 # Settings. Copy this file to .env and change what you need; what is commented out shows the default.
@@ -55,6 +57,10 @@ COMPOSE: list[tuple[str, str | None, str]] = [
         "PROMETHEUS_PORT",
         "9090",
         "Where Prometheus answers on this machine, with deploy/compose/monitoring.yml.",
+    ),
+    *(
+        (variable_of(name), "", f"The password of {name}'s own user of Redis, with deploy/compose/users.yml.")
+        for name in CONTAINERS
     ),
     ("GRAFANA_IMAGE", "grafana/grafana:12.1.0", "Grafana, with deploy/compose/monitoring.yml."),
     ("GRAFANA_PORT", "3000", "Where Grafana answers on this machine, with deploy/compose/monitoring.yml."),

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from deploy import env_example, kubernetes_manifests
+from deploy import env_example, kubernetes_manifests, redis_users
 from deploy.image.install_locked import canonical, wanted
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +206,42 @@ def test_compose_runs_three_redis_as_a_cluster_and_three_shards() -> None:
     assert not [one for one in found["redis-cluster"]["volumes"] if one["type"] == "volume"]
     assert found["api"]["environment"]["MESH_SHARDS"] == "3"
     assert found["api"]["environment"]["API_PORT"] == "8000"
+
+
+USERS = ROOT / "deploy" / "compose" / "users.yml"
+
+
+def test_every_container_that_reaches_redis_has_a_user_of_its_own_there() -> None:
+    """Without an engine; `tools` is the operator's own."""
+    services = yaml.safe_load(USERS.read_text())["services"]
+    mesh = {name for name, one in compose().items() if "MESH_REDIS_URL" in one.get("environment", {})}
+    assert mesh - {"tools"} == set(services) - {"redis"} == set(redis_users.CONTAINERS)
+    for name in redis_users.CONTAINERS:
+        password = "${" + redis_users.variable_of(name) + "}"
+        url = f"redis://{redis_users.user_of(name)}:{password}@redis:6379/0"
+        assert services[name]["environment"] == {"MESH_REDIS_URL": url}
+        asked = services["redis"]["environment"][redis_users.variable_of(name)]
+        assert asked.startswith("${" + redis_users.variable_of(name) + ":?")
+    assert len({redis_users.user_of(name) for name in redis_users.CONTAINERS}) == len(redis_users.CONTAINERS)
+
+
+def test_the_users_are_those_that_the_rules_make() -> None:
+    written = (ROOT / "deploy" / "redis" / "users.acl").read_text()
+    assert written == redis_users.render(), "run: python -m deploy.redis_users"
+    users = [line.split()[1] for line in written.splitlines() if not line.startswith("#")]
+    assert sorted(users) == sorted(map(redis_users.user_of, redis_users.CONTAINERS))
+
+
+def test_compose_merges_a_user_of_redis_into_each_container() -> None:
+    secrets: dict[str, Any] = {**SECRETS, **dict(line.split("=") for line in redis_users.passwords())}
+    found = configured("deploy/compose/users.yml", **secrets)["services"]
+    for name in redis_users.CONTAINERS:
+        password = secrets[redis_users.variable_of(name)]
+        environment = found[name]["environment"]
+        assert environment["MESH_REDIS_URL"] == f"redis://{redis_users.user_of(name)}:{password}@redis:6379/0"
+        assert "MESH_LOG_FORMAT" in environment
+    assert found["redis"]["environment"]["REDIS_USERS"] == "yes"
+    assert found["redis"]["environment"]["REDISCLI_AUTH"] == SECRETS["REDIS_PASSWORD"]
 
 
 def test_compose_runs_the_source_of_this_folder_in_development() -> None:
