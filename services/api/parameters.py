@@ -55,8 +55,11 @@ def whole_where(text: str | None) -> str | None:
         if text is not None:
             check_where(text)
     except InvalidExpression as error:
-        wrong = [{"parameter": "where", "detail": str(error)}]
-        raise Problem("malformed-request", f"where: {error}.", wrong) from None
+        said = str(error)
+        end = "" if said.endswith("?") else "."  # it may end with a question: did you mean data.total?
+        raise Problem(
+            "malformed-request", f"where: {said}{end}", [{"parameter": "where", "detail": said}]
+        ) from None
     return text
 
 

@@ -172,7 +172,7 @@ async def test_webhooks_are_made_changed_replayed_and_deleted(client, mesh_redis
     (delivery,) = (await client.test_webhook(made.id)).deliveries
     assert (await client.replay_webhook(made.id, since=datetime.now(UTC) - timedelta(1))).after
     with pytest.raises(ApiError, match="one of since, after, notifications"):
-        await client.replay_webhook(made.id, after="0-0", notifications=[delivery])
+        await client.replay_webhook(made.id, after="0-0", notifications=["1-1"])
 
     attempt = f'{{"delivery":"{delivery}","notification":"1-1","attempt":%d,"at":"2026-11-22T06:00:00.004Z",'
     attempt += '"outcome":"failed","status":500,"error":"it answered 500","seconds":0.1,"next_attempt":null}'

@@ -66,6 +66,8 @@ async def test_what_is_wrong_is_said_in_words_that_the_sender_has(api):
     ):
         found = assert_problem(await api.get(path), 422, "invalid-request")["errors"]
         assert found[0]["parameter"] == named and found[0]["detail"].startswith(detail)
+    answer = await api.get("/v1/notifications?where=nope")
+    assert assert_problem(answer, 400, "malformed-request")["detail"].endswith("did you mean data.nope?")
     for path, body, pointer, detail in (
         ("/v1/tokens", [], "", "should be a JSON object"),
         ("/v1/tokens", {"str": 1}, "/str", "is not known here"),
