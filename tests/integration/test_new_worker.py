@@ -213,4 +213,7 @@ def test_check_says_in_its_exit_code_that_something_would_be_refused(tmp_path):
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     checked = streammesh(tmp_path, "check", NAME)
-    assert (checked.returncode, checked.stdout) == (1, f"problem: there is no folder services/{NAME}\n")
+    assert (checked.returncode, checked.stdout) == (
+        1,
+        f"problem: there is no folder services/{NAME} and no package {NAME}; no worker is here\n",
+    )
