@@ -41,7 +41,7 @@ KEY = "k-" + "s" * 30
 PARTS = [next(k for k in map(str, range(99)) if shard_of(k, "", "", COUNT) == n) for n in range(COUNT)]
 OWNED = ("/healthz", "/livez", "/readyz", "/metrics", "/problems/{name}")  # of the process, and no mesh's
 STREAMS = ("/v1/notifications", "/v1/events/{event_id}/notifications", "/v1/tasks/{task_id}/streams/{name}")
-DEEDS = (  # that real processes are needed for, and that other tests of shards do with three of them
+DEEDS = (  # that real processes are needed for, or a task that runs: left to the tests of each
     *(("post", "/v1/reports"), ("get", "/v1/reports/{report_id}"), ("get", "/v1/reports/{report_id}.pdf")),
     *(("post", "/v1/tasks/{task_id}/result"), ("post", "/v1/tasks/{task_id}/signal")),
     *(("post", "/v1/tokens"), ("post", "/v1/users/{user_id}/welcome-email")),

@@ -95,7 +95,7 @@ def test_a_run_whose_version_is_not_deployed_waits_visibly_and_goes_on_when_it_i
 
     deploy(mesh, 1)  # as in a deploy that is taken back
     mesh.skip("31s").get()
-    assert mesh.outcome(event).get().result == ["v1", "v1"]
+    assert mesh.outcome(event, seconds=60).get().result == ["v1", "v1"]
     assert made == ["v1"]
 
 
