@@ -1,7 +1,7 @@
 """Counters, gauges and histograms that cost a comparison until `begin` was called, and an append to a list after.
 
 prometheus_client collects and writes them; its own counters take a lock and a search through the bounds for every
-measure, which is a tenth of what a worker does for a short task. Source: the exposition format and the naming rules of https://prometheus.io/docs/practices/naming/.
+measure, of which a worker makes three for each task. Source: the exposition format and the naming rules of https://prometheus.io/docs/practices/naming/.
 """
 
 from __future__ import annotations
