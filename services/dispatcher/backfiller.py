@@ -24,6 +24,7 @@ from streammesh.backfill.past import Archive, HistoryAway, Past
 from streammesh.backfill.record import Backfill, Backfills
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
+from streammesh.roles import woken
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Routes
 from streammesh.subscriptions.registry import read_registered
@@ -76,11 +77,7 @@ class Backfiller:
         while True:
             self.changed.clear()
             wait = await self.run_once()
-            try:
-                async with asyncio.timeout(wait):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, wait)
 
     def close(self) -> None:
         """Let go of the history."""

@@ -13,6 +13,7 @@ import redis.asyncio
 import structlog
 from streammesh.brokers.forwarder import Forwarder
 from streammesh.keys import Keys
+from streammesh.roles import woken
 from streammesh.subscriptions.registry import read_manifests
 
 log = structlog.get_logger(__name__)
@@ -37,11 +38,7 @@ class Forwarders:
                 for queue in manifest.queue_names:
                     if queue not in self._running:
                         self._start(queue)
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, LOOK_SECONDS)
 
     def _start(self, queue: str) -> None:
         forwarder = self._make(queue)

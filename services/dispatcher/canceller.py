@@ -13,6 +13,7 @@ from streammesh import lua
 from streammesh.cancellation.canceller import Canceller
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
+from streammesh.roles import woken
 from streammesh.tasks.cancel_marks import CancelWork
 
 log = structlog.get_logger(__name__)
@@ -32,11 +33,7 @@ class EventCanceller:
         while True:
             self.changed.clear()
             await self.run_once()
-            try:
-                async with asyncio.timeout(LONGEST_SLEEP):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, LONGEST_SLEEP)
 
     async def run_once(self) -> None:
         """Do all that is to be done now; what cannot be done for one value holds up no other."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from streammesh.roles import woken
 from streammesh.tasks.due_set import DueSet
 
 log = structlog.get_logger(__name__)
@@ -28,8 +29,4 @@ class Promoter:
             sleep = LONGEST_SLEEP
             if next_ms is not None:
                 sleep = min(LONGEST_SLEEP, max(0.001, (next_ms - await self._due.now_ms()) / 1000))
-            try:
-                async with asyncio.timeout(sleep):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, sleep)

@@ -12,6 +12,7 @@ from streammesh.keys import Keys
 from streammesh.lines.folds import folds_call
 from streammesh.redisio.answers import there
 from streammesh.redisio.client import is_unavailable
+from streammesh.roles import woken
 from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows
 from streammesh.tasks.settlement import Ending, Settlement
@@ -38,11 +39,7 @@ class Folder:
         while True:
             self.changed.clear()
             await self.run_once()
-            try:
-                async with asyncio.timeout(LONGEST_SLEEP):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, LONGEST_SLEEP)
 
     async def run_once(self) -> None:
         """Fold all that is to be folded now; what cannot be read of one subscription holds up no other."""

@@ -13,6 +13,7 @@ from streammesh.keys import Keys
 from streammesh.lines.upkeep import BEGIN, Tended, tend_call
 from streammesh.redisio.answers import there
 from streammesh.redisio.client import is_unavailable
+from streammesh.roles import woken
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import read_registered
 
@@ -35,11 +36,7 @@ class LineKeeper:
         while True:
             self.changed.clear()
             await self.look()
-            try:
-                async with asyncio.timeout(LONGEST_SLEEP):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, LONGEST_SLEEP)
 
     async def look(self) -> None:
         """Look after every subscription once."""

@@ -21,7 +21,7 @@ from streammesh.events.envelope import from_json
 from streammesh.events.publisher import publish_call, unavailable
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
-from streammesh.roles import keep_on
+from streammesh.roles import keep_on, woken
 from streammesh.settings import MeshSettings
 
 log = structlog.get_logger(__name__)
@@ -92,11 +92,7 @@ class Target:
             if self._said is not None:
                 await asyncio.sleep(AWAY_WAIT)
                 continue
-            try:
-                async with asyncio.timeout(LONGEST_SLEEP):
-                    await changed.wait()
-            except TimeoutError:
-                continue
+            await woken(changed, LONGEST_SLEEP)
 
     async def relay(self) -> bool:
         """Relay what comes next; answers whether there may be more that can go now.

@@ -7,6 +7,7 @@ import asyncio
 import redis.asyncio
 import structlog
 from streammesh.keys import Keys
+from streammesh.roles import woken
 from streammesh.tasks.pause import HeldTasks, read_paused
 
 log = structlog.get_logger(__name__)
@@ -26,11 +27,7 @@ class Releaser:
         while True:
             self.changed.clear()
             left = await self.release()
-            try:
-                async with asyncio.timeout(FULL_WAIT if left else LONGEST_SLEEP):
-                    await self.changed.wait()
-            except TimeoutError:
-                continue
+            await woken(self.changed, FULL_WAIT if left else LONGEST_SLEEP)
 
     async def release(self) -> bool:
         """Release what there is room for; answers whether something of resumed subscriptions is left."""

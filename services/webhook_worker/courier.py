@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
 
 import redis.asyncio
 import structlog
 from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import process_name
+from streammesh.roles import woken
 from streammesh.webhooks.deliveries import settle_call
 from streammesh.webhooks.store import StoredWebhook, WebhookStore
 
@@ -58,9 +58,7 @@ class Courier:
         while True:
             self.changed.clear()
             sleep = await self.run_once()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(sleep):
-                    await self.changed.wait()
+            await woken(self.changed, sleep)
 
     async def run_once(self) -> float:
         """Begin the turns that are due and have a place; answers after how many seconds to look again."""

@@ -6,7 +6,6 @@ New ones are, those that were replayed or enabled again, and those for which the
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import redis.asyncio
 import structlog
@@ -14,6 +13,7 @@ from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.notifications import POSITION, position_key
+from streammesh.roles import woken
 from streammesh.webhooks.deliveries import catch_up_call
 from streammesh.webhooks.store import MOST_QUEUED
 
@@ -40,9 +40,7 @@ class Laggards:
         while True:
             self.changed.clear()
             left = await self.run_once()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FULL_WAIT if left else LONGEST_SLEEP):
-                    await self.changed.wait()
+            await woken(self.changed, FULL_WAIT if left else LONGEST_SLEEP)
 
     async def run_once(self) -> bool:
         """Lead each a page on; answers whether some are still behind."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 import redis.asyncio
 import structlog
@@ -11,6 +10,7 @@ from streammesh import lua
 from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.notifications import POSITION, Notification
+from streammesh.roles import woken
 from streammesh.webhooks.definition import Webhook
 from streammesh.webhooks.deliveries import RoutedPage, route_call
 
@@ -90,9 +90,7 @@ class NotificationRouter:
         """Wait until something is said, or the webhooks change."""
         if not self._directory.webhooks:
             self.changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BLOCK_MS / 1000):
-                    await self.changed.wait()
+            await woken(self.changed, BLOCK_MS / 1000)
             return
         place = await self._client.get(self._keys.webhooks_place())
         at = (place or b"").decode("utf-8", "replace")

@@ -14,6 +14,7 @@ import redis.asyncio
 import structlog
 from streammesh.api_keys import ApiKey
 from streammesh.keys import Keys
+from streammesh.roles import woken
 from streammesh.webhooks.seal import Seal
 from streammesh.webhooks.url_workers import UrlWorker, read_url_workers
 
@@ -53,9 +54,7 @@ class UrlServices:
         while True:
             self.changed.clear()
             await self.run_once()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_SLEEP):
-                    await self.changed.wait()
+            await woken(self.changed, LONGEST_SLEEP)
 
     async def run_once(self) -> None:
         """Stop what should not run, start what should."""

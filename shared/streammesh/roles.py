@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import structlog
 import uvloop
@@ -50,6 +51,13 @@ async def end(roles: Iterable[asyncio.Task[None]]) -> None:
         for role in left:
             role.cancel()
         _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+
+
+async def woken(bell: asyncio.Event, seconds: float) -> None:
+    """Return when `bell` is set, and after so many seconds all the same."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await bell.wait()
 
 
 async def keep_on(name: str, role: Callable[[], Awaitable[None]]) -> None:
