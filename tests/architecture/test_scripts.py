@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from streammesh import names
 from streammesh.lua import DECLARED
 from streammesh.lua.signature import SCALARS, Arguments, Field, FieldKind, fields
 
@@ -142,3 +143,8 @@ def test_no_caller_goes_round_the_declarations() -> None:
         if "/tasks/" in source.name or source.path.name == "open_tasks.py":
             continue
         assert not made.search(source.text), f"{source.name} counts positions of a script"
+
+
+def test_scripts_and_kit_agree_in_which_states_a_task_has_ended() -> None:
+    said = re.findall(r"(\w+) = true", (KIT / "lua" / "_states.lua").read_text("utf-8"))
+    assert sorted(said) == sorted(names.ENDED)

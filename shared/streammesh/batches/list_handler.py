@@ -70,7 +70,7 @@ def _told_apart(handler: Callable[..., Any], name: str) -> Callable[..., Any]:
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             count = len(kwargs[name] if name in kwargs else args[0])
             try:
-                return _raised(await handler(*args, **kwargs), count)
+                return _raised(await handler(*args, **kwargs))
             except Failed as failed:
                 raise _of(failed, count) from None
 
@@ -80,14 +80,14 @@ def _told_apart(handler: Callable[..., Any], name: str) -> Callable[..., Any]:
     def called(*args: Any, **kwargs: Any) -> Any:
         count = len(kwargs[name] if name in kwargs else args[0])
         try:
-            return _raised(handler(*args, **kwargs), count)
+            return _raised(handler(*args, **kwargs))
         except Failed as failed:
             raise _of(failed, count) from None
 
     return called
 
 
-def _raised(result: Any, count: int) -> Any:
+def _raised(result: Any) -> Any:
     if isinstance(result, Failed):
         raise result
     return result

@@ -164,9 +164,10 @@ class _Batch:
                 yield Ask(self._calls.end([(member, fate)]))
         good = [(member, fate) for member, fate in pairs[1:] if isinstance(fate, Ending) and not fate.failure]
         log.info("batch.ended", tasks=len(pairs), given_back=len(others) + isinstance(own, Return))
+        is_run_good = isinstance(own, Ending) and not own.failure  # then all that succeeded end in one step
+        if good and not is_run_good:
+            yield Ask(self._calls.end(good))
         if isinstance(own, Return):
-            if good:
-                yield Ask(self._calls.end(good))
             answer = yield Ask(self._calls.give_back([own]))
             if answer is LedgerAnswer.CANCELLED:
                 [settled] = yield Ask(self._calls.end([(run, Ending.cancelled())]))
@@ -174,12 +175,7 @@ class _Batch:
                     AttemptOutcome.CANCELLED if settled.answer is LedgerAnswer.DONE else AttemptOutcome.LOST
                 )
             return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
-        if own.failure:
-            if good:
-                yield Ask(self._calls.end(good))
-            [settled] = yield Ask(self._calls.end([(run, own)]))
-        else:
-            *_, settled = yield Ask(self._calls.end([*good, (run, own)]))
+        *_, settled = yield Ask(self._calls.end([*(good if is_run_good else ()), (run, own)]))
         if settled.answer not in (LedgerAnswer.DONE, LedgerAnswer.CONFLICT):
             return AttemptOutcome.LOST
         return AttemptOutcome(settled.state)

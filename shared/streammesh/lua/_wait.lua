@@ -2,7 +2,7 @@
 --#include _time.lua
 --#include _entry.lua
 --#include _flow.lua
-local ENDED_STATES = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true, folded = true }
+--#include _states.lua
 
 -- Records what a wait came to and, where the task waits for just that, moves its queue entry out of the due set.
 -- w = {row, queue, due, due_entries, task, name, kind, value, now}
@@ -10,7 +10,7 @@ local ENDED_STATES = { succeeded = true, failed = true, cancelled = true, expire
 local function end_wait(w)
   local row = redis.call('HMGET', w.row, 'state', 'waiting', 'flow')
   local state = row[1]
-  if not state or ENDED_STATES[state] then return nil end
+  if not state or ENDED[state] then return nil end
   if redis.call('HSETNX', w.row, 'step:' .. w.name, digits(w.now) .. ' ' .. w.kind .. ' ' .. w.value) == 0 then return false end
   write('HINCRBY', w.row, 'steps', 1)
   write('HINCRBY', w.row, 'step_bytes', #w.value)

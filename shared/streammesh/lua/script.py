@@ -91,10 +91,7 @@ def command(calls: Sequence[Call[Any]], *, text: bool = False) -> tuple[Any, ...
     how = ("EVAL", first.script.text) if text else ("EVALSHA", first.script.sha)
     if first.common is None:
         return (*how, len(first.keys), *first.keys, *first.args)
-    keys, args = list(first.common.keys), list(first.common.args)
-    for call in calls:
-        keys += call.keys
-        args += call.args
+    keys, args = _joined(first.common, calls)
     return (*how, len(keys), *keys, *args)
 
 
@@ -102,12 +99,18 @@ def together(calls: Sequence[Call[Any]], parse: Callable[[Any], Any] | None = No
     """Calls of one Common as one call, which the server makes in one step; `parse`: of its one answer, else each has its own."""
     common = calls[0].common
     assert common is not None and all(one.common is common for one in calls)
-    keys, args = [*common.keys], [*common.args]
-    for one in calls:
-        keys += one.keys
-        args += one.args
+    keys, args = _joined(common, calls)
 
     def each(answers: list[Any]) -> list[Any]:
         return [one.parse(answer) for one, answer in zip(calls, answers, strict=True)]
 
     return Call(calls[0].script, keys, args, parse or each)
+
+
+def _joined(common: Common, calls: Sequence[Call[Any]]) -> tuple[list[str], list[Arg]]:
+    """Keys and arguments of calls of one Common, after its own."""
+    keys, args = [*common.keys], [*common.args]
+    for call in calls:
+        keys += call.keys
+        args += call.args
+    return keys, args

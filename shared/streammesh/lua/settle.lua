@@ -31,7 +31,7 @@
 --#include _dead.lua
 --#include _flow.lua
 --#include _chunks.lua
-local ENDED = { succeeded = true, failed = true, cancelled = true, expired = true, skipped = true, folded = true }
+--#include _states.lua
 local now = now_ms()
 local stamp, since = digits(now), digits(now - retention)
 local stores = { domains = domains, due = due, due_entries = due_entries, changed = changed, now = now, retention = retention }
