@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import obstore
 import orjson
 import structlog
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import ObjectStore
+from streammesh.object_backend import open_backend
 
 from services.api.problems import Problem, unavailable
 
@@ -125,12 +125,10 @@ def _reachable() -> Iterator[None]:
 
 def open_report_store(url: str) -> ReportStore:
     """The store at a folder path, file://, s3://, gs:// or az://; a folder is made if it is not there."""
-    if "://" not in url or url.startswith("file://"):
-        folder = Path(url.removeprefix("file://")).expanduser().resolve()
-        return ReportStore(LocalStore(folder, mkdir=True))
     return ReportStore(
-        from_url(
+        open_backend(
             url,
+            removes_empty_folders=False,
             client_options={"timeout": REMOTE_TIMEOUT, "connect_timeout": timedelta(seconds=5)},
             retry_config={"max_retries": 3, "retry_timeout": REMOTE_TIMEOUT},
         )

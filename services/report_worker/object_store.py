@@ -12,12 +12,12 @@ import hashlib
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
 import orjson
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import LocalStore, ObjectStore
+from streammesh.object_backend import open_backend
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
@@ -116,12 +116,9 @@ def open_store(url: str) -> Store:
 
     Credentials of remote stores are those that their own tools use (AWS_ACCESS_KEY_ID and so on).
     """
-    if "://" not in url or url.startswith("file://"):
-        folder = Path(url.removeprefix("file://")).expanduser().resolve()
-        return Store(LocalStore(folder, mkdir=True, automatic_cleanup=True))
     # No client_options: obstore would then leave out those of the environment (AWS_ALLOW_HTTP). Its own time limits
     # are 5 s to connect and 30 s for a request.
-    return Store(from_url(url, retry_config=RETRIES))
+    return Store(open_backend(url, retry_config=RETRIES))
 
 
 def _safe(name: str) -> str:

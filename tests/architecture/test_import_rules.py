@@ -20,6 +20,7 @@ RANKS: list[set[str]] = [
         "mail_text",
         "durations",
         "extras",
+        "object_backend",
         "telemetry",
         "notification_types",
         "webhook_keys",

@@ -13,7 +13,6 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -23,6 +22,7 @@ from redis.exceptions import RedisError
 from streammesh.durable.drive import CallFunction, Operation, WaitSeconds
 from streammesh.errors import Fail
 from streammesh.keys import Keys
+from streammesh.object_backend import open_backend
 from streammesh.redisio.client import open_sync
 from streammesh.settings import MeshSettings
 from streammesh.tasks.task import TaskRef
@@ -157,13 +157,9 @@ class ClaimCheck:
         if url is None:
             raise Fail("results that large are in a store, and MESH_STORE_URL names none here")
         try:
-            from obstore.store import LocalStore, from_url
+            return open_backend(url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)})
         except ImportError:
             raise Fail("MESH_STORE_URL is set: install streammesh[store]") from None
-        if "://" not in url or url.startswith("file://"):
-            folder = Path(url.removeprefix("file://")).expanduser().resolve()
-            return LocalStore(folder, mkdir=True, automatic_cleanup=True)
-        return from_url(url, retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)})
 
 
 def checked_in(claims: ClaimCheck, task: TaskRef, name: str, raw: bytes, most: int) -> Operation:
