@@ -18,6 +18,7 @@ from streammesh.keys import Keys
 from streammesh.notification_log import NotificationLog
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
+from streammesh.shards import each_shard
 from streammesh.tasks.records import Rows
 
 from services.api.approvals import Approvals
@@ -183,7 +184,7 @@ async def _wired(
     mesh: MeshSettings, api: ApiSettings, store: StoreSettings, health: Health
 ) -> AsyncIterator[list[Wiring]]:
     """The wirings of all shards. What the mesh has once is the first one's, and the others have it too."""
-    shards = [mesh.of_shard(number) for number in range(mesh.shards)]
+    shards = each_shard(mesh)
     async with AsyncExitStack() as stack:
         parts: list[StoredIn] = []
         for shard in shards:

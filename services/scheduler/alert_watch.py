@@ -22,6 +22,7 @@ from streammesh.lua.events import RaiseAlertScript
 from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on
 from streammesh.settings import MeshSettings
+from streammesh.shards import each_shard
 from streammesh.tasks.due_set import DueSet
 from streammesh.tasks.pause import Pause, read_paused
 
@@ -119,8 +120,9 @@ def watch_in_a_thread(settings: MeshSettings, every: timedelta) -> None:
     """Watch beside the worker, until the process ends."""
 
     async def watch() -> None:
-        shards = [settings.whole.of_shard(number) for number in range(settings.whole.shards)]
-        (client, keys), *others = [(open_async(one, "alerts"), Keys(one.namespace)) for one in shards]
+        (client, keys), *others = [
+            (open_async(one, "alerts"), Keys(one.namespace)) for one in each_shard(settings.whole)
+        ]
         await keep_on("alerts", AlertWatch(client, keys, settings, every, others).run)
 
     threading.Thread(target=lambda: asyncio.run(watch()), name="alerts", daemon=True).start()

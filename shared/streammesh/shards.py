@@ -117,6 +117,11 @@ class PartlyStored(MeshUnavailable):
         super().__init__(f"{len(stored)} of {wanted} events were stored; of the others: {reason}")
 
 
+def each_shard(whole: MeshSettings) -> list[MeshSettings]:
+    """Return the settings of each shard, in their order; of a mesh without shards its own."""
+    return [whole.of_shard(number) for number in range(whole.shards)]
+
+
 class ShardedPublisher:
     """As `Publisher`, for a mesh of any number of shards.
 
@@ -126,7 +131,7 @@ class ShardedPublisher:
 
     def __init__(self, settings: MeshSettings, source: str) -> None:
         self.source, self._shards = source, settings.shards
-        each = [settings.of_shard(number) for number in range(settings.shards)]
+        each = each_shard(settings)
         self._clients = [open_async(shard, "publisher") for shard in each]
         self._publishers = [
             Publisher(client, Keys(shard.namespace), shard, source)
@@ -154,8 +159,7 @@ class SyncShardedPublisher:
     """As `ShardedPublisher`, blocking; the shards one after the other."""
 
     def __init__(self, settings: MeshSettings, source: str) -> None:
-        self.source, whole = source, settings.whole
-        each = [whole.of_shard(number) for number in range(whole.shards)]
+        self.source, each = source, each_shard(settings.whole)
         self._clients = [open_sync(shard, source) for shard in each]
         self._publishers = [
             SyncPublisher(client, Keys(shard.namespace), shard, source)

@@ -23,9 +23,9 @@ from streammesh.errors import MeshError
 from streammesh.keys import Keys
 from streammesh.lua.services import NoteMoveScript
 from streammesh.redisio.shard_marks import ShardMarks
-from streammesh.reshard.survey import Connect, living, pages, shards_of, word_of
+from streammesh.reshard.survey import Connect, living, pages, word_of
 from streammesh.settings import MeshSettings
-from streammesh.shards import PARTITION_KEY, shard_of
+from streammesh.shards import PARTITION_KEY, each_shard, shard_of
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import register_call
 
@@ -72,7 +72,7 @@ class Reshard:
         say: Callable[[MoveProgress], None],
     ) -> None:
         self._source, self._target, self._connect, self._say = source, target, connect, say
-        self._old, self._new = shards_of(source), shards_of(target)
+        self._old, self._new = each_shard(source), each_shard(target)
         self._where = f"{target.namespace} ({target.shards} shards)"
         self._from = f"{source.namespace} ({source.shards} shards)"
 

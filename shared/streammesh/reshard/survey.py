@@ -11,6 +11,7 @@ import redis
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.settings import MeshSettings
+from streammesh.shards import each_shard
 
 PAGE = 500  # keys of one look
 Connect = Callable[[MeshSettings], redis.Redis]
@@ -38,11 +39,6 @@ class Survey:
         return self.refusals if anyway else [*self.refusals, *self.waiting]
 
 
-def shards_of(settings: MeshSettings) -> list[MeshSettings]:
-    """The settings of each shard."""
-    return [settings.of_shard(number) for number in range(settings.shards)]
-
-
 def survey(source: MeshSettings, target: MeshSettings, connect: Connect) -> Survey:
     """Look at both. Raises redis-py's errors where a shard is away."""
     found = Survey()
@@ -55,7 +51,7 @@ def survey(source: MeshSettings, target: MeshSettings, connect: Connect) -> Surv
         found.refusals.append("a mesh of one shard is moved by copying its Redis")
     if target.namespace == source.namespace:
         found.refusals.append("the mesh that is filled needs another namespace: --to-namespace")
-    for number, shard in enumerate(shards_of(source)):
+    for number, shard in enumerate(each_shard(source)):
         with connect(shard) as client:
             keys, words = Keys(shard.namespace), dict.fromkeys(WAITING, 0)
             count = 0

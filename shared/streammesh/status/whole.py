@@ -13,6 +13,7 @@ from streammesh.keys import Keys
 from streammesh.lines.state import FlowStanding
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings
+from streammesh.shards import each_shard
 from streammesh.status.backlog import Backlog
 from streammesh.status.findings import Finding, findings, report
 from streammesh.status.outbox import added
@@ -27,7 +28,7 @@ class WholeMesh:
 
     def __init__(self, settings: MeshSettings, name: str) -> None:
         whole = settings.whole
-        self.shards = [whole.of_shard(number) for number in range(whole.shards)]
+        self.shards = each_shard(whole)
         self.clients = [open_async(shard, name) for shard in self.shards]
 
     async def look(self) -> list[Snapshot]:
