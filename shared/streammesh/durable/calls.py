@@ -173,7 +173,7 @@ class DurableCalls:
             within="" if within is None else round(within * 1000),
             waiter=waiter,
             after=_after(digest),
-            about=plain_json.dumps({"name": name, **about}),
+            about=plain_json.dumps(about),
             version=version,
             is_anew=is_anew,
             body=body.removesuffix("{}"),

@@ -6,7 +6,7 @@
 --   arrived (ZSET, of events that may be waited for), waiters (ZSET, of tasks that wait for those)
 -- ARGS token, entry (of the queue), group, kept (notifications), name (of the wait), longest (ms), within (ms: only an
 --   event counts that was published so long after the run's own one; '' for any), waiter (member of waiters; '' unless it waits
---   for an event), after (field of the row: which events of that kind it had), about (JSON),
+--   for an event), after (field of the row: which events of that kind it had), about (JSON object, not empty; kept),
 --   version, is_anew (whether its time is counted from now, however often it came here), body (of the notification up to its
 --   data), source, event, event_type, subject, service, task, changed (channel)
 -- Returns {'done'} | {'lost'} | {'cancelled'} (it is wanted cancelled: to be ended instead).
@@ -80,5 +80,5 @@ end
 gone(queue, group, { entry })
 tell_of_event({ stream = notifications, kept = kept, row = event_row, source = source, type = 'task.waiting', event = event,
   task = task, service = service, event_type = event_type, subject = subject,
-  body = body .. string.sub(about, 1, -2) .. ',"until":' .. digits(deadline) .. '}' })
+  body = body .. '{"name":' .. cjson.encode(name) .. ',' .. string.sub(about, 2, -2) .. ',"until":' .. digits(deadline) .. '}' })
 return { 'done' }
