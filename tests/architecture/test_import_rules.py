@@ -36,7 +36,17 @@ RANKS: list[set[str]] = [
     {"settings", "keys", "group_place", "cel"},
     {"acl_rules", "logs", "log_events", "lua", "embedded", "health"},
     {"redisio"},
-    {"roles", "events", "api_keys", "process_group", "group_link", "audit", "flow", "edition"},
+    {
+        "roles",
+        "refused_services",
+        "events",
+        "api_keys",
+        "process_group",
+        "group_link",
+        "audit",
+        "flow",
+        "edition",
+    },
     {"subscriptions", "notifications", "schedules", "pipeline_publisher", "lines", "shards"},
     {"tasks", "notification_log"},
     {
