@@ -37,7 +37,8 @@ RANKS: list[set[str]] = [
     {"acl_rules", "logs", "log_events", "lua", "embedded", "health"},
     {"redisio"},
     {"roles", "events", "api_keys", "process_group", "group_link", "audit", "flow", "edition"},
-    {"subscriptions", "notifications", "schedules", "pipeline_publisher", "lines", "shards"},
+    {"shards"},
+    {"subscriptions", "notifications", "schedules", "pipeline_publisher", "lines"},
     {"tasks", "notification_log"},
     {
         "dead_letters",
