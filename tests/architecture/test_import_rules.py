@@ -47,7 +47,8 @@ RANKS: list[set[str]] = [
         "flow",
         "edition",
     },
-    {"subscriptions", "notifications", "schedules", "pipeline_publisher", "lines", "shards"},
+    {"shards"},
+    {"subscriptions", "notifications", "schedules", "pipeline_publisher", "lines"},
     {"tasks", "notification_log"},
     {
         "dead_letters",
