@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import detangle
@@ -87,10 +87,13 @@ class Plan:
 
 
 def batches(
-    *, events: int = 7, budget: int = 3, kinds: tuple[str, ...] = KINDS, one_in: int = 24
+    *, events: int = 7, budget: int = 3, kinds: tuple[str, ...] = KINDS, one_in: int = 24, **sure: Any
 ) -> Scenario:
     """Return a scenario: rows of two keys are loaded in batches by two workers, handed over by two dispatchers. Each row ends
-    once: within exactly one batch that succeeded, with one follow-up event of that batch, or as a dead letter."""
+    once: within exactly one batch that succeeded, with one follow-up event of that batch, or as a dead letter.
+
+    `sure`: what of the Plan is not left to chance.
+    """
 
     async def run() -> None:
         async with a_world(budget, kinds=kinds, one_in=one_in, spared=("publisher-1",)) as world:
@@ -101,6 +104,7 @@ def batches(
                 random.choice((None, 1)),
                 random.choice((None, 0, 1, 1)),
             )
+            plan = replace(plan, **sure)
             calls: list[Batch] = []
             refused: Counter[int] = Counter()
 

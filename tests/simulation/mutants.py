@@ -78,6 +78,7 @@ def _give_payloads(self: BatchContext, tasks: Sequence[str], payloads: Sequence[
 
 
 FREEZES = ("long freeze", "die after", "die before", "reply lost")
+FAILING = {"trouble": "some fail", "most": 4, "linger": 0.2, "concurrency": None, "cancels": None}  # batches
 MUTANTS = (
     Mutant(
         "the hand-off's gate",
@@ -221,7 +222,7 @@ MUTANTS = (
     ),
     Mutant(
         "the token of who gives a part of a batch back",
-        batches.batches(budget=6, kinds=("long freeze",), one_in=40),
+        batches.batches(budget=6, kinds=("long freeze",), one_in=40, **FAILING),
         {
             "give_back": {
                 b"if mine[1] ~= 'started' or mine[2] ~= token or (entry ~= '' and mine[3] ~= entry) then return 'lost' end": b""
@@ -230,7 +231,7 @@ MUTANTS = (
     ),
     Mutant(
         "the right of a run to end what it took along",
-        batches.batches(budget=6, kinds=("long freeze",), one_in=40),
+        batches.batches(budget=6, kinds=("long freeze",), one_in=40, **FAILING),
         {
             "settle": {
                 b"if was ~= 'queued' or not is_of_batch(task, token, row[13]) then return 'lost' end": b""
@@ -255,12 +256,12 @@ MENDED = (
     *(mutant for mutant in MUTANTS if mutant.name == "the place of a disabled webhook"),
     Mutant(
         "the names of what a batch publishes",
-        batches.batches(budget=0),
+        batches.batches(budget=0, **FAILING),
         patches=((BatchContext, "give", _give_payloads),),
     ),
     Mutant(
         "who of a batch is named where the first was cancelled",
-        batches.batches(budget=0),
+        batches.batches(budget=0, **{**FAILING, "cancels": 1}),
         {
             "settle": {
                 b"answers[i] = one.state == 'folded' and refused[one.token] and 'lost' or settle(one)": b"answers[i] = settle(one)"
