@@ -83,7 +83,9 @@ def test_the_overlay_of_shards_fits_the_schema_and_gives_room_to_who_has_a_proce
     plain = {name: pod["containers"][0]["resources"] for name, pod in pods().items()}
     for process in PROCESSES:
         start = (SERVICES / process.name / "__main__.py").read_text("utf-8")
-        is_parent = "serve_all_shards" in start or "service.run()" in start and "serve_first_shard" not in start
+        is_parent = "serve_all_shards" in start or (
+            "service.run()" in start and "serve_first_shard" not in start
+        )
         assert process.is_per_shard == is_parent, process.name
         [container] = made["Deployment", process.pod]["spec"]["template"]["spec"]["containers"]
         factor = 4 if process.is_per_shard else 1
