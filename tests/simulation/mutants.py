@@ -78,7 +78,9 @@ def _give_payloads(self: BatchContext, tasks: Sequence[str], payloads: Sequence[
 
 
 FREEZES = ("long freeze", "die after", "die before", "reply lost")
-FAILING = {"trouble": "some fail", "most": 4, "linger": 0.2, "concurrency": None, "cancels": None}  # batches
+FAILING: dict[str, Any] = {
+    "trouble": "some fail", "most": 4, "linger": 0.2, "concurrency": None, "cancels": None,
+}  # fmt: skip
 MUTANTS = (
     Mutant(
         "the hand-off's gate",
