@@ -87,16 +87,22 @@ class Plan:
 
 
 def batches(
-    *, events: int = 7, budget: int = 3, kinds: tuple[str, ...] = KINDS, one_in: int = 24, **sure: Any
+    *,
+    events: int = 7,
+    budget: int = 3,
+    kinds: tuple[str, ...] = KINDS,
+    one_in: int = 24,
+    only: tuple[str, ...] = (),
+    **sure: Any,
 ) -> Scenario:
     """Return a scenario: rows of two keys are loaded in batches by two workers, handed over by two dispatchers. Each row ends
     once: within exactly one batch that succeeded, with one follow-up event of that batch, or as a dead letter.
 
-    `sure`: what of the Plan is not left to chance.
+    `only`: the scripts at which alone faults strike. `sure`: what of the Plan is not left to chance.
     """
 
     async def run() -> None:
-        async with a_world(budget, kinds=kinds, one_in=one_in, spared=("publisher-1",)) as world:
+        async with a_world(budget, kinds=kinds, one_in=one_in, only=only, spared=("publisher-1",)) as world:
             plan = Plan(
                 random.choice(TROUBLES),
                 random.choice((2, 3, 4)),

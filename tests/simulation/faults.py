@@ -83,6 +83,7 @@ class Striker:
     kinds: tuple[str, ...] = KINDS
     one_in: int = 12
     spared: frozenset[str] = frozenset()
+    only: tuple[str, ...] = ()  # the scripts at which alone it strikes; none: at every command
     short: float = 0.1
     long: float = 3.0
     aims: list[Aim] = field(default_factory=list)
@@ -123,7 +124,7 @@ class Striker:
         until = self.frozen.get(host, 0.0)
         if until > detangle.now():
             await asyncio.sleep(until - detangle.now())
-        if host in self.spared or name in SHAKES_HANDS:
+        if host in self.spared or name in SHAKES_HANDS or (self.only and name not in self.only):
             return await act()
         seen[name] += 1
         if server.lacks(command):  # it has no effect, so the next one is struck, which brings the text
