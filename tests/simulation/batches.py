@@ -77,6 +77,7 @@ class Plan:
     linger: float
     concurrency: int | None
     cancels: int | None  # which of a batch under way an operator cancels
+    stays: float  # seconds until a worker leaves, 0: never
     cancelled: int | None = None  # the row that it was
 
     def is_bad(self, row: int) -> bool:
@@ -109,6 +110,7 @@ def batches(
                 random.choice((0.2, 1.0)),
                 random.choice((None, 1)),
                 random.choice((None, 0, 1, 1)),
+                random.choice((0.0, 0.0, 1.5)),
             )
             plan = replace(plan, **sure)
             calls: list[Batch] = []
@@ -164,9 +166,8 @@ def batches(
             await world.register(make("first"))
             for name in ("dispatcher a", "dispatcher b"):
                 world.start(name, world.dispatcher)
-            stays = random.choice((0.0, 0.0, 1.5))
             for name in ("mail a", "mail b"):
-                world.start(name, worker(world, make, Manner(stays=stays)))
+                world.start(name, worker(world, make, Manner(stays=plan.stays)))
             ids = [f"e{n}" for n in range(events)]
 
             def data(id_: str) -> dict[str, Any]:
@@ -219,7 +220,7 @@ def _check_calls(world: World, plan: Plan, calls: list[Batch]) -> None:
         assert len({TENANTS[row % 3 == 2] for row in one.rows}) == 1, f"{one} is of two keys; {history}"
         sometimes("a batch was full", len(one.rows) == plan.most)
         for row in one.rows:
-            if not history and not plan.concurrency and row not in before:
+            if not history and not plan.stays and not plan.concurrency and row not in before:
                 late = one.at - int(world.told.accepted[f"e{row}"].partition("-")[0]) / 1000 - plan.linger
                 assert late < LATE, f"{row} waited {late:.1f} s longer than {plan.linger:g} s for {one}"
                 sometimes("a batch began before it was full", len(one.rows) < plan.most)

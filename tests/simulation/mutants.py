@@ -79,7 +79,7 @@ def _give_payloads(self: BatchContext, tasks: Sequence[str], payloads: Sequence[
 
 FREEZES = ("long freeze", "die after", "die before", "reply lost")
 FAILING: dict[str, Any] = {
-    "trouble": "some fail", "most": 4, "linger": 0.2, "concurrency": None, "cancels": None,
+    "trouble": "some fail", "most": 4, "linger": 0.2, "concurrency": None, "cancels": None, "stays": 0.0,
 }  # fmt: skip
 MUTANTS = (
     Mutant(
