@@ -48,8 +48,8 @@ LOG_EVENTS: Mapping[str, str] = {
     "mail_catcher.stopped": "The development mail server has ended.",
     "manifest.broken": "The manifest of a service cannot be read; it counts as not there.",
     "manifest.refused": "The service limits by a key that is not the partition key, in a mesh of several shards; it does not start.",
-    "manifest.within_shard": "What these subscriptions compare or limit without a key is seen by each shard for itself:"
-    " give the events that belong together one partitionkey.",
+    "manifest.within_shard": "What these subscriptions limit without a key holds in each shard for itself: divide it by the"
+    " number of shards.",
     "manifest.registered": "The worker told the mesh what its service subscribes to.",
     "manifest.was_lost": "The service's manifest had gone from Redis; it was registered again.",
     "manifests_version.broken": "The number that counts changes of manifests cannot be read.",
