@@ -48,6 +48,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "mail_catcher.stopped": "The development mail server has ended.",
     "manifest.broken": "The manifest of a service cannot be read; it counts as not there.",
     "manifest.refused": "The service limits by a key that is not the partition key, in a mesh of several shards; it does not start.",
+    "expectation.waits": "A shard cannot be asked whether an expected event is on its way: the run looks again, for an hour.",
     "manifest.within_shard": "What these subscriptions limit without a key holds in each shard for itself: divide it by the"
     " number of shards.",
     "manifest.registered": "The worker told the mesh what its service subscribes to.",

@@ -33,6 +33,12 @@ async def fulfil(data: dict[str, str], ctx: Context) -> str | None:
     return None if paid is None else str(paid.id)
 
 
+@service.expects("sharded.shipped", after="sharded.bought", within="700ms", key="data.order")
+async def absent(data: dict[str, str]) -> str:
+    """Say that it did not come."""
+    return "absent"
+
+
 @service.on("sharded.parcel", cancel_on={"sharded.gone": "data.order"})
 async def send(data: dict[str, str], ctx: Context) -> None:
     """Wait for what never comes, until it is cancelled."""

@@ -324,6 +324,18 @@ async def test_a_run_is_woken_by_an_event_of_another_shard_whichever_comes_first
         assert [step["kind"] for step in task["task"]["steps"]] == ["event"]
 
 
+async def test_an_event_that_is_expected_counts_in_whichever_shard_it_came_in_time(mesh: Mesh):
+    async with mesh.client() as client:
+        orders = [f"{mine}{other}" for mine in range(SHARDS) for other in range(SHARDS)]
+        await publish(client, [about("bought", order, int(order[0])) for order in (*orders, "0-absent")])
+        await publish(client, [about("shipped", order, int(order[1])) for order in orders])
+        for order in orders:
+            [task] = (await ended(client, f"bought-of-{order}"))["deliveries"]
+            assert task["task"]["result"]["came"]["id"] == f"shipped-of-{order}"
+        [task] = (await ended(client, "bought-of-0-absent"))["deliveries"]
+        assert task["task"]["result"] == "absent"
+
+
 async def test_an_event_cancels_the_tasks_of_all_shards_that_were_published_before_it(mesh: Mesh):
     async with mesh.client() as client:
         await publish(client, [{**about("parcel", "x", n), "id": f"parcel-{n}"} for n in range(SHARDS)])

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from streammesh import lua, names
 from streammesh.cancellation.canceller import Canceller, canceller_subscription
 from streammesh.durable.calls import AwaitedEvent, DurableCalls
+from streammesh.durable.other_shards import OtherShards
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event, build, from_json
 from streammesh.events.publisher import Publisher
@@ -304,3 +305,36 @@ async def test_an_event_cancels_what_was_published_before_it_in_another_shard(pa
 
     assert (await there.row(before)).state == "cancelled"
     assert (await there.row(after)).state == "queued"
+
+
+async def test_a_run_knows_what_may_still_come_from_another_shard(pair: Pair):
+    (here, there) = (Moves(pair.redis[n], pair.keys[n], pair.settings[n]) for n in (0, 1))
+    await here.join()
+    await there.join()
+    moved = await here.hand_over("order")
+    task, now = moved.ref.task_id, round(time.time() * 1000)
+    others = OtherShards(pair.settings[0])
+
+    async def may_send(last_ms: int = now + 10_000) -> float:
+        await here.redis.hset(here.keys.task(task), "last:w", last_ms * 1000)
+        return await asyncio.to_thread(others.look_again_in, task, "w", SERVICE, "order")
+
+    assert others.are_there
+    assert not OtherShards(MeshSettings(_env_file=None)).are_there
+    assert not await may_send()
+    [given] = await there.given(("paid", {"n": 1}))  # a lane has it in hand
+    assert await may_send()
+    assert not await may_send(now - 1_000)  # it was published too late
+    await there.hand(given)
+    assert not await may_send()
+    await there.redis.zadd(there.keys.waking(SERVICE), {"a task": now * 1000})
+    assert await may_send()
+    await there.redis.delete(there.keys.waking(SERVICE))
+    await there.redis.xadd(there.keys.outbox(0), {"s": SERVICE})  # and nobody brings it
+    assert await may_send()
+    await there.redis.delete(there.keys.outbox(0))
+    assert not await may_send()
+    pair.server.stop(kill=True)
+    assert await may_send() > 1
+    assert not await may_send(now - 3_700_000)  # nobody waits for ever
+    pair.server.start()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from streammesh import lua, notifications, plain_json
 from streammesh.durable.chunks import MOST_STREAMS
 from streammesh.durable.claim_check import ClaimCheck
+from streammesh.durable.other_shards import OtherShards
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -100,7 +101,7 @@ class DurableCalls:
     def __init__(self, keys: Keys, settings: MeshSettings) -> None:
         self._keys, self._settings = keys, settings
         self._commons: dict[str, lua.Common] = {}  # by service
-        self.claims = ClaimCheck(settings)
+        self.claims, self.others = ClaimCheck(settings), OtherShards(settings)
 
     def record(
         self,

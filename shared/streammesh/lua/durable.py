@@ -103,6 +103,17 @@ class ArriveScript(Arguments):
     outboxes: KeyList
 
 
+class LookBeyondScript(Arguments):
+    """Look whether an event that was published in time may still be on its way to a run of another shard."""
+
+    stream: Key
+    waking: Key
+    outbox: Key
+    routed: Written
+    service: Text
+    age: Text
+
+
 class WokenTask(Record):
     """One task whose wait ends."""
 
