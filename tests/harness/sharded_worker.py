@@ -29,7 +29,7 @@ async def hop(data: dict[str, str], ctx: Context) -> None:
 @service.on("sharded.order", waits={"sharded.paid": "data.order"})
 async def fulfil(data: dict[str, str], ctx: Context) -> str | None:
     """Wait for the payment."""
-    paid = await ctx.wait_for("sharded.paid", match={"data.order": data["order"]}, timeout="30s")
+    paid = await ctx.wait_for("sharded.paid", match={"data.order": data["order"]}, timeout="90s")
     return None if paid is None else str(paid.id)
 
 
