@@ -106,7 +106,7 @@ class ArriveScript(Arguments):
 class LookBeyondScript(Arguments):
     """Look whether an event that was published in time may still be on its way to a run of another shard."""
 
-    stream: Key
+    stream: Written
     waking: Key
     outbox: Key
     routed: Written
