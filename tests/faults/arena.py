@@ -24,7 +24,7 @@ from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.tasks.records import parse_event
 from streammesh.testing.conditions import wait_until
 
-from tests.faults.load import History, is_near
+from tests.faults.load import Forgotten, History
 from tests.faults.mix import DELIVERIES
 from tests.faults.processes import Forks, Killed, Part
 from tests.faults.proxy import Proxy
@@ -206,12 +206,12 @@ class Arena:
 
     # --- the end ------------------------------------------------------------------------------
 
-    async def settle(self, history: History, seconds: float, forgetful: Sequence[float] = ()) -> bool:
+    async def settle(self, history: History, seconds: float, forgetful: Sequence[Forgotten] = ()) -> bool:
         """Wait until every accepted event and all that followed has ended; answers whether that came about.
 
-        An event that was accepted just before one of the `forgetful` moments may be gone altogether.
+        An event that was accepted within one of the `forgetful` times may be gone altogether.
         """
-        near = {s.id for s in history.accepted if any(is_near(s.accepted or 0, at) for at in forgetful)}
+        near = {s.id for s in history.accepted if any(one.has(s.accepted or 0) for one in forgetful)}
         open_ids = {sent.id for sent in history.accepted}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

@@ -34,8 +34,8 @@ def try_all(pool: ProcessPoolExecutor, chosen: list[Entry], schedules: int, seed
                 found.add(finding.scenario)
                 print(f"{finding.scenario}: FOUND after {finding.schedules} schedules: {finding.what}")
                 print(f"  make simulate ARGS='--replay {finding.token}'", flush=True)
-        share = f"{100 * table.share(met):.1f} % of the table"
-        print(f"round {number + 1} of {ROUNDS}: {met.schedules:,} schedules, {share}", flush=True)
+        so_far = f"{met.schedules:,} schedules, {100 * table.share(met):.1f} % of the table"
+        print(f"round {number + 1} of {ROUNDS}: {so_far}", flush=True)
     return met
 
 

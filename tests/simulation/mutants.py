@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from streammesh import lua
 from streammesh.lua import signature
+from streammesh.tasks.task import AttemptOutcome
 
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
@@ -51,6 +52,11 @@ def _with_holes(script: lua.Script, holes: dict[bytes, bytes]) -> lua.Script:
             raise ValueError(f"{script.name}.lua has changed: {gate!r} is not in it once")
         text = text.replace(gate, hole)
     return lua.Script(script.name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest())
+
+
+def _is_over(self: AttemptOutcome) -> bool:
+    """Leave no entry alone that was not taken in the same step."""
+    return self not in (AttemptOutcome.SKIPPED, AttemptOutcome.NOT_HANDED_OVER, AttemptOutcome.LOST)
 
 
 def _attach_anywhere(self: Hub, follower: Follower) -> bool:
@@ -218,6 +224,11 @@ MENDED = (
         },
     ),
     *(mutant for mutant in MUTANTS if mutant.name == "the place of a disabled webhook"),
+    Mutant(
+        "the entry of an attempt that another goes on with",
+        small.two_workers(kinds=("die before", "long freeze")),
+        patches=((AttemptOutcome, "leaves_entry", property(_is_over)),),
+    ),
 )
 CONTROLS = tuple(dict.fromkeys(mutant.name for mutant in (*MUTANTS, *MENDED)))
 BY_NAME = {mutant.name: mutant for mutant in (*MUTANTS, *MENDED)}
