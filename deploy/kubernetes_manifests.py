@@ -1,11 +1,16 @@
-"""Writes the Kubernetes manifests from one table of what runs: kustomize's base, and an overlay that scales on what waits.
+"""Writes the Kubernetes manifests from one table of what runs: kustomize's base, an overlay that scales on what waits, and
+one for a mesh of several shards.
 
-python -m deploy.kubernetes_manifests            # writes deploy/kubernetes/
+python -m deploy.kubernetes_manifests                # writes deploy/kubernetes/
+python -m deploy.kubernetes_manifests --shards 5     # the overlay `shards` for five
 kubectl apply -k deploy/kubernetes/base
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +23,7 @@ HEALTH_PORT = 8090
 USER = 10001
 DRAIN_SECONDS = 20  # MESH_DRAIN; a pod is given ten more
 GENERATED = "# Made by `python -m deploy.kubernetes_manifests`; change that, or patch it in an overlay.\n"
+SHARDS = 3  # of the overlay that lies here
 PROMETHEUS = "http://prometheus.monitoring.svc:9090"
 Document = dict[str, Any]
 
@@ -35,6 +41,7 @@ class Process:
     port: int = 0  # that others reach it at
     reaches_world: bool = False  # beside Redis and the history
     scales: bool = False  # on what waits for it, in the overlay `keda`
+    is_per_shard: bool = True  # a parent with a process for each shard; else one process serves all
 
     @property
     def pod(self) -> str:
@@ -52,10 +59,19 @@ PROCESSES = (
         {"API_HOST": "0.0.0.0", "API_PORT": "8000"},
         port=8000,
         reaches_world=True,
+        is_per_shard=False,
     ),
     Process("dispatcher", 2, "250m", ("128Mi", "512Mi"), ("MESH_HISTORY_URL",)),
     Process("archiver", 1, "100m", ("128Mi", "512Mi"), ("MESH_HISTORY_URL",)),
-    Process("scheduler", 2, "50m", ("160Mi", "512Mi"), ("ALERT_WEBHOOK_URL",), reaches_world=True),
+    Process(
+        "scheduler",
+        2,
+        "50m",
+        ("160Mi", "512Mi"),
+        ("ALERT_WEBHOOK_URL",),
+        reaches_world=True,
+        is_per_shard=False,
+    ),
     Process(
         "webhook_worker",
         2,
@@ -215,7 +231,12 @@ def network_policy(process: Process) -> Document:
 def scaled_object(process: Process) -> Document:
     """KEDA: as many as what waits wants, none where nothing does. Prometheus knows it from the dispatchers."""
     name = process.name
-    query = f'max(streammesh_lag_events{{service="{name}"}}) + max(streammesh_waiting_tasks{{service="{name}"}}) or vector(0)'
+    # Every dispatcher says the same; of one with several shards each process says what waits in its own.
+    waits, lags = (
+        f'sum(max by (process) ({metric}{{service="{name}"}}))'
+        for metric in ("streammesh_waiting_tasks", "streammesh_lag_events")
+    )
+    query = f"{lags} + {waits} or vector(0)"
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
@@ -261,7 +282,41 @@ def kustomization(resources: list[str], **more: Any) -> Document:
     return {**head, **more, "resources": resources}
 
 
-def files() -> dict[str, list[Document]]:
+def times(quantity: str, number: int) -> str:
+    """So many times a quantity of Kubernetes: three times 250m is 750m."""
+    amount, unit = re.fullmatch(r"(\d+)([A-Za-z]*)", quantity).groups()  # type: ignore[union-attr]
+    return f"{int(amount) * number}{unit}"
+
+
+def patch(kind: str, name: str, *changes: Document) -> Document:
+    """A change of one object of another folder, as kustomize takes it (RFC 6902)."""
+    return {"target": {"kind": kind, "name": name}, "patch": json.dumps(changes)}
+
+
+def sharded(shards: int) -> Document:
+    """A mesh of several shards: all pods are told the number; who has a process for each shard is given room for them."""
+    number = {"op": "add", "path": "/data/MESH_SHARDS", "value": str(shards)}
+    place = "/spec/template/spec/containers/0/resources"
+    room = [
+        patch(
+            "Deployment",
+            one.pod,
+            {
+                "op": "replace",
+                "path": place,
+                "value": {
+                    "requests": {"cpu": times(one.cpu, shards), "memory": times(one.memory[0], shards)},
+                    "limits": {"memory": times(one.memory[1], shards)},
+                },
+            },
+        )
+        for one in PROCESSES
+        if one.is_per_shard
+    ]
+    return kustomization(["../base"], patches=[patch("ConfigMap", "streammesh", number), *room])
+
+
+def files(shards: int = SHARDS) -> dict[str, list[Document]]:
     """Every file with its documents, by its path below deploy/kubernetes/."""
     found: dict[str, list[Document]] = {"base/config.yaml": [config()]}
     for process in PROCESSES:
@@ -275,16 +330,11 @@ def files() -> dict[str, list[Document]]:
     for process in scaling:
         found[f"keda/{process.pod}.yaml"] = [scaled_object(process)]
     # Who is scaled has no number of its own, or each `apply` would set it back.
-    patches = [
-        {
-            "target": {"kind": "Deployment", "name": one.pod},
-            "patch": '[{"op": "remove", "path": "/spec/replicas"}]',
-        }
-        for one in scaling
-    ]
+    patches = [patch("Deployment", one.pod, {"op": "remove", "path": "/spec/replicas"}) for one in scaling]
     found["keda/kustomization.yaml"] = [
         kustomization(["../base", *(f"{one.pod}.yaml" for one in scaling)], patches=patches)
     ]
+    found["shards/kustomization.yaml"] = [sharded(shards)]
     return found
 
 
@@ -296,7 +346,14 @@ def render(documents: list[Document]) -> str:
 
 def main() -> None:
     """Write all files."""
-    for path, documents in files().items():
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.kubernetes_manifests", description="Write the manifests."
+    )
+    parser.add_argument("--shards", type=int, default=SHARDS, help="of the overlay `shards`")
+    shards = parser.parse_args().shards
+    if shards < 2:
+        parser.error("a mesh of one shard is the base as it is")
+    for path, documents in files(shards).items():
         (FOLDER / path).parent.mkdir(parents=True, exist_ok=True)
         (FOLDER / path).write_text(render(documents), "utf-8")
 

@@ -27,6 +27,7 @@ EXAMPLE: dict[str, Any] = {
         "data": {"title": "Daily"},
         "subject": None,
         "priority": None,
+        "partitionkey": None,
     },
     "period": "day",
     "misfire": "all",
@@ -45,6 +46,7 @@ class TickedEvent(Answer):
     data: dict[str, Any]
     subject: str | None
     priority: int | None
+    partitionkey: str | None
 
 
 class ScheduleState(Answer):
@@ -80,7 +82,9 @@ class ScheduleRequest(BaseModel):
     cron: str | None = Field(None, description="Minute, hour, day of month, month, day of week.")
     every: str | float | None = Field(None, description="An interval such as `30s` or `6h`, or seconds.")
     timezone: str = "UTC"
-    event: dict[str, Any] = Field(description="`type`, and if wanted `data`, `subject`, `priority`.")
+    event: dict[str, Any] = Field(
+        description="`type`, and if wanted `data`, `subject`, `priority`, `partitionkey`."
+    )
     period: str | None = None
     misfire: str = "latest"
     window: str | float | None = None

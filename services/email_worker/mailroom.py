@@ -73,7 +73,12 @@ def open_mailroom(settings: EmailSettings, store: ReportStoreSettings) -> Mailro
 
     Raises jinja2.TemplateError where a shipped template is broken.
     """
-    sender = Sender(
+    return Mailroom(settings, Templates(), open_sender(settings), ReportFiles(store.store_url))
+
+
+def open_sender(settings: EmailSettings) -> Sender:
+    """The way to the mail server; nothing is connected yet."""
+    return Sender(
         settings.server,
         helo_name=settings.helo_name or settings.sender.domain,
         connect_timeout=settings.connect_timeout,
@@ -82,4 +87,3 @@ def open_mailroom(settings: EmailSettings, store: ReportStoreSettings) -> Mailro
         idle_close=settings.idle_close,
         tls_ca=settings.tls_ca,
     )
-    return Mailroom(settings, Templates(), sender, ReportFiles(store.store_url))

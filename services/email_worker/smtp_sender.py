@@ -112,6 +112,12 @@ class Sender:
                 self._idle = loop.call_later(self._idle_close, self._close_idle)
             self._turn.release()
 
+    async def greet(self) -> None:
+        """Connect, log in where there is a login, and hand nothing over. Raises `NotSent`, which says what the server said."""
+        async with self._turn:
+            if self._client is None or not self._client.is_connected:
+                await self._connect()
+
     async def close(self) -> None:
         """Say goodbye and close the connection, after the mail that is on its way. Opens again when needed."""
         async with self._turn:

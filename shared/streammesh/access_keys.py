@@ -25,6 +25,10 @@ class AccessKeys:
         """STREAM. What operators did, field `a` = one action as JSON. About 10,000 entries."""
         return f"{self.prefix}audit"
 
+    def refusals(self) -> str:
+        """HASH. Service whose worker was refused -> when (ms) and why. At most 100; expires an hour after the last."""
+        return f"{self.prefix}refusals"
+
     def cursor_secret(self) -> str:
         """STRING. What the API seals its cursors with: 32 random bytes, the same for all its processes."""
         return f"{self.prefix}cursor-secret"

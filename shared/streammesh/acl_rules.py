@@ -60,7 +60,14 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *(keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
         *(f"{keys.prefix}set-aside:*", f"{keys.prefix}identity:*", f"{keys.prefix}binding*"),
         *(keys.domains(), keys.due(), keys.due_entries()),
-        *(keys.manifests(), keys.manifests_version(), keys.joined(), keys.last_seen(), keys.failures()),
+        *(
+            keys.manifests(),
+            keys.manifests_version(),
+            keys.refusals(),
+            keys.joined(),
+            keys.last_seen(),
+            keys.failures(),
+        ),
         *(keys.paused(), keys.holding(), keys.dead_services(), keys.counters(), keys.memory()),
         *(keys.format(), keys.flows(), keys.folding(), f"{keys.prefix}outbox:*"),
     )

@@ -37,6 +37,7 @@ TYPES = {
     "format": "hash",
     "api-keys": "hash",
     "api-keys-used": "hash",
+    "refusals": "hash",
     "due": "zset",
     "alive": "zset",
     "editions": "zset",

@@ -12,8 +12,9 @@ KIT = ROOT / "shared" / "streammesh"
 SAID_BY = (  # what `doctor` asks
     *(KIT / "status" / "diagnosis.py", KIT / "status" / "findings.py"),
     *(KIT / "redisio" / "inspection.py", KIT / "redisio" / "shard_marks.py"),
+    *(KIT / "cli" / "service_checks.py", *(ROOT / "services").glob("*/checks.py")),
 )
-AT_LEAST = 15
+AT_LEAST = 25
 
 
 def codes() -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import re
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from streammesh.settings import MeshSettings
 
 from deploy import env_example, kubernetes_manifests
 from deploy.kubernetes_manifests import FOLDER, PROCESSES
@@ -46,6 +49,49 @@ def test_each_document_fits_the_schema_of_kubernetes(version: str) -> None:
             kubernetes_validate.validate(document, version, strict=True)
             checked += 1
     assert checked > 3 * len(PROCESSES)
+
+
+def overlaid(shards: int) -> list[dict[str, Any]]:
+    """The base as kustomize changes it for so many shards."""
+    [overlay] = kubernetes_manifests.files(shards)["shards/kustomization.yaml"]
+    assert overlay["resources"] == ["../base"]
+    found = copy.deepcopy([document for _, document in BASE if "metadata" in document])
+    for one in overlay["patches"]:
+        target, changes = one["target"], json.loads(one["patch"])
+        [document] = [
+            document
+            for document in found
+            if (document["kind"], document["metadata"]["name"]) == (target["kind"], target["name"])
+        ]
+        for change in changes:
+            *way, last = change["path"].split("/")[1:]
+            place: Any = document
+            for step in way:
+                place = place[int(step)] if isinstance(place, list) else place[step]
+            assert (last in place) == (change["op"] == "replace"), change
+            place[last] = change["value"]
+    return found
+
+
+def test_the_overlay_of_shards_fits_the_schema_and_gives_room_to_who_has_a_process_for_each() -> None:
+    made = {(one["kind"], one["metadata"]["name"]): one for one in overlaid(4)}
+    for one in made.values():
+        kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
+    assert MeshSettings(
+        _env_file=None, shards=made["ConfigMap", "streammesh"]["data"]["MESH_SHARDS"]
+    ).shards == 4  # fmt: skip
+    plain = {name: pod["containers"][0]["resources"] for name, pod in pods().items()}
+    for process in PROCESSES:
+        start = (SERVICES / process.name / "__main__.py").read_text("utf-8")
+        is_parent = "serve_all_shards" in start or (
+            "service.run()" in start and "serve_first_shard" not in start
+        )
+        assert process.is_per_shard == is_parent, process.name
+        [container] = made["Deployment", process.pod]["spec"]["template"]["spec"]["containers"]
+        factor = 4 if process.is_per_shard else 1
+        for which in ("requests", "limits"):
+            for name, amount in plain[process.pod][which].items():
+                assert container["resources"][which][name] == kubernetes_manifests.times(amount, factor)
 
 
 def test_every_service_of_the_mesh_is_there_with_its_budget_and_its_network_policy() -> None:

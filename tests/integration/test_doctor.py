@@ -15,10 +15,14 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.redisio.inspector import ask_server
 from streammesh.redisio.shard_marks import ShardMarks
-from streammesh.status.diagnosis import diagnose
+from streammesh.refused_services import KEPT_MS, MOST, refusal_call
+from streammesh.rollout.membership import NameTaken
+from streammesh.status.diagnosis import MANY, diagnose
 from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.subscriptions.registry import register_call
 from streammesh.tasks.pause import pause_call
+from streammesh.worker.connections import Connections
+from streammesh.worker.registration import Registration
 
 from tests.harness.tls_proxy import TlsProxy
 
@@ -87,6 +91,58 @@ async def test_a_clock_that_is_wrong_is_told(found, alive):
 async def test_a_key_of_another_type_that_was_set_aside_is_told(found, alive, mesh_redis, mesh_keys):
     await mesh_redis.set(set_aside(mesh_keys.domains()), "garbage")
     assert "1 keys" in (await found())["keys-set-aside"]
+
+
+def worker(mesh_settings, mesh_keys, task="mail.send", **changes):
+    settings = mesh_settings.model_copy(update=changes)
+    connections = Connections(settings, "test")
+    return Registration(
+        connections, mesh_keys, settings, Manifest("mail", subscriptions=(Subscription("mail", task, "a.b"),))
+    )
+
+
+async def test_a_worker_that_was_refused_is_told_until_one_is_let_in(found, alive, mesh_settings, mesh_keys):
+    theirs = worker(mesh_settings, mesh_keys, service_key="theirs")
+    with pytest.raises(NameTaken):
+        worker(mesh_settings, mesh_keys, "mail.steal").join(first=True)  # a worker of mail lives
+    assert "'mail' is taken" in (await found())["manifest-refused"]
+    theirs.join(first=True)
+    assert "manifest-refused" not in await found()
+    with pytest.raises(NameTaken):
+        worker(mesh_settings, mesh_keys, service_key="ours").join(first=True)
+    assert "another MESH_SERVICE_KEY" in (await found())["manifest-refused"]
+
+
+async def test_a_manifest_that_cannot_be_read_is_told(found, alive, mesh_redis, mesh_keys):
+    await mesh_redis.hset(mesh_keys.manifests(), "billing", '{"service": "mail"}')
+    assert "billing: what is stored" in (await found())["manifest-refused"]
+
+
+async def test_refusals_are_bounded_and_garbage_among_them_is_stepped_over(
+    found, alive, mesh_redis, mesh_keys
+):
+    for number in range(MOST + 1):
+        await lua.run(mesh_redis, refusal_call(mesh_keys, f"s{number}", "no" * 1_000))
+    assert await mesh_redis.hlen(mesh_keys.refusals()) == 1
+    assert 0 < await mesh_redis.pttl(mesh_keys.refusals()) <= KEPT_MS
+    await mesh_redis.hset(mesh_keys.refusals(), b"\xff", b"\xff \xff")
+    assert f"s{MOST}: a worker was refused" in (await found())["manifest-refused"]
+
+
+async def test_keys_that_should_end_and_do_not_are_told(found, alive, mesh_redis, mesh_keys):
+    await lua.run(mesh_redis, refusal_call(mesh_keys, "mail", "it ends"))
+    for number in range(MANY):
+        await mesh_redis.hset(mesh_keys.task(f"open{number}"), "state", "queued")
+        await mesh_redis.set(f"{mesh_keys.prefix}result:{number}", "x")
+        await mesh_redis.set(f"{mesh_keys.prefix}event:{number}", "x", ex=60)
+    assert "keys-never-expire" not in await found()
+    for number in range(MANY):
+        await mesh_redis.hset(mesh_keys.task(f"ended{number}"), "state", "succeeded")
+    assert f"{MANY} of " in (said := (await found())["keys-never-expire"]) and "`task`" in said
+    for number in range(MANY):
+        await mesh_redis.delete(mesh_keys.task(f"ended{number}"))
+        await mesh_redis.set(f"{mesh_keys.prefix}cache:{number}", "x")
+    assert "no kind that the mesh has" in (await found())["keys-never-expire"]
 
 
 async def test_keys_that_end_are_told(found, alive, mesh_redis, mesh_keys):

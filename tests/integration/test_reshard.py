@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from streammesh import lua
 from streammesh.embedded import EmbeddedServer
 from streammesh.events import envelope
 from streammesh.keys import Keys
+from streammesh.lines.state import read_standings, set_call
 from streammesh.redisio.client import open_async, open_sync
 from streammesh.redisio.inspector import ask_server
 from streammesh.redisio.shard_marks import ShardMarks
@@ -21,12 +24,18 @@ from streammesh.settings import MeshSettings
 from streammesh.shards import ShardedPublisher
 from streammesh.subscriptions.registry import register_call
 from streammesh.testing.conditions import wait_until
+from streammesh.webhooks.definition import Secret, Webhook
+from streammesh.webhooks.store import WebhookStore, store_call
 
 from tests.harness.processes import MeshProcess
 from tests.harness.sharded_worker import service
 
 COUNT, SHARDS = 30, 2
 NOOP = "sharded.noop"
+STRIDE = 11  # commands: at every eleventh it is killed
+WEBHOOK = Webhook(
+    id="w-on", url="https://shop.test/hook", owner="shop", secrets=(Secret("whsec_" + "a" * 32),)
+)
 
 
 class Killed(Exception):
@@ -73,6 +82,17 @@ def events() -> list[envelope.Event]:
     ]
 
 
+def furnish(settings: MeshSettings) -> None:
+    """Make two webhooks, one of which was disabled, and limits of a subscription that an operator has set."""
+    off = replace(WEBHOOK, id="w-off", enabled=False, disabled_why="it answers 410")
+    with connect(settings) as client:
+        keys = Keys(settings.namespace)
+        for webhook in (WEBHOOK, off):
+            lua.run_sync(client, store_call(keys, webhook, b"", "7-0"))
+        client.hset(keys.flow(NOOP), "declared", '{"concurrency":9}')
+        lua.run_sync(client, set_call(keys, NOOP, {"concurrency": 3, "throttle": "100/m"}))
+
+
 async def publish(settings: MeshSettings, made: list[envelope.Event]) -> list[Any]:
     publisher = ShardedPublisher(settings, "tests")
     try:
@@ -81,18 +101,30 @@ async def publish(settings: MeshSettings, made: list[envelope.Event]) -> list[An
         await publisher.aclose()
 
 
-def move(source: MeshSettings, target: MeshSettings, connections: int | None = None) -> int:
-    """Move; killed as it is about to open one more than so many connections."""
-    left = [connections]
+def move(source: MeshSettings, target: MeshSettings, commands: int | None = None) -> int:
+    """Move; killed as it is about to send one more than so many commands, or pipelines of them."""
+    send, left = redis.connection.AbstractConnection.send_packed_command, [commands]
 
-    def counted(settings: MeshSettings) -> redis.Redis:
+    def counted(connection: Any, *args: Any, **how: Any) -> Any:
         if left[0] is not None:
             if left[0] == 0:
                 raise Killed
             left[0] -= 1
-        return connect(settings)
+        return send(connection, *args, **how)
 
-    return Reshard(source, target, counted, lambda _: None).run()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(redis.connection.AbstractConnection, "send_packed_command", counted)
+        return Reshard(source, target, connect, lambda _: None).run()
+
+
+def contents(settings: MeshSettings) -> dict[bytes, bytes]:
+    """What each key of a shard holds, by its name after the prefix; without what is never the same twice."""
+    prefix = Keys(settings.namespace).prefix.encode()
+    with connect(settings) as client:
+        found = {name.removeprefix(prefix): client.dump(name) for name in client.scan_iter(prefix + b"*")}
+    return {
+        name: dump for name, dump in found.items() if name != b"format" and not name.endswith(b"-version")
+    }
 
 
 def codes(settings: MeshSettings) -> set[str]:
@@ -145,13 +177,18 @@ async def test_all_that_was_published_ends_once_in_the_new_mesh_and_is_known_the
     assert set(ends.values()) == {1}
 
 
-async def test_killed_at_any_time_it_is_done_anew_and_nobody_starts_in_a_half_filled_mesh(source, target):
+async def test_killed_at_any_command_it_is_done_anew_and_nobody_starts_in_a_half_filled_mesh(source, target):
     made = events()
     await publish(source, made)
+    furnish(source)
+    whole = target.model_copy(update={"namespace": "whole"})
+    move(source, whole)
+    with connect(source) as client:  # as if it had not been moved
+        client.delete(Keys("old").format())
     killed = 0
     while True:
         try:
-            move(source, target, connections=killed)
+            move(source, target, commands=killed * STRIDE)
         except Killed:
             old, new = codes(source), codes(target)
             assert "mesh-moved" in old or new in (set(), {"shard-filling"}), (killed, old, new)
@@ -160,20 +197,98 @@ async def test_killed_at_any_time_it_is_done_anew_and_nobody_starts_in_a_half_fi
             continue
         break
 
-    assert killed > 15
+    assert killed > 10
     assert (codes(source), codes(target)) == ({"mesh-moved"}, set())
+    for number in range(SHARDS):
+        assert contents(target.of_shard(number)) == contents(whole.of_shard(number))
     assert all(one.duplicate for one in await publish(target, made))
     with pytest.raises(CannotMove, match="has moved to new"):
         move(source, target)
 
 
+def test_what_somebody_wrote_is_copied_byte_for_byte_and_what_waits_finds_its_queue(source, target):
+    keys = Keys("old")
+    queue = keys.queue("sharded", 7)
+    hostile = f'"queue":"{queue}" \\"queue\\":\\"{queue}\\" {keys.prefix}\\'
+    with connect(source) as client:
+        written = {
+            member: client.eval("return cjson.encode(cjson.decode(ARGV[1]))", 0, json.dumps(entry))
+            for member, entry in {
+                "task:t-1": {"kind": "task", "task": "t-1", "queue": queue, "h": hostile, "b": hostile},
+                f"entry:{hostile} 1-1": {"kind": "entry", "task": hostile, "queue": queue},
+                "event:e-1 x": {"kind": "event", "id": "e-1", "source": "x", "domain": "d", "json": hostile},
+                "flow:other": {"kind": "flow", "name": hostile, "queue": hostile},
+            }.items()
+        }
+        garbage = {
+            "task:t-2": f'{{"queue":"{queue}"',
+            "task:t-3": b"\xff" + hostile.encode(),
+            "task:t-4": f"P{hostile}",
+        }
+        client.hset(keys.due_entries(), mapping=written | garbage)
+        client.hset(keys.task("t-1"), mapping={"state": "succeeded", "outcome": hostile, hostile: queue})
+        client.hset(keys.dead("sharded"), "t-9", hostile)
+        client.set(f"{keys.prefix}result:r-1", hostile, ex=90)
+        client.set(keys.event("garbage"), queue)
+        client.rpush(keys.events("lists"), queue)
+        client.sadd(keys.domains(), "lists", b"\xff")
+        client.hset(keys.manifests(), "broken", hostile)
+    before = contents(source)
+
+    move(source, target)
+
+    first, after = target.of_shard(0), contents(target.of_shard(0))
+    moved = Keys(first.namespace).queue("sharded", 7)
+    assert {name: dump for name, dump in before.items() if name != b"due-entries"} == {
+        name: dump for name, dump in after.items() if name != b"due-entries"
+    }
+    with connect(first) as client:
+        entries = client.hgetall(Keys(first.namespace).due_entries())
+        assert 0 < client.ttl("{new.0}:result:r-1") <= 90
+    texts = {
+        member.encode(): text if isinstance(text, bytes) else text.encode()
+        for member, text in (written | garbage).items()
+    }
+    named = f'"queue":"{queue}"'.encode().replace(b"/", b"\\/")
+    expected = texts | {
+        member: texts[member].replace(named, f'"queue":"{moved}"'.encode(), 1)
+        for member in (b"task:t-1", f"entry:{hostile} 1-1".encode())
+    }
+    assert entries == expected
+    assert [json.loads(entries[member])["queue"] for member in expected if member[:5] == b"entry"] == [moved]
+    assert json.loads(entries[b"task:t-1"]) == {**json.loads(texts[b"task:t-1"]), "queue": moved}
+
+
+async def test_a_new_shard_has_webhooks_under_its_own_number_and_limits_that_an_operator_set(source, target):
+    furnish(source)
+
+    move(source, target)
+
+    for number, ending in enumerate(("", ".1")):
+        shard = target.of_shard(number)
+        client, keys = open_async(shard, "test"), Keys(shard.namespace)
+        _, stored = await WebhookStore(client, keys).all()
+        off, on = [one.webhook for one in stored]
+        assert [one.delivery_of("5-0") for one in (on, off)] == [f"w-on_5-0{ending}", f"w-off_5-0{ending}"]
+        assert (on.enabled, off.enabled, off.disabled_why) == (True, False, "it answers 410")
+        assert await client.hget(keys.webhook("w-off"), "off") == b"1"
+        assert await client.hkeys(keys.webhooks_disabled()) == [b"w-off"]
+        assert await client.smembers(keys.webhooks_behind()) == {b"w-on", b"w-off"}
+        assert await client.hget(keys.webhook("w-on"), "behind") == (b"0-0" if number else b"7-0")
+        limits = (await read_standings(client, keys))[NOOP].set
+        assert limits == {"concurrency": 3, "throttle": "100/m"}
+        assert await client.hget(keys.flow(NOOP), "declared") == b'{"concurrency":9}'
+        assert json.loads(await client.hget(keys.flow(NOOP), "set"))["throttle"] == [600, 1000]
+        await client.aclose()
+
+
 async def test_what_a_killed_run_left_is_removed_before_it_is_copied_anew(source, target):
     await publish(source, events())
     with pytest.raises(Killed):
-        move(source, target, connections=15)
+        move(source, target, commands=40)
     with connect(source) as client:
         client.delete(Keys("old").due(), Keys("old").due_entries())
-        client.hset(Keys("old").webhooks(), "w-1", "{}")
+        lua.run_sync(client, store_call(Keys("old"), WEBHOOK, b"", "7-0"))
         client.hset(Keys("old").paused(), NOOP, "{}")
 
     move(source, target)
@@ -185,9 +300,9 @@ async def test_what_a_killed_run_left_is_removed_before_it_is_copied_anew(source
         assert client.hkeys(keys.manifests()) == [b"sharded"] and client.hkeys(keys.paused()) == [
             NOOP.encode()
         ]
-        assert client.hget(keys.webhook("w-1"), "behind") == b"0-0" and client.smembers(
+        assert client.hget(keys.webhook("w-on"), "behind") == b"0-0" and client.smembers(
             keys.webhooks_behind()
-        ) == {b"w-1"}
+        ) == {b"w-on"}
 
 
 def test_what_cannot_be_moved_is_refused_and_nothing_is_changed(source, target):

@@ -201,6 +201,12 @@ async def every_route(mesh: World) -> dict[tuple[str, str], Any]:
     await ask("post", "/v1/schedules/s/enable", route=f"{named}/enable")
     await ask("post", "/v1/schedules/s/trigger", 202, route=f"{named}/trigger")
     await ask("delete", "/v1/schedules/s", route=named)
+    keyed = {"event": {"type": "user.made", "partitionkey": PARTS[-1]}, "every": "1h"}
+    await mesh.ask("PUT", "/v1/schedules/keyed", json=keyed)
+    tick = await mesh.ask("POST", "/v1/schedules/keyed/trigger", 202)
+    last = mesh.shards[-1]  # the same moment is published once: there, where Beat has it brought
+    assert await last.redis.exists(last.keys.event(tick["id"]))
+    await mesh.ask("DELETE", "/v1/schedules/keyed")
     return said
 
 

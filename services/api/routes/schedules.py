@@ -11,6 +11,7 @@ from streammesh import lua
 from streammesh.api_keys import ApiKey
 from streammesh.clock import rfc3339_ms, to_ms
 from streammesh.errors import InvalidSchedule
+from streammesh.events.envelope import Event
 from streammesh.events.publisher import Publisher
 from streammesh.redisio.answers import only, there
 from streammesh.redisio.turns import Turns
@@ -23,6 +24,7 @@ from streammesh.schedules import (
     tick_event,
 )
 from streammesh.schedules.store import read_call, store_call
+from streammesh.shards import PARTITION_KEY, shard_of_event
 
 from services.api import problems, request_body
 from services.api.audit_trail import AuditedRoute
@@ -43,7 +45,7 @@ from services.api.schedule_documents import (
     wanted,
 )
 from services.api.schemas import EXAMPLE_ACCEPTED, Accepted
-from services.api.state import Wiring, wiring_of
+from services.api.state import Wiring, wiring_of, wirings_of
 
 router = APIRouter(tags=["schedules"], route_class=AuditedRoute)
 BODY_LIMIT = 131_072
@@ -212,14 +214,20 @@ async def trigger_schedule(request: Request, key: Caller, name: Name) -> Accepte
     if not 0 <= due <= now:
         detail = f"should not be after now, which is {rfc3339_ms(now)}"
         raise Problem("invalid-request", f"at {detail}", [{"pointer": "/at", "detail": detail}])
-    publisher = Publisher(wiring.redis, wiring.keys, wiring.mesh, SOURCE)
     try:
         tick = tick_event(from_json(found.raw), due)
     except InvalidSchedule as error:
         raise Problem("schedule-broken", f"{name}: {error}") from None
-    async with wiring.reading():
+    there = wirings_of(request)[_shard_of(tick, len(wirings_of(request)))]
+    publisher = Publisher(there.redis, there.keys, there.mesh, SOURCE)
+    async with there.reading():
         [published] = await publisher.publish_events([tick])
     return accepted(published)
+
+
+def _shard_of(tick: Event, shards: int) -> int:
+    """Where Beat has it stored: in the shard of its partition key, else in the first one, where the schedule is."""
+    return shard_of_event(tick, shards) if PARTITION_KEY in tick.extensions else 0
 
 
 async def _triggered(request: Request) -> TriggerRequest:

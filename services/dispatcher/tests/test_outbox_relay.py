@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from streammesh import lua
+from streammesh import lua, names
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event, build, from_json
 from streammesh.keys import Keys
+from streammesh.redisio.client import open_sync
 from streammesh.roles import end, keep_on
+from streammesh.schedules import Change, parse_entry
+from streammesh.schedules.store import store_call
+from streammesh.schedules.ticker import Ticker
 from streammesh.settings import MeshSettings
 from streammesh.shards import shard_of
 from streammesh.tasks.settlement import Ending
@@ -114,6 +119,26 @@ async def test_what_is_no_event_and_what_contradicts_one_is_passed_over(pair: Pa
     assert await pair.target().relay()
     assert await pair.stored() == ["first", "second"]
     assert await pair.waiting() == 0
+
+
+async def test_a_tick_goes_to_the_shard_of_its_partitionkey_once_and_one_without_stays(pair: Pair):
+    with open_sync(pair.settings[0], "beat") as client:
+        second = round(time.time()) * 1000 - 1_000
+        for name, more in (("there", {"partitionkey": of_shard(1)}), ("here", {})):
+            entry = parse_entry({"name": name, "every": "366d", "event": {"type": "paid.due", **more}})
+            change = Change(name, b"", entry.to_json(), second)
+            assert lua.run_sync(client, store_call(pair.keys[0], [change])) == [True]
+        Ticker(client, pair.keys[0], pair.settings[0], "beat@test:1").tick(5)
+    [(_, fields)] = await pair.redis[0].xrange(pair.keys[0].outbox(1))
+    assert await pair.redis[0].hget(pair.keys[0].counters(), "published") == b"1"
+
+    assert await pair.target().relay()
+    await pair.redis[0].xadd(pair.keys[0].outbox(1), fields)  # as if the relay had been killed in between
+    assert await pair.target().relay()
+
+    here = await pair.redis[0].xrange(pair.keys[0].events("paid"))
+    assert await pair.stored() == [names.tick_id("there", second)]
+    assert [id_of(fields[b"e"]) for _, fields in here] == [names.tick_id("here", second)]
 
 
 async def test_events_wait_while_the_other_shard_is_away_and_go_when_it_is_back(pair: Pair):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 import typer
 
 from streammesh.cli.api_call import Json, print_json
+from streammesh.cli.service_checks import look_at_services
 from streammesh.cli.status import DEGRADED, FAILING, finding_text
 from streammesh.cli.terminal import console
 
@@ -16,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def doctor(json: Json = False) -> None:
-    """Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`."""
+    """Look at the mesh from beside it, over Redis, and at what the services of this folder need; say what to mend.
+
+    Exit codes as `status`.
+    """
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+    )  # findings say it
     found = asyncio.run(_look())
     if json:
         print_json({"findings": [one.document() for one in found]})
@@ -37,10 +47,14 @@ async def _look() -> list[Finding]:
     settings = load_settings(MeshSettings)
     mesh = WholeMesh(settings, "doctor")
     try:
+        beside = asyncio.create_task(look_at_services(Path.cwd()))
         each = await asyncio.gather(*map(diagnose, mesh.clients, mesh.shards))
     finally:
         await mesh.aclose()
-    if len(each) == 1:
-        return each[0]
-    found = [one for number, said in enumerate(each) for one in findings_of(number, said)]
+    found = (
+        each[0]
+        if len(each) == 1
+        else [one for number, said in enumerate(each) for one in findings_of(number, said)]
+    )
+    found += await beside
     return sorted(found, key=lambda one: one.severity != "error")

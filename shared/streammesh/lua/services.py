@@ -139,6 +139,16 @@ class NoteMoveScript(Arguments):
     birth: Text
 
 
+class NoteRefusalScript(Arguments):
+    """Note why a worker was refused, or that one was not."""
+
+    refusals: Key
+    service: Text
+    reason: Text
+    most: Number
+    kept: Number
+
+
 class NoteActionScript(Arguments):
     """Note what an operator did."""
 

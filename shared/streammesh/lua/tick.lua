@@ -29,8 +29,7 @@ for m, move in ipairs(moves) do
     for i, event in ipairs(move.ticks) do
       said[i] = is_stored(event) or 'stored'
       if said[i] == 'stored' then
-        store_event(event, c)
-        published = published + 1
+        if store_event(event, c) ~= 'sent' then published = published + 1 end
       end
     end
     redis.call('ZADD', schedules_due, move.next_at, move.schedule)

@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from streammesh import lua, plain_json
-from streammesh.errors import MeshError
+from streammesh.errors import InvalidManifest, MeshError
 from streammesh.keys import Keys
 from streammesh.lua.services import NoteMoveScript
+from streammesh.redisio.answers import there
 from streammesh.redisio.shard_marks import ShardMarks
+from streammesh.reshard.copies import answered, copy_page, copy_webhooks, rename_queues
 from streammesh.reshard.survey import Connect, living, pages, word_of
 from streammesh.settings import MeshSettings
 from streammesh.shards import PARTITION_KEY, each_shard, shard_of
@@ -30,22 +33,8 @@ from streammesh.subscriptions.manifest import Manifest
 from streammesh.subscriptions.registry import register_call
 
 NOT_COPIED = {"format", "alive", "editions", "memory"}  # of the processes and the server that were
-EVERYWHERE = (
-    "paused",
-    "webhooks",
-    "webhooks-version",
-    "webhooks-disabled",
-    "url-workers",
-)  # each shard has all of it
+EVERYWHERE = ("paused", "url-workers")  # each shard has all of it, as it is
 ELSEWHERE = "elsewhere:"  # before the source, in the row of an event that lies in another shard
-_READS: dict[bytes, Callable[[Any, bytes], Any]] = {
-    b"hash": lambda pipe, name: pipe.hgetall(name),
-    b"string": lambda pipe, name: pipe.get(name),
-}
-
-
-def _is_there(pipe: Any, name: bytes) -> Any:
-    return pipe.exists(name)
 
 
 class CannotMove(MeshError):
@@ -143,9 +132,9 @@ class Reshard:
                     raise CannotMove(
                         f"processes came to shard {number}: {', '.join(alive[:5])}; stop them, run again"
                     )
-                for domain in client.smembers(keys.domains()):
+                for domain in answered(client, "SMEMBERS", keys.domains()) or ():
                     ends = [
-                        _end_of(one, name.events(domain.decode()))
+                        _end_of(one, name.prefix.encode() + b"events:" + domain)
                         for one, name in ((client, keys), (copy, copies))
                     ]
                     if ends[0] != ends[1]:
@@ -160,9 +149,10 @@ class Reshard:
         with self._connect(self._old[number]) as source, self._connect(self._new[number]) as target:
             for page in pages(source, old.prefix):
                 names = [name for name in page if word_of(name, old) not in NOT_COPIED]
-                _copy_page(source, target, names, old.prefix.encode(), new.prefix.encode())
+                copy_page(source, target, names, old.prefix.encode(), new.prefix.encode())
                 done += len(names)
                 self._say(MoveProgress("copied", number, done))
+            rename_queues(target, old, new)
         return done
 
     def _tell(self, number: int) -> None:
@@ -193,11 +183,11 @@ class Reshard:
         for name in page:
             pipe.hgetall(name)
             pipe.pttl(name)
-        answers = pipe.execute()
+        answers = pipe.execute(raise_on_error=False)
         writes = [client.pipeline(transaction=False) for client in clients]
         for name, row, left in zip(page, answers[::2], answers[1::2], strict=True):
-            id = name.decode().removeprefix(old.event(""))
-            for field, value in row.items():
+            id = name.decode("utf-8", "replace").removeprefix(old.event(""))
+            for field, value in there(row).items():
                 kind, _, event_source = field.decode("utf-8", "replace").partition(":")
                 if kind != "at":
                     continue
@@ -211,7 +201,8 @@ class Reshard:
                     writes[place].pexpire(copy, left, nx=True)
                 told += 1
         for pipe in writes:
-            pipe.execute()
+            for answer in pipe.execute(raise_on_error=False):
+                there(answer)
         return told
 
     def _tell_identities(
@@ -219,11 +210,11 @@ class Reshard:
     ) -> None:
         old = Keys(self._old[number].namespace).prefix
         for name in page:
-            numbers, left = source.smembers(name), int(source.pttl(name))
+            numbers, left = answered(source, "SMEMBERS", name), int(source.pttl(name))
             for place, client in enumerate(clients):
                 if place == number or not numbers:
                     continue
-                copy = Keys(self._new[place].namespace).prefix + name.decode().removeprefix(old)
+                copy = Keys(self._new[place].namespace).prefix.encode() + name.removeprefix(old.encode())
                 client.sadd(copy, *numbers)
                 if left > 0:
                     client.pexpire(copy, left)
@@ -232,73 +223,36 @@ class Reshard:
         """Give a shard that is new what every shard has: services with their groups, pauses, limits."""
         first, keys = Keys(self._old[0].namespace), Keys(self._new[number].namespace)
         with self._connect(self._old[0]) as source, self._connect(self._new[number]) as target:
-            stored: Any = source.hgetall(first.manifests())
+            stored = answered(source, "HGETALL", first.manifests()) or {}
             for text in stored.values():
-                lua.run_sync(target, register_call(keys, Manifest.from_json(text)))
+                with suppress(InvalidManifest):  # whoever reads it says so, in each shard
+                    lua.run_sync(target, register_call(keys, Manifest.from_json(text)))
             if stored:
                 target.hset(keys.manifests(), mapping=stored)
             names = [f"{first.prefix}{word}".encode() for word in EVERYWHERE]
-            there = [name for name in names if source.exists(name)]
-            _copy_page(source, target, there, first.prefix.encode(), keys.prefix.encode())
-            for task in source.smembers(first.flows()):
-                limits: Any = source.hgetall(first.flow(task.decode()))
-                kept = {name: value for name, value in limits.items() if name in (b"declared", b"set")}
+            copy_page(source, target, names, first.prefix.encode(), keys.prefix.encode())
+            for task in answered(source, "SMEMBERS", first.flows()) or ():
+                name = task.decode("utf-8", "replace")
+                limits = answered(source, "HGETALL", first.flow(name)) or {}
+                kept = {limit: value for limit, value in limits.items() if limit in (b"declared", b"set")}
                 if kept:
-                    target.hset(keys.flow(task.decode()), mapping=kept)
+                    target.hset(keys.flow(name), mapping=kept)
                     target.sadd(keys.flows(), task)
-            for webhook in source.hkeys(
-                first.webhooks()
-            ):  # a new one reads what is told here from the beginning
-                target.hset(keys.webhook(webhook.decode()), "behind", "0-0")
-                target.sadd(keys.webhooks_behind(), webhook)
+            copy_webhooks(source, target, first, keys, number)
         self._say(MoveProgress("furnished", number, len(stored)))
-
-
-def _copy_page(
-    source: redis.Redis, target: redis.Redis, names: Sequence[bytes], old: bytes, new: bytes
-) -> None:
-    """Copy these keys. A value that names a key of its own mesh names the new one's."""
-    pipe = source.pipeline(transaction=False)
-    for name in names:
-        pipe.type(name)
-    kinds = pipe.execute()
-    for name, kind in zip(names, kinds, strict=True):
-        pipe.dump(name)
-        pipe.pttl(name)
-        _READS.get(kind, _is_there)(pipe, name)
-    answers = pipe.execute()
-    writes = target.pipeline(transaction=False)
-    for name, kind, dump, left, value in zip(
-        names, kinds, answers[::3], answers[1::3], answers[2::3], strict=True
-    ):
-        if dump is None:  # it expired meanwhile
-            continue
-        copy = new + name.removeprefix(old)
-        writes.restore(copy, max(0, left), dump, replace=True)
-        _rename(writes, copy, kind, value, old, new)
-    writes.execute()
-
-
-def _rename(writes: Any, copy: bytes, kind: bytes, value: Any, old: bytes, new: bytes) -> None:
-    """Where a value of a hash or string names a key of the old mesh, write the new one's in its place."""
-    if kind == b"hash":
-        changed = {field: text.replace(old, new) for field, text in value.items() if old in text}
-        if changed:
-            writes.hset(copy, mapping=changed)
-    elif kind == b"string" and value and old in value:
-        writes.set(copy, value.replace(old, new), keepttl=True)
 
 
 def _partition_keys(client: redis.Redis, keys: Keys) -> Iterator[tuple[tuple[str, str], str]]:
     """Source and id of the events that have a partition key, and that: those in streams, and those held for later."""
-    for domain in client.smembers(keys.domains()):
-        start = "-"
-        while page := client.xrange(keys.events(domain.decode()), min=start, count=1_000):
+    for domain in answered(client, "SMEMBERS", keys.domains()) or ():
+        start, stream = "-", keys.events(domain.decode("utf-8", "replace"))
+        while page := answered(client, "XRANGE", stream, start, "+", "COUNT", 1_000):
             for _, fields in page:
                 yield from _key_in(fields.get(b"e", b""))
             start = f"({page[-1][0].decode()}"
-    for _, text in client.hscan_iter(keys.due_entries(), count=500):
-        yield from _held_key(text)
+    if client.type(keys.due_entries()) == b"hash":
+        for _, text in client.hscan_iter(keys.due_entries(), count=500):
+            yield from _held_key(text)
 
 
 def _held_key(text: bytes) -> Iterator[tuple[tuple[str, str], str]]:
@@ -326,6 +280,6 @@ def _key_in(text: bytes) -> Iterator[tuple[tuple[str, str], str]]:
         return
 
 
-def _end_of(client: redis.Redis, stream: str) -> Any:
-    found = client.xinfo_stream(stream) if client.exists(stream) else {}
-    return found.get("last-generated-id")
+def _end_of(client: redis.Redis, stream: bytes) -> Any:
+    is_stream = client.type(stream) == b"stream"
+    return client.xinfo_stream(stream).get("last-generated-id") if is_stream else None

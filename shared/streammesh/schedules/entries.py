@@ -58,6 +58,11 @@ class EventTemplate(BaseModel):
     )
     subject: str | None = Field(None, description="The event's subject; schedule/<name> if not given.")
     priority: int | None = Field(None, ge=0, le=9, description="0 (low) to 9 (high).")
+    partitionkey: str | None = Field(
+        None,
+        min_length=1,
+        description="In a mesh of several shards: the ticks are stored in the shard of it.",
+    )
 
 
 class ScheduleEntry(BaseModel):
@@ -212,6 +217,11 @@ def tick_event(entry: ScheduleEntry, due_ms: int) -> Event:
         data.setdefault("timezone", entry.timezone)
         start, end = period_before(due_ms, entry.period, entry.timezone)
         data["period"] = {"from": start.isoformat(), "to": end.isoformat()}
+    extensions: dict[str, str | int] = {}
+    if entry.event.priority is not None:
+        extensions["priority"] = entry.event.priority
+    if entry.event.partitionkey is not None:
+        extensions["partitionkey"] = entry.event.partitionkey
     return envelope.make(
         entry.event.type,
         data,
@@ -219,5 +229,5 @@ def tick_event(entry: ScheduleEntry, due_ms: int) -> Event:
         id=names.tick_id(entry.name, due_ms),
         subject=entry.event.subject or f"schedule/{entry.name}",
         now=from_ms(due_ms),
-        extensions={} if entry.event.priority is None else {"priority": entry.event.priority},
+        extensions=extensions,
     )

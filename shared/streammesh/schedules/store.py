@@ -8,7 +8,7 @@ from math import inf
 
 from streammesh import lua
 from streammesh.events.envelope import Event
-from streammesh.events.publisher import ms, stored_form
+from streammesh.events.publisher import ms
 from streammesh.keys import Keys
 from streammesh.lua.events import (
     MovedSchedule,
@@ -20,6 +20,7 @@ from streammesh.lua.events import (
 )
 from streammesh.schedules import Change, Stored, TickPlan
 from streammesh.settings import MeshSettings
+from streammesh.shards import stored_or_sent
 
 BEAT = "beat"  # the role under which Beats say that they are alive
 SHARES_MS = (
@@ -98,7 +99,7 @@ class DueTicks:
 def tick_call(keys: Keys, settings: MeshSettings, due: Sequence[DueTicks]) -> lua.Call[list[list[str]]]:
     """`tick.lua`: publish the plans' ticks and move their schedules, each if it still stands where it was read.
 
-    Answers for each schedule per tick `stored`, `known`, or `conflict` when another event has its identity; `moved`
+    A tick whose `partitionkey` belongs to another shard goes into the outbox for it in the same step. Answers for each schedule per tick `stored`, `known`, or `conflict` when another event has its identity; `moved`
     alone when another Beat or a change came first. May be repeated after a lost reply.
     """
     return TickScript(
@@ -116,7 +117,7 @@ def tick_call(keys: Keys, settings: MeshSettings, due: Sequence[DueTicks]) -> lu
                 read=one.standing.raw,
                 stood_at=one.standing.stands_at,
                 next_at=one.plan.next_ms,
-                ticks=[stored_form(keys, settings, event) for event in one.events],
+                ticks=[stored_or_sent(keys, settings, event) for event in one.events],
             )
             for one in due
         ],

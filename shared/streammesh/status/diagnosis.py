@@ -26,9 +26,11 @@ from streammesh.redisio.inspector import ask_server
 from streammesh.redisio.shard_marks import ShardMarks
 from streammesh.settings import MeshSettings
 from streammesh.status.findings import Finding, findings
+from streammesh.status.lasting_keys import STRANGE, LastingKeys, read_lasting_keys
 from streammesh.status.snapshot import read_snapshot
 
 SKEW_SECONDS = 1.0
+MANY = 20  # keys in a sample of thousands; a few that somebody left there harm nobody
 ENDS_SOON = timedelta(days=14)
 CONNECT_SECONDS = 3.0
 
@@ -57,6 +59,7 @@ async def diagnose(
         services = [state.service for state in snapshot.services]
         found += [one async for one in _set_aside(client, keys, services)]
         found += [one async for one in _keys(client, keys, now)]
+        found += _lasting(await read_lasting_keys(client, keys))
     except Exception as error:
         if not is_unavailable(error):
             raise
@@ -118,6 +121,21 @@ async def _keys(client: redis.asyncio.Redis, keys: Keys, now: Callable[[], float
             f"the API key {key.name!r} {how}",
             f"streammesh keys rotate {key.name}",
         )
+
+
+def _lasting(seen: LastingKeys) -> list[Finding]:
+    found = []
+    for kind, count in sorted(seen.kinds.items()):
+        if count < MANY:
+            continue
+        of = f"`{kind}`" if kind != STRANGE else kind
+        text = (
+            f"{count:,} of {seen.looked_at:,} keys looked at are {of}, and have no expiry: they stay for ever"
+            f" (as {seen.samples[kind]}; the database has {seen.all:,} keys)"
+        )
+        do = "find out what writes them below this namespace; look at some, then give them an expiry or delete them"
+        found.append(Finding("keys-never-expire", "redis", Severity.WARNING, text, do))
+    return found
 
 
 def _tls(url: RedisUrl, settings: MeshSettings, now: float) -> list[Finding]:

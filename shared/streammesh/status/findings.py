@@ -51,6 +51,7 @@ def findings(found: Snapshot, settings: MeshSettings) -> list[Finding]:
     for state in found.services:
         said += _service(state, found, settings)
     said += _paused(found)
+    said += _refusals(found)
     said += _editions(found)
     said += _webhooks(found)
     said += _outboxes(found)
@@ -134,6 +135,18 @@ def _paused(found: Snapshot) -> Iterator[Finding]:
         text = f"{pause.task} is paused {why}{since}: {pause.reason[:200]}"
         resume = f"streammesh subscriptions resume {pause.task}"
         yield Finding("paused", pause.task, Severity.WARNING, text, resume)
+
+
+def _refusals(found: Snapshot) -> Iterator[Finding]:
+    for one in found.refusals:
+        if one.at_ms is None:
+            how, text = Severity.ERROR, f"{one.service}: {one.reason}: it is given nothing new"
+            do = "restart its workers, which register it anew, and find out who else writes to this Redis"
+        else:
+            ago = span(max(0, found.now_ms - one.at_ms))
+            how, text = Severity.WARNING, f"{one.service}: a worker was refused {ago} ago: {one.reason}"
+            do = "mend what the reason names, and start the worker again"
+        yield Finding("manifest-refused", one.service, how, text, do)
 
 
 def _editions(found: Snapshot) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from streammesh.lines.state import FlowStanding, read_standings
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
+from streammesh.refused_services import RefusedService, read_refusals
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
@@ -90,6 +91,7 @@ class Snapshot:
     flows: Mapping[str, FlowStanding] = field(default_factory=dict)  # of subscriptions with limits
     side_by_side: Mapping[str, SideBySide] = field(default_factory=dict)  # of services with several editions
     outboxes: tuple[OutboxState, ...] = ()  # with several shards, by the shard that is waited for
+    refusals: tuple[RefusedService, ...] = ()
 
 
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
@@ -154,6 +156,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         flows,
         await read_side_by_side(client, keys, list(manifests.values()), now),
         await read_outboxes(client, keys, settings),
+        tuple(await read_refusals(client, keys, set(manifests))),
     )
 
 

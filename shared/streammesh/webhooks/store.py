@@ -92,32 +92,7 @@ class WebhookStore:
 
     async def put(self, webhook: Webhook, expected: bytes = b"", start: str = "0-0") -> str:
         """Store it if it still is what was read: `stored`, `moved` or `full`. A new one begins after `start`."""
-        keys = self._keys
-        why = (
-            orjson.dumps({"reason": webhook.disabled_why, "url": webhook.url})
-            if webhook.disabled_why
-            else b""
-        )
-        call = StoreWebhookScript(
-            webhooks=keys.webhooks(),
-            version=keys.webhooks_version(),
-            place=keys.webhooks_place(),
-            due=keys.webhooks_due(),
-            failing=keys.webhooks_failing(),
-            behind=keys.webhooks_behind(),
-            disabled=keys.webhooks_disabled(),
-            state=keys.webhook(webhook.id),
-            queue=keys.webhook_queue(webhook.id),
-            webhook=webhook.id,
-            expected=expected,
-            definition=webhook.to_json(),
-            enabled=webhook.enabled,
-            why=why,
-            start=start,
-            most=MOST,
-            changed=keys.webhooks_changed(),
-        ).call(lambda answer: str(answer.decode()))
-        return await lua.run(self._client, call)
+        return await lua.run(self._client, store_call(self._keys, webhook, expected, start))
 
     async def remove(self, webhook: str) -> bool:
         """Remove it and all that waits for it; answers whether there was one."""
@@ -190,6 +165,30 @@ class WebhookStore:
             except (ValueError, KeyError, TypeError):
                 continue
         return AttemptPage(found, entries[-1][0].decode() if len(entries) == limit else None)
+
+
+def store_call(keys: Keys, webhook: Webhook, expected: bytes, start: str) -> lua.Call[str]:
+    """`store_webhook.lua`: as `WebhookStore.put`, for a shard that has these keys."""
+    why = orjson.dumps({"reason": webhook.disabled_why, "url": webhook.url}) if webhook.disabled_why else b""
+    return StoreWebhookScript(
+        webhooks=keys.webhooks(),
+        version=keys.webhooks_version(),
+        place=keys.webhooks_place(),
+        due=keys.webhooks_due(),
+        failing=keys.webhooks_failing(),
+        behind=keys.webhooks_behind(),
+        disabled=keys.webhooks_disabled(),
+        state=keys.webhook(webhook.id),
+        queue=keys.webhook_queue(webhook.id),
+        webhook=webhook.id,
+        expected=expected,
+        definition=webhook.to_json(),
+        enabled=webhook.enabled,
+        why=why,
+        start=start,
+        most=MOST,
+        changed=keys.webhooks_changed(),
+    ).call(lambda answer: str(answer.decode()))
 
 
 def body_of(note: Notification) -> bytes:

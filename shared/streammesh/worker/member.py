@@ -30,6 +30,7 @@ from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
 from streammesh.redisio.mesh_format import NEWER, OLDER, end_overtaken, meet_sync, migrate_sync
 from streammesh.redisio.retry import until_back
+from streammesh.refused_services import note_refusal
 from streammesh.roles import keep_what_is_loaded
 from streammesh.rollout.membership import NameTaken
 from streammesh.subscriptions.manifest import Manifest
@@ -44,7 +45,7 @@ from streammesh.worker.internals import check
 from streammesh.worker.memory_watch import MemoryWatch
 from streammesh.worker.process_end import end_process
 from streammesh.worker.registration import Registration
-from streammesh.worker.shard_rules import fits_shards
+from streammesh.worker.shard_rules import fits_shards, limits_beyond_shard
 
 COLD_SECONDS = (
     5.0  # that a worker has to end after its drain deadline, before it is ended from outside Python
@@ -129,6 +130,8 @@ class Member(bootsteps.StartStopStep):
         end_within(self._settings.drain.total_seconds(), self._connections)
         self._be_watched(worker)
         if not fits_shards(self._manifest, self._settings.whole.shards):
+            reason = "; ".join(limits_beyond_shard(self._manifest))
+            note_refusal(self._connections.sync(), self._keys, self._service, reason)
             raise WorkerShutdown(EXIT_REFUSED)
         register_when_possible(self._registration, self._manifest, self._redis_answers)
         signals.worker_ready.connect(self._ready, weak=False)

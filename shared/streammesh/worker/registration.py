@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
 from streammesh import lua
-from streammesh.errors import MeshUnavailable
+from streammesh.errors import InvalidManifest, MeshUnavailable
 from streammesh.events.publisher import ms
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
+from streammesh.refused_services import note_refusal
 from streammesh.rollout.membership import Neighbours, edition_of, is_due, joined, refuse_a_stranger
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest
@@ -36,7 +39,13 @@ class Registration:
 
         `first`: it starts, and may take the name over. `forgotten`: Redis has lost the manifest.
         """
-        takeover = first and self._settings.takeover
+        with self._noting_refusals():
+            changed = self._join(first and self._settings.takeover, forgotten)
+        if first:
+            note_refusal(self._connections.sync(), self._keys, self._mine.service)  # what was noted is over
+        return changed
+
+    def _join(self, takeover: bool, forgotten: bool) -> bool:
         for _ in range(MOST_TRIES):
             raw, around = self._look()
             whole = joined(self._mine, around, owner=self._owner, takeover=takeover)
@@ -60,11 +69,20 @@ class Registration:
         raw, around = self._look()
         stored = around.stored
         if stored is not None:
-            refuse_a_stranger(stored, self.edition, around)
+            with self._noting_refusals():
+                refuse_a_stranger(stored, self.edition, around)
         if stored is None or is_due(stored, self.edition, around):
             log.info("manifest.registered", changed=self.join(), subscriptions=len(self._mine.subscriptions))
         elif [one.digest for one in stored.editions] == [self.edition.digest]:
             self._is_alone = raw
+
+    @contextmanager
+    def _noting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except InvalidManifest as refused:
+            note_refusal(self._connections.sync(), self._keys, self._mine.service, str(refused))
+            raise
 
     def _look(self) -> tuple[bytes, Neighbours]:
         keys, service = self._keys, self._mine.service
