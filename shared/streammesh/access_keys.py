@@ -25,6 +25,10 @@ class AccessKeys:
         """STREAM. What operators did, field `a` = one action as JSON. About 10,000 entries."""
         return f"{self.prefix}audit"
 
+    def sealed_manifest(self, service: str) -> str:
+        """STRING. A service's manifest as JSON, which no other's user of Redis may write; it counts before `manifests`."""
+        return f"{self.prefix}manifest:{service}"
+
     def refusals(self) -> str:
         """HASH. Service whose worker was refused -> when (ms) and why. At most 100; expires an hour after the last."""
         return f"{self.prefix}refusals"

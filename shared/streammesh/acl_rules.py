@@ -25,6 +25,7 @@ COMMANDS = (
 )
 CELERY = ("+script|exists", "+time", "+info", "+client|unblock")
 NOT_OF_WORKERS = ("-scan", "-randomkey", "-dbsize", "-psubscribe")  # which say what others have
+ON_EVENTS = ("+xadd", "+xgroup|create", "+xinfo|stream", "+xinfo|groups", "+xpending", "+xrevrange", "+type")
 PLAIN = ("+time", "+info")
 CLUSTER = ("+cluster|slots",)
 KINDS = ("api", "dispatcher", "archiver", "scheduler", "webhook_worker")  # that reach all keys of the mesh
@@ -54,10 +55,10 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *keys.of_a_flow(f"{service}.*"),
         *(keys.arrived(service, "*"), keys.waiters(service, "*"), keys.waking(service)),
         *(keys.cancellable(f"{service}.*"), keys.canceller(f"{service}.*", "*")),
-        *(keys.task(f"*{mark}"), keys.chunks(f"*{mark}", "*")),
+        *(keys.task(f"*{mark}"), keys.chunks(f"*{mark}", "*"), keys.sealed_manifest(service)),
     )
     shared = (
-        *(keys.event("*"), keys.events("*"), f"{keys.prefix}result:*"),
+        *(keys.event("*"), f"{keys.prefix}result:*"),
         *(f"{keys.prefix}set-aside:*", f"{keys.prefix}identity:*", f"{keys.prefix}binding*"),
         *(keys.domains(), keys.due(), keys.due_entries()),
         *(
@@ -83,6 +84,7 @@ def worker_rules(keys: Keys, service: str, database: int = 0) -> list[str]:
         *CELERY,
         _hears(keys, database),
         _tells(keys),
+        _publishes(keys),
     ]
 
 
@@ -112,6 +114,11 @@ def _hears(keys: Keys, database: int) -> str:
 def _tells(keys: Keys) -> str:
     """A selector: it tells on the channels beside the notifications, and does not listen there."""
     return f"(-@all +publish &{keys.told('*')})"
+
+
+def _publishes(keys: Keys) -> str:
+    """A selector: it adds events and joins, and takes nothing away from the groups of others, nor from the streams."""
+    return f"(-@all {' '.join(ON_EVENTS)} ~{keys.events('*')})"
 
 
 def _channels(keys: Keys, database: int) -> list[str]:

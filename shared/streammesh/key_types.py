@@ -74,6 +74,7 @@ TYPES = {
     "dead-services": "set",
     "webhooks-behind": "set",
     "manifests-version": "string",
+    "manifest": "string",
     "alerted": "string",
     "alert-told": "string",
     "cursor-secret": "string",

@@ -66,6 +66,7 @@ class Keys(WebhookKeys, CancelKeys, DurableKeys, FlowKeys, AccessKeys, ShardKeys
             *(self.queue(service, step) for step in range(10)),
             *(self.dead(service), self.dead_index(service), self.dead_entries(service)),
             *(self.open_tasks(service), self.alive(service), self.editions(service), self.waking(service)),
+            self.sealed_manifest(service),
         ]
 
     # --- events -------------------------------------------------------------------------------

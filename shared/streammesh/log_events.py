@@ -47,6 +47,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "mail_catcher.listening": "The development mail server takes mails.",
     "mail_catcher.stopped": "The development mail server has ended.",
     "manifest.broken": "The manifest of a service cannot be read; it counts as not there.",
+    "manifest.forged": "Somebody else wrote the manifest of a service; what the service itself wrote counts, and is put back.",
     "manifest.refused": "The service limits by a key that is not the partition key, in a mesh of several shards; it does not start.",
     "manifest.within_shard": "What these subscriptions compare or limit without a key is seen by each shard for itself:"
     " give the events that belong together one partitionkey.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import redis
@@ -14,6 +15,7 @@ from streammesh.lua.services import NoteRefusalScript
 
 MOST = 100  # services
 KEPT_MS = 3_600_000  # a worker that is refused is started again long before
+FORGED = "somebody else wrote its manifest, which was refused: what the service wrote itself counts"
 LONGEST = 500  # characters of a reason
 
 
@@ -39,16 +41,13 @@ def note_refusal(client: redis.Redis, keys: Keys, service: str, reason: str = ""
         lua.run_sync(client, refusal_call(keys, service, reason))
 
 
-async def read_refusals(client: redis.asyncio.Redis, keys: Keys, readable: set[str]) -> list[RefusedService]:
-    """Return all by service. `readable`: services whose stored manifests can be read."""
-    pipeline = client.pipeline(transaction=False)
-    pipeline.hgetall(keys.refusals()).hkeys(keys.manifests())
-    noted, stored = await pipeline.execute()
-    found = [
-        RefusedService(name, "what is stored as its manifest cannot be read")
-        for name in sorted(one.decode("utf-8", "replace") for one in stored)
-        if name not in readable
-    ]
+async def read_refused(
+    client: redis.asyncio.Redis, keys: Keys, broken: Iterable[str], forged: Iterable[str]
+) -> list[RefusedService]:
+    """Return all by service. `broken`: whose stored manifests cannot be read; `forged`: whose somebody else wrote."""
+    found = [RefusedService(name, "what is stored as its manifest cannot be read") for name in sorted(broken)]
+    found += [RefusedService(name, FORGED) for name in sorted(forged)]
+    noted = await client.hgetall(keys.refusals())
     for name, raw in sorted(noted.items())[:MOST]:
         at, _, reason = raw.decode("utf-8", "replace").partition(" ")
         if at.isdecimal() and len(at) < 15:

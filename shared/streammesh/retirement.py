@@ -121,6 +121,7 @@ class Retirement:
         keys = self._keys
         return RemoveManifestScript(
             manifests=keys.manifests(),
+            sealed=keys.sealed_manifest(self._service),
             version=keys.manifests_version(),
             alive=keys.alive(self._service),
             retiring=keys.retiring(),
@@ -294,6 +295,7 @@ class Retirement:
             paused=keys.paused(),
             failures=keys.failures(),
             editions=keys.editions(self._service),
+            sealed=keys.sealed_manifest(self._service),
             service=self._service,
             queues=self._streams,
             subscriptions=[

@@ -14,6 +14,7 @@ from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.settings import MeshSettings
+from streammesh.subscriptions.manifest import Manifest, Subscription
 from streammesh.testing.conditions import wait_until, wait_until_sync
 from streammesh.transport.codec import encode
 from streammesh.worker.app import make_app
@@ -89,7 +90,7 @@ def api(server, admin, tmp_path_factory):
             processes.append(MeshProcess(name, module, env, folder).start())
         log = processes[-1].log
         found = wait_until_sync(
-            "the API listens", lambda: re.search(r'"url":"(http://[^"]+)"', log.read_text()), seconds=40
+            "the API listens", lambda: re.search(r'"url":"(http://[^"]+)"', log.read_text()), seconds=120
         )
         yield found[1]
     finally:
@@ -106,7 +107,7 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
             for role in ("dispatcher", "scheduler", "probe", "probe_sync", "webhook_worker", "api")
         )
 
-    await wait_until("every process shows life", all_live, seconds=40)
+    await wait_until("every process shows life", all_live, seconds=120)
     async with httpx.AsyncClient(base_url=api, headers={"authorization": f"Bearer {KEY}"}) as client:
         for event_type in ("probe.recorded", "probe.flaky", "probe.rejected", "nobody.wants"):
             sent = await client.post("/v1/events", json={"type": event_type, "data": {"n": 1}})
@@ -173,6 +174,74 @@ def test_a_worker_can_not_read_run_forge_or_acknowledge_what_is_another_team_s(s
             assert "permission" in str(refused.value).lower(), (command, refused.value)
     assert admin.xinfo_stream(queue)["last-generated-id"] == before
     assert "thief" not in [one["name"] for one in admin.xinfo_consumers(queue, "workers")]
+
+
+def test_a_worker_takes_nothing_from_the_events_of_others_and_writes_no_other_s_manifest(server, admin, api):
+    """It adds to the streams of events and joins them; what was published stays, and so does what others were given."""
+    keys, other = Keys(), "probe_sync"
+    stream, seal = keys.events("sync"), keys.sealed_manifest(other)
+    before = admin.xinfo_stream(stream)["last-generated-id"], admin.xlen(stream), admin.get(seal)
+    assert all(before)
+    with redis.Redis.from_url(url_of(server, "mesh-worker-probe")) as worker:
+        for command in (
+            *(
+                ("XACK", stream, other, "1-1"),
+                ("XREADGROUP", "GROUP", other, "thief", "STREAMS", stream, ">"),
+            ),
+            *(
+                ("XCLAIM", stream, other, "thief", "0", "1-1"),
+                ("XAUTOCLAIM", stream, other, "thief", "0", "0"),
+            ),
+            *(("XGROUP", "SETID", stream, other, "$"), ("XGROUP", "DESTROY", stream, other)),
+            ("XGROUP", "CREATECONSUMER", stream, other, "thief"),
+            *(
+                ("XDEL", stream, "1-1"),
+                ("XTRIM", stream, "MAXLEN", "0"),
+                ("DEL", stream),
+                ("EXPIRE", stream, "1"),
+            ),
+            *(("RENAME", stream, keys.queue("probe")), ("XSETID", stream, "9-9")),
+            ("EVAL", "return redis.call('XTRIM', ARGV[1], 'MAXLEN', '0')", "0", stream),
+            ("EVAL", "return redis.call('XACK', ARGV[1], 'probe_sync', '1-1')", "0", stream),
+            *(
+                ("SET", seal, "{}"),
+                ("DEL", seal),
+                ("EVAL", "return redis.call('SET', ARGV[1], '{}')", "0", seal),
+            ),
+        ):
+            with pytest.raises(redis.exceptions.ResponseError) as refused:
+                worker.execute_command(*command)
+            assert "permission" in str(refused.value).lower(), (command, refused.value)
+    assert (admin.xinfo_stream(stream)["last-generated-id"], admin.xlen(stream), admin.get(seal)) == before
+
+
+async def test_a_manifest_that_another_team_s_worker_wrote_counts_for_nothing_and_is_put_back_and_said(
+    server, admin, api
+):
+    keys, other = Keys(), "probe_sync"
+    forged = Manifest(other, subscriptions=(Subscription(other, f"{other}.workflow", "never.comes"),))
+    with redis.Redis.from_url(url_of(server, "mesh-worker-probe")) as worker:
+        worker.hset(keys.manifests(), other, forged.to_json())
+        worker.incr(keys.manifests_version())
+        worker.publish(keys.manifests_changed(), "manifests")
+    async with httpx.AsyncClient(base_url=api, headers={"authorization": f"Bearer {KEY}"}) as client:
+        sent = await client.post("/v1/events", json={"type": "sync.workflow", "data": {"numbers": [1]}})
+
+        async def ended() -> bool:
+            return bool((await client.get(f"/v1/events/{sent.json()['id']}")).json()["state"] == "completed")
+
+        await wait_until("it ran all the same", ended, seconds=20)
+
+        async def put_back() -> bool:
+            return bool(admin.hget(keys.manifests(), other) == admin.get(keys.sealed_manifest(other)))
+
+        await wait_until("its own manifest is back", put_back, seconds=20)
+
+        async def said() -> bool:
+            found = (await client.get("/v1/status")).json()["findings"]
+            return any((one["code"], one["about"]) == ("manifest-refused", other) for one in found)
+
+        await wait_until("it is said", said, seconds=20)
 
 
 async def test_a_worker_can_not_read_or_change_the_rows_and_outcomes_of_another_team_s_tasks(

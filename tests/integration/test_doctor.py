@@ -19,7 +19,7 @@ from streammesh.refused_services import KEPT_MS, MOST, refusal_call
 from streammesh.rollout.membership import NameTaken
 from streammesh.status.diagnosis import MANY, diagnose
 from streammesh.subscriptions.manifest import Manifest, Subscription
-from streammesh.subscriptions.registry import register_call
+from streammesh.subscriptions.registry import read_manifests, register_call
 from streammesh.tasks.pause import pause_call
 from streammesh.worker.connections import Connections
 from streammesh.worker.registration import Registration
@@ -115,7 +115,17 @@ async def test_a_worker_that_was_refused_is_told_until_one_is_let_in(found, aliv
 
 async def test_a_manifest_that_cannot_be_read_is_told(found, alive, mesh_redis, mesh_keys):
     await mesh_redis.hset(mesh_keys.manifests(), "billing", '{"service": "mail"}')
-    assert "billing: what is stored" in (await found())["manifest-refused"]
+    assert "billing: its manifest was refused: what is stored" in (await found())["manifest-refused"]
+
+
+async def test_a_manifest_that_somebody_else_wrote_is_told_and_does_not_count(
+    found, alive, mesh_redis, mesh_keys
+):
+    forged = Manifest("mail", subscriptions=(Subscription("mail", "mail.other", "a.b"),))
+    await mesh_redis.hset(mesh_keys.manifests(), "mail", forged.to_json())
+    assert "somebody else wrote its manifest" in (await found())["manifest-refused"]
+    [read] = await read_manifests(mesh_redis, mesh_keys)
+    assert [one.task for one in read.subscriptions] == ["mail.send"]
 
 
 async def test_refusals_are_bounded_and_garbage_among_them_is_stepped_over(
@@ -126,7 +136,7 @@ async def test_refusals_are_bounded_and_garbage_among_them_is_stepped_over(
     assert await mesh_redis.hlen(mesh_keys.refusals()) == 1
     assert 0 < await mesh_redis.pttl(mesh_keys.refusals()) <= KEPT_MS
     await mesh_redis.hset(mesh_keys.refusals(), b"\xff", b"\xff \xff")
-    assert f"s{MOST}: a worker was refused" in (await found())["manifest-refused"]
+    assert f"s{MOST}: its manifest was refused 0 s ago" in (await found())["manifest-refused"]
 
 
 async def test_keys_that_should_end_and_do_not_are_told(found, alive, mesh_redis, mesh_keys):

@@ -265,6 +265,7 @@ async def test_a_service_whose_manifest_cannot_be_read_leaves_the_router_and_los
 
         await wait_until("both are served", both)
     await mesh_redis.hset(mesh_keys.manifests(), "mail", "{")
+    await mesh_redis.set(mesh_keys.sealed_manifest("mail"), "{")
     await publisher.publish("user.registered", {}, id="1")
     async with dispatcher("new") as lanes:
 

@@ -36,13 +36,14 @@ local function register()
       if failed then return failed end
     end
   end
-  if stored == manifest then return 0 end
+  if stored == manifest and redis.pcall('GET', sealed) == manifest then return 0 end
   if redis.call('EXISTS', version) == 0 then
     local t = redis.call('TIME')
     redis.call('SET', version, t[1] .. string.format('%06d', t[2]))
   end
   redis.call('INCR', version) -- fails where it is no number; nothing is stored then
   redis.call('HSET', manifests, service, manifest)
+  redis.call('SET', sealed, manifest)
   redis.call('PUBLISH', changed, 'manifests')
   return 1
 end

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Each, Key, KeyList, Number, Record, Text, TextList
+from streammesh.lua.signature import Arguments, Each, Key, KeyList, Number, Record, Text, TextList, Written
 
 
 class StoredEvent(Record):
     """One event as every script stores it; see `_event.lua`."""
 
     row: Key
-    stream: Key
+    stream: Written
     source: Text
     id: Text
     digest: Text
@@ -32,7 +32,7 @@ class SoughtIdentity(Record):
 class EventKind(Record):
     """What events of one batch have in common."""
 
-    stream: Key
+    stream: Written
     source: Text
     domain: Text
     deliver_at: Text

@@ -2,7 +2,8 @@
 -- Ends what remove_manifest.lua began: removes the groups that kept events from being trimmed, the queue, and every
 -- record of the service but its dead letters. Not while something of it is left, nor when it has come back.
 -- KEYS manifests (HASH), retiring (HASH), alive (ZSET), open_tasks (ZSET), last_seen (HASH), joined (HASH),
---   holding (SET), paused (HASH), failures (HASH), editions (ZSET), queues (STREAM, each)
+--   holding (SET), paused (HASH), failures (HASH), editions (ZSET),
+--   sealed (STRING, its own manifest), queues (STREAM, each)
 -- ARGS service
 -- subscriptions: KEYS held (STREAM, what it holds while it is paused), flow (HASH, of its limits) ARGS task
 -- domains: KEYS stream (STREAM) ARGS domain
@@ -28,7 +29,7 @@ for _, one in ipairs(domains) do
   redis.pcall('XGROUP', 'DESTROY', one.stream, service)
   redis.call('HDEL', joined, one.domain .. ' ' .. service)
 end
-redis.call('DEL', alive, open_tasks, editions, (string.gsub(open_tasks, '}:open:', '}:waking:', 1)))
+redis.call('DEL', alive, open_tasks, editions, sealed, (string.gsub(open_tasks, '}:open:', '}:waking:', 1)))
 redis.call('HDEL', last_seen, service)
 redis.call('HDEL', retiring, service)
 return 'done'

@@ -9,6 +9,7 @@ class RegisterManifestScript(Arguments):
     """Store a manifest and make its groups."""
 
     manifests: Key
+    sealed: Key
     domains: Key
     version: Key
     joined: Key
@@ -20,7 +21,7 @@ class RegisterManifestScript(Arguments):
     start: Text
     before: Text
     is_checked: Flag
-    streams: KeyList
+    streams: TextList
 
 
 class JoinedDomain(Record):
@@ -47,6 +48,7 @@ class RemoveManifestScript(Arguments):
     """Begin to take a service away."""
 
     manifests: Key
+    sealed: Key
     version: Key
     alive: Key
     retiring: Key
@@ -83,6 +85,7 @@ class ForgetServiceScript(Arguments):
     paused: Key
     failures: Key
     editions: Key
+    sealed: Key
     service: Text
     queues: KeyList
     subscriptions: Each[ForgottenSubscription]

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Stores what is known of a service whose worker is a URL, together with its manifest, if it still is what it was when the
 -- change was made; or removes it, and leaves its manifest to who removes the service. Both or nothing.
--- KEYS workers (HASH), manifests (HASH), domains (SET), version (STRING), joined (HASH), streams (STREAM, of each domain named)
+-- KEYS workers (HASH), manifests (HASH), sealed (STRING, the service's own), domains (SET), version (STRING), joined (HASH)
 -- ARGS service, expected (the document, '' when there was none), document (JSON, '' to remove it), most (of a mesh),
 --   told (channel of the webhook workers), manifest (JSON), changed (channel), is_open (whether a domain is left open),
---   prefix (what a stream's key begins with, before its domain), start (where groups begin that are missing: '$')
+--   prefix (what a stream's key begins with, before its domain), start (where groups begin that are missing: '$'),
+--   streams (key of each domain named)
 -- Returns 'stored', 'moved' (it is another by now), 'full', or 'taken' (a service of this name has workers of its own).
 --#include _register.lua
 local was = redis.call('HGET', workers, service) or ''

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Each, Flag, Key, KeyList, Number, Record, Text
+from streammesh.lua.signature import Arguments, Each, Flag, Key, KeyList, Number, Record, Text, TextList
 
 
 class StoreWebhookScript(Arguments):
@@ -32,6 +32,7 @@ class StoreUrlWorkerScript(Arguments):
 
     workers: Key
     manifests: Key
+    sealed: Key
     domains: Key
     version: Key
     joined: Key
@@ -45,7 +46,7 @@ class StoreUrlWorkerScript(Arguments):
     is_open: Flag
     prefix: Text
     start: Text
-    streams: KeyList
+    streams: TextList
 
 
 class RemoveWebhookScript(Arguments):

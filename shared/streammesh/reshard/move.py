@@ -229,6 +229,10 @@ class Reshard:
                     lua.run_sync(target, register_call(keys, Manifest.from_json(text)))
             if stored:
                 target.hset(keys.manifests(), mapping=stored)
+                for name, text in stored.items():  # word by word what the service wrote, which it compares
+                    service = name.decode("utf-8", "replace")
+                    seal = answered(source, "GET", first.sealed_manifest(service))
+                    target.set(keys.sealed_manifest(service), seal or text)
             names = [f"{first.prefix}{word}".encode() for word in EVERYWHERE]
             copy_page(source, target, names, first.prefix.encode(), keys.prefix.encode())
             for task in answered(source, "SMEMBERS", first.flows()) or ():

@@ -139,13 +139,10 @@ def _paused(found: Snapshot) -> Iterator[Finding]:
 
 def _refusals(found: Snapshot) -> Iterator[Finding]:
     for one in found.refusals:
-        if one.at_ms is None:
-            how, text = Severity.ERROR, f"{one.service}: {one.reason}: it is given nothing new"
-            do = "restart its workers, which register it anew, and find out who else writes to this Redis"
-        else:
-            ago = span(max(0, found.now_ms - one.at_ms))
-            how, text = Severity.WARNING, f"{one.service}: a worker was refused {ago} ago: {one.reason}"
-            do = "mend what the reason names, and start the worker again"
+        how = Severity.WARNING if one.at_ms else Severity.ERROR
+        when = "" if one.at_ms is None else f" {span(max(0, found.now_ms - one.at_ms))} ago"
+        text = f"{one.service}: its manifest was refused{when}: {one.reason}"
+        do = "mend what the reason names and start its workers again; what others wrote: find out who writes to this Redis"
         yield Finding("manifest-refused", one.service, how, text, do)
 
 

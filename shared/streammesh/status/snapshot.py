@@ -17,7 +17,7 @@ from streammesh.lines.state import FlowStanding, read_standings
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.redisio.inspection import ServerFinding
 from streammesh.redisio.inspector import inspect_server, read_config
-from streammesh.refused_services import RefusedService, read_refusals
+from streammesh.refused_services import RefusedService, read_refused
 from streammesh.schedules.store import BEAT
 from streammesh.settings import MeshSettings
 from streammesh.status.backlog import Backlog, read_backlogs
@@ -26,7 +26,7 @@ from streammesh.status.outbox import OutboxState, read_outboxes
 from streammesh.status.queues import read_queues
 from streammesh.status.streams import StreamState, read_streams_call, read_totals
 from streammesh.subscriptions.manifest import Manifest, Subscription
-from streammesh.subscriptions.registry import read_domains, read_manifests
+from streammesh.subscriptions.registry import read_domains, read_known
 from streammesh.tasks.pause import HeldTasks, Pause, read_paused
 
 MOST_NAMED = 64  # workers of a service whose names are told
@@ -97,7 +97,8 @@ class Snapshot:
 async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> Snapshot:
     """The mesh now. Raises redis-py's errors when Redis is away."""
     state, server = await read_redis(client, settings)
-    manifests = {manifest.service: manifest for manifest in await read_manifests(client, keys)}
+    known = await read_known(client, keys)
+    manifests = {manifest.service: manifest for manifest in known.manifests}
     domains = await read_domains(client, keys)
     backlogs = await read_backlogs(client, keys, domains)
     unarchived = reduce(Backlog.__add__, backlogs.pop(ARCHIVER, {}).values(), Backlog())
@@ -156,7 +157,7 @@ async def read_snapshot(client: redis.asyncio.Redis, keys: Keys, settings: MeshS
         flows,
         await read_side_by_side(client, keys, list(manifests.values()), now),
         await read_outboxes(client, keys, settings),
-        tuple(await read_refusals(client, keys, set(manifests))),
+        tuple(await read_refused(client, keys, known.broken, known.forged)),
     )
 
 

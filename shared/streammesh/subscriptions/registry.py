@@ -11,7 +11,7 @@ import redis
 import redis.asyncio
 import structlog
 
-from streammesh import lua
+from streammesh import lua, names
 from streammesh.errors import InvalidManifest
 from streammesh.keys import Keys
 from streammesh.lua.services import RegisterManifestScript
@@ -35,6 +35,7 @@ def register_call(
     check(manifest)
     return RegisterManifestScript(
         manifests=keys.manifests(),
+        sealed=keys.sealed_manifest(manifest.service),
         domains=keys.domains(),
         version=keys.manifests_version(),
         joined=keys.joined(),
@@ -64,9 +65,23 @@ class Registered:
     joined: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownManifests:
+    """Every service's manifest, by name; whose cannot be read; and whose somebody else wrote, which does not count."""
+
+    manifests: list[Manifest]
+    broken: frozenset[str]
+    forged: frozenset[str]
+
+
+async def read_known(client: redis.asyncio.Redis, keys: Keys) -> KnownManifests:
+    """All of them. A broken one is logged and left out; it must not stop the others."""
+    return await _known(client, keys, await client.hgetall(keys.manifests()))
+
+
 async def read_manifests(client: redis.asyncio.Redis, keys: Keys) -> list[Manifest]:
-    """Every service's manifest, by name. A broken one is logged and left out; it must not stop the others."""
-    return await _parsed(await client.hgetall(keys.manifests()))
+    """Those that can be read."""
+    return (await read_known(client, keys)).manifests
 
 
 async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered:
@@ -88,11 +103,34 @@ async def read_registered(client: redis.asyncio.Redis, keys: Keys) -> Registered
             places[domain, service] = position.decode()
         else:
             _say_broken("joined", f"{domain} {service}", "it is no position of a stream")
-    manifests = await _parsed(stored)
-    broken = {name.decode("utf-8", "replace") for name in stored} - {one.service for one in manifests}
+    known = await _known(client, keys, stored)
     return Registered(
-        manifests, _named(domains), (version or b"").decode("latin-1"), frozenset(broken), places
+        known.manifests, _named(domains), (version or b"").decode("latin-1"), known.broken, places
     )
+
+
+async def _known(client: redis.asyncio.Redis, keys: Keys, stored: Mapping[bytes, bytes]) -> KnownManifests:
+    """What is stored of each, by what the service itself wrote where there is that: anybody could write the rest.
+
+    That is read after `stored`, so that it is as new: one script writes both.
+    """
+    named = {name: raw for raw in stored if names.SERVICE.match(name := raw.decode("utf-8", "replace"))}
+    seals = await client.mget([keys.sealed_manifest(name) for name in named]) if named else []
+    sealed = {name: seal for name, seal in zip(named, seals, strict=True) if seal is not None}
+    forged = set()
+    for name, seal in sealed.items():
+        if seal != stored[named[name]] and await client.hget(keys.manifests(), name) not in (seal, None):
+            forged.add(name)
+            _say_forged(name, stored[named[name]])
+    manifests = await _parsed({**stored, **{named[name]: seal for name, seal in sealed.items()}})
+    broken = {raw.decode("utf-8", "replace") for raw in stored} - {one.service for one in manifests}
+    return KnownManifests(manifests, frozenset(broken), frozenset(forged))
+
+
+@lru_cache(maxsize=256)
+def _say_forged(service: str, raw: bytes) -> None:
+    """Say it once of each."""
+    log.error("manifest.forged", service=service, size_bytes=len(raw))
 
 
 async def _parsed(stored: Mapping[bytes, bytes]) -> list[Manifest]:

@@ -167,6 +167,7 @@ async def store_url_worker(
     call = StoreUrlWorkerScript(
         workers=keys.url_workers(),
         manifests=keys.manifests(),
+        sealed=keys.sealed_manifest(service),
         domains=keys.domains(),
         version=keys.manifests_version(),
         joined=keys.joined(),

@@ -13,7 +13,7 @@ from streammesh.errors import InvalidManifest, MeshUnavailable
 from streammesh.events.publisher import ms
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS, process_name
-from streammesh.refused_services import note_refusal
+from streammesh.refused_services import FORGED, note_refusal
 from streammesh.rollout.membership import Neighbours, edition_of, is_due, joined, refuse_a_stranger
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.manifest import Manifest
@@ -59,8 +59,13 @@ class Registration:
 
     def renew(self) -> None:
         """Join anew where the manifest does not have this edition, or one that has left. Raises as `join`."""
-        raw = self._connections.sync().hget(self._keys.manifests(), self._mine.service)
-        if raw is not None and raw == self._is_alone:
+        raw, sealed = self._stored()
+        if raw is not None and raw == self._is_alone and raw == sealed:
+            return
+        if raw is not None and sealed is not None and raw != sealed and (raw, sealed) == self._stored():
+            log.error("manifest.forged", service=self._mine.service, size_bytes=len(raw))
+            self.join()
+            note_refusal(self._connections.sync(), self._keys, self._mine.service, FORGED)
             return
         if readable(raw) is None:
             self.join(forgotten=True)
@@ -76,6 +81,14 @@ class Registration:
         elif [one.digest for one in stored.editions] == [self.edition.digest]:
             self._is_alone = raw
 
+    def _stored(self) -> tuple[bytes | None, bytes | None]:
+        """What there is under the service's name, and what the service itself wrote."""
+        pipeline = self._connections.sync().pipeline(transaction=True)
+        pipeline.hget(self._keys.manifests(), self._mine.service)
+        pipeline.get(self._keys.sealed_manifest(self._mine.service))
+        raw, sealed = pipeline.execute()
+        return raw, sealed
+
     @contextmanager
     def _noting_refusals(self) -> Iterator[None]:
         try:
@@ -87,16 +100,16 @@ class Registration:
     def _look(self) -> tuple[bytes, Neighbours]:
         keys, service = self._keys, self._mine.service
         pipeline = self._connections.sync().pipeline(transaction=True)
-        pipeline.time().hget(keys.manifests(), service)
+        pipeline.time().hget(keys.manifests(), service).get(keys.sealed_manifest(service))
         pipeline.zrange(keys.editions(service), 0, -1, withscores=True)
         pipeline.zrange(keys.alive(service), 0, -1, withscores=True)
-        (seconds, micros), raw, seen, alive = pipeline.execute()
+        (seconds, micros), raw, sealed, seen, alive = pipeline.execute()
         now = seconds * 1000 + micros // 1000
         others = [
             1 for name, at in alive if name.decode("utf-8", "replace") != self._name and now - at < FRESH_MS
         ]
         return raw or b"", Neighbours(
-            stored=readable(raw),
+            stored=readable(raw if sealed is None else sealed),
             seen={digest.decode("utf-8", "replace"): int(at) for digest, at in seen},
             now_ms=now,
             living=len(others),
