@@ -16,6 +16,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "claims.not_tidied": "Large results of steps whose tasks are gone were not removed; the next look is in an hour.",
     "claims.removed": "Large results of steps were removed from the store: Redis does not know their tasks any more.",
     "control.broke": "The look at what is to be cancelled failed; the next one tries again.",
+    "control.shard_away": "Celery's remote control, or Flower, has no answer of one of several shards; what the others say is shown.",
     "history.unread": "The history does not answer; what has left Redis is not found until it does.",
     "due.broken": "An entry that waits for its time cannot be read and is put aside.",
     "event.conflict": "A follow-up event has the identity of another one with other content; its task failed.",
@@ -49,8 +50,9 @@ LOG_EVENTS: Mapping[str, str] = {
     "manifest.broken": "The manifest of a service cannot be read; it counts as not there.",
     "manifest.forged": "Somebody else wrote the manifest of a service; what the service itself wrote counts, and is put back.",
     "manifest.refused": "The service limits by a key that is not the partition key, in a mesh of several shards; it does not start.",
-    "manifest.within_shard": "What these subscriptions compare or limit without a key is seen by each shard for itself:"
-    " give the events that belong together one partitionkey.",
+    "expectation.waits": "A shard cannot be asked whether an expected event is on its way: the run looks again, for an hour.",
+    "manifest.within_shard": "What these subscriptions limit without a key holds in each shard for itself: divide it by the"
+    " number of shards.",
     "manifest.registered": "The worker told the mesh what its service subscribes to.",
     "manifest.was_lost": "The service's manifest had gone from Redis; it was registered again.",
     "manifests_version.broken": "The number that counts changes of manifests cannot be read.",

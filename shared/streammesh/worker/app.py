@@ -70,6 +70,19 @@ class MeshCelery(Celery):
     is_worker = False  # whether this process runs the app's tasks, and so outlasts any absence of Redis
 
     @cached_property
+    def other_shards(self) -> list[MeshCelery]:
+        """Apps of the mesh's other shards, for who looks at all of them; none in a process that serves one shard."""
+        settings = self.mesh_settings()
+        whole = settings.whole
+        if whole.shards == 1 or whole.shard is not None:
+            return []
+        return [
+            make_app(str(self.main), whole.of_shard(number))
+            for number in range(whole.shards)
+            if number != settings.shard
+        ]
+
+    @cached_property
     def Worker(self) -> Any:  # noqa: N802 (Celery's name)
         """Celery's worker, which joins the mesh where the app is a service's."""
         return self.subclass_with_self("streammesh.worker.member:MeshWorker")
