@@ -34,6 +34,7 @@ LOG_EVENTS: Mapping[str, str] = {
     "open_tasks.unreadable": "The list of a service's open tasks cannot be read.",
     "redis.lost_data": "Redis came back without its last data; the lanes begin anew.",
     "outbox.broken": "What lay in the outbox for another shard is no event, or none that may be published; it was removed.",
+    "outbox.woke": "Runs that wait in another shard were woken by an event of this one.",
     "outbox.waits": "Events for another shard wait in the outbox: that shard is away or full (said again each minute).",
     "router.leaves": "Queues are full: the router serves these services no more, their lanes go on.",
     "router.leaves_all": "Something cannot be handed over in one step with the rest: the lanes deal with it.",

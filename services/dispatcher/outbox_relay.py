@@ -1,7 +1,7 @@
 """Brings events that were published in this shard and belong to another one there. Any number may run.
 
 Each is published there as by anybody, once by its identity, and leaves the outbox then: whoever is killed in between
-has it published again, which changes nothing. Where the other shard is away or full its events wait, and no others.
+has it published again, which changes nothing. What only has to be told of an event goes the same way (`foreign_events.py`). Where the other shard is away or full its events wait, and no others.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on, woken
 from streammesh.settings import MeshSettings
+
+from services.dispatcher.foreign_events import Awaited, Cancelling, ForeignEvents, parse
 
 log = structlog.get_logger(__name__)
 LONGEST_SLEEP = 5.0  # seconds; what was told in a moment of no connection is seen then
@@ -77,6 +79,7 @@ class Target:
     ) -> None:
         self._client, self._outbox, self._other, self._settings = client, keys.outbox(number), other, settings
         self._keys, self._number = Keys(settings.namespace), number
+        self._foreign = ForeignEvents(client, other, settings, number)
         self._said: str | None = None
         self._said_at = 0.0
 
@@ -100,24 +103,27 @@ class Target:
         Raises redis-py's errors where the own shard is away.
         """
         entries = await self._client.xrange(self._outbox, count=PAGE)
-        page, done, size = Page(), [], 0
+        page, told, done, size = Page(), dict[bytes, Awaited | Cancelling](), list[bytes](), 0
         for place, fields in entries:
-            size += len(fields.get(b"e", b""))
-            if page and size > PAGE_BYTES:
+            size += sum(map(len, fields.values()))
+            if (page or told) and size > PAGE_BYTES:
                 break
-            event = self._event(place, fields)
-            if event is None:
-                done.append(place)
-            else:
+            if b"e" not in fields and (news := parse(fields)) is not None:
+                told[place] = news
+            elif (event := self._event(place, fields)) is not None:
                 page[place] = event
+            else:
+                done.append(place)
         try:
             await self._publish(page)
+            done += page
+            await self._foreign.tell(list(told.values()))
+            done += told
         except (MeshError, RedisError) as error:
             await self._waits(str(error))
-            page = Page()
         else:
             self._said = None
-        if done := [*done, *page]:
+        if done:
             await self._client.xdel(self._outbox, *done)
         return bool(done)
 

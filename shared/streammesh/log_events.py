@@ -50,8 +50,9 @@ LOG_EVENTS: Mapping[str, str] = {
     "manifest.broken": "The manifest of a service cannot be read; it counts as not there.",
     "manifest.forged": "Somebody else wrote the manifest of a service; what the service itself wrote counts, and is put back.",
     "manifest.refused": "The service limits by a key that is not the partition key, in a mesh of several shards; it does not start.",
-    "manifest.within_shard": "What these subscriptions compare or limit without a key is seen by each shard for itself:"
-    " give the events that belong together one partitionkey.",
+    "expectation.waits": "A shard cannot be asked whether an expected event is on its way: the run looks again, for an hour.",
+    "manifest.within_shard": "What these subscriptions limit without a key holds in each shard for itself: divide it by the"
+    " number of shards.",
     "manifest.registered": "The worker told the mesh what its service subscribes to.",
     "manifest.was_lost": "The service's manifest had gone from Redis; it was registered again.",
     "manifests_version.broken": "The number that counts changes of manifests cannot be read.",

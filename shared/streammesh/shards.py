@@ -49,6 +49,12 @@ def shard_of_event(event: Event, shards: int) -> int:
     return shard_of(key if isinstance(key, str) and key else None, event.source, event.id, shards)
 
 
+def outboxes(keys: Keys, settings: MeshSettings) -> list[str]:
+    """Return the outbox for each other shard of the mesh; none where there is one shard."""
+    own = settings.shard or 0
+    return [keys.outbox(number) for number in range(settings.whole.shards) if number != own]
+
+
 def stored_or_sent(keys: Keys, settings: MeshSettings, event: Event) -> StoredEvent:
     """Return what a script stores an event by that is published in a shard: as `stored_form`, unless it has a
     `partitionkey` of another shard; then it goes into the outbox, from which a dispatcher brings it there.

@@ -90,6 +90,25 @@ async def test_an_attempt_that_is_not_the_current_one_ends_nobody(flowing):
     assert len(await taken(moves, calls_of(moves, first, 2))) == 2
 
 
+async def test_nobody_is_folded_into_one_that_was_cancelled_meanwhile(flowing):
+    """The run's own task failed, so the second is what succeeded; it has ended, and its worker names the third then."""
+    moves = await flowing(**{**FULL, "batch": 4})
+    (_, *others), calls = await begun(moves, 4)
+    cancelled, third, fourth = (BatchMember(one.ref, 1) for one in others)
+    call = cancel_call(moves.keys, moves.settings, await moves.row(others[0]))
+    assert (await lua.run(moves.redis, call)).answer is LedgerAnswer.DONE
+
+    success, folded = Ending.success(None, ()), Ending.folded(others[0].ref.task_id)
+    answers = await end(moves, calls, (cancelled, success), (third, folded), (fourth, folded))
+    assert [one.answer for one in answers] == [LedgerAnswer.ENDED, LedgerAnswer.LOST, LedgerAnswer.LOST]
+
+    named = [(third, success), (fourth, Ending.folded(others[1].ref.task_id))]
+    for expected in LedgerAnswer.DONE, LedgerAnswer.ENDED:  # the reply of the first was lost
+        answers = await end(moves, calls, *named)
+        assert [one.answer for one in answers] == [expected] * 2
+    assert await states(moves, *others) == ["cancelled", "succeeded", "folded"]
+
+
 async def test_what_is_given_back_stands_in_line_again_when_it_is_due(flowing):
     moves = await flowing(**FULL)
     (first, second, third), calls = await begun(moves)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from streammesh import lua
 from streammesh.dead_letters import DeadLetters, Replaying
-from streammesh.durable.calls import DurableCalls, SignalAnswer, Waiter
+from streammesh.durable.calls import AwaitedEvent, DurableCalls, SignalAnswer, Waiter
 from streammesh.durable.records import told_steps
 from streammesh.events.publisher import Publisher
 from streammesh.subscriptions.manifest import Subscription
@@ -39,9 +39,11 @@ async def waiting(moves, **row):
 async def woken(moves, calls, event_id):
     """Whom an event wakes, as the handler of the wake subscription goes about it."""
     other = await moves.hand_over(event_id)
-    score, *members = await lua.run(moves.redis, calls.arrive(SERVICE, DIGEST, other.ref.event, b"{}"))
+    event = other.ref.event
+    came = AwaitedEvent(SERVICE, DIGEST, b"{}", event.id, event.source)
+    score, *members = await lua.run(moves.redis, calls.arrive(came))
     found = [one for one in map(Waiter.parse, members) if one]
-    did = [await lua.run(moves.redis, call) for call in calls.wake(SERVICE, DIGEST, b"{}", score, found)]
+    did = [await lua.run(moves.redis, call) for call in calls.wake(came, score, found)]
     return [one.task for one, was in zip(found, did, strict=True) if was]
 
 

@@ -310,6 +310,7 @@ def test_what_cannot_be_moved_is_refused_and_nothing_is_changed(source, target):
         keys = Keys("old")
         client.zadd(keys.alive("dispatcher"), {"dispatcher@here:1": client.time()[0] * 1000})
         client.zadd(keys.waiters("sharded", "x"), {"run": 1})
+        client.zadd(keys.flow_line("sharded.noop"), {"task": 1})
         before = sorted(client.scan_iter())
 
         found = survey(source, target, connect)
@@ -317,8 +318,9 @@ def test_what_cannot_be_moved_is_refused_and_nothing_is_changed(source, target):
 
         assert sorted(client.scan_iter()) == before
     assert any("dispatcher@here:1" in text for text in found.why_not(anyway=True))
-    assert any("1 runs wait for an event" in text for text in found.why_not(anyway=False))
-    assert not any("wait for an event" in text for text in found.why_not(anyway=True))
+    assert any("1 tasks wait in line" in text for text in found.why_not(anyway=False))
+    assert not any("wait in line" in text for text in found.why_not(anyway=True))
+    assert not any("event" in text for text in found.waiting)  # a run is told of events of all shards
     assert any("2 shards are fewer than 4" in text for text in fewer.refusals)
     same = survey(source, target.model_copy(update={"namespace": "old"}), connect)
     assert any("another namespace" in text for text in same.refusals)

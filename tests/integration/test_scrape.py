@@ -1,15 +1,24 @@
-"""A whole mesh as Prometheus sees it: what was published, handed over, run, pushed, and what waits."""
+"""A whole mesh as Prometheus sees it: what was published, handed over, run, pushed, and what waits.
+
+A real Prometheus beside it (Debian's package `prometheus`) answers every query of the dashboard and of the alerts.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import httpx
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.testing.conditions import wait_until_sync
@@ -17,6 +26,11 @@ from streammesh.testing.programs import Programs
 
 KEY = "a-key-for-these-tests-1234"
 MODULES = ("services.api", "services.dispatcher", "tests.probe", "tests.probe_sync")
+MONITORING = Path("deploy/monitoring")
+SERIES = re.compile(r"(?:streammesh|process)_[a-z_]+")
+# Told once it has happened: nothing was parked, nothing is paused in this mesh.
+LATER = {"streammesh_events_parked_total", "streammesh_paused_subscriptions"}
+Ask = Callable[..., Any]
 Samples = dict[tuple[str, ...], float]
 
 
@@ -49,9 +63,9 @@ def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
                 wait_until_sync(
                     f"{module} is ready",
                     lambda: ready(found[module]),  # noqa: B023  asked before the next round
-                    seconds=40,
+                    seconds=120,
                 )
-            wait_until_sync("the API listens", lambda: ready(found["http"]), seconds=40)
+            wait_until_sync("the API listens", lambda: ready(found["http"]), seconds=120)
             yield found
 
 
@@ -119,3 +133,88 @@ def test_over_the_front_door_metrics_want_a_key(ports):
             scrape(f"http://127.0.0.1:{ports['http']}", key)
         assert refused.value.code == 401
         refused.value.close()
+
+
+def queries() -> list[str]:
+    """Return every query of the dashboard, and every alert's."""
+    board = json.loads((MONITORING / "grafana/dashboards/streammesh.json").read_text())
+    drawn = [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    rules = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
+    return [*drawn, *(rule["expr"] for group in rules for rule in group["rules"])]
+
+
+@pytest.fixture(scope="module")
+def prometheus(ports: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed")
+    folder = tmp_path_factory.mktemp("prometheus")
+    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "1s"}
+    [job] = config["scrape_configs"]
+    del job["dns_sd_configs"], job["relabel_configs"]  # here each is found by its health port alone
+    job["static_configs"] = [
+        {"targets": [f"127.0.0.1:{ports[one]}"], "labels": {"job": one}} for one in MODULES
+    ]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(MONITORING / "alerts.yml", folder)
+    port = free_port()
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=10) as client,
+    ):
+
+        def ask(path: str, **parameters: str) -> Any:
+            try:
+                answer = client.get(path, params=parameters).json()
+            except (httpx.TransportError, ValueError):  # it is starting
+                return None
+            return answer["data"] if answer["status"] == "success" else None
+
+        try:
+            wait_until_sync("Prometheus answers", lambda: ask("query", query="1"), seconds=40)
+            yield ask
+        finally:
+            process.terminate()
+
+
+def test_each_series_of_the_dashboard_and_of_the_alerts_is_there(ports, prometheus):
+    api = f"http://127.0.0.1:{ports['http']}"
+    with httpx.Client(base_url=api, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client:
+        for kind in ("probe.noop", "sync.noop"):
+            sent = client.post("/v1/events", json={"type": kind, "data": {}}).json()
+            with client.stream("GET", sent["links"]["notifications"]) as stream:
+                assert "event.completed" in "".join(stream.iter_text())
+    wanted = {name for query in queries() for name in SERIES.findall(query)}
+    assert len(wanted) > 20
+
+    def missing() -> set[str]:
+        return wanted - LATER - set(prometheus("label/__name__/values") or ())
+
+    try:
+        wait_until_sync("all are there", lambda: not missing(), seconds=40)
+    except TimeoutError:
+        assert not missing(), "no process of the mesh tells these"
+    scraped = prometheus("targets")["activeTargets"]
+    assert {one["labels"]["job"]: one["health"] for one in scraped} == dict.fromkeys(MODULES, "up")
+
+
+def test_it_takes_every_query_and_every_alert(prometheus):
+    for query in queries():
+        assert prometheus("query", query=query.replace("$__rate_interval", "1m")) is not None, query
+    [group] = prometheus("rules")["groups"]
+    assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}  # unknown: not looked at yet
+
+    def alert() -> list[str]:
+        return [one["labels"]["alertname"] for one in prometheus("alerts")["alerts"]]
+
+    wait_until_sync(
+        "it says that this mesh has no Beat", lambda: any("Beat" in one for one in alert()), seconds=20
+    )

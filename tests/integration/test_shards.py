@@ -23,6 +23,9 @@ from streammesh.testing.conditions import wait_until
 from tests.harness.processes import MeshProcess
 
 SHARDS = 3
+PARTS = [
+    next(key for key in map(str, range(99)) if shard_of(key, "", "", SHARDS) == n) for n in range(SHARDS)
+]
 KEY = "k-" + "s" * 30
 SERVICE = "tests.harness.sharded_worker"
 pytestmark = pytest.mark.timeout(120)
@@ -287,6 +290,63 @@ async def test_follow_ups_go_to_the_shard_of_their_partitionkey_once(mesh: Mesh)
             assert state["event"]["causationid"] == f"hop-{n}"
             there = Keys(f"mesh.{(n % 3 + 1) % 3}")
             assert mesh.redis((n % 3 + 1) % 3).exists(there.event(f"hopped-{n}"))
+    for number in range(SHARDS):
+        own = Keys(f"mesh.{number}")
+        assert not any(mesh.redis(number).xlen(own.outbox(other)) for other in range(SHARDS))
+
+
+def about(kind: str, order: str, number: int) -> dict[str, Any]:
+    """An event about an order, in the shard of that number."""
+    one = {**events(1)[0], "type": f"sharded.{kind}", "id": f"{kind}-of-{order}", "data": {"order": order}}
+    return one | {"partitionkey": PARTS[number]}
+
+
+async def test_a_run_is_woken_by_an_event_of_another_shard_whichever_comes_first(mesh: Mesh):
+    async with mesh.client() as client:
+        # In one request: the payment is there before its run has come to its wait, or is brought after it.
+        pairs = [(mine, other) for mine in range(SHARDS) for other in range(SHARDS)]
+        batch = [about("order", f"o-{mine}{other}", mine) for mine, other in pairs]
+        paid = [about("paid", f"o-{mine}{other}", other) for mine, other in pairs]
+        await publish(client, [*batch, about("order", "late", 0)])
+        await publish(client, paid)
+        for one in batch:
+            [task] = (await ended(client, str(one["id"])))["deliveries"]
+            assert task["task"]["result"] == f"paid-of-{one['data']['order']}"
+
+        async def waits() -> bool:
+            [task] = (await client.get("/v1/events/order-of-late")).json()["deliveries"]
+            return bool(task["task"]["state"] == "waiting")
+
+        await wait_until("it waits", waits, seconds=20)
+        await publish(client, [about("paid", "late", 1)])
+        [task] = (await ended(client, "order-of-late"))["deliveries"]
+        assert task["task"]["result"] == "paid-of-late"
+        assert [step["kind"] for step in task["task"]["steps"]] == ["event"]
+
+
+async def test_an_event_that_is_expected_counts_in_whichever_shard_it_came_in_time(mesh: Mesh):
+    async with mesh.client() as client:
+        orders = [f"{mine}{other}" for mine in range(SHARDS) for other in range(SHARDS)]
+        await publish(client, [about("bought", order, int(order[0])) for order in (*orders, "0-absent")])
+        await publish(client, [about("shipped", order, int(order[1])) for order in orders])
+        for order in orders:
+            [task] = (await ended(client, f"bought-of-{order}"))["deliveries"]
+            assert task["task"]["result"]["came"]["id"] == f"shipped-of-{order}"
+        [task] = (await ended(client, "bought-of-0-absent"))["deliveries"]
+        assert task["task"]["result"] == "absent"
+
+
+async def test_an_event_cancels_the_tasks_of_all_shards_that_were_published_before_it(mesh: Mesh):
+    async with mesh.client() as client:
+        await publish(client, [{**about("parcel", "x", n), "id": f"parcel-{n}"} for n in range(SHARDS)])
+        await publish(client, [about("gone", "x", 2)])
+        await publish(client, [about("parcel", "other", 0)])
+        for n in range(SHARDS):
+            [task] = (await ended(client, f"parcel-{n}"))["deliveries"]
+            assert task["task"]["state"] == "cancelled"
+            assert task["task"]["error"]["by"]["id"] == "gone-of-x"
+        [task] = (await client.get("/v1/events/parcel-of-other")).json()["deliveries"] or [None]
+        assert task is None or task["task"]["state"] != "cancelled"
     for number in range(SHARDS):
         own = Keys(f"mesh.{number}")
         assert not any(mesh.redis(number).xlen(own.outbox(other)) for other in range(SHARDS))

@@ -10,7 +10,7 @@ import redis.asyncio
 
 from tests.simulation.world import World
 
-ENDS = {"task.succeeded", "task.failed", "task.cancelled", "task.expired"}
+ENDS = {"task.succeeded", "task.failed", "task.cancelled", "task.expired", "task.skipped", "task.folded"}
 
 
 async def notes(client: redis.asyncio.Redis, world: World) -> list[tuple[str, str, dict[Any, Any]]]:

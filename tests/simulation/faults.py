@@ -15,7 +15,7 @@ import detangle
 from streammesh import lua
 
 from tests.simulation.determinism import skew
-from tests.simulation.server import Command
+from tests.simulation.server import Command, SimulatedServer
 from tests.simulation.sometimes import declare, sometimes
 
 KINDS = (
@@ -79,8 +79,7 @@ class Striker:
 
     budget: int
     crash: Callable[[str], None]
-    restart: Callable[[bool], Coroutine[Any, Any, None]]  # `with_loss`
-    lacks: Callable[[Command], bool]  # whether the server does not have the script that a command names
+    restart: Callable[[SimulatedServer, bool], Coroutine[Any, Any, None]]  # `with_loss`
     kinds: tuple[str, ...] = KINDS
     one_in: int = 12
     spared: frozenset[str] = frozenset()
@@ -109,7 +108,12 @@ class Striker:
         self.aims = [aim for aim in self.aims if aim[1] != FORGETS]
 
     async def __call__(
-        self, host: str, command: Command, act: Callable[[], Awaitable[bytes]], queued: bool
+        self,
+        host: str,
+        command: Command,
+        act: Callable[[], Awaitable[bytes]],
+        queued: bool,
+        server: SimulatedServer,
     ) -> bytes | None:
         """Let the command through, or let one fault happen at it. None: the connection breaks without an answer.
 
@@ -122,7 +126,7 @@ class Striker:
         if host in self.spared or name in SHAKES_HANDS:
             return await act()
         seen[name] += 1
-        if self.lacks(command):  # it has no effect, so the next one is struck, which brings the text
+        if server.lacks(command):  # it has no effect, so the next one is struck, which brings the text
             coverage[name, "NOSCRIPT"] += 1
             return await act()
         # "Nothing" is the first choice, so that shrinking takes faults away.
@@ -142,7 +146,7 @@ class Striker:
         coverage[name, kind] += 1
         sometimes(f"a process met: {kind}")
         self.history.append(f"{detangle.now():.3f} {host}: {kind} at {name}")
-        return await self._strike(kind, host, command, act)
+        return await self._strike(kind, host, act, server)
 
     @staticmethod
     def _refusable(name: str, kind: str) -> bool:
@@ -151,7 +155,7 @@ class Striker:
         return kind == "LOADING" or name in WRITES or name in scripts.values()
 
     async def _strike(
-        self, kind: str, host: str, command: Command, act: Callable[[], Awaitable[bytes]]
+        self, kind: str, host: str, act: Callable[[], Awaitable[bytes]], server: SimulatedServer
     ) -> bytes | None:
         if kind == "die before":
             self.crash(host)
@@ -165,7 +169,7 @@ class Striker:
             skew[host] = detangle.choice([-3600.0, 3600.0, -5.0, 5.0])
             return await act()
         if kind in {"restart", FORGETS}:
-            task = asyncio.get_running_loop().create_task(self.restart(kind == FORGETS))
+            task = asyncio.get_running_loop().create_task(self.restart(server, kind == FORGETS))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
             return None

@@ -38,7 +38,6 @@ LIMITS: dict[str, dict[str, Any]] = {
     "newest": {"singleton": "cancel_running"},
     "quiet": {"debounce": "500ms", "max_wait": "3s"},
 }
-ENDS = checkers.ENDS | {"task.skipped", "task.folded"}
 
 
 @dataclass
@@ -131,7 +130,7 @@ async def _lives(client: redis.asyncio.Redis, world: World) -> dict[str, Life]:
         if not task:
             continue
         life = found.setdefault(task, Life(task, int(event[1:]), event, place))
-        if kind in ENDS:
+        if kind in checkers.ENDS:
             assert not life.kind, f"{task} ended as {life.kind} and {kind}; {world.striker.history}"
             life.end, life.kind = place, kind
             outcome = orjson.loads(await client.hget(world.keys.task(task), "outcome") or b"{}")

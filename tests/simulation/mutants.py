@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +11,25 @@ from typing import Any
 from unittest.mock import patch
 
 from streammesh import lua
+from streammesh.batches.list_handler import BatchContext
 from streammesh.lua import signature
 
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
-from tests.simulation import cancels, chunks, departures, durable, limits, past, places, small, webhooks
+from tests.simulation import (
+    batches,
+    cancels,
+    chunks,
+    departures,
+    durable,
+    limits,
+    past,
+    places,
+    small,
+    webhooks,
+)
 from tests.simulation.scenarios import Scenario
 
 
@@ -60,7 +72,15 @@ def _attach_anywhere(self: Hub, follower: Follower) -> bool:
     return True
 
 
+def _give_payloads(self: BatchContext, tasks: Sequence[str], payloads: Sequence[Any]) -> None:
+    """Set the payloads alone."""
+    self.payloads = payloads
+
+
 FREEZES = ("long freeze", "die after", "die before", "reply lost")
+FAILING: dict[str, Any] = {
+    "trouble": "some fail", "most": 4, "linger": 0.2, "concurrency": None, "cancels": None,
+}  # fmt: skip
 MUTANTS = (
     Mutant(
         "the hand-off's gate",
@@ -202,6 +222,24 @@ MUTANTS = (
         past.backfills(budget=0),
         {"backfill": {b"is_before(served[2], served[1]) and served[1] or served[2]": b"'0-0'"}},
     ),
+    Mutant(
+        "the token of who gives a part of a batch back",
+        batches.batches(budget=6, kinds=("long freeze",), one_in=40, **FAILING),
+        {
+            "give_back": {
+                b"if mine[1] ~= 'started' or mine[2] ~= token or (entry ~= '' and mine[3] ~= entry) then return 'lost' end": b""
+            }
+        },
+    ),
+    Mutant(
+        "the right of a run to end what it took along",
+        batches.batches(budget=6, kinds=("long freeze",), one_in=40, **FAILING),
+        {
+            "settle": {
+                b"if was ~= 'queued' or not is_of_batch(task, token, row[13]) then return 'lost' end": b""
+            }
+        },
+    ),
 )
 
 
@@ -218,6 +256,20 @@ MENDED = (
         },
     ),
     *(mutant for mutant in MUTANTS if mutant.name == "the place of a disabled webhook"),
+    Mutant(
+        "the names of what a batch publishes",
+        batches.batches(budget=0, **FAILING),
+        patches=((BatchContext, "give", _give_payloads),),
+    ),
+    Mutant(
+        "who of a batch is named where the first was cancelled",
+        batches.batches(budget=0, **{**FAILING, "cancels": 1}),
+        {
+            "settle": {
+                b"answers[i] = one.state == 'folded' and refused[one.token] and 'lost' or settle(one)": b"answers[i] = settle(one)"
+            }
+        },
+    ),
 )
 CONTROLS = tuple(dict.fromkeys(mutant.name for mutant in (*MUTANTS, *MENDED)))
 BY_NAME = {mutant.name: mutant for mutant in (*MUTANTS, *MENDED)}

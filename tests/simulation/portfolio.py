@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tests.simulation import (
     administration,
+    batches,
     cancels,
     chunks,
     departures,
@@ -60,10 +61,11 @@ PORTFOLIO = (
     Entry("durable handlers", durable.durable, 5),
     Entry("places", places.places, 5),
     Entry("limits", limits.limits, 4),
+    Entry("batches", batches.batches, 5),
     Entry("cancelling events", cancels.cancels, 4),
     Entry("streams of chunks", chunks.chunks, 3),
     Entry("backfills", past.backfills, 4),
-    Entry("two shards", shards.two_shards, 3),
+    Entry("two shards", shards.two_shards, 8),
     Entry("webhooks", webhooks.webhooks, 6),
     Entry("url services", webhooks.url_services, 4),
 )

@@ -24,7 +24,9 @@ from tests.simulation.tape import CLOSE, RESTART, Step, Tape, without_waiting
 
 HOST, PORT = "redis", 6379
 Command = list[bytes]
-Strike = Callable[[str, Command, Callable[[], Awaitable[bytes]], bool], Awaitable[bytes | None]]
+Strike = Callable[
+    [str, Command, Callable[[], Awaitable[bytes]], bool, "SimulatedServer"], Awaitable[bytes | None]
+]
 
 
 def _array(value: Any) -> bytes:
@@ -123,7 +125,8 @@ class _InOrder(dict[Any, None]):
 class SimulatedServer:
     """One server; its data live in `state` and survive `restart`, all or up to the last `fsync`."""
 
-    def __init__(self, strike: Strike) -> None:
+    def __init__(self, strike: Strike, host: str = HOST) -> None:
+        self.host = host
         self.state = FakeServer(version=(7, 4))
         self.state.dbs[0]._change_callbacks = cast("Any", _InOrder())
         self.restarts = 0
@@ -137,8 +140,8 @@ class SimulatedServer:
         self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
 
     async def start(self) -> None:
-        """Listen on `redis:6379` of the simulated network."""
-        self._listener = await asyncio.start_server(self._serve, HOST, PORT)
+        """Listen on port 6379 of its host in the simulated network."""
+        self._listener = await asyncio.start_server(self._serve, self.host, PORT)
 
     async def stop(self) -> None:
         """Close every connection and listen no more, as a killed server does: nothing that it has read is done any more."""
@@ -155,14 +158,18 @@ class SimulatedServer:
 
     async def restart(self, down: float, *, with_loss: bool = False) -> None:
         """Be away for `down` seconds; with loss, what was written since the last fsync is gone."""
+        await self.kill(with_loss=with_loss)
+        await asyncio.sleep(down)
+        await self.start()
+
+    async def kill(self, *, with_loss: bool = False) -> None:
+        """Go away until `start`, and know no script any more."""
         await self.stop()
         if self.tape is not None:
             self.tape.note(0, RESTART)
         self.state.script_cache.clear()
         if with_loss:
             self.state.dbs[0]._dict = pickle.loads(self._synced)
-        await asyncio.sleep(down)
-        await self.start()
 
     async def _tell(self, socket: _Socket, writer: asyncio.StreamWriter) -> None:
         """Send a subscriber what is published, from its first SUBSCRIBE on."""
@@ -186,7 +193,7 @@ class SimulatedServer:
                         return await self._execute(socket, command)
 
                     queued = socket._transaction is not None  # between MULTI and EXEC
-                    answer = await self._strike(peer, command, act, queued)
+                    answer = await self._strike(peer, command, act, queued, self)
                     if answer is None:  # the connection breaks before its answer
                         writer.transport.abort()
                         return

@@ -22,13 +22,15 @@ from tests.simulation.world import World
 SEED = 20261127
 FOUND = tokens()  # what was found once and mended: control -> token
 RUNS = {
-    "two dispatchers": 50,
-    "publishing again": 55,
-    "one client resuming": 30,
-    "two beats": 35,
-    "api keys": 30,
+    "two dispatchers": 40,
+    "publishing again": 80,
+    "one client resuming": 20,
+    "two beats": 30,
+    "api keys": 25,
     "changing schedules": 15,
-    "url services": 15,
+    "url services": 10,
+    "batches": 2,
+    "two shards": 2,
 }
 OTHERS = 3  # 300 and some in all
 

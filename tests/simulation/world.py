@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +50,9 @@ OWN = DispatcherSettings(
 def mesh_settings(**others: Any) -> MeshSettings:
     """Return short durations, so that much happens in little virtual time."""
     return MeshSettings(
-        _env_file=None, redis_url=URL, namespace="sim", **{"lease": "2s", "redis_timeout": "1s", **others}
+        _env_file=None,
+        namespace="sim",
+        **{"redis_url": URL, "lease": "2s", "redis_timeout": "1s", **others},
     )
 
 
@@ -104,33 +107,38 @@ class World:
         *,
         trims: bool = False,
         lives_again: bool = False,
+        servers: Sequence[str] = (HOST,),
         **faults: Any,
     ) -> None:
-        """`trims`: what was told may be gone by right. `lives_again`: a task that ended may be queued once more."""
+        """`trims`: what was told may be gone by right. `lives_again`: a task that ended may be queued once more.
+
+        `servers`: hosts, one for each shard, or one for all.
+        """
         self.told = Told()
         self.trims, self.lives_again = trims, lives_again
         self.losses: list[tuple[float, float]] = []  # what was written between these times is gone
         self.to_publish = 0
         self.working: set[str] = set()  # services that have a worker
-        self.settings, self.keys = mesh_settings(**(settings or {})), Keys("sim")
-        self.striker = Striker(
-            budget, self._crash, self._restart, self._lacks, aims=list(World.aims), **faults
-        )
+        urls = " ".join(f"redis://{host}:6379" for host in servers)
+        self.settings, self.keys = mesh_settings(redis_url=urls, **(settings or {})), Keys("sim")
+        self.url = URL  # whom outsiders ask
+        self.striker = Striker(budget, self._crash, self._restart, aims=list(World.aims), **faults)
         self.errands: list[Errands] = []
-        self.server = SimulatedServer(self.striker)
+        self.servers = [SimulatedServer(self.striker, host) for host in servers]
+        self.server = self.servers[0]
         self.server.tape = World.tape
         World.current = self
         self.generation: Counter[str] = Counter()
         self._roles: dict[str, Callable[[str], Awaitable[Any]]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._restarting = False
+        self._restarting: list[SimulatedServer] = []
         self.broken: list[BaseException] = []
 
     async def open(self) -> None:
-        """Start the server."""
-        network = detangle.network()
-        network.ensure_host(HOST)
-        await self._spawn(self.server.start(), HOST)
+        """Start the servers."""
+        for server in self.servers:
+            detangle.network().ensure_host(server.host)
+            await self._spawn(server.start(), server.host)
         if self.striker.may_forget():
             self._spawn(self._sync(), HOST)
 
@@ -180,20 +188,28 @@ class World:
         await asyncio.sleep(0.3)
         self.start(name, self._roles[name])
 
-    async def _restart(self, with_loss: bool) -> None:
-        if self._restarting:
+    async def _restart(self, server: SimulatedServer, with_loss: bool) -> None:
+        if server in self._restarting:
             return  # it is away already
-        self._restarting = True
+        self._restarting.append(server)
         if with_loss:
-            since = self.server.synced_at
+            since = server.synced_at
             self.losses.append((since, time.time()))
             for errands in self.errands:
                 errands.forget(since)
-        await self._spawn(self.server.restart(0.5, with_loss=with_loss), HOST)
-        self._restarting = False
+        await self._spawn(server.restart(0.5, with_loss=with_loss), server.host)
+        self._restarting.remove(server)
 
-    def _lacks(self, command: list[bytes]) -> bool:
-        return self.server.lacks(command)
+    @asynccontextmanager
+    async def without(self, server: SimulatedServer) -> AsyncIterator[None]:
+        """Within: one of the servers is away."""
+        while server in self._restarting:
+            await asyncio.sleep(0.1)
+        self._restarting.append(server)
+        await self._spawn(server.kill(), server.host)
+        yield
+        await self._spawn(server.start(), server.host)
+        self._restarting.remove(server)
 
     def may_be_forgotten(self, when: float) -> bool:
         """Return whether a loss explains that what was written then is gone."""
@@ -243,7 +259,7 @@ class World:
 
         async def act() -> Any:
             while True:
-                client = redis.asyncio.Redis.from_url(URL)
+                client = redis.asyncio.Redis.from_url(self.url)
                 try:
                     return await ask(client)
                 except (RedisConnectionError, RedisTimeout, OSError):

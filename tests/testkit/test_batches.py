@@ -83,6 +83,27 @@ async def test_where_the_first_failed_another_one_is_the_run(mesh: Mesh) -> None
     assert third.result == {"run": second.id} and first.attempt == 2
 
 
+async def test_what_a_run_publishes_is_there_though_it_published_before_its_first_event_failed(
+    mesh: Mesh,
+) -> None:
+    service, told = Service("loader"), asyncio.Queue[list[int]]()
+
+    @service.on("row.added", batch=2, linger="50ms", retries=3, backoff=0.01)
+    async def load(added: list[Row], ctx: Context) -> None:
+        ctx.publish("rows.loaded", {"rows": [one.n for one in added]})
+        if len(added) == 2:
+            raise Failed({0: "not yet"})
+
+    @service.on("rows.loaded")
+    async def hear(data: dict[str, Any]) -> None:
+        told.put_nowait(data["rows"])
+
+    mesh.run(service)
+    await publish(mesh, rows(2))
+    async with asyncio.timeout(20):
+        assert sorted([await told.get(), await told.get()]) == [[0], [0, 1]]
+
+
 async def test_one_that_spoils_each_batch_is_found_and_the_others_succeed(mesh: Mesh) -> None:
     service, given = Service("loader"), list[list[int]]()
 

@@ -11,8 +11,12 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from streammesh import lua, names
+from streammesh.cancellation.canceller import Canceller, canceller_subscription
+from streammesh.durable.calls import AwaitedEvent, DurableCalls
+from streammesh.durable.other_shards import OtherShards
 from streammesh.embedded import EmbeddedServer
 from streammesh.events.envelope import Event, build, from_json
+from streammesh.events.publisher import Publisher
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_sync
 from streammesh.roles import end, keep_on
@@ -21,11 +25,14 @@ from streammesh.schedules.store import store_call
 from streammesh.schedules.ticker import Ticker
 from streammesh.settings import MeshSettings
 from streammesh.shards import shard_of
+from streammesh.subscriptions.manifest import Subscription, delivery
+from streammesh.tasks.handoff import Encoded, Handover
 from streammesh.tasks.settlement import Ending
 from structlog.testing import capture_logs
 
+from services.dispatcher.canceller import EventCanceller
 from services.dispatcher.outbox_relay import OutboxRelay, Target
-from tests.harness.moves import Moves
+from tests.harness.moves import SERVICE, Moved, Moves
 
 
 @dataclass
@@ -186,3 +193,148 @@ async def test_the_own_shard_that_is_away_for_a_moment_is_no_fault_of_the_relay(
         await end([running])
 
     assert [one["event"] for one in logged] == ["redis.away"]
+
+
+# --- what a shard is told of another one's events ------------------------------------------------
+
+DIGEST, VALUE = "d" * 32, b'{"id":"paid"}'
+
+
+async def waits(pair: Pair, id: str = "order") -> tuple[Moves, Moved]:
+    """A run of the second shard that begins to wait for the event."""
+    moves = Moves(pair.redis[1], pair.keys[1], pair.settings[1])
+    if id == "order":
+        await moves.join()
+    moved = await moves.hand_over(id)
+    await moves.deliver()
+    attempt = (await moves.claim(moved)).attempt
+    calls = DurableCalls(moves.keys, moves.settings)
+    call = calls.suspend(moved.ref, moved.place, attempt, 1, "w", 60, {"for": "event"}, DIGEST)
+    assert await lua.run(moves.redis, call) == "done"
+    return moves, moved
+
+
+async def comes(pair: Pair) -> None:
+    """It comes in the first shard."""
+    calls = DurableCalls(pair.keys[0], pair.settings[0])
+    await lua.run(pair.redis[0], calls.arrive(AwaitedEvent(SERVICE, DIGEST, VALUE, "paid", "tests")))
+
+
+async def test_an_event_wakes_the_run_that_waits_in_another_shard_once(pair: Pair):
+    _, moved = await waits(pair)
+    await comes(pair)
+    await comes(pair)  # its answer was lost
+    [(_, fields)] = await pair.redis[0].xrange(pair.keys[0].outbox(1))
+
+    for _ in range(2):  # the second time as if the relay had been killed in between
+        assert await pair.target().relay()
+        state, steps, step = await pair.redis[1].hmget(
+            pair.keys[1].task(moved.ref.task_id), "state", "steps", "step:w"
+        )
+        assert (state, steps) == (b"queued", b"1")
+        assert step.endswith(b" event " + VALUE)
+        await pair.redis[0].xadd(pair.keys[0].outbox(1), fields)
+
+
+async def test_one_that_was_told_before_the_run_waits_is_found_and_one_that_is_older_is_not(pair: Pair):
+    await comes(pair)  # before the run's own event
+    [(place, fields)] = await pair.redis[0].xrange(pair.keys[0].outbox(1))
+    await pair.redis[0].xdel(pair.keys[0].outbox(1), place)
+    await pair.redis[0].xadd(
+        pair.keys[0].outbox(1), {**fields, b"at": b"%d" % (int(fields[b"at"]) - 60_000_000)}
+    )
+    assert await pair.target().relay()
+    moves, moved = await waits(pair)
+    assert (await moves.row(moved)).state == "waiting"
+
+    await pair.redis[0].xadd(pair.keys[0].outbox(1), {**fields, b"v": b'{"id":"later"}', b"at": b"9" * 16})
+    assert await pair.target().relay()
+    moves, found = await waits(pair, "second")
+    assert (await moves.row(moved)).state == "queued"
+    assert (await moves.row(found)).state == "waiting"  # it came before that one's own event
+
+
+async def test_what_cannot_be_told_holds_up_nothing_and_waits_while_the_shard_is_away(pair: Pair):
+    moves, moved = await waits(pair)
+    outbox = pair.keys[0].outbox(1)
+    for broken in (
+        {"s": SERVICE, "d": DIGEST, "v": "x"},
+        {"s": "no service", "d": DIGEST, "v": "x", "at": "1" * 16},
+        {"s": SERVICE, "d": "../..", "v": "x", "at": "1" * 16},
+        {"w": "nothing", "by": "{}", "at": "1" * 16},
+    ):
+        await pair.redis[0].xadd(outbox, broken)
+    await pair.redis[1].set(pair.keys[1].arrived(SERVICE, "e" * 32), "what a script cannot write to")
+    calls = DurableCalls(pair.keys[0], pair.settings[0])
+    await lua.run(pair.redis[0], calls.arrive(AwaitedEvent(SERVICE, "e" * 32, VALUE, "paid", "tests")))
+    await comes(pair)
+
+    with capture_logs() as told:
+        pair.server.stop(kill=True)
+        assert await pair.target().relay()  # which removes the broken ones
+        assert await pair.waiting() == 2
+        pair.server.start()
+        async with asyncio.timeout(10):
+            while await pair.waiting():
+                await pair.target().relay()
+    assert [one["event"] for one in told].count("outbox.broken") >= 4
+    assert (await moves.row(moved)).state == "queued"
+
+
+async def test_an_event_cancels_what_was_published_before_it_in_another_shard(pair: Pair):
+    wants = Subscription(
+        SERVICE, f"{SERVICE}.bill", "order.placed", cancel_on={"order.gone": ("data.n", "data.n")}
+    )
+    cancels = canceller_subscription(wants, "order.gone")
+    there = Moves(pair.redis[1], pair.keys[1], pair.settings[1], wants)
+    await there.join()
+    before = await there.hand_over("before")
+    here = Moves(pair.redis[0], pair.keys[0], pair.settings[0], cancels)
+    await here.join()
+    gone = build("tests", "order.gone", {"n": 1}, id="gone")
+    await Publisher(here.redis, here.keys, here.settings, "tests").publish_events([gone])
+    [[_, [(place, _)]]] = await here.redis.xreadgroup(SERVICE, "test", {here.keys.events("order"): ">"})
+    encoded = Encoded(delivery(gone, cancels), here.keys.queue(SERVICE), (b'{"headers":{}}',), b"[[],{},{}]")
+    for _ in range(2):  # its answer was lost
+        await here.hand(Handover(place.decode(), gone, 1, [encoded]))
+    assert await pair.waiting() == 1
+    assert await pair.target().relay()
+    await asyncio.sleep(0.01)
+    after = await there.hand_over("after")
+    await EventCanceller(Canceller(there.keys, there.settings), there.redis, there.keys).run_once()
+
+    assert (await there.row(before)).state == "cancelled"
+    assert (await there.row(after)).state == "queued"
+
+
+async def test_a_run_knows_what_may_still_come_from_another_shard(pair: Pair):
+    (here, there) = (Moves(pair.redis[n], pair.keys[n], pair.settings[n]) for n in (0, 1))
+    await here.join()
+    await there.join()
+    moved = await here.hand_over("order")
+    task, now = moved.ref.task_id, round(time.time() * 1000)
+    others = OtherShards(pair.settings[0])
+
+    async def may_send(last_ms: int = now + 10_000) -> float:
+        await here.redis.hset(here.keys.task(task), "last:w", last_ms * 1000)
+        return await asyncio.to_thread(others.look_again_in, task, "w", SERVICE, "order")
+
+    assert others.are_there
+    assert not OtherShards(MeshSettings(_env_file=None)).are_there
+    assert not await may_send()
+    [given] = await there.given(("paid", {"n": 1}))  # a lane has it in hand
+    assert await may_send()
+    assert not await may_send(now - 1_000)  # it was published too late
+    await there.hand(given)
+    assert not await may_send()
+    await there.redis.zadd(there.keys.waking(SERVICE), {"a task": now * 1000})
+    assert await may_send()
+    await there.redis.delete(there.keys.waking(SERVICE))
+    await there.redis.xadd(there.keys.outbox(0), {"s": SERVICE})  # and nobody brings it
+    assert await may_send()
+    await there.redis.delete(there.keys.outbox(0))
+    assert not await may_send()
+    pair.server.stop(kill=True)
+    assert await may_send() > 1
+    assert not await may_send(now - 3_700_000)  # nobody waits for ever
+    pair.server.start()

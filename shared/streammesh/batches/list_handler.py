@@ -17,9 +17,16 @@ ADVICE = "batch= gives the handler a list: annotate its first parameter, as `row
 
 
 class BatchContext(Context):
-    """The context of an attempt that has several events; `payloads`: what the handler is given, in the order of its events."""
+    """The context of an attempt that has several events."""
 
     payloads: Sequence[Any] = ()
+
+    def give(self, tasks: Sequence[str], payloads: Sequence[Any]) -> None:
+        """Set what the handler is given, in the order of its events, and of which tasks.
+
+        Ids of what it publishes are made of all of them: the run may go on with others once some have succeeded.
+        """
+        self._beside, self.payloads = tuple(tasks), payloads
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ from streammesh.batches.list_handler import BatchBinding, BatchContext
 from streammesh.errors import Fail, Failed, LeaseLost, Misfit, ResultTooLarge, Stopped
 from streammesh.events.publisher import most_bytes
 from streammesh.lua import Call
-from streammesh.names import is_task_of
+from streammesh.names import TaskState, is_task_of
 from streammesh.tasks.attempt import Handle, Steps, claimed_steps, refused_steps
 from streammesh.tasks.ledger import Claim, Verdict
-from streammesh.tasks.settlement import Ask, Cause, Ending, Terms
+from streammesh.tasks.settlement import CONFLICT, Ask, Cause, Ending, Settled, Terms
 from streammesh.tasks.task import AttemptOutcome, LedgerAnswer, QueuePlace, TaskRef
 from streammesh.tasks.verdict import GiveUp, after_error, describe, lost_too_often
 
@@ -76,7 +76,7 @@ def batch_steps(
         most_bytes(terms.ledger.settings),
         log,
     )
-    context.payloads = payloads
+    context.give([members[number].ref.task_id for number in fit], payloads)
     try:
         result = (yield Handle(context)) if fit else None
         if terms.is_workflow(result):
@@ -165,8 +165,15 @@ class _Batch:
         good = [(member, fate) for member, fate in pairs[1:] if isinstance(fate, Ending) and not fate.failure]
         log.info("batch.ended", tasks=len(pairs), given_back=len(others) + isinstance(own, Return))
         is_run_good = isinstance(own, Ending) and not own.failure  # then all that succeeded end in one step
-        if good and not is_run_good:
-            yield Ask(self._calls.end(good))
+        while good and not is_run_good:
+            first, *_ = yield Ask(self._calls.end(good))
+            _tell_conflict(first)
+            if (
+                first.answer not in (LedgerAnswer.ENDED, LedgerAnswer.GONE)
+                or first.state is TaskState.SUCCEEDED
+            ):
+                break
+            good = _named_by_the_next(good)
         if isinstance(own, Return):
             answer = yield Ask(self._calls.give_back([own]))
             if answer is LedgerAnswer.CANCELLED:
@@ -176,6 +183,19 @@ class _Batch:
                 )
             return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
         *_, settled = yield Ask(self._calls.end([*(good if is_run_good else ()), (run, own)]))
+        _tell_conflict(settled)
         if settled.answer not in (LedgerAnswer.DONE, LedgerAnswer.CONFLICT):
             return AttemptOutcome.LOST
         return AttemptOutcome(settled.state)
+
+
+def _named_by_the_next(good: Sequence[tuple[BatchMember, Ending]]) -> list[tuple[BatchMember, Ending]]:
+    """The first of those that succeeded was cancelled meanwhile: what it would have had the next one has."""
+    (_, success), *rest = good
+    endings = [success, *(Ending.folded(rest[0][0].ref.task_id) for _ in rest[1:])]
+    return [(member, ending) for (member, _), ending in zip(rest, endings, strict=False)]
+
+
+def _tell_conflict(settled: Settled) -> None:
+    if settled.answer is LedgerAnswer.CONFLICT:
+        log.error("event.conflict", reason=CONFLICT)

@@ -21,6 +21,7 @@ from streammesh.lua.cancels import (
     CancelsMadeScript,
     FindCancellableScript,
     NoteCancelledScript,
+    NoteCancellerScript,
 )
 from streammesh.settings import MeshSettings
 from streammesh.subscriptions.cancel_paths import value_digest
@@ -118,6 +119,17 @@ class Canceller:
         return CancelsMadeScript(
             cancelling=self._keys.cancelling(), member=work.member, score=f"{score:.17g}"
         ).call(bool)
+
+    def came_call(self, work: CancelWork, by: bytes, age_ms: int) -> lua.Call[int]:
+        """`note_canceller.lua`: an event that cancels was published in another shard, so long ago."""
+        return NoteCancellerScript(
+            canceller=self._keys.canceller(work.task, work.digest),
+            cancelling=self._keys.cancelling(),
+            age=age_ms,
+            by=by,
+            work=work.member,
+            changed=self._keys.manifests_changed(),
+        ).call(int)
 
     def _find_call(self, work: CancelWork, after: str) -> lua.Call[list[Any]]:
         keys = self._keys

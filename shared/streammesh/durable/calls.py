@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from streammesh import lua, notifications, plain_json
 from streammesh.durable.chunks import MOST_STREAMS
 from streammesh.durable.claim_check import ClaimCheck
+from streammesh.durable.other_shards import OtherShards
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -17,7 +18,6 @@ from streammesh.durable.records import (
     parse_record,
     told_kind,
 )
-from streammesh.events.envelope import Event
 from streammesh.keys import WORKERS, Keys
 from streammesh.lua.durable import (
     ArriveScript,
@@ -31,6 +31,7 @@ from streammesh.lua.durable import (
 )
 from streammesh.lua.signature import quick
 from streammesh.settings import MeshSettings
+from streammesh.shards import outboxes
 from streammesh.tasks.records import TaskRow
 from streammesh.tasks.task import LedgerAnswer, QueuePlace, TaskRef
 
@@ -80,13 +81,27 @@ class Waiter(NamedTuple):
         return cls(parts[0], parts[1], int(parts[2]), parts[3])
 
 
+class AwaitedEvent(NamedTuple):
+    """An event that runs of a service may wait for, told apart by a digest of what stands at their paths.
+
+    `value` is what they are given. `age_ms`: how long ago it was published, where that was in another shard.
+    """
+
+    service: str
+    digest: str
+    value: bytes
+    id: str = ""
+    source: str = ""
+    age_ms: int | None = None
+
+
 class DurableCalls:
     """Builds these calls for one mesh; running them is the caller's business."""
 
     def __init__(self, keys: Keys, settings: MeshSettings) -> None:
         self._keys, self._settings = keys, settings
         self._commons: dict[str, lua.Common] = {}  # by service
-        self.claims = ClaimCheck(settings)
+        self.claims, self.others = ClaimCheck(settings), OtherShards(settings)
 
     def record(
         self,
@@ -186,30 +201,33 @@ class DurableCalls:
             changed=keys.manifests_changed(),
         ).call(_ledger_answer)
 
-    def arrive(self, service: str, digest: str, event: Event, value: bytes) -> lua.Call[list[bytes]]:
+    def arrive(self, came: AwaitedEvent) -> lua.Call[list[bytes]]:
         """`arrive.lua`: note that an event came; answers its score, and who waits for it."""
         keys = self._keys
         return ArriveScript(
-            arrived=keys.arrived(service, digest),
-            waiters=keys.waiters(service, digest),
-            event_row=keys.event(event.id),
-            source=event.source,
-            value=value,
+            arrived=keys.arrived(came.service, came.digest),
+            waiters=keys.waiters(came.service, came.digest),
+            event_row=keys.event(came.id),
+            source=came.source,
+            value=came.value,
             lookback=LOOKBACK_MS,
             most=MOST_ARRIVED,
+            service=came.service,
+            digest=came.digest,
+            age="" if came.age_ms is None else came.age_ms,
+            changed=keys.manifests_changed(),
+            outboxes=outboxes(keys, self._settings) if came.age_ms is None else (),
         ).call(list)
 
-    def wake(
-        self, service: str, digest: str, value: bytes, score: bytes, waiters: Sequence[Waiter]
-    ) -> list[lua.Call[bool]]:
+    def wake(self, came: AwaitedEvent, score: bytes, waiters: Sequence[Waiter]) -> list[lua.Call[bool]]:
         """`wake.lua`: end the waits of these; each answers whether this call did."""
         keys = self._keys
         common = WakeScript(
-            waiters=keys.waiters(service, digest),
+            waiters=keys.waiters(came.service, came.digest),
             due=keys.due(),
             due_entries=keys.due_entries(),
-            value=value,
-            after=_after(digest),
+            value=came.value,
+            after=_after(came.digest),
             score=score,
         ).common()
         return [

@@ -18,6 +18,7 @@ from streammesh.durable.calls import DurableCalls, StepAnswer, Waiter, signal_st
 from streammesh.durable.chunks import ChunkStream, SyncChunkStream, check_stream_name, check_written
 from streammesh.durable.claim_check import checked_in, checked_out
 from streammesh.durable.drive import CallFunction, MakeCall, Operation, WaitSeconds
+from streammesh.durable.other_shards import GRACE
 from streammesh.durable.records import (
     LONGEST_WAIT,
     MOST_BYTES,
@@ -42,7 +43,6 @@ from streammesh.tasks.task import QueuePlace, TaskRef
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
-GRACE = 0.25  # seconds for which an event that was published in time is waited for beyond its time
 SHOWN = 200  # characters of a value that is told: it comes from an event, whatever that holds
 MOST_PAUSE = 30.0  # seconds between two tries of a step
 FULL = (
@@ -306,29 +306,33 @@ class Run:
         digest: str,
         *kinds: str,
         within: float | None = None,
-    ) -> Generator[MakeCall, Any, StepRecord]:
+    ) -> Generator[MakeCall | CallFunction, Any, StepRecord]:
         """The record of a wait that is over. Raises Suspended while it goes on."""
         if record := self._record_of(name, *kinds):
             return record
-        ref, attempt, version, is_open = self._ref, self._attempt, self._subscription.version, False
+        ref, attempt, version, again = self._ref, self._attempt, self._subscription.version, 0.0
         if (
             name in self._waits
         ):  # it began in an earlier attempt: either it is over, or what woke this run was something else
             waiter = Waiter(ref.task_id, self._place.queue, self._place.priority, name) if digest else None
             domain = "" if within is None else names.domain_of(about["type"])
-            call = self._calls.record(
-                ref, self._place, attempt, name, "timeout", b"null", version, waiter, digest, domain
-            )
-            answer: StepAnswer = yield MakeCall(call)
-            if answer.verdict not in ("early", "open"):
-                return _recorded(answer)
-            is_open = answer.verdict == "open"
+            if domain and self._calls.others.are_there:
+                ask = partial(self._calls.others.look_again_in, ref.task_id, name, ref.service, domain)
+                again = yield CallFunction(ask)
+            if not again:
+                call = self._calls.record(
+                    ref, self._place, attempt, name, "timeout", b"null", version, waiter, digest, domain
+                )
+                answer: StepAnswer = yield MakeCall(call)
+                if answer.verdict not in ("early", "open"):
+                    return _recorded(answer)
+                again = GRACE if answer.verdict == "open" else 0.0
         if sum(len(record.value) for record in self._records.values()) > MOST_BYTES:
             raise Fail(FULL)
-        until = GRACE if is_open else seconds
         raise Suspended(
             self._calls.suspend(
-                ref, self._place, attempt, version, name, until, about, digest, within, is_anew=is_open
+                *(ref, self._place, attempt, version, name, again or seconds, about, digest, within),
+                is_anew=again > 0,
             )
         )
 

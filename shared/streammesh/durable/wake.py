@@ -14,15 +14,17 @@ from dataclasses import replace
 from typing import Any
 
 from streammesh import plain_json
-from streammesh.durable.calls import MOST_ARRIVED, DurableCalls, Waiter
+from streammesh.durable.calls import MOST_ARRIVED, AwaitedEvent, DurableCalls, Waiter
 from streammesh.durable.records import RESULT_BYTES, match_digest
 from streammesh.events.envelope import Event
+from streammesh.lua import Call
 from streammesh.subscriptions.declaration import never_matching
 from streammesh.subscriptions.filters import value_at
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.context import Context
 
 MOST_TOLD = 100  # runs that are named in a result
+AtOnce = Callable[[Sequence[Call[Any]]], Awaitable[list[Any]]]
 
 
 def wake_subscription(service: str, event_type: str, paths: Sequence[str], queue: str | None) -> Subscription:
@@ -50,21 +52,34 @@ def wake_handler(
                 "woke": 0
             }  # nothing stands at one of the paths, or no plain value: nobody can wait for it
         digest, value = match_digest(event_type, match), _kept(event)
-        woken: list[str] = []
-        number, members = MOST_ARRIVED, list[bytes]()
-        while number == MOST_ARRIVED:
-            before = members
-            score, *members = await ctx.run.ask(calls().arrive(service, digest, event, value))
-            number = len(members)
-            waiters = [one for one in map(Waiter.parse, members) if one]
-            asked = map(ctx.run.ask, calls().wake(service, digest, value, score, waiters))
-            for one, was_woken in zip(waiters, await asyncio.gather(*asked), strict=True):
-                woken += [one.task] if was_woken else []
-            if members == before and any(members):  # they cannot be woken, nor removed
-                break
+        came = AwaitedEvent(service, digest, value, event.id, event.source)
+
+        async def at_once(asked: Sequence[Call[Any]]) -> list[Any]:
+            return list(await asyncio.gather(*map(ctx.run.ask, asked)))
+
+        woken = await wake_waiting(at_once, calls(), came)
         return {"woke": len(woken), "tasks": woken[:MOST_TOLD]}
 
     return wake
+
+
+async def wake_waiting(at_once: AtOnce, calls: DurableCalls, came: AwaitedEvent) -> list[str]:
+    """Note that an event came, and wake the runs of this shard that wait for it; answers which. May be repeated.
+
+    `at_once` makes calls and answers their results; it raises what one of them raised.
+    """
+    woken: list[str] = []
+    number, members = MOST_ARRIVED, list[bytes]()
+    while number == MOST_ARRIVED:
+        before = members
+        [[score, *members]] = await at_once([calls.arrive(came)])
+        number = len(members)
+        waiters = [one for one in map(Waiter.parse, members) if one]
+        answers = await at_once(calls.wake(came, score, waiters)) if waiters else []
+        woken += [one.task for one, was_woken in zip(waiters, answers, strict=True) if was_woken]
+        if members == before and any(members):  # they cannot be woken, nor removed
+            break
+    return woken
 
 
 def _kept(event: Event) -> bytes:

@@ -3,7 +3,9 @@
 -- before it and is handed over after it never starts.
 -- Index, per subscription (ZSET, all of score 0): DIGEST PUBLISHED TASK, PUBLISHED a moment of 16 digits that sorts as text.
 -- Per subscription and value (HASH `canceller`): `before`, the moment of the newest such event; `by`, what ends a task (JSON).
+-- An event that cancels is told to the other shards, too: once, in the same step (`outboxes`).
 --#include _write.lua
+--#include _outbox.lua
 local REMEMBERED = 86400000  -- ms
 
 -- mark = a record of `marks` as handoff.lua says
@@ -14,6 +16,9 @@ local function mark_cancels(mark, now)
       redis.call('HSET', mark.canceller, 'before', mark.published, 'by', mark.by)
     end
     redis.call('PEXPIRE', mark.canceller, REMEMBERED)
+    for _, outbox in ipairs(mark.outboxes) do
+      lay_out(outbox, mark.changed, 'w', mark.work, 'by', mark.by, 'at', mark.published)
+    end
     again = true
   else
     local member = mark.digest .. ' ' .. mark.published .. ' ' .. mark.id

@@ -4,11 +4,11 @@
 -- Returns the entry's position, or 'held' for one that is delivered later. One that belongs to another shard has no domain
 -- and that shard's outbox as its stream: 'sent', and nothing else is kept of it here.
 --#include _write.lua
+--#include _outbox.lua
 --#include _identity.lua
 local function store_event(e, c)
   if e.domain == '' then
-    write('XADD', e.stream, '*', 'e', e.json)
-    if redis.call('XLEN', e.stream) == 1 then redis.call('PUBLISH', c.changed, 'outbox') end
+    lay_out(e.stream, c.changed, 'e', e.json)
     return 'sent'
   end
   if not c.known then c.known, c.stamp, c.ttl = {}, ' ' .. digits(c.now) .. ' ', digits(c.retention) end

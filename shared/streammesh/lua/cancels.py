@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streammesh.lua.signature import Arguments, Flag, Key, Number, Record, Text, TextList
+from streammesh.lua.signature import Arguments, Flag, Key, KeyList, Number, Record, Text, TextList
 
 
 class CancelMark(Record):
@@ -19,6 +19,7 @@ class CancelMark(Record):
     by: Text
     work: Text
     changed: Text
+    outboxes: KeyList  # of an event that cancels
 
 
 class FindCancellableScript(Arguments):
@@ -47,3 +48,14 @@ class CancelsMadeScript(Arguments):
     cancelling: Key
     member: Text
     score: Text
+
+
+class NoteCancellerScript(Arguments):
+    """Note that an event which cancels was published in another shard."""
+
+    canceller: Key
+    cancelling: Key
+    age: Text
+    by: Text
+    work: Text
+    changed: Text

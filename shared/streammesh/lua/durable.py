@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from streammesh.lua.signature import Arguments, Flag, Key, Number, Record, Rest, Text, TextList, Written
+from streammesh.lua.signature import (
+    Arguments,
+    Flag,
+    Key,
+    KeyList,
+    Number,
+    Record,
+    Rest,
+    Text,
+    TextList,
+    Written,
+)
 
 
 class RecordedStep(Record):
@@ -85,6 +96,22 @@ class ArriveScript(Arguments):
     value: Text
     lookback: Number
     most: Number
+    service: Text
+    digest: Text
+    age: Text
+    changed: Text
+    outboxes: KeyList
+
+
+class LookBeyondScript(Arguments):
+    """Look whether an event that was published in time may still be on its way to a run of another shard."""
+
+    stream: Written
+    waking: Key
+    outbox: Key
+    routed: Written
+    service: Text
+    age: Text
 
 
 class WokenTask(Record):

@@ -13,6 +13,7 @@
 --#include _time.lua
 --#include _notify.lua
 --#include _entry.lua
+--#include _under_way.lua
 local now = now_ms()
 
 -- An event that came in time for a run which counts only such, where one that was published too late was first to look for it.
@@ -24,31 +25,14 @@ local function came_in_time(one)
   return found[1], found[2]
 end
 
--- Whether an event that was published in time for a run which counts only such may still be on its way to it: it is not
--- handed over yet, or the task that wakes runs by it has not ended. Beyond an hour it does not count.
+-- Whether an event that was published in time for a run which counts only such may still be on its way to it. Beyond an hour
+-- it does not count.
 local function is_under_way(one)
   local last = string.match(redis.call('HGET', one.task_row, 'last:' .. one.name) or '', '^%d+$')
   if not last or tonumber(last) / 1000 + 3600000 < now then return false end
   local prefix = string.match(one.waiters, '^(.-}:)')
-  if #write('ZRANGEBYSCORE', prefix .. 'waking:' .. service, '-inf', last, 'LIMIT', 0, 1) > 0 then return true end
-  local stream, routed = prefix .. 'events:' .. one.domain, prefix .. 'routed:' .. one.domain
-  local newest, known = redis.pcall('XREVRANGE', stream, '+', '-', 'COUNT', 1), redis.pcall('HMGET', routed, service, ':at')
-  if newest.err or known.err or not newest[1] then return false end
-  local at = known[1] and known[2]
-  if not at then  -- its own lane reads for it
-    local groups = redis.pcall('XINFO', 'GROUPS', stream)
-    for _, group in ipairs(groups.err and {} or groups) do
-      local about = {}
-      for i = 1, #group, 2 do about[group[i]] = group[i + 1] end
-      if about.name == service then
-        at = about['last-delivered-id']
-        local held = about.pending > 0 and redis.pcall('XPENDING', stream, service)
-        if held and not held.err and tonumber(moment(held[2] or '') or '') then return tonumber(moment(held[2])) <= tonumber(last) end
-      end
-    end
-  end
-  if not at or at == newest[1][1] then return false end
-  return tonumber(moment(at) or last) < tonumber(last)
+  return is_on_its_way(prefix .. 'events:' .. one.domain, prefix .. 'routed:' .. one.domain, prefix .. 'waking:' .. service,
+    service, last)
 end
 
 local function record(one)

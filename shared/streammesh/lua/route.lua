@@ -20,7 +20,8 @@
 --   fragment (event for notifications, JSON), correlation (JSON)
 -- entries.deliveries: KEYS task (HASH) ARGS expires (ms or ''), b (of the queue entry), key (of the flow, or '')
 -- marks: KEYS task (HASH, of a delivery that an event may cancel, or that is of one which cancels), cancellable (ZSET),
---   canceller (HASH), cancelling (ZSET) ARGS is_canceller, id (of the task), digest (of the value), published (a moment),
+--   canceller (HASH), cancelling (ZSET),
+--   outboxes (STREAM each, of the other shards; none but for an event that cancels) ARGS is_canceller, id (of the task), digest (of the value), published (a moment),
 --   by (what ends a task, JSON), work, changed (channel)
 -- Returns {'done', handed over, services that it serves no more, ...}.
 -- {'moved'}, {'stale'}, {'full'} and nothing done: the position or the set is another one, the manifests are, or the

@@ -23,7 +23,7 @@
 --   deliver_at (ms or ''), name, content (these two of its identity), json (the envelope)
 -- Returns per task 'done <state>' | 'conflict <state>' (done; an event with the identity of a follow-up and other content
 -- is there) | 'asked' (its worker was told) | 'lost' (held by another) | 'ended <state>' (it had ended otherwise)
--- | 'gone' (there is no such task).
+-- | 'gone' (there is no such task). Of a batch nobody is folded ('lost') where the one that succeeded before it in the call did not end so.
 --#include _time.lua
 --#include _event.lua
 --#include _notify.lua
@@ -183,8 +183,11 @@ local function settle(one)
   return (conflict and 'conflict ' or 'done ') .. state
 end
 
-local answers = {}
-for i, one in ipairs(tasks) do answers[i] = settle(one) end
+local answers, refused = {}, {}  -- tokens of runs whose first that succeeded had ended otherwise: in that one nobody is folded
+for i, one in ipairs(tasks) do
+  answers[i] = one.state == 'folded' and refused[one.token] and 'lost' or settle(one)
+  refused[one.token] = one.state == 'succeeded' and not string.find(answers[i], 'succeeded$') or refused[one.token]
+end
 if #entries > 0 then pcall(gone, queue, group, entries) end  -- where something else lies, nothing of ours does
 if #ids > 0 then
   write('ZREM', open_tasks, unpack(ids))

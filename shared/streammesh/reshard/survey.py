@@ -15,11 +15,9 @@ from streammesh.shards import each_shard
 
 PAGE = 500  # keys of one look
 Connect = Callable[[MeshSettings], redis.Redis]
-# What compares events with each other sees one shard. Runs that wait for an event, tasks that one may cancel, and tasks in
-# line for a key would wait in the shard that they lie in, and the events come to the shard of their key.
+# Tasks in line for a key would wait in the shard that they lie in, and those that come later in the shard of their key. Runs
+# that wait for an event, and tasks that one may cancel, are told of events of all shards.
 WAITING = {
-    "waiters": "runs wait for an event",
-    "cancellable": "open tasks can be cancelled by an event",
     "flow-line": "tasks wait in line for a place",
     "outbox": "events wait for another shard",
 }

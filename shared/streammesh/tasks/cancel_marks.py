@@ -9,6 +9,8 @@ from streammesh import plain_json
 from streammesh.events.envelope import Event
 from streammesh.keys import Keys
 from streammesh.lua.cancels import CancelMark
+from streammesh.settings import MeshSettings
+from streammesh.shards import outboxes
 from streammesh.subscriptions.cancel_paths import value_digest
 from streammesh.subscriptions.manifest import Subscription
 from streammesh.tasks.task import Failure
@@ -36,7 +38,12 @@ class CancelWork(NamedTuple):
 
 
 def cancel_marks(
-    keys: Keys, subscription: Subscription, task_id: str, event: Event, position: str
+    keys: Keys,
+    settings: MeshSettings,
+    subscription: Subscription,
+    task_id: str,
+    event: Event,
+    position: str,
 ) -> list[CancelMark]:
     """What the hand-off notes of a delivery that may be cancelled by an event, or is of one that cancels."""
     ms, _, number = position.partition("-")
@@ -55,6 +62,7 @@ def cancel_marks(
             by=by,
             work=CancelWork(main, digest).member,
             changed=keys.manifests_changed(),
+            outboxes=outboxes(keys, settings) if by else (),
         )
 
     found = []

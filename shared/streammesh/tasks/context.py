@@ -39,6 +39,8 @@ class Context:
     handed to the outside world as an idempotency key), `attempt` counts from 1.
     """
 
+    _beside: tuple[str, ...] = ()  # tasks that share this attempt
+
     def __init__(
         self,
         ref: TaskRef,
@@ -191,7 +193,8 @@ class Context:
             self._ref.service,
             event_type,
             data,
-            id=id or names.derived_id(self._ref.service, self.task_id, str(len(self.follow_ups))),
+            id=id
+            or names.derived_id(self._ref.service, self.task_id, *self._beside, str(len(self.follow_ups))),
             subject=self.event.subject if subject is None else subject,
             deliver_at=deliver_at,
             correlation_id=self.event.correlation_id,

@@ -120,7 +120,7 @@ def describe(
                 expires = expires_ms(event, int(entry.partition("-")[0]), subscription.expires)
             at = "" if expires is None else expires
             if subscription.cancel_on or subscription.cancels:
-                marks += cancel_marks(keys, subscription, task_id, event, entry)
+                marks += cancel_marks(keys, settings, subscription, task_id, event, entry)
             queued.append(_delivery(task=task_row + task_id, expires=at, b=body, key=key))
         entries.append(
             _entry(

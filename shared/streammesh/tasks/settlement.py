@@ -38,6 +38,7 @@ from streammesh.tasks.verdict import GiveUp, RetryPolicy, after_error, handlers_
 _NOTHING = b'{"result":null}'
 WAS_CANCELLED = Failure("it was cancelled", "Cancelled")
 log: FilteringBoundLogger = structlog.get_logger(__name__)
+CONFLICT = "an event with the identity of a follow-up but other content exists"
 
 
 class Cause(StrEnum):
@@ -295,8 +296,7 @@ def _settle(ref: TaskRef, ending: Ending, call: lua.Call[Settled], said: Mapping
     cause = Cause.CANCEL if state is TaskState.CANCELLED else ending.cause
     about = {"task_id": ref.task_id, "task": ref.name, "cause": cause.value, **said}
     if answer is LedgerAnswer.CONFLICT:
-        reason = "an event with the identity of a follow-up but other content exists"
-        log.error("event.conflict", reason=reason)
+        log.error("event.conflict", reason=CONFLICT)
     elif answer is not LedgerAnswer.DONE:
         log.warning("task.lease_lost", wanted=ending.state.value, answer=answer.value, state=state, **about)
         return AttemptOutcome.LOST

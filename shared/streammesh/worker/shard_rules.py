@@ -1,4 +1,4 @@
-"""What a service may not ask of a mesh of several shards, each of which sees its own events only."""
+"""What a service may not ask of a mesh of several shards, each of which counts its own tasks only."""
 
 from __future__ import annotations
 
@@ -17,18 +17,14 @@ def limits_beyond_shard(manifest: Manifest) -> Iterator[str]:
     for one in manifest.subscriptions:
         if one.flow is not None and one.flow.key not in (None, PARTITION_KEY):
             yield (
-                f"{one.task}: its limits are by key={one.flow.key!r}, and a shard sees its own events only; publish its "
+                f"{one.task}: its limits are by key={one.flow.key!r}, and a shard counts its own tasks only; publish its "
                 f'events with that value as their partitionkey, and say key="{PARTITION_KEY}"'
             )
 
 
 def bound_to_shard(manifest: Manifest) -> list[str]:
-    """Return the tasks that compare events with each other, or have a limit without a key. Pure."""
-    return [
-        one.task
-        for one in manifest.subscriptions
-        if one.waits or one.cancel_on or (one.flow is not None and one.flow.key is None)
-    ]
+    """Return the tasks that have a limit without a key. Pure."""
+    return [one.task for one in manifest.subscriptions if one.flow is not None and one.flow.key is None]
 
 
 def fits_shards(manifest: Manifest, shards: int) -> bool:
