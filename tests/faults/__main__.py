@@ -99,7 +99,6 @@ WITH_SHARDS: dict[str, Scenario] = {
             "threads",
             "worker-lease",
             "api",
-            "archiver",
             "rolling",
             "webhooks",
             "durable",

@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import Counter
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from streammesh.testing.conditions import wait_until
 
@@ -28,11 +25,8 @@ QUICK = {"ARCHIVER_LINGER": "50ms", "ARCHIVER_RECLAIM_IDLE": "1s", "ARCHIVER_LOO
 async def run(stage: Stage) -> Row:
     """Two archivers, one of which is just being killed, under a mixed load."""
     kills, events, seconds = stage.pick(short=(8, 150, 4), quick=(20, 400, 10), normal=(150, 1_500, 60))
-    files = [
-        stage.folder / f"history-{number}.db" for number in range(stage.shards)
-    ]  # each shard has one of its own
-    url = " ".join(f"sqlite:///{file}" for file in files)
-    async with stage.arena(MESH_HISTORY_URL=url) as arena:
+    file = stage.folder / "history.db"
+    async with stage.arena(MESH_HISTORY_URL=f"sqlite:///{file}") as arena:
         await arena.add("dispatcher", 2, DISPATCHER_TRIM_EVERY="500ms")
         archivers = await arena.add("archiver", ARCHIVERS, module="services.archiver", **QUICK)
         await arena.add("fault_async")
@@ -43,11 +37,11 @@ async def run(stage: Stage) -> Row:
         async def trouble(published: asyncio.Event) -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(kill_in_turn(arena, archivers, kills, seconds, published))
-                group.create_task(_away(files[0], seconds / 3))
+                group.create_task(_away(file, seconds / 3))
 
         played = await play(arena, events, seconds, trouble, strict=True, patience=120)
         began = time.monotonic()
-        lost, doubled = await _compared(arena, files, played)
+        lost, doubled = await _compared(arena, file, played)
         row = played.row(NAME, len(arena.kills), time.monotonic() - began)
         row.lost, row.doubled = row.lost + len(lost), row.doubled + len(doubled)
         row.passed = row.passed and not lost and not doubled
@@ -68,40 +62,35 @@ async def _away(file: Path, after: float) -> None:
     await asyncio.to_thread(lock)
 
 
-async def _compared(arena: Arena, files: Sequence[Path], played: Played) -> tuple[list[str], list[str]]:
+async def _compared(arena: Arena, file: Path, played: Played) -> tuple[list[str], list[str]]:
     """What Redis's append-only file says that ended, and is not in the history as it ended; and what is there twice."""
     facts = played.facts
 
     async def complete() -> bool:
         arena.look_for_dead()
-        return not _missing(facts, files)
+        return not _missing(facts, file)
 
     try:
         await wait_until("all that ended is in the history", complete, seconds=CATCH_UP_SECONDS)
     except (TimeoutError, AssertionError):
         pass
-    lost = _missing(facts, files)
-    counts: Counter[str] = Counter()
-    for row in _rows(files, "SELECT 'event ' || source || ' ' || id FROM events"):
-        counts[row[0]] += 1
-    for row in _rows(files, "SELECT 'task ' || id FROM tasks"):
-        counts[row[0]] += 1
-    doubled = [f"{what} is there {number} times" for what, number in counts.items() if number > 1]
+    lost = _missing(facts, file)
+    with closing(sqlite3.connect(file)) as connection:
+        doubled = [
+            f"{what} is there {number} times"
+            for table, key in (("events", "source || ' ' || id"), ("tasks", "id"))
+            for what, number in connection.execute(
+                f"SELECT {key}, count(*) FROM {table} GROUP BY 1 HAVING count(*) > 1"
+            )
+        ]
     return lost, doubled
 
 
-def _rows(files: Sequence[Path], query: str) -> list[Any]:
-    found = []
-    for file in files:
-        with closing(sqlite3.connect(file, timeout=30)) as connection:
-            found += connection.execute(query).fetchall()
-    return found
-
-
-def _missing(facts: Facts, files: Sequence[Path]) -> list[str]:
-    rows = _rows(files, "SELECT source, id, state, ended FROM events")
-    events = {(source, id): (state, at) for source, id, state, at in rows}
-    tasks = dict(_rows(files, "SELECT id, state FROM tasks"))
+def _missing(facts: Facts, file: Path) -> list[str]:
+    with closing(sqlite3.connect(file, timeout=30)) as connection:
+        rows = connection.execute("SELECT source, id, state, ended FROM events")
+        events = {(source, id): (state, at) for source, id, state, at in rows}
+        tasks = dict(connection.execute("SELECT id, state FROM tasks"))
     lost = []
     for identity in facts.stored:
         state, at = events.get(identity, ("nowhere", None))
