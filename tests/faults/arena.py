@@ -8,7 +8,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,8 @@ from redis.exceptions import RedisError
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS
+from streammesh.settings import MeshSettings
+from streammesh.shards import ShardedPublisher
 from streammesh.tasks.records import parse_event
 from streammesh.testing.conditions import wait_until
 
@@ -84,6 +86,7 @@ class Arena:
             FILE: str(self.record),
             **env,
         }
+        self.settings = MeshSettings(_env_file=None, redis_url=self.server.url, namespace=NAMESPACE)
         self.parts: list[Part] = []
         self.children_killed: list[Killed] = []  # of pools
         self.apis: list[int] = []
@@ -97,6 +100,15 @@ class Arena:
     def places(self) -> Sequence[Place]:
         """Where its shards lie."""
         return [Place(self.keys, self.client)]
+
+    @contextlib.asynccontextmanager
+    async def publisher(self, source: str) -> AsyncIterator[ShardedPublisher]:
+        """Who publishes past the API, into whichever shard."""
+        made = ShardedPublisher(self.settings, source)
+        try:
+            yield made
+        finally:
+            await made.aclose()
 
     async def __aenter__(self) -> Self:
         await self.server_up()
