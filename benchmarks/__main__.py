@@ -69,7 +69,7 @@ PARTS: dict[str, Part] = {
     "scale.backlog": Part(scale.backlog, 1_000_000, most_runs=3),
     "webhooks": Part(webhooks.webhooks, 20_000),
     "scale.services": Part(scale.services, 50_000, most_runs=3),
-    "scale.shards": Part(shards.shards, 20_000, most_runs=3),
+    "scale.shards": Part(shards.shards, 8_000, most_runs=1),
     "schedules.late": Part(scale.schedules, 10_000, most_runs=3),
     "route.1of100": Part(scale.route, 20_000, most_runs=3),
 }

@@ -20,6 +20,9 @@ from streammesh.errors import MeshError
 
 START_SECONDS = 15  # a server with a large append-only file takes a while to load
 OLDEST = (7, 0)
+ROW_VALUE = (
+    "1024"  # bytes: records of events and tasks have no longer value, mostly, and take half as much as a list
+)
 
 
 class NoServer(MeshError):
@@ -81,6 +84,7 @@ class EmbeddedServer:
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)),
             *("--appendonly", "yes" if appendonly else "no", "--appendfsync", fsync),
             *("--save", "", "--daemonize", "no", "--maxmemory-policy", "noeviction"),
+            *("--hash-max-listpack-value", ROW_VALUE),
             *options,
         )
         self._process: subprocess.Popen[bytes] | None = None

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -55,11 +55,9 @@ def working_on(**ids: str) -> Iterator[None]:
         _unit_of_work.reset(token)
 
 
-@contextmanager
-def also(**ids: str) -> Iterator[None]:
+def also(**ids: str) -> AbstractContextManager[None]:
     """Within, log lines of this context carry these ids beside those that they carry already."""
-    with working_on(**_unit_of_work.get(), **ids):
-        yield
+    return working_on(**_unit_of_work.get(), **ids)
 
 
 def work_on(**ids: str) -> None:

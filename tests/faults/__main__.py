@@ -100,6 +100,8 @@ WITH_SHARDS: dict[str, Scenario] = {
             "worker-lease",
             "api",
             "rolling",
+            "webhooks",
+            "durable",
             "beats",
             "clock",
         )

@@ -8,7 +8,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,12 @@ from redis.exceptions import RedisError
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS
+from streammesh.settings import MeshSettings
+from streammesh.shards import ShardedPublisher
 from streammesh.tasks.records import parse_event
 from streammesh.testing.conditions import wait_until
 
-from tests.faults.load import History, is_near
+from tests.faults.load import Forgotten, History
 from tests.faults.mix import DELIVERIES
 from tests.faults.processes import Forks, Killed, Part
 from tests.faults.proxy import Proxy
@@ -84,6 +86,7 @@ class Arena:
             FILE: str(self.record),
             **env,
         }
+        self.settings = MeshSettings(_env_file=None, redis_url=self.server.url, namespace=NAMESPACE)
         self.parts: list[Part] = []
         self.children_killed: list[Killed] = []  # of pools
         self.apis: list[int] = []
@@ -97,6 +100,15 @@ class Arena:
     def places(self) -> Sequence[Place]:
         """Where its shards lie."""
         return [Place(self.keys, self.client)]
+
+    @contextlib.asynccontextmanager
+    async def publisher(self, source: str) -> AsyncIterator[ShardedPublisher]:
+        """Who publishes past the API, into whichever shard."""
+        made = ShardedPublisher(self.settings, source)
+        try:
+            yield made
+        finally:
+            await made.aclose()
 
     async def __aenter__(self) -> Self:
         await self.server_up()
@@ -206,12 +218,12 @@ class Arena:
 
     # --- the end ------------------------------------------------------------------------------
 
-    async def settle(self, history: History, seconds: float, forgetful: Sequence[float] = ()) -> bool:
+    async def settle(self, history: History, seconds: float, forgetful: Sequence[Forgotten] = ()) -> bool:
         """Wait until every accepted event and all that followed has ended; answers whether that came about.
 
-        An event that was accepted just before one of the `forgetful` moments may be gone altogether.
+        An event that was accepted within one of the `forgetful` times may be gone altogether.
         """
-        near = {s.id for s in history.accepted if any(is_near(s.accepted or 0, at) for at in forgetful)}
+        near = {s.id for s in history.accepted if any(one.has(s.accepted or 0) for one in forgetful)}
         open_ids = {sent.id for sent in history.accepted}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

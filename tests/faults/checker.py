@@ -16,7 +16,7 @@ from streammesh.names import ENDED
 from streammesh.notifications import COMPLETED, TASK_TYPES, UNROUTED, position_key
 
 from tests.faults.followers import Seen
-from tests.faults.load import History, is_near
+from tests.faults.load import Forgotten, History
 from tests.faults.mix import BY_THE_MESH, BY_TYPE
 from tests.faults.processes import Killed
 from tests.faults.records import Run
@@ -62,13 +62,13 @@ def check(
     *,
     strict: bool = False,
     kills: Sequence[Killed] = (),
-    forgetful: Sequence[float] = (),
+    forgetful: Sequence[Forgotten] = (),
 ) -> Findings:
     """Compare. With `strict` no worker was killed, so a handler that ran more often than needed is doubled.
 
     Without, it is doubled when none of `kills` met who ran it before: nobody takes a task from the living.
-    `forgetful`: when (seconds since the epoch) a server was killed that writes to disk every second only. What
-    happened to events in the two seconds before is its own doing, and is counted apart.
+    `forgetful`: times before a server was killed that writes to disk every second only. What happened to events then
+    is its own doing, and is counted apart.
     """
     found = Findings(_forgivable=_touched(history, facts, forgetful))
     _stored(found, history, facts)
@@ -82,11 +82,11 @@ def check(
     return found
 
 
-def _touched(history: History, facts: Facts, forgetful: Sequence[float]) -> set[str]:
+def _touched(history: History, facts: Facts, forgetful: Sequence[Forgotten]) -> set[str]:
     """The events to which something happened just before one of these moments."""
 
     def touches(at: float) -> bool:
-        return any(is_near(at, moment) for moment in forgetful)
+        return any(forgotten.has(at) for forgotten in forgetful)
 
     if not forgetful:
         return set()

@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
@@ -52,9 +52,15 @@ class Sent:
         return (self.source, self.id)
 
 
-def is_near(at: float, killed: float) -> bool:
-    """Whether something happened so shortly before a server was killed that it may not have been written."""
-    return -FORGETS <= at - killed <= 0
+class Forgotten(NamedTuple):
+    """What a server may have forgotten: all that it had not written at `since`, and what came until `killed`."""
+
+    since: float  # both in seconds since the epoch
+    killed: float
+
+    def has(self, at: float) -> bool:
+        """Whether what happened at that time may not have been written."""
+        return self.since - FORGETS <= at <= self.killed
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.faults.arena import API_KEY, Arena
 from tests.faults.checker import Findings, check
-from tests.faults.load import History, Load, Sent
+from tests.faults.load import Forgotten, History, Load, Sent
 from tests.faults.mix import KINDS, Kind, wishes
 from tests.faults.processes import Forks, Part
 from tests.faults.report import Row
@@ -91,13 +91,13 @@ async def play(
     patience: float = 60,
     gives_up: bool = True,
     also: Callable[[], list[Sent]] = list,
-    forgetful: Sequence[float] = (),
+    forgetful: Sequence[Forgotten] = (),
 ) -> Played:
     """Publish `count` events within about `seconds` while `trouble` does what it does, wait for quiet, check.
 
     `trouble` is given an event that is set when all is published, and puts everything in order before it ends.
-    `also` answers what others published meanwhile. `forgetful` are the moments (seconds since the epoch, filled in
-    by `trouble`) in which a server was killed that may forget its last seconds.
+    `also` answers what others published meanwhile. `forgetful` are the times (filled in by `trouble`)
+    before a server was killed that may have forgotten what it was told then.
     """
     rng = random.Random(arena.rng.getrandbits(64))
     load = Load(arena.url, API_KEY, rng, wishes(rng, count, kinds), seconds, gives_up=gives_up)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.checker import check, check_pushed
 from tests.faults.followers import Seen
-from tests.faults.load import History, Sent
+from tests.faults.load import Forgotten, History, Sent
 from tests.faults.mix import BY_TYPE
 from tests.faults.processes import Killed
 from tests.faults.records import Run
@@ -208,11 +208,13 @@ def test_a_run_after_one_that_raised_is_a_retry(clean: Any) -> None:
 def test_what_a_killed_server_forgot_within_its_second_is_counted_apart(clean: Any) -> None:
     lose_an_accepted_event(clean)
 
-    found = clean.check(forgetful=[1.5])
+    found = clean.check(forgetful=[Forgotten(1.5, 1.5)])
 
     assert found.clean
     assert found.forgotten
-    assert clean.check(forgetful=[9.0]).lost, "long before it was killed it had written everything"
+    assert clean.check(forgetful=[Forgotten(9.0, 9.0)]).lost, (
+        "long before it was killed it had written everything"
+    )
 
 
 @pytest.mark.parametrize(

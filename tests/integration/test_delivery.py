@@ -30,6 +30,27 @@ async def test_the_queue_and_the_pending_list_are_empty_afterwards(ask):
     assert await ask.redis.xlen(ask.mesh.keys.queue("probe")) == 0
 
 
+async def test_an_attempt_that_is_the_current_one_no_more_leaves_the_entry_by_which_another_goes_on(ask):
+    event_id = await ask.publish("probe.slow", {"seconds": 0.5})
+
+    async def started() -> bytes | None:
+        async for row in ask.redis.scan_iter(match=f"{ask.mesh.keys.task('')}*", count=1_000):
+            if await ask.redis.hget(row, "state") == b"started":
+                return row
+        return None
+
+    row = await wait_until("it runs", started)
+    await ask.redis.hincrby(
+        row, "attempt", 1
+    )  # as if another worker had begun the next attempt by the same entry
+
+    [task] = await ask.ended(event_id)
+
+    # Who was that worker is dead by now, it seems, since nobody renews the lease: whoever takes the entry over goes on.
+    assert (task.state, task.attempt, runs(ask.mesh.record)[f"slow {event_id}"]) == ("succeeded", 3, 2)
+    assert (await ask.told(event_id)).count("task.queued") == 1
+
+
 async def test_a_failed_attempt_is_tried_again_until_it_succeeds(ask):
     event_id = await ask.publish("probe.flaky", {"succeeds_at": 3})
     [task] = await ask.ended(event_id)

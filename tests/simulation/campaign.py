@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.simulation import mutants
+from tests.simulation import mutants, table
 from tests.simulation.exhaustive import CASES, Part, enumerate_all
 from tests.simulation.explorer import Finding, Met, explore, record
 from tests.simulation.playback import CannotPlay, build_clock, differences, real_server, servers
@@ -34,6 +34,8 @@ def try_all(pool: ProcessPoolExecutor, chosen: list[Entry], schedules: int, seed
                 found.add(finding.scenario)
                 print(f"{finding.scenario}: FOUND after {finding.schedules} schedules: {finding.what}")
                 print(f"  make simulate ARGS='--replay {finding.token}'", flush=True)
+        so_far = f"{met.schedules:,} schedules, {100 * table.share(met):.1f} % of the table"
+        print(f"round {number + 1} of {ROUNDS}: {so_far}", flush=True)
     return met
 
 

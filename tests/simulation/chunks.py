@@ -28,6 +28,7 @@ declare(
     "a reader of chunks resumed in the middle",
 )
 TYPE, TASK, STREAM, PIECES = "story.wanted", "writer.write", "tokens", 4
+LEAVES = 0.2  # of the looks at a stream of which it has a part
 Read = defaultdict[str, list[Chunk]]
 
 
@@ -41,6 +42,9 @@ def chunk_reader(world: World, tasks: list[str], got: Read) -> Callable[[str], A
         while True:
             for task in tasks:
                 mine = got[task]
+                if mine and random.random() < LEAVES:  # the client comes to another API process
+                    reader = ChunkReader(client, world.keys, ReadLimit(1.0))
+                    resumed.add(task)
                 try:
                     look = await reader.look(task, STREAM, mine[-1].at if mine else BEGINNING)
                 except MeshUnavailable:

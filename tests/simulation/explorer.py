@@ -128,6 +128,7 @@ def to_its_end(scenario: Scenario) -> Scenario:
 def record(scenario: Scenario, seed: str) -> Tape:
     """Return what a schedule asked the server, and was answered."""
     World.tape = tape = Tape()
+    World.aims = ()
     try:
         with quietly():
             if (found := _try("recorded", scenario, seed, 1, False)) is not None:

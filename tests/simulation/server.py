@@ -83,6 +83,17 @@ class _Socket(ScriptingSocket):
     life = 0  # of the server, which it was opened in
     reads: Sequence[bytes] = ()
     verb = b""  # of the command under way
+    waiting: dict[asyncio.Task[Any], None]  # reads that wait, of all connections to this server
+
+    async def _async_blocking(self, *args: Any) -> None:
+        """Wait; a server that is killed meanwhile gives nothing any more."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.waiting[task] = None
+        try:
+            await super()._async_blocking(*args)
+        finally:
+            del self.waiting[task]
 
     def _group_is_gone(self) -> bool:
         words = [word.upper() for word in self.reads]
@@ -137,7 +148,9 @@ class SimulatedServer:
         self._synced = pickle.dumps({})  # the data as they were on disk
         self.synced_at = 0.0
         self._listener: asyncio.Server | None = None
-        self._connections: dict[asyncio.StreamWriter, None] = {}  # in order: a set has none that repeats
+        # Both in order: a set has none that repeats.
+        self._connections: dict[asyncio.StreamWriter, None] = {}
+        self._waiting: dict[asyncio.Task[Any], None] = {}
 
     async def start(self) -> None:
         """Listen on port 6379 of its host in the simulated network."""
@@ -150,6 +163,8 @@ class SimulatedServer:
             self._listener.close()
             self._listener.abort_clients()  # type: ignore[attr-defined]
         self._connections.clear()
+        for read in self._waiting:
+            read.cancel()
 
     def fsync(self) -> None:
         """Remember the data as they are: what a restart `with_loss` comes back with."""
@@ -183,6 +198,7 @@ class SimulatedServer:
         socket = _Socket(self.state, 0, client_class=redis.asyncio.Redis)
         self._accepted += 1
         socket.tape, socket.number, socket.life = self.tape, self._accepted, self.restarts
+        socket.waiting = self._waiting
         telling: asyncio.Task[None] | None = None
         try:
             while data := await reader.read(1 << 16):

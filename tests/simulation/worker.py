@@ -223,7 +223,7 @@ class Worker:
             await keep_on("put back", lambda: on_this_loop(self._put_back, held))
             return
         outcome = await self._outcome(tag, message)
-        if not outcome.took_entry:
+        if not outcome.leaves_entry:
             await self._acknowledge(tag)
         self._held.pop(tag, None)
 

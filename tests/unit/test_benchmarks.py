@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from streammesh.worker.shard_rules import limits_beyond_shard
 
 from benchmarks.__main__ import PARTS, peers
 from benchmarks.http_load import whole
@@ -12,6 +13,7 @@ from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.environments import REQUIREMENTS
 from benchmarks.plots import page
 from benchmarks.targets import Target, best_peer
+from benchmarks.workers import noop_worker
 
 
 def results(*figures: tuple[str, str, float]) -> Results:
@@ -95,3 +97,7 @@ def test_figures_go_between_the_marks_and_nowhere_else():
     assert "| `handoff.1p` | ≥ 15,000 tasks/s | **20,000**" in written
     with pytest.raises(ValueError, match="no place"):
         page("no marks", measured, about, [])
+
+
+def test_the_worker_of_a_mesh_of_several_shards_is_one_that_they_accept():
+    assert list(limits_beyond_shard(noop_worker.service.manifest())) == []

@@ -157,8 +157,10 @@ class _Batch:
         pairs = [*zip(self._members, fates, strict=True)]
         run, own = pairs[0]
         others = [fate for _, fate in pairs[1:] if isinstance(fate, Return)]
-        if others and (yield Ask(self._calls.give_back(others))) is not LedgerAnswer.DONE:
-            return AttemptOutcome.LOST
+        if others:
+            answer: LedgerAnswer = yield Ask(self._calls.give_back(others))
+            if answer is not LedgerAnswer.DONE:
+                return answer.refused
         for member, fate in pairs[1:]:
             if isinstance(fate, Ending) and fate.failure:
                 yield Ask(self._calls.end([(member, fate)]))
@@ -179,13 +181,16 @@ class _Batch:
             if answer is LedgerAnswer.CANCELLED:
                 [settled] = yield Ask(self._calls.end([(run, Ending.cancelled())]))
                 return (
-                    AttemptOutcome.CANCELLED if settled.answer is LedgerAnswer.DONE else AttemptOutcome.LOST
+                    AttemptOutcome.CANCELLED
+                    if settled.answer is LedgerAnswer.DONE
+                    else settled.answer.refused
                 )
-            return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
+            return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else answer.refused
         *_, settled = yield Ask(self._calls.end([*(good if is_run_good else ()), (run, own)]))
         _tell_conflict(settled)
         if settled.answer not in (LedgerAnswer.DONE, LedgerAnswer.CONFLICT):
-            return AttemptOutcome.LOST
+            refused: AttemptOutcome = settled.answer.refused
+            return refused
         return AttemptOutcome(settled.state)
 
 

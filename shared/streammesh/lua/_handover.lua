@@ -37,7 +37,7 @@ end
 
 -- Ends a task as skipped that was never started.
 local function skip(f, t, note, reason)
-  local outcome = cjson.encode({ error = { reason = reason, kind = 'Skipped' } })
+  local outcome = '{"error":{"reason":' .. cjson.encode(reason) .. ',"kind":"Skipped"}}'
   redis.call('HSET', t.task, 'state', 'skipped', 'attempt', 0, 'queued', now, 'ended', now, 'meta', t.meta, 'outcome', outcome)
   redis.call('PEXPIRE', t.task, t.keep)
   write('XADD', f.prefix .. 'tasks-recent', '*', 's', 'skipped', 'n', f.name, 'v', note.service, 'a', '0', 'q', now, 'r', '',

@@ -98,14 +98,14 @@ def claimed_steps(
             answer = yield Workflow(result, context)
             if answer is LedgerAnswer.CANCELLED:
                 raise Stopped
-            return AttemptOutcome.WORKFLOW if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
+            return AttemptOutcome.WORKFLOW if answer is LedgerAnswer.DONE else answer.refused
     except Stopped:
         return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
     except Suspended as suspended:
         answer = yield Ask(suspended.call)
         if answer is LedgerAnswer.CANCELLED:
             return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
-        return AttemptOutcome.WAITING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
+        return AttemptOutcome.WAITING if answer is LedgerAnswer.DONE else answer.refused
     except LeaseLost:
         log.warning("task.lease_lost", attempt=attempt)
         return AttemptOutcome.LOST
@@ -116,7 +116,7 @@ def claimed_steps(
             return (yield from attempt_failed(terms, ref, place, attempt, error, waits=claim.waits))
         if answer is LedgerAnswer.CANCELLED:
             return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), said))
-        return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else AttemptOutcome.LOST
+        return AttemptOutcome.RETRYING if answer is LedgerAnswer.DONE else answer.refused
     except Exception as error:
         return (yield from attempt_failed(terms, ref, place, attempt, error, waits=claim.waits))
     ending = Ending.success(result, context.follow_ups)

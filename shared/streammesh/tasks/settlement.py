@@ -279,12 +279,12 @@ def attempt_failed(
     failure = decision.failure
     if isinstance(decision, GiveUp):
         return (yield from terms.settle(ref, place, attempt, Ending.failed(failure, cause), said))
-    answer = yield Ask(terms.ledger.retry_later(ref, place, attempt, decision.wait, failure))
+    answer: LedgerAnswer = yield Ask(terms.ledger.retry_later(ref, place, attempt, decision.wait, failure))
     if answer is LedgerAnswer.CANCELLED:
         return (yield from terms.settle(ref, place, attempt, Ending.cancelled(), {"attempt": attempt}))
     if answer is not LedgerAnswer.DONE:
         log.warning("task.lease_lost", wanted="retrying", answer=answer.value, **said)
-        return AttemptOutcome.LOST
+        return answer.refused
     wait = decision.wait.total_seconds()
     log.warning("task.retrying", reason=failure.reason, wait=wait, cause=cause.value, **said)
     return AttemptOutcome.RETRYING
@@ -299,7 +299,7 @@ def _settle(ref: TaskRef, ending: Ending, call: lua.Call[Settled], said: Mapping
         log.error("event.conflict", reason=CONFLICT)
     elif answer is not LedgerAnswer.DONE:
         log.warning("task.lease_lost", wanted=ending.state.value, answer=answer.value, state=state, **about)
-        return AttemptOutcome.LOST
+        return answer.refused
     assert state is not None
     event = notifications.TASK_TYPES[state]
     if state is TaskState.FAILED and ending.failure:

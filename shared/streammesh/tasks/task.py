@@ -77,6 +77,11 @@ class LedgerAnswer(StrEnum):
     ENDED = "ended"
     GONE = "gone"  # nobody knows it
 
+    @property
+    def refused(self) -> AttemptOutcome:
+        """What an attempt came to that was answered so, and not `DONE`."""
+        return AttemptOutcome.LOST if self is LedgerAnswer.LOST else AttemptOutcome.SKIPPED
+
 
 class AttemptOutcome(StrEnum):
     """What became of an attempt."""
@@ -90,11 +95,11 @@ class AttemptOutcome(StrEnum):
     WORKFLOW = "workflow"  # its handler answered with one, which ends the task
     PARKED = "parked"  # nobody handed it over: a dead letter
     PAUSED = "paused"  # set aside, since its subscription is paused
-    SKIPPED = "skipped"  # another holds it, or it had ended
-    LOST = "lost"  # another attempt is the current one by now
+    SKIPPED = "skipped"  # another holds it through another queue entry, or it had ended
+    LOST = "lost"  # another attempt is the current one by now, of this queue entry most often
     NOT_HANDED_OVER = "not handed over"  # and no queue entry is there that could be parked
 
     @property
-    def took_entry(self) -> bool:
-        """Whether the queue entry went in the same step."""
-        return self not in (AttemptOutcome.SKIPPED, AttemptOutcome.LOST, AttemptOutcome.NOT_HANDED_OVER)
+    def leaves_entry(self) -> bool:
+        """Whether the queue entry is to be left alone: it went in the same step, or is another attempt's now."""
+        return self not in (AttemptOutcome.SKIPPED, AttemptOutcome.NOT_HANDED_OVER)

@@ -103,7 +103,7 @@ class TrialWorker:
             except (Malformed, ValueError) as error:
                 self.broken.append(error)
             else:
-                if (await self._attempt(message)).took_entry:
+                if (await self._attempt(message)).leaves_entry:
                     return
         await lua.run(self._client, self._calls.ack({read.stream: [read.entry]}))
 

@@ -68,7 +68,8 @@ def _fail(
     settlement = Settlement(calls.keys, mesh_settings())
     ending, said = Ending.failed(failure, Cause.POISON), {"attempt": row.attempt}
     steps = settlement.settle(row.ref, place, token, ending, said=said, attempts=row.attempt)
-    return carry_out(steps, partial(lua.run_sync, client)) is not AttemptOutcome.LOST
+    outcome = carry_out(steps, partial(lua.run_sync, client))
+    return outcome not in (AttemptOutcome.LOST, AttemptOutcome.SKIPPED)
 
 
 def _priority_of(calls: QueueCalls, queue: str, stream: str) -> int:

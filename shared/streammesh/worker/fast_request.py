@@ -100,7 +100,7 @@ class ShortRequest(KnownByJob, MeshRequest):
         worker_state.task_ready(self)
         if self.acknowledged:
             return False
-        if outcome.took_entry:
+        if outcome.leaves_entry:
             is_acknowledged(self.message)
             self.acknowledged = True
             return True

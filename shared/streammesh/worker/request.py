@@ -151,7 +151,7 @@ class MeshRequest(_OwnRequest):
         """The attempt is over. Answers whether its queue entry is gone and its tag is still to be let go of."""
         task_ready(self)
         if not self.acknowledged:
-            self._removed = outcome.took_entry and hasattr(self.message.channel, "keeper")
+            self._removed = outcome.leaves_entry and hasattr(self.message.channel, "keeper")
             self.acknowledge()
         tell_end(self, outcome)
         return False
@@ -186,7 +186,7 @@ class MeshRequest(_OwnRequest):
             if seconds is None:  # Celery's tracer does not say how long one took that failed
                 seconds = time.time() - self.time_start if self.time_start else 0.0
             measures.told(self.task.subscription.task, outcome, shown, seconds)
-        taken = outcome is not None and outcome.took_entry
+        taken = outcome is not None and outcome.leaves_entry
         self._removed = taken and hasattr(self.message.channel, "keeper")
         return super().on_success(failed__retval__runtime, **options)
 

@@ -6,6 +6,7 @@ import asyncio
 
 from tests.faults import recovery
 from tests.faults.cluster_arena import ClusterArena
+from tests.faults.load import Forgotten
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
 
@@ -26,14 +27,14 @@ async def run(stage: Stage) -> Row:
         await arena.add_api(2)
         await arena.ready()
         began: list[float] = []
-        killed: list[float] = []
+        killed: list[Forgotten] = []
 
         async def trouble(published: asyncio.Event) -> None:
             await asyncio.sleep(3)
             for _ in range(rounds):
                 owner, at = await arena.owner_down()
                 began.append(at)
-                killed.append(at)
+                killed.append(Forgotten(at, at))
                 await asyncio.sleep(PAUSE * 2 / 3)
                 await arena.owner_back(owner)
                 await asyncio.sleep(PAUSE / 3)

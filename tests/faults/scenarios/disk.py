@@ -15,6 +15,7 @@ from pathlib import Path
 from streammesh.embedded import NoServer, find_server
 
 from tests.faults.arena import Arena
+from tests.faults.load import Forgotten
 from tests.faults.report import Row
 from tests.faults.scenarios.redis_faults import play_breaks
 from tests.faults.stage import Stage
@@ -28,15 +29,15 @@ BEARS_IT = ("env", "--ignore-signal=XFSZ")
 async def cut(stage: Stage) -> Row:
     """Killed, and what it wrote in its last second is gone from a random byte on."""
 
-    async def cut_file(arena: Arena, number: int) -> tuple[float, float | None]:
-        before = _file(arena).stat().st_size
+    async def cut_file(arena: Arena, number: int) -> tuple[float, Forgotten | None]:
+        since, before = time.time(), _file(arena).stat().st_size
         await asyncio.sleep(1.0)
-        down = time.time()
         await arena.server_down(kill=True)
+        down = time.time()
         size = _file(arena).stat().st_size
         with _file(arena).open("r+b") as file:
             file.truncate(arena.rng.randint(min(before, size), size))
-        return await arena.server_up(), down
+        return await arena.server_up(), Forgotten(since, down)
 
     times = stage.pick(quick=2, normal=8)
     name = "Redis killed, its file cut at a random byte of the last second"
@@ -50,11 +51,11 @@ async def bit(stage: Stage) -> Row:
     tool, which cuts it there. Where the server reads the wrong bit, what it stands for has changed in Redis.
     """
 
-    async def flip(arena: Arena, number: int) -> tuple[float, float | None]:
-        before = _file(arena).stat().st_size
+    async def flip(arena: Arena, number: int) -> tuple[float, Forgotten | None]:
+        since, before = time.time(), _file(arena).stat().st_size
         await asyncio.sleep(1.0)
-        down = time.time()
         await arena.server_down(kill=True)
+        down = time.time()
         size = _file(arena).stat().st_size
         at = arena.rng.randrange(min(before, size - 1), size)
         with _file(arena).open("r+b") as file:
@@ -63,10 +64,10 @@ async def bit(stage: Stage) -> Row:
             file.seek(at)
             file.write(bytes([was ^ 1 << arena.rng.randrange(8)]))
         try:
-            return await arena.server_up(), down
+            return await arena.server_up(), Forgotten(since, down)
         except NoServer:
             _mend(arena)
-            return await arena.server_up(), down
+            return await arena.server_up(), Forgotten(since, down)
 
     times = stage.pick(quick=2, normal=8)
     name = "Redis killed, one bit of its file flipped"
@@ -76,7 +77,7 @@ async def bit(stage: Stage) -> Row:
 async def full(stage: Stage) -> Row:
     """No room for a while: every write is refused, then there is room again."""
 
-    async def fill(arena: Arena, number: int) -> tuple[float, float | None]:
+    async def fill(arena: Arena, number: int) -> tuple[float, Forgotten | None]:
         pid = arena.server.pid
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (_file(arena).stat().st_size + ROOM, hard))

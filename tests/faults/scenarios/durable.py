@@ -9,11 +9,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from redis.exceptions import RedisError
-from streammesh.events.publisher import Publisher
-from streammesh.settings import MeshSettings
 from streammesh.tasks.records import Rows, TaskRow
 
-from tests.faults.arena import NAMESPACE, Arena
+from tests.faults.arena import Arena
 from tests.faults.report import Row
 from tests.faults.stage import Stage, kill_in_turn
 from tests.faults.workers.durable_worker import STEPS
@@ -28,23 +26,24 @@ PATIENCE = 120.0
 async def run(stage: Stage) -> Row:
     """Three workers and two dispatchers, of which one is just being killed; payments come around the waits."""
     kills, runs, seconds = stage.pick(short=(6, 60, 6), quick=(20, 300, 14), normal=(125, 2_000, 90))
-    async with stage.arena() as arena:
+    async with stage.arena() as arena, contextlib.AsyncExitStack() as stack:
         await arena.add("dispatcher", 2)
         await arena.add("fault_durable", 3, module="tests.faults.workers.durable_worker")
         await arena.ready()
         published = asyncio.Event()
-        settings = MeshSettings(_env_file=None, redis_url=arena.server.url, namespace=NAMESPACE)
-        publisher = Publisher(arena.client, arena.keys, settings, SOURCE)
+        publisher = await stack.enter_async_context(arena.publisher(SOURCE))
         ids: dict[str, str] = {}  # event -> what it is
 
         async def one(number: int) -> None:
             await asyncio.sleep(seconds * number / runs)
             order, kind = f"o{number}", KINDS[number % 4]
             data = {"order": order, "seconds": 0.4}
-            ids[(await publisher.publish(kind, data, id=f"run-{number}")).id] = kind
+            together = {"partitionkey": order}  # what waits for an event sees those of its own shard
+            ids[(await publisher.publish(kind, data, id=f"run-{number}", extensions=together)).id] = kind
             around, spread = {"fault.placed": (0.1, 0.1), "fault.expected": (0.4, 0.1)}.get(kind, (0.4, 0.02))
             await asyncio.sleep(max(0.0, around + arena.rng.uniform(-spread, spread)))
-            await publisher.publish("fault.paid", {"order": order, "cents": number}, id=f"paid-{number}")
+            paid = {"order": order, "cents": number}
+            await publisher.publish("fault.paid", paid, id=f"paid-{number}", extensions=together)
 
         async def load() -> None:
             await asyncio.gather(*map(one, range(runs)))
@@ -65,15 +64,16 @@ async def run(stage: Stage) -> Row:
 
 async def ended(arena: Arena, ids: dict[str, str], patience: float = PATIENCE) -> dict[str, TaskRow]:
     """The task of each run, once all have ended or the time is over."""
-    rows = Rows(arena.client, arena.keys)
+    shards = [Rows(place.client, place.keys) for place in arena.places]
     found: dict[str, TaskRow] = {}
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and len(found) < len(ids):
         with contextlib.suppress(RedisError, OSError):
             for event_id in ids.keys() - found.keys():
-                for row in await rows.events(event_id):
-                    if row.completed:
-                        found[event_id] = (await rows.tasks(row.task_ids))[0]
+                for rows in shards:
+                    for row in await rows.events(event_id):
+                        if row.completed:
+                            found[event_id] = (await rows.tasks(row.task_ids))[0]
         await asyncio.sleep(0.2)
     return found
 

@@ -12,6 +12,7 @@ from tests.faults import recovery
 from tests.faults.arena import API_KEY, Arena
 from tests.faults.checker import check_pushed, last_position
 from tests.faults.followers import Follower
+from tests.faults.load import Forgotten
 from tests.faults.report import Row
 from tests.faults.stage import Stage, play
 
@@ -20,7 +21,7 @@ BACK_SECONDS = 5.0  # after Redis is back everything has worked again by then
 RATE = 25  # events a second
 REFUSES_SECONDS = 4.0
 
-Break = Callable[[Arena, int], Awaitable[tuple[float, float | None]]]
+Break = Callable[[Arena, int], Awaitable[tuple[float, Forgotten | None]]]
 
 
 async def restarts_everysec(stage: Stage) -> Row:
@@ -37,7 +38,7 @@ async def pauses(stage: Stage) -> Row:
     """A server that answers nothing for a while, with all its connections open: five leases long."""
     seconds = stage.pick(quick=5.0, normal=10.0)
 
-    async def pause(arena: Arena, number: int) -> tuple[float, float | None]:
+    async def pause(arena: Arena, number: int) -> tuple[float, Forgotten | None]:
         arena.server.pause()
         await asyncio.sleep(seconds)
         arena.server.resume()
@@ -52,7 +53,7 @@ async def pauses(stage: Stage) -> Row:
 async def refusals(stage: Stage) -> Row:
     """A server that refuses every write: it has too few replicas, then it is a replica itself."""
 
-    async def refuse(arena: Arena, number: int) -> tuple[float, float | None]:
+    async def refuse(arena: Arena, number: int) -> tuple[float, Forgotten | None]:
         nobody = ("127.0.0.1", str(free_port()))
         if number % 2:
             await arena.client.execute_command("REPLICAOF", *nobody)
@@ -71,13 +72,14 @@ async def refusals(stage: Stage) -> Row:
 
 
 async def _restarts(stage: Stage, fsync: str, name: str) -> Row:
-    async def restart(arena: Arena, number: int) -> tuple[float, float | None]:
+    async def restart(arena: Arena, number: int) -> tuple[float, Forgotten | None]:
         kill = number % 2 == 1
         down = time.time()
         await arena.server_down(kill=kill)
+        forgotten = Forgotten(down, time.time())
         await asyncio.sleep(arena.rng.uniform(0.1, 1.5))
         back = await arena.server_up()
-        return back, down if kill and fsync == "everysec" else None
+        return back, forgotten if kill and fsync == "everysec" else None
 
     return await play_breaks(stage, fsync, name, restart, stage.pick(quick=2, normal=10), 6.0)
 
@@ -102,7 +104,7 @@ async def play_breaks(
         follower = Follower(arena.url, API_KEY, "fault.*")
         follower.start()
         backs: list[float] = []
-        forgetful: list[float] = []
+        forgetful: list[Forgotten] = []
 
         async def trouble(published: asyncio.Event) -> None:
             began = time.monotonic()

@@ -24,7 +24,7 @@ from tests.faults import recovery
 from tests.faults.arena import API_KEY
 from tests.faults.checker import check_pushed, last_position
 from tests.faults.followers import Follower
-from tests.faults.load import Sent
+from tests.faults.load import Forgotten, Sent
 from tests.faults.mix import BY_TYPE
 from tests.faults.records import POOL
 from tests.faults.report import Row
@@ -235,7 +235,7 @@ async def _play(stage: Stage, over: str, name: str, break_one: Break, rounds: in
         urls["api"] = f"http://127.0.0.1:{arena.apis[0]}"
         troubles: list[Trouble] = []
         said: list[Said] = []
-        killed: list[float] = []
+        killed: list[Forgotten] = []
 
         async def trouble(published: asyncio.Event) -> None:
             done = asyncio.Event()
@@ -249,7 +249,7 @@ async def _play(stage: Stage, over: str, name: str, break_one: Break, rounds: in
                     shard = number // 2 % len(shards)
                     troubles.append(await break_one(arena, shard, number))
                     if troubles[-1].killed:
-                        killed.append(troubles[-1].began)
+                        killed.append(Forgotten(troubles[-1].began, troubles[-1].began))
                     await asyncio.sleep(max(PAUSE / 2, PAUSE * 1.5 - (time.monotonic() - began)))
                 done.set()
 

@@ -48,10 +48,12 @@ async def killed(stage: Stage) -> Row:
         began = time.monotonic()
         lost = await _until_taken(there, names, told)
         late = time.monotonic() - began
-        order = [delivery.rpartition("_")[2] for delivery in there.taken.get("ordered", {})]
-    doubled = (
-        [] if order == sorted(order, key=position_key) else ["the ordered webhook was not told in its order"]
-    )
+        order = [delivery.rpartition("_")[2].partition(".") for delivery in there.taken.get("ordered", {})]
+    doubled = [
+        "the ordered webhook was not told in its order"
+        for shard in {shard for _, _, shard in order}
+        if (its := [position for position, _, one in order if one == shard]) != sorted(its, key=position_key)
+    ]
     # At least once is the promise: what a killed worker had sent and not noted is sent again, with the same id.
     remarks = [
         f"{len(told) * len(names):,} deliveries to {len(names)} URLs; {there.repeated:,} came once more, with their own id"
@@ -106,17 +108,21 @@ async def dead_urls(stage: Stage) -> Row:
 async def _add(arena: Arena, there: Receivers, kind: str, names: Sequence[str]) -> None:
     """Webhooks that want all; the one called `ordered` in its order."""
     await ApiKeys(arena.client, arena.keys).create("shop", admin=True, how="replace")
-    store = WebhookStore(arena.client, arena.keys)
-    start = (
-        (await arena.client.xinfo_stream(arena.keys.notifications()))["last-generated-id"]
-        if kind != "living"
-        else b"0-0"
-    )
-    for name in names:
-        webhook = Webhook(
-            name, there.url(kind, name), "shop", ordered=name == "ordered", secrets=(Secret(new_secret()),)
-        )
-        assert await store.put(webhook, start=start.decode()) == "stored"
+    for shard, place in enumerate(arena.places):
+        store = WebhookStore(place.client, place.keys)
+        start = b"0-0"
+        if kind != "living":
+            start = (await place.client.xinfo_stream(place.keys.notifications()))["last-generated-id"]
+        for name in names:
+            webhook = Webhook(
+                name,
+                there.url(kind, name),
+                "shop",
+                ordered=name == "ordered",
+                secrets=(Secret(new_secret()),),
+                shard=shard,
+            )
+            assert await store.put(webhook, start=start.decode()) == "stored"
 
 
 async def _workers(arena: Arena, count: int, **env: str) -> list[Part]:
@@ -126,15 +132,19 @@ async def _workers(arena: Arena, count: int, **env: str) -> list[Part]:
 
 
 async def _none_behind(arena: Arena) -> bool:
-    return not await arena.client.exists(arena.keys.webhooks_behind())
+    return not any([await place.client.exists(place.keys.webhooks_behind()) for place in arena.places])
 
 
 async def _tell(arena: Arena, count: int) -> Told:
-    """Tell as the scripts do; return the positions."""
-    pipeline = arena.client.pipeline(transaction=False)
-    for _ in range(count):
-        pipeline.xadd(arena.keys.notifications(), {**FIELDS, "b": BODY})
-    return [position.decode() for position in await pipeline.execute()]
+    """Tell as the scripts do, `count` times in each shard; return the positions, as ids of deliveries have them."""
+    told: Told = []
+    for shard, place in enumerate(arena.places):
+        pipeline = place.client.pipeline(transaction=False)
+        for _ in range(count):
+            pipeline.xadd(place.keys.notifications(), {**FIELDS, "b": BODY})
+        ending = f".{shard}" if shard else ""
+        told += [position.decode() + ending for position in await pipeline.execute()]
+    return told
 
 
 async def _even(arena: Arena, count: int) -> Told:
@@ -166,4 +176,6 @@ async def _until_taken(there: Receivers, names: Sequence[str], told: Told) -> li
 def _waits(there: Receivers, names: Sequence[str], told: Told) -> list[float]:
     """Seconds from what is told, by the server's time, to each arrival at a URL that works."""
     arrived = ((there.taken.get(name, {}).get(f"{name}_{one}"), one) for name in names for one in told)
-    return [at - position_key(one)[0] / 1000 for at, one in arrived if at is not None] or [PATIENCE]
+    return [at - position_key(one.partition(".")[0])[0] / 1000 for at, one in arrived if at is not None] or [
+        PATIENCE
+    ]
