@@ -22,6 +22,7 @@ from streammesh.worker.message_capture import CapturingProducer
 
 from tests.harness.processes import ROOT, MeshProcess
 
+OTHERS = ("probe_sync", "probe_durable", "fault_fold", "bench_flow")
 KEY = "a-key-for-the-acl-tests-1234"
 USERS = re.compile(r"<!-- acl -->\n```\n(.*?)```", re.DOTALL)
 
@@ -35,12 +36,13 @@ def rules() -> dict[str, list[str]]:
         _, name, *words = line.split()
         users[name] = words
     # Another team's worker: the same line with the name of its service.
-    users["mesh-worker-probe_sync"] = [
-        re.sub(r"(?<=[:=])probe(?=$|[:.*])", "probe_sync", word).replace(
-            names.mark_of("probe"), names.mark_of("probe_sync")
-        )
-        for word in users["mesh-worker-probe"]
-    ]
+    for service in OTHERS:
+        users[f"mesh-worker-{service}"] = [
+            re.sub(r"(?<=[:=])probe(?=$|[:.*])", service, word).replace(
+                names.mark_of("probe"), names.mark_of(service)
+            )
+            for word in users["mesh-worker-probe"]
+        ]
     return users
 
 
@@ -72,6 +74,9 @@ def api(server, admin, tmp_path_factory):
         ("scheduler", "services.scheduler", "mesh-scheduler"),
         ("probe", "tests.probe", "mesh-worker-probe"),
         ("probe_sync", "tests.probe_sync", "mesh-worker-probe_sync"),
+        ("probe_durable", "tests.probe_durable", "mesh-worker-probe_durable"),
+        ("fault_fold", "tests.faults.workers.fold_worker", "mesh-worker-fault_fold"),
+        ("bench_flow", "benchmarks.workers.flow_worker", "mesh-worker-bench_flow"),
         ("webhook_worker", "services.webhook_worker", "mesh-webhook_worker"),
         ("api", "services.api", "mesh-api"),
     )
@@ -83,6 +88,7 @@ def api(server, admin, tmp_path_factory):
                 "MESH_LEASE": "2s",
                 "MESH_LOG_FORMAT": "json",
                 "PROBE_RECORD": str(folder / "record.txt"),
+                "FAULTS_RECORD": str(folder / "faults.txt"),
                 "API_PORT": "0",
                 "API_ADMIN_KEY": KEY,
                 "REPORT_STORE_URL": str(folder / "store"),
@@ -104,7 +110,7 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
     async def all_live() -> bool:
         return all(
             admin.zcard(keys.alive(role))
-            for role in ("dispatcher", "scheduler", "probe", "probe_sync", "webhook_worker", "api")
+            for role in ("dispatcher", "scheduler", "probe", *OTHERS, "webhook_worker", "api")
         )
 
     await wait_until("every process shows life", all_live, seconds=120)
@@ -124,6 +130,29 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
             path = f"/v1/events/{sent.json()['id']}"
             found = await wait_until(f"{event_type} has ended", partial(ended, path), seconds=30)
             assert found["deliveries"][0]["task"]["result"] == result
+        # Follow-ups, steps, sleeps, waits, what did not come, chunks, what an event cancels, lines, batches, quiet periods.
+        order = {"order": "o1", "device": "d1", "seconds": 0.1, "chunks": 2, "key": "k", "number": 1}
+        sent = {}
+        for event_type in (
+            *("probe.followed", "durable.ordered", "durable.sleepy", "durable.placed", "durable.bought"),
+            *(
+                "durable.told",
+                "durable.build",
+                "durable.paid",
+                "durable.scrapped",
+                "share.work",
+                "share.work",
+            ),
+            *("line.work", "slow.work", "fault.saved", "fault.saved", "fault.added", "fault.added"),
+        ):
+            answer = await client.post("/v1/events", json={"type": event_type, "data": order})
+            sent[answer.json()["id"]] = event_type
+        for event_id, event_type in sent.items():
+            path = f"/v1/events/{event_id}"
+            found = await wait_until(f"{event_type} has ended", partial(ended, path), seconds=60)
+            states = {delivery["task"]["state"] for delivery in found["deliveries"]}
+            wanted = {"durable.build": {"cancelled"}}.get(event_type, {"succeeded", "folded"})
+            assert states <= wanted, f"{event_type}: {found['deliveries']}"
         assert (await client.get("/v1/subscriptions")).status_code == 200
     app = make_app("probe", MeshSettings(_env_file=None, redis_url=url_of(server, "mesh-scheduler")))
     assert app.control.ping(timeout=3)
