@@ -132,7 +132,7 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
             assert found["deliveries"][0]["task"]["result"] == result
         # Follow-ups, steps, sleeps, waits, what did not come, chunks, what an event cancels, lines, batches, quiet periods.
         order = {"order": "o1", "device": "d1", "seconds": 0.1, "chunks": 2, "key": "k", "number": 1}
-        sent = {}
+        kinds: dict[str, str] = {}
         for event_type in (
             *("probe.followed", "durable.ordered", "durable.sleepy", "durable.placed", "durable.bought"),
             *(
@@ -146,8 +146,8 @@ async def test_every_kind_of_process_starts_and_works_under_its_rules(api, serve
             *("line.work", "slow.work", "fault.saved", "fault.saved", "fault.added", "fault.added"),
         ):
             answer = await client.post("/v1/events", json={"type": event_type, "data": order})
-            sent[answer.json()["id"]] = event_type
-        for event_id, event_type in sent.items():
+            kinds[answer.json()["id"]] = event_type
+        for event_id, event_type in kinds.items():
             path = f"/v1/events/{event_id}"
             found = await wait_until(f"{event_type} has ended", partial(ended, path), seconds=60)
             states = {delivery["task"]["state"] for delivery in found["deliveries"]}
