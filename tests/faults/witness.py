@@ -230,7 +230,8 @@ class _Reader:
         if consumer in (RETURNED, FORWARDED) or consumer.startswith("forwarder-"):
             return  # no worker
         words = [word.upper() for word in command]
-        at = int(command[words.index(b"TIME") + 1]) if b"TIME" in words else 0
+        said = command[words.index(b"TIME") + 1] if b"TIME" in words else b""
+        at = int(said) if said.isdigit() else 0  # one bit of the file may have been flipped
         for word in command[5:]:
             if not (b"-" in word and word.replace(b"-", b"").isdigit()):
                 break

@@ -114,10 +114,11 @@ class QueuePurgeScript(Arguments):
 
 
 class QueueTidyScript(Arguments):
-    """Remove consumers that are gone."""
+    """Remove consumers that are gone, and give back what is in nobody's hands."""
 
     group: Text
     me: Text
+    returned: Text
     silent: Number
     streams: KeyList
 

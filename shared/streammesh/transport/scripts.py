@@ -163,8 +163,13 @@ class QueueCalls:
         )
 
     def tidy(self, streams: Sequence[str], silent_ms: int) -> lua.Call[int]:
-        """Remove consumers that hold nothing and were silent for so long; answers how many."""
-        return QueueTidyScript(group=WORKERS, me=self.consumer, silent=silent_ms, streams=streams).call(int)
+        """Remove consumers that hold nothing and were silent for so long; answers how many.
+
+        Old entries that were delivered, are in nobody's hands and lie there still are given back.
+        """
+        return QueueTidyScript(
+            group=WORKERS, me=self.consumer, returned=RETURNED, silent=silent_ms, streams=streams
+        ).call(int)
 
 
 def unread_calls(settings: MeshSettings, consumer: str) -> QueueCalls:
