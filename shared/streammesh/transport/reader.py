@@ -31,7 +31,7 @@ from streammesh.transport.unacked_entry import Held
 READ_MOST = 100  # entries in one read, whatever the prefetch limit
 SCANS_PER_LEASE = 3  # looks for dead owners; the moment a lease runs out is looked at besides
 INLINE_SECONDS = 0.01  # after this long in deliveries (a pool that runs tasks inline) the loop gets its turn
-TIDY_SECONDS = 600.0  # between removals of consumers whose processes died
+TIDY_SECONDS = 60.0  # between looks for consumers whose processes died, and for entries in nobody's hands
 SILENT_MS = 3_600_000  # a consumer that holds nothing and was silent for an hour is dead
 _RANDOM = Random()
 log = structlog.get_logger(__name__)
