@@ -41,9 +41,16 @@ def test_over_a_plain_app(workers):
         lambda: {"errback alone WorkerLostError", "errback chord ChordError"} <= set(workers.runs()),
         seconds=10,
     )
-    letters = [orjson.loads(raw) for raw in workers.redis.hvals(workers.keys.dead("plain"))]
-    assert [letter["task"] for letter in letters] == ["plain.die", "plain.die"]
-    assert any(alone.id in letter["detail"] for letter in letters)
+
+    def letters():
+        return [orjson.loads(raw) for raw in workers.redis.hvals(workers.keys.dead("plain"))]
+
+    wait_until_sync(
+        "each is a dead letter",
+        lambda: [letter["task"] for letter in letters()] == ["plain.die", "plain.die"],
+        seconds=10,
+    )
+    assert any(alone.id in letter["detail"] for letter in letters())
     assert tasks.add.delay(1, 2).get(timeout=10) == 3
 
 

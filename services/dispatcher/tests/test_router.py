@@ -182,9 +182,10 @@ async def test_a_service_that_joins_or_comes_back_misses_nothing_and_gets_nothin
         await lanes.refresh()
 
         async def again():
-            return "again" in await queued(mesh_redis, mesh_keys, "later")
+            found = [await queued(mesh_redis, mesh_keys, service) for service in ("late", "later")]
+            return all("again" in ids for ids in found)
 
-        await wait_until("it has what came after it was back", again)
+        await wait_until("it has what came after it was back, as the others have", again)
 
     entries = {
         position.decode(): orjson.loads(fields[b"e"])["id"]

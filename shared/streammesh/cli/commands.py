@@ -55,7 +55,7 @@ COMMANDS = {
     "doctor": CommandPlace(
         "doctor",
         "doctor",
-        "Look at the mesh from beside it, over Redis alone, and say what to mend. Exit codes as `status`.",
+        "Look at the mesh from beside it, over Redis, and at what the services of this folder need; say what to mend.",
     ),
     "sizing": CommandPlace(
         "memory_need", "sizing", "Say what to buy: memory of Redis for so many events a second."
