@@ -131,7 +131,9 @@ class Part:
         self.module, self._argv = module, argv
 
     def serves(self, shard: int) -> bool:
-        """Whether it serves a shard: that which it is pinned to, or all."""
+        """Whether it serves a shard: that which it is pinned to, or all; Beat is in the first one."""
+        if self.role == "beat":
+            return shard == 0
         return self._env.get("MESH_SHARD", str(shard)) == str(shard)
 
     @property

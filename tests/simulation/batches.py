@@ -223,7 +223,9 @@ def _check_calls(world: World, plan: Plan, calls: list[Batch]) -> None:
             if not history and not plan.stays and not plan.concurrency and row not in before:
                 late = one.at - int(world.told.accepted[f"e{row}"].partition("-")[0]) / 1000 - plan.linger
                 assert late < LATE, f"{row} waited {late:.1f} s longer than {plan.linger:g} s for {one}"
-                sometimes("a batch began before it was full", len(one.rows) < plan.most)
+        sometimes(
+            "a batch began before it was full", not before & set(one.rows) and len(one.rows) < plan.most
+        )
         before.update(one.rows)
         for other in calls[:place]:
             both = set(one.rows) & set(other.rows)
@@ -239,7 +241,7 @@ def _check_calls(world: World, plan: Plan, calls: list[Batch]) -> None:
             assert (other.run, other.attempt) != (one.run, one.attempt), (
                 f"{other} and {one} are one; {history}"
             )
-            if other.run == one.run and other.host != one.host and _died(other):
+            if other.run == one.run and other.host != one.host and _was_cut_off(other):
                 is_whole = one.rows == other.rows and len(one.rows) > 1
                 sometimes("a batch was taken over with all it had taken along", is_whole)
                 sometimes("a batch was taken over by a worker of less of it", len(one.rows) < len(other.rows))
@@ -257,6 +259,11 @@ def _check_calls(world: World, plan: Plan, calls: list[Batch]) -> None:
 
 def _died(one: Batch) -> bool:
     return one.end == float("inf")
+
+
+def _was_cut_off(one: Batch) -> bool:
+    """Return whether its process was killed before it said what became of its rows."""
+    return not one.good and not one.bad
 
 
 async def _check(
