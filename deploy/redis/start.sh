@@ -31,6 +31,6 @@ server=$(command -v redis-server || command -v valkey-server)
 exec "$server" "$(dirname "$0")/redis.conf" - <<END
 requirepass $REDISCLI_AUTH
 maxmemory ${REDIS_MAXMEMORY:-0}
-$([ "${REDIS_CLUSTER:-no}" = no ] || printf 'cluster-enabled yes\ncluster-node-timeout 5000\nmasterauth %s\n' "$REDISCLI_AUTH")
+$([ "${REDIS_CLUSTER:-no}" = no ] || printf 'cluster-enabled yes\ncluster-node-timeout 5000\ncluster-require-full-coverage no\nmasterauth %s\n' "$REDISCLI_AUTH")
 $users
 END

@@ -53,7 +53,7 @@ class Cluster:
                 options=(
                     *("--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf"),
                     *("--cluster-node-timeout", str(node_timeout_ms), "--cluster-port", str(bus)),
-                    *("--cluster-replica-validity-factor", "0"),
+                    *("--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no"),
                     *secret,
                     *options,
                 ),
