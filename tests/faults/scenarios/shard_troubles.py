@@ -17,6 +17,8 @@ from itertools import count
 import aiohttp
 import redis
 from streammesh.embedded import EmbeddedServer, free_port
+from streammesh.group_link import REPORT_SECONDS
+from streammesh.redisio.heartbeat import BEAT_SECONDS
 from streammesh.shards import shard_of
 from streammesh.testing.conditions import wait_until
 
@@ -37,6 +39,7 @@ WITHIN = 15.0  # seconds from the new primary until everything works again in it
 UNNOTICED = 3.0  # seconds that publishing and ending may take in the other shards, on a machine that is busy
 RATE = 15  # events a second, beside those of the shards' own publishers
 EVERY = 0.2  # seconds between two events of one of those, and between two looks at readiness
+SEEN_AFTER = BEAT_SECONDS + REPORT_SECONDS + 0.5  # seconds until a process has seen it, and told its parent
 PAUSE = 12.0  # seconds for a trouble and what follows it
 MISSING = re.compile(r"shard (\d+)")
 
@@ -316,14 +319,14 @@ def _noticed(troubles: list[Trouble], facts: Facts, publishers: list[ShardPublis
 
 
 def _readiness(troubles: list[Trouble], said: list[Said]) -> list[str]:
-    """Where `/readyz` named another shard than the one in trouble, or did not name that one though it was killed."""
+    """Where `/readyz` named another shard than the one in trouble, or did not name that one though it was long away."""
     found = []
     for one in troubles:
         first, last = _span(one)
         here = [it for it in said if first <= it.at <= last]
         wrong = {it.who for it in here if it.missing - {one.shard}}
         found += [f"/readyz of {who} named another shard than {one.shard}" for who in sorted(wrong)]
-        if one.killed:
+        if one.killed and one.mended - one.began > SEEN_AFTER:
             silent = {it.who for it in here} - {it.who for it in here if one.shard in it.missing}
             found += [
                 f"/readyz of {who} did not say that shard {one.shard} was missing" for who in sorted(silent)
