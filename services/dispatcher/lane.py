@@ -235,7 +235,8 @@ class Lane:
                 continue
             if done.routed and self._served is not None:
                 self._served.begins(domain, self.service)
-            self._measure(plan.handovers, done)
+            if done.skipped < len(plan.handovers):  # else another handed all of it over, the router mostly
+                self._measure(plan.handovers, done)
             full = full or (done.queued or 0) >= self._settings.max_queued
             full = full or (done.held or 0) >= self._settings.max_held
             if done.tasks:
