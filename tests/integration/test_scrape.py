@@ -202,8 +202,12 @@ def test_each_series_of_the_dashboard_and_of_the_alerts_is_there(ports, promethe
         wait_until_sync("all are there", lambda: not missing(), seconds=40)
     except TimeoutError:
         assert not missing(), "no process of the mesh tells these"
-    scraped = prometheus("targets")["activeTargets"]
-    assert {one["labels"]["job"]: one["health"] for one in scraped} == dict.fromkeys(MODULES, "up")
+
+    def health() -> dict[str, str]:
+        return {one["labels"]["job"]: one["health"] for one in prometheus("targets")["activeTargets"]}
+
+    wait_until_sync("each was scraped once", lambda: "unknown" not in health().values(), seconds=40)
+    assert health() == dict.fromkeys(MODULES, "up")
 
 
 def test_it_takes_every_query_and_every_alert(prometheus):
