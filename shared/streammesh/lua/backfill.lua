@@ -34,6 +34,7 @@
 -- {'busy'} (the queue is), {'early', ms} (by its rate), {'lane'} (the service's lane has it in hand), {'again'} (a row left).
 --#include _handover.lua
 --#include _position.lua
+--#include _groups.lua
 --#include _dead.lua
 local state = redis.call('HMGET', row, 'state', 'position', 'next', 'rate')
 if state[1] ~= 'running' or redis.call('HGET', running, service) ~= id then return { 'ended' } end
@@ -56,13 +57,10 @@ local function live_of(domain)
   if not served.err and served[1] and served[2] then
     return { after = is_before(served[2], served[1]) and served[1] or served[2] }
   end
-  for _, listed in ipairs(redis.call('XINFO', 'GROUPS', domain.stream)) do
-    local group = {}
-    for i = 1, #listed, 2 do group[listed[i]] = listed[i + 1] end
-    if group.name == service then
-      local from = group.pending > 0 and redis.call('XPENDING', domain.stream, service)[2] or nil
-      return { after = group['last-delivered-id'], from = from }
-    end
+  local group = group_of(domain.stream, service)
+  if group then
+    local from = group.pending > 0 and redis.call('XPENDING', domain.stream, service)[2] or nil
+    return { after = group['last-delivered-id'], from = from }
   end
   local at = redis.pcall('HGET', joined, domain.name .. ' ' .. service)
   return { after = type(at) == 'string' and at or '0-0' }

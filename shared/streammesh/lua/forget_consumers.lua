@@ -4,6 +4,7 @@
 -- KEYS stream (STREAM, of events or a queue)
 -- ARGS group, idle (not seen for, ms)
 -- Returns how many were removed.
+--#include _groups.lua
 local removed = 0
 if redis.call('EXISTS', stream) == 0 then return 0 end
 local consumers = redis.pcall('XINFO', 'CONSUMERS', stream, group)
@@ -12,8 +13,7 @@ if consumers.err then  -- the service was removed, and its group with it, since 
   return consumers
 end
 for _, consumer in ipairs(consumers) do
-  local info = {}
-  for i = 1, #consumer, 2 do info[consumer[i]] = consumer[i + 1] end
+  local info = named(consumer)
   if info.pending == 0 and info.idle >= idle then
     redis.call('XGROUP', 'DELCONSUMER', stream, group, info.name)
     removed = removed + 1

@@ -8,6 +8,7 @@
 --   waiting (how many wait at the broker)
 -- Returns {{{1, id, times delivered, fields}, ...}, longest idle time in ms of a lease above half of it, 0}.
 -- Entries that were deleted meanwhile leave the pending list and are not returned.
+--#include _groups.lua
 local taken, oldest = {}, 0
 
 -- Sending once more what nobody has begun is no failed delivery, so it keeps its count.
@@ -24,8 +25,7 @@ end
 
 take(me, 0, left, false)  -- before all others, whose entries are its own from then on
 for _, member in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
-  local of = {}
-  for i = 1, #member, 2 do of[member[i]] = member[i + 1] end
+  local of = named(member)
   if of.name == returned then
     take(returned, 0, left, true)
   elseif of.name == sent then

@@ -33,6 +33,7 @@
 -- and earlier ones of the stream are in another lane's hands; done was what is before those, it may be nothing.
 --#include _handover.lua
 --#include _position.lua
+--#include _groups.lua
 local refused = why_not()
 if refused then return refused end
 local from = redis.pcall('HMGET', routed, group, ':at', ':anew ' .. group)
@@ -73,16 +74,12 @@ local at = not from.err and from[2]
 if may_join and at and queued < most_queued and held < most_held
   and (#entries == 0 or not is_before(entries[#entries].position, at)) then
   -- Once for each time that a lane comes to the head of its stream: the list of groups is as long as there are services.
-  local groups = redis.pcall('XINFO', 'GROUPS', stream)
-  for _, listed in ipairs(groups.err and {} or groups) do
-    local info = {}
-    for i = 1, #listed, 2 do info[listed[i]] = listed[i + 1] end
-    if info.name == group and info.pending == 0 and not is_before(info['last-delivered-id'], at) then
-      redis.call('HSET', routed, group, info['last-delivered-id'])
-      redis.call('HDEL', routed, ':anew ' .. group)
-      redis.call('HINCRBY', routed, ':members', 1)
-      joined = 1
-    end
+  local info = group_of(stream, group)
+  if info and info.pending == 0 and not is_before(info['last-delivered-id'], at) then
+    redis.call('HSET', routed, group, info['last-delivered-id'])
+    redis.call('HDEL', routed, ':anew ' .. group)
+    redis.call('HINCRBY', routed, ':members', 1)
+    joined = 1
   end
 end
 if is_early then return { 'early', done.handed, done.skipped, queued, held, joined } end

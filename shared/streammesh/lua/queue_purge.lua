@@ -3,13 +3,13 @@
 -- KEYS stream (STREAM)
 -- ARGS group, returned (owner of what was given back), most (entries in one call)
 -- Returns {how many were removed, how many of them were doorbells}.
+--#include _groups.lua
 local removed, bells = 0, 0
 local last = '-'
 local groups = redis.pcall('XINFO', 'GROUPS', stream)
 if groups.err then return { 0, 0 } end
 for _, row in ipairs(groups) do
-  local of = {}
-  for i = 1, #row, 2 do of[row[i]] = row[i + 1] end
+  local of = named(row)
   if of.name == group then last = '(' .. of['last-delivered-id'] end
 end
 for _, entry in ipairs(redis.call('XRANGE', stream, last, '+', 'COUNT', most)) do

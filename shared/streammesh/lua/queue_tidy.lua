@@ -6,20 +6,12 @@
 -- ARGS group, me (the consumer who asks), returned (consumer for entries that were given back), silent (for this long, ms)
 -- Returns how many were removed.
 --#include _position.lua
+--#include _groups.lua
 local LOOKED_AT = 32
 local removed = 0
 
-local function delivered_up_to(stream)
-  for _, row in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local of = {}
-    for i = 1, #row, 2 do of[row[i]] = row[i + 1] end
-    if of.name == group then return of['last-delivered-id'] end
-  end
-  return '0-0'
-end
-
 local function find_nobodys(stream)
-  local last = delivered_up_to(stream)
+  local last = group_of(stream, group)['last-delivered-id']
   for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', LOOKED_AT)) do
     if is_before(last, entry[1]) then return end
     if #redis.call('XPENDING', stream, group, entry[1], entry[1], 1) == 0 then
@@ -33,8 +25,7 @@ for _, stream in ipairs(streams) do
   if not members.err then
     find_nobodys(stream)
     for _, row in ipairs(members) do
-      local of = {}
-      for i = 1, #row, 2 do of[row[i]] = row[i + 1] end
+      local of = named(row)
       if of.name ~= me and of.pending == 0 and of.idle > silent then
         redis.call('XGROUP', 'DELCONSUMER', stream, group, of.name)
         removed = removed + 1

@@ -4,6 +4,7 @@
 -- ARGS group (of the workers)
 -- Returns {per stream {entries, held, position of the first that no worker was given, or ''}, per index how many it has}.
 -- What is no stream, or no sorted set, counts as empty.
+--#include _groups.lua
 local function number(answer)
   return type(answer) == 'number' and answer or 0
 end
@@ -11,12 +12,8 @@ end
 local function state(stream)
   local length = number(redis.pcall('XLEN', stream))
   if length == 0 then return { 0, 0, '' } end
-  local held, given = 0, '0-0'
-  for _, about in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local fields = {}
-    for f = 1, #about, 2 do fields[about[f]] = about[f + 1] end
-    if fields['name'] == group then held, given = fields['pending'], fields['last-delivered-id'] end
-  end
+  local about = group_of(stream, group) or { pending = 0, ['last-delivered-id'] = '0-0' }
+  local held, given = about.pending, about['last-delivered-id']
   local first = held < length and redis.call('XRANGE', stream, '(' .. given, '+', 'COUNT', 1)[1]
   return { length, held, first and first[1] or '' }
 end

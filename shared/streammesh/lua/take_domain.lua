@@ -7,12 +7,8 @@
 -- Returns {whether it is the one (1 or 0), position, the set's number, whether the services follow (1 or 0), service, ...}.
 --#include _time.lua
 --#include _position.lua
+--#include _groups.lua
 local now = now_ms()
-local function named(listed)
-  local info = {}
-  for i = 1, #listed, 2 do info[listed[i]] = listed[i + 1] end
-  return info
-end
 local function begin()
   local at, read, groups, foremost = '0-0', 0, {}, nil
   if redis.call('TYPE', stream).ok == 'stream' then

@@ -5,6 +5,7 @@
 -- ARGS retention (ms), limit (entries in one call), holder (a group that has to be there and had them, '' for none)
 -- Returns {removed, whether there may be more (1 or 0), length left, the group that keeps older ones ('' for none)}.
 --#include _time.lua
+--#include _groups.lua
 if redis.call('EXISTS', events) == 0 then return { 0, 0, 0, '' } end
 if holder ~= '' then redis.pcall('XGROUP', 'CREATE', events, holder, '0') end  -- it is there already: an error
 local function parts(id)
@@ -12,9 +13,8 @@ local function parts(id)
   return tonumber(a), tonumber(b)
 end
 local ms, seq, keeper = now_ms() - retention, 0, ''
-for _, group in ipairs(redis.call('XINFO', 'GROUPS', events)) do
-  local info = {}
-  for i = 1, #group, 2 do info[group[i]] = group[i + 1] end
+for _, row in ipairs(redis.call('XINFO', 'GROUPS', events)) do
+  local info = named(row)
   local a, b
   if info.pending > 0 then
     a, b = parts(redis.call('XPENDING', events, info.name)[2])
