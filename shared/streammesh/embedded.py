@@ -20,9 +20,8 @@ from streammesh.errors import MeshError
 
 START_SECONDS = 15  # a server with a large append-only file takes a while to load
 OLDEST = (7, 0)
-ROW_VALUE = (
-    "1024"  # bytes: records of events and tasks have no longer value, mostly, and take half as much as a list
-)
+# Bytes: most records of events and tasks have no longer value, and take half as much as Redis's list form.
+ROW_VALUE = "1024"
 
 
 class NoServer(MeshError):

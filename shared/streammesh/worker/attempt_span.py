@@ -19,33 +19,19 @@ def attempt_span(ref: TaskRef, place: QueuePlace, context: Context) -> AbstractC
 
     What the handler publishes carries it on, and the log its ids.
     """
-    if not spans.is_on():
-        return _NO_SPAN
-    parent = ref.event.extensions.get("traceparent")
-    if isinstance(parent, str) and parent.count("-") == 3:
-        trace = parent.split("-")[1]
-    else:
-        parent, trace = "", spans.ids_of(ref.event.source, ref.event.id)[0]
-    if not spans.is_sampled(parent, trace):
-        ids = spans.SpanIds(trace, _span_id(ref, context.attempt), False)
-        try:
-            return _unsampled(ids, spans.Unsampled(ids))
-        except ValueError:
-            pass  # of a parent that is none the SDK makes what it likes
-    return _span(ref, place, context, parent, trace)
+    return _span(ref, place, context) if spans.is_on() else _NO_SPAN
 
 
 @contextmanager
-def _unsampled(ids: spans.SpanIds, span: spans.Unsampled) -> Iterator[None]:
-    with span, logs.also(trace_id=ids.trace, span_id=ids.span):
-        yield
-
-
-@contextmanager
-def _span(ref: TaskRef, place: QueuePlace, context: Context, parent: str, trace: str) -> Iterator[None]:
+def _span(ref: TaskRef, place: QueuePlace, context: Context) -> Iterator[None]:
     event, attempt = ref.event, context.attempt
-    own, _ = spans.ids_of(event.source, event.id)
-    links = [spans.SpanIds(trace, _span_id(ref, attempt - 1), True)] if attempt > 1 else []
+    parent = event.extensions.get("traceparent")
+    trace, _ = spans.ids_of(event.source, event.id)
+    if isinstance(parent, str) and parent.count("-") == 3:
+        trace_of_links = parent.split("-")[1]
+    else:
+        parent, trace_of_links = "", trace
+    links = [spans.SpanIds(trace_of_links, _span_id(ref, attempt - 1), True)] if attempt > 1 else []
     about = {
         "messaging.system": "streammesh",
         "messaging.operation.type": "process",
@@ -65,7 +51,7 @@ def _span(ref: TaskRef, place: QueuePlace, context: Context, parent: str, trace:
         f"process {ref.name}",
         "consumer",
         parent=parent,
-        trace=own,
+        trace=trace,
         id=_span_id(ref, attempt),
         attributes=about,
         links=links,
