@@ -23,6 +23,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.roles import keep_on, woken
 from streammesh.settings import MeshSettings
+from streammesh.shards import other_shards
 
 from services.dispatcher.foreign_events import Awaited, Cancelling, ForeignEvents, parse
 
@@ -42,9 +43,7 @@ class OutboxRelay:
     def __init__(self, client: redis.asyncio.Redis, keys: Keys, settings: MeshSettings) -> None:
         self._client, self._keys = client, keys
         whole = settings.whole
-        self._others = {n: whole.of_shard(n) for n in range(whole.shards) if n != settings.shard}
-        if whole.shards == 1:
-            self._others = {}
+        self._others = {n: whole.of_shard(n) for n in other_shards(settings)}
         self._bells = {number: asyncio.Event() for number in self._others}
 
     def changed(self) -> None:

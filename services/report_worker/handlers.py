@@ -18,6 +18,7 @@ from streammesh import Context, Keys, LeaseLost, Reject, Service
 from streammesh.clock import SystemClock
 from streammesh.redisio.client import open_sync
 from streammesh.settings import load_settings
+from streammesh.shards import each_shard
 
 from services.report_worker import workflow
 from services.report_worker.object_store import Store, open_store
@@ -80,10 +81,9 @@ def make_operations_report(request: OperationsReportRequested, ctx: Context) -> 
     ctx.progress(0.02, "reading the mesh's own events and tasks")
     assert request.period is not None  # as the model has checked
     period = request.period.bounds(datetime.fromisoformat(ctx.event.time), request.timezone)
-    whole = service.settings.whole
     with ExitStack() as stack:
         shards = []
-        for shard in map(whole.of_shard, range(whole.shards)):
+        for shard in each_shard(service.settings.whole):
             client = open_sync(shard, "report-worker-operations")
             stack.callback(client.close)
             shards.append((client, Keys(shard.namespace), shard.history_url))

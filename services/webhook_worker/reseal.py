@@ -14,6 +14,7 @@ import redis.asyncio
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
 from streammesh.settings import MeshSettings, load_settings
+from streammesh.shards import each_shard
 from streammesh.webhooks.definition import Secret
 from streammesh.webhooks.seal import Seal
 from streammesh.webhooks.store import WebhookStore
@@ -68,7 +69,7 @@ async def _main() -> str | None:
     if not seal.seals:
         return "There is no key to seal with: set WEBHOOK_SECRET_KEYS."
     done = Resealed()
-    for shard in map(mesh.of_shard, range(mesh.shards)):
+    for shard in each_shard(mesh):
         client = open_async(shard, "reseal")
         try:
             found = await reseal(client, Keys(shard.namespace), seal)

@@ -51,8 +51,12 @@ def shard_of_event(event: Event, shards: int) -> int:
 
 def outboxes(keys: Keys, settings: MeshSettings) -> list[str]:
     """Return the outbox for each other shard of the mesh; none where there is one shard."""
-    own = settings.shard or 0
-    return [keys.outbox(number) for number in range(settings.whole.shards) if number != own]
+    return [keys.outbox(number) for number in other_shards(settings)]
+
+
+def other_shards(settings: MeshSettings) -> list[int]:
+    """Return the numbers of the mesh's other shards; none where there is one shard."""
+    return [number for number in range(settings.whole.shards) if number != (settings.shard or 0)]
 
 
 def stored_or_sent(keys: Keys, settings: MeshSettings, event: Event) -> StoredEvent:

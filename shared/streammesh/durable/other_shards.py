@@ -19,6 +19,7 @@ from streammesh.keys import Keys
 from streammesh.lua.durable import LookBeyondScript
 from streammesh.redisio.client import open_sync
 from streammesh.settings import MeshSettings
+from streammesh.shards import other_shards
 
 log = structlog.get_logger(__name__)
 LONGEST_MS = 3_600_000  # beyond this nothing is waited for any more, as within a shard
@@ -31,14 +32,14 @@ class OtherShards:
     """Connects at its first use; safe in several threads."""
 
     def __init__(self, settings: MeshSettings) -> None:
-        self._whole, self._own = settings.whole, settings.shard or 0
+        self._whole, self._own, self._others = settings.whole, settings.shard or 0, other_shards(settings)
         self._clients: dict[int, redis.Redis] = {}
         self._lock = threading.Lock()
 
     @property
     def are_there(self) -> bool:
         """Whether the mesh has other shards."""
-        return self._whole.shards > 1
+        return bool(self._others)
 
     def look_again_in(self, task_id: str, wait: str, service: str, domain: str) -> float:
         """Return the seconds until a run that counts what is in time has to ask again: an event of the domain may still come.
@@ -48,9 +49,7 @@ class OtherShards:
         try:
             age_ms = self._age_ms(task_id, wait)
             is_open = age_ms is not None and any(
-                self._sends(number, service, domain, age_ms)
-                for number in range(self._whole.shards)
-                if number != self._own
+                self._sends(number, service, domain, age_ms) for number in self._others
             )
         except RedisError as error:
             log.warning("expectation.waits", reason=str(error)[:300])

@@ -12,6 +12,7 @@ from celery import Celery, Task, signals
 from streammesh import logs
 from streammesh.health import Pulse
 from streammesh.settings import MeshSettings, mesh_settings
+from streammesh.shards import other_shards
 from streammesh.subscriptions.manifest import Manifest
 from streammesh.transport.codec import Explicit
 from streammesh.transport.transport import install as install_transport
@@ -76,11 +77,7 @@ class MeshCelery(Celery):
         whole = settings.whole
         if whole.shards == 1 or whole.shard is not None:
             return []
-        return [
-            make_app(str(self.main), whole.of_shard(number))
-            for number in range(whole.shards)
-            if number != settings.shard
-        ]
+        return [make_app(str(self.main), whole.of_shard(number)) for number in other_shards(settings)]
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 (Celery's name)
