@@ -15,7 +15,7 @@ from streammesh.history.store import HistoryStore
 from streammesh.keys import Keys
 from streammesh.process_group import serve_all_shards
 from streammesh.redisio.client import open_async
-from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
+from streammesh.redisio.heartbeat import OVERDUE_SECONDS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.mesh_format import meet
 from streammesh.roles import keep_on, run_until_stopped
@@ -37,7 +37,7 @@ async def archive(settings: MeshSettings, own: ArchiverSettings, stop: asyncio.E
     health, redis_answers, pulse = Health(), Pulse(), Pulse("the history was not reached yet")
     echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
-    health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
+    health.works_while("redis", lambda: redis_answers.waits(OVERDUE_SECONDS))
     health.works_while("history", lambda: pulse.waits(stuck))
     tell_health(health, settings)
     client = open_async(settings, ROLE)

@@ -16,7 +16,7 @@ from streammesh.keys import Keys
 from streammesh.process_group import serve_all_shards
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
-from streammesh.redisio.heartbeat import FRESH_MS, process_name, show_life
+from streammesh.redisio.heartbeat import OVERDUE_SECONDS, process_name, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.mesh_format import meet
 from streammesh.roles import end, keep_on, run_until_stopped
@@ -51,7 +51,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
     health, redis_answers = Health(), Pulse()
     echo, stuck = Echo(asyncio.get_running_loop()), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
-    health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
+    health.works_while("redis", lambda: redis_answers.waits(OVERDUE_SECONDS))
     tell_health(health, settings)
     client = open_async(settings, "dispatcher")
     ears = open_async(settings, "dispatcher-ears", blocking=True)

@@ -16,7 +16,7 @@ from streammesh.keys import Keys
 from streammesh.process_group import serve_all_shards
 from streammesh.redisio.channel_watch import watch
 from streammesh.redisio.client import open_async
-from streammesh.redisio.heartbeat import FRESH_MS, show_life
+from streammesh.redisio.heartbeat import OVERDUE_SECONDS, show_life
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.mesh_format import meet
 from streammesh.roles import end, keep_on, run_until_stopped
@@ -41,7 +41,7 @@ async def deliver(settings: MeshSettings, own: WebhookSettings, stop: asyncio.Ev
     health, redis_answers = Health(), Pulse()
     echo, stuck = Echo(loop), settings.stuck_after.total_seconds()
     health.lives_while("loop", lambda: echo.silent_for(stuck))
-    health.works_while("redis", lambda: redis_answers.waits(FRESH_MS / 1000))
+    health.works_while("redis", lambda: redis_answers.waits(OVERDUE_SECONDS))
     tell_health(health, settings)
     client, routing = open_async(settings, ROLE), open_async(settings, f"{ROLE}-router")
     await meet(client, keys, health, stop)

@@ -17,6 +17,7 @@ from streammesh.lua.services import ShowLifeScript
 from streammesh.redisio.mesh_format import FORMAT, NEWER, OLDER, end_overtaken, migrate
 
 BEAT_SECONDS = 3.0
+OVERDUE_SECONDS = BEAT_SECONDS + 1.5  # since an answer: Redis is away, though a call to it goes on trying
 FRESH_MS = 10_000  # three beats may fail before a process counts as gone
 FORGET_MS = 60_000
 GOODBYE_SECONDS = 1.0

@@ -25,7 +25,7 @@ from streammesh.group_place import group_place
 from streammesh.health import Pulse
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable
-from streammesh.redisio.heartbeat import BEAT_SECONDS, FRESH_MS, life_call, process_name
+from streammesh.redisio.heartbeat import BEAT_SECONDS, OVERDUE_SECONDS, life_call, process_name
 from streammesh.redisio.inspector import start_inspecting
 from streammesh.redisio.internals import start_with
 from streammesh.redisio.mesh_format import NEWER, OLDER, end_overtaken, meet_sync, migrate_sync
@@ -159,7 +159,7 @@ class Member(bootsteps.StartStopStep):
         health.works_while(
             "consumer", lambda: "it is stopping" if stopping.is_set() else turning.waits(stuck)
         )
-        health.works_while("redis", lambda: self._redis_answers.waits(FRESH_MS / 1000))
+        health.works_while("redis", lambda: self._redis_answers.waits(OVERDUE_SECONDS))
 
     def _ready(self, sender: Any = None, **_: Any) -> None:
         self._heart.start()

@@ -18,7 +18,7 @@ import aiohttp
 import redis
 from streammesh.embedded import EmbeddedServer, free_port
 from streammesh.group_link import REPORT_SECONDS
-from streammesh.redisio.heartbeat import BEAT_SECONDS
+from streammesh.redisio.heartbeat import OVERDUE_SECONDS
 from streammesh.shards import shard_of
 from streammesh.testing.conditions import wait_until
 
@@ -39,7 +39,9 @@ WITHIN = 15.0  # seconds from the new primary until everything works again in it
 UNNOTICED = 3.0  # seconds that publishing and ending may take in the other shards, on a machine that is busy
 RATE = 15  # events a second, beside those of the shards' own publishers
 EVERY = 0.2  # seconds between two events of one of those, and between two looks at readiness
-SEEN_AFTER = BEAT_SECONDS + REPORT_SECONDS + 0.5  # seconds until a process has seen it, and told its parent
+SEEN_AFTER = (
+    OVERDUE_SECONDS + REPORT_SECONDS + 0.5
+)  # seconds until a process has seen it, and told its parent
 PAUSE = 12.0  # seconds for a trouble and what follows it
 MISSING = re.compile(r"shard (\d+)")
 
