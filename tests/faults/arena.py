@@ -73,6 +73,7 @@ class Arena:
         folder.mkdir(parents=True)
         self.folder, self.forks, self.rng = folder, forks, random.Random(seed)
         self.keys, self.record = Keys(NAMESPACE), folder / "runs.txt"
+        self.unsettled: list[str] = []  # what was left when `settle` gave up
         options = ("--auto-aof-rewrite-percentage", "0")  # the file is the witness: see append_log.py
         self.server = EmbeddedServer(folder / "redis", fsync=fsync, options=options, prefix=prefix)
         self.env = {
@@ -233,6 +234,9 @@ class Arena:
                 elif await self.is_quiet():
                     return True
             await asyncio.sleep(0.2)
+        self.unsettled = [f"event {one} has not ended" for one in sorted(open_ids)]
+        with contextlib.suppress(RedisError, OSError):
+            self.unsettled += await self.still_to_do()
         return False
 
     async def _still_open(self, ids: list[str], may_be_gone: set[str]) -> set[str]:
@@ -250,13 +254,20 @@ class Arena:
             and not ((found := parse_event(event, row)) and all(one.completed for one in found))
         }
 
-    async def is_quiet(self) -> bool:
-        """Nothing queued, nothing held, nothing waiting for later, nothing not yet handed over."""
+    async def still_to_do(self) -> list[str]:
+        """What is queued, held, waiting for later, or not yet handed over; nothing when all is quiet."""
         shards = range(len(self.places))
+        found = []
         for place in self.places:
-            if any([await place.client.xlen(place.keys.outbox(shard)) for shard in shards]):
-                return False
-        return all([await _is_quiet(place.keys, place.client) for place in self.places])
+            for shard in shards:
+                if waiting := await place.client.xlen(place.keys.outbox(shard)):
+                    found.append(f"{place.keys.outbox(shard)}: {waiting} entries")
+            found += await _still_to_do(place.keys, place.client)
+        return found
+
+    async def is_quiet(self) -> bool:
+        """Nothing is left to do."""
+        return not await self.still_to_do()
 
     def facts(self) -> Facts:
         """What took effect, from the server's append-only file."""
@@ -271,17 +282,20 @@ class Arena:
         return read_runs(self.record)
 
 
-async def _is_quiet(keys: Keys, client: redis.asyncio.Redis) -> bool:
+async def _still_to_do(keys: Keys, client: redis.asyncio.Redis) -> list[str]:
+    found = []
     for service in ("fault_async", "fault_sync"):
-        if await client.xlen(keys.queue(service)):
-            return False
-    if await client.zcard(keys.due()):
-        return False
+        if queued := await client.xlen(keys.queue(service)):
+            found.append(f"queue of {service}: {queued} entries")
+    if due := await client.zcard(keys.due()):
+        found.append(f"due: {due}")
     for domain in await client.smembers(keys.domains()):
         for group in await client.xinfo_groups(keys.events(domain.decode())):
             if group["pending"] or group["lag"]:
-                return False
-    return True
+                found.append(
+                    f"events of {domain.decode()}: {group['pending']} pending, {group['lag']} unread"
+                )
+    return found
 
 
 async def listens(port: int) -> bool:

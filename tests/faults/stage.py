@@ -19,6 +19,7 @@ from tests.faults.sharded_arena import CLUSTER, ShardedArena
 from tests.faults.witness import Facts
 
 Trouble = Callable[[asyncio.Event], Awaitable[None]]
+MOST_NAMED = 8  # things that were left when it should have been quiet
 
 
 @dataclass(slots=True)
@@ -57,13 +58,15 @@ class Played:
     facts: Facts
     findings: Findings
     settled: bool
+    unsettled: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def row(self, name: str, kills: int, slowest: float, *, within: float | None = None) -> Row:
         """Its row: passed when nothing was lost or doubled, all became quiet, and nobody took longer than `within`."""
         remarks = list(self.remarks)
         if not self.settled:
-            remarks.append("it did not become quiet in time")
+            left = "; ".join(self.unsettled[:MOST_NAMED])
+            remarks.append(f"it did not become quiet in time: {len(self.unsettled)} things left: {left}")
         if within is not None and slowest > within:
             remarks.append(f"the slowest took {slowest:.2f} s where {within:.1f} s are allowed")
         if self.findings.forgotten:
@@ -117,7 +120,7 @@ async def play(
     facts = await asyncio.to_thread(arena.facts)
     findings = check(load.history, facts, arena.runs(), strict=strict, kills=arena.kills, forgetful=forgetful)
     _write_findings(arena, findings)
-    return Played(load.history, facts, findings, settled)
+    return Played(load.history, facts, findings, settled, arena.unsettled)
 
 
 def _write_findings(arena: Arena, findings: Findings) -> None:

@@ -95,7 +95,7 @@ async def run(stage: Stage) -> Row:
             findings.lost.append(f"{memory.peak:.1%} of maxmemory were used where {MOST:.0%} are allowed")
         if filled == count:
             findings.lost.append("everything was accepted: it was never full, and this shows nothing")
-        played = Played(load.history, facts, findings, settled, remarks)
+        played = Played(load.history, facts, findings, settled, arena.unsettled, remarks)
         return played.row("Redis full (noeviction), workers away until then", len(workers), took)
 
 
