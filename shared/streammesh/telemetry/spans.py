@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
@@ -96,13 +96,12 @@ def ids_of(*identity: str) -> tuple[str, str]:
 def is_sampled(parent: str, trace: str) -> bool:
     """Whether a span of this parent, or without one of the trace of this id, would be sampled; as the SDK decides."""
     assert _begun is not None
-    parts = parent.split("-")
+    parts = parent.split("-") if parent else ()
     if len(parts) == 4 and len(parts[1]) == 32 and len(parts[3]) == 2:
         return parts[3][1] in "13579bdfBDF"
     return int(trace[16:], 16) < round(_begun.share * 2**64)
 
 
-@contextmanager
 def span(
     name: str,
     kind: Kind,
@@ -113,7 +112,7 @@ def span(
     attributes: Mapping[str, Any] | None = None,
     links: Sequence[SpanIds] = (),
     start_ns: int | None = None,
-) -> Iterator[tuple[SpanIds, Any]]:
+) -> AbstractContextManager[tuple[SpanIds, Any]]:
     """A span that is open within, the current one for who uses OpenTelemetry there; gives its ids, and the span itself.
 
     `parent` is a traceparent; without one that can be read, the trace has the id `trace`. `id` is the span's own. An
@@ -121,15 +120,50 @@ def span(
 
     Of one that is not sampled nothing is kept, and the SDK, which takes twice as long for it, is not asked.
     """
-    api, contexts = _modules()
-    if trace and (unsampled := _unsampled(parent, trace, id)):
-        nothing = api.NonRecordingSpan(_context_of(unsampled))
-        attached = contexts.attach(api.set_span_in_context(nothing))
-        try:
-            yield unsampled, nothing
-        finally:
-            contexts.detach(attached)
-        return
+    if trace and (ids := unsampled(parent, trace, id)):
+        return Unsampled(ids)
+    return _recorded(name, kind, parent, trace, id, attributes or {}, links, start_ns)
+
+
+class Unsampled:
+    """Stands for a span that is not sampled: the current one within, so that what users begin there is not sampled either."""
+
+    __slots__ = ("_ids", "_token")
+
+    def __init__(self, ids: SpanIds) -> None:
+        self._ids = ids
+
+    def __enter__(self) -> tuple[SpanIds, Any]:
+        api, contexts = _modules()
+        nothing = api.NonRecordingSpan(_context_of(self._ids))
+        self._token = contexts.attach(api.set_span_in_context(nothing))
+        return self._ids, nothing
+
+    def __exit__(self, *_: object) -> None:
+        _, contexts = _modules()
+        contexts.detach(self._token)
+
+
+def unsampled(parent: str, trace: str, id: str) -> SpanIds | None:
+    """The ids of a span of this parent, or without one that can be read of this trace, where it is not sampled; else None."""
+    read = _TRACEPARENT.fullmatch(parent) if parent else None
+    if is_sampled(parent if read else "", trace):
+        return None
+    return SpanIds(read[1] if read else trace, id or os.urandom(8).hex(), False)
+
+
+@contextmanager
+def _recorded(
+    name: str,
+    kind: Kind,
+    parent: str,
+    trace: str,
+    id: str,
+    attributes: Mapping[str, Any],
+    links: Sequence[SpanIds],
+    start_ns: int | None,
+) -> Iterator[tuple[SpanIds, Any]]:
+    api, _ = _modules()
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     kinds = {
@@ -144,7 +178,7 @@ def span(
             name,
             context,
             kinds[kind],
-            attributes=dict(attributes or {}),
+            attributes=dict(attributes),
             links=[api.Link(_context_of(one)) for one in links],
             start_time=start_ns,
         )
@@ -154,14 +188,6 @@ def span(
     ids = SpanIds(f"{found.trace_id:032x}", f"{found.span_id:016x}", bool(found.trace_flags.sampled))
     with api.use_span(made, end_on_exit=True):
         yield ids, made
-
-
-def _unsampled(parent: str, trace: str, id: str) -> SpanIds | None:
-    """The ids of a span that is not sampled; None of one that is."""
-    read = _TRACEPARENT.fullmatch(parent)
-    if is_sampled(parent if read else "", trace):
-        return None
-    return SpanIds(read[1] if read else trace, id or os.urandom(8).hex(), False)
 
 
 @cache
@@ -174,8 +200,14 @@ def _modules() -> tuple[Any, Any]:
 
 def _context_of(ids: SpanIds) -> Any:
     api, _ = _modules()
-    flags = api.TraceFlags(ids.is_sampled)
+    flags = _flags(ids.is_sampled)
     return api.SpanContext(int(ids.trace, 16), int(ids.span, 16), is_remote=True, trace_flags=flags)
+
+
+@cache
+def _flags(is_sampled: bool) -> Any:
+    api, _ = _modules()
+    return api.TraceFlags(is_sampled)
 
 
 def _tracer() -> Tracer:

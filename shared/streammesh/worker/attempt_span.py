@@ -19,18 +19,39 @@ def attempt_span(ref: TaskRef, place: QueuePlace, context: Context) -> AbstractC
 
     What the handler publishes carries it on, and the log its ids.
     """
-    return _span(ref, place, context) if spans.is_on() else _NO_SPAN
+    if not spans.is_on():
+        return _NO_SPAN
+    event = ref.event
+    own = event.extensions.get("traceparent")
+    parent = own if isinstance(own, str) and own.count("-") == 3 else ""
+    trace, span = spans.ids_of(event.source, event.id)
+    if ids := spans.unsampled(parent, trace, span):
+        return _UnsampledAttempt(ids)
+    return _span(ref, place, context, parent, trace)
+
+
+class _UnsampledAttempt:
+    """Most attempts, where few are sampled: nothing is made for them but what the log and the handler see."""
+
+    __slots__ = ("_log", "_span")
+
+    def __init__(self, ids: spans.SpanIds) -> None:
+        self._span = spans.Unsampled(ids)
+        self._log = logs.also(trace_id=ids.trace, span_id=ids.span)
+
+    def __enter__(self) -> None:
+        self._span.__enter__()
+        self._log.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._log.__exit__(None, None, None)
+        self._span.__exit__()
 
 
 @contextmanager
-def _span(ref: TaskRef, place: QueuePlace, context: Context) -> Iterator[None]:
+def _span(ref: TaskRef, place: QueuePlace, context: Context, parent: str, trace: str) -> Iterator[None]:
     event, attempt = ref.event, context.attempt
-    parent = event.extensions.get("traceparent")
-    trace, _ = spans.ids_of(event.source, event.id)
-    if isinstance(parent, str) and parent.count("-") == 3:
-        trace_of_links = parent.split("-")[1]
-    else:
-        parent, trace_of_links = "", trace
+    trace_of_links = parent.split("-")[1] if parent else trace
     links = [spans.SpanIds(trace_of_links, _span_id(ref, attempt - 1), True)] if attempt > 1 else []
     about = {
         "messaging.system": "streammesh",
