@@ -92,6 +92,10 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         if what not in ("due", "cancels"):
             forwarders.changed.set()
 
+    def leave(domain: str) -> None:
+        lanes.leave(domain)
+        look.set()
+
     async def follow_changes() -> None:
         while True:
             await look.wait()
@@ -117,7 +121,7 @@ async def dispatch(settings: MeshSettings, own: DispatcherSettings, stop: asynci
         keep_on("outbox relay", relay.run),
         keep_on("janitor", janitor.run),
         keep_on("backfiller", backfiller.run),
-        keep_on("trimmer", Trimmer(client, keys, settings, own, clock).run),
+        keep_on("trimmer", Trimmer(client, keys, settings, own, clock, leave).run),
         keep_on("heartbeat", lambda: show_life(client, keys, "dispatcher", redis_answers)),
     ]
     if settings.broker_url:

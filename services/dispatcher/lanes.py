@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import redis.asyncio
 import structlog
+from redis.exceptions import ResponseError
 from streammesh import lua
 from streammesh.clock import Clock
 from streammesh.events.group_reader import GroupReader
@@ -64,6 +65,9 @@ class Lanes:
         self._lost_at: float | None = None
         self._looked = False
         self._running: dict[str, RunningLane] = {}
+        self._leaving: set[str] = (
+            set()
+        )  # domains that a service took over; the group of nobody has to go there
         self._consumer = process_name("dispatcher")
         self._served = Served()
         self._served.changed = self._tell_lane
@@ -100,7 +104,11 @@ class Lanes:
             if wanted.get(service) != self._running[service].domains:
                 before = (await self._stop(service)).domains
                 if service == UNCLAIMED:
-                    await self._leave(before - unclaimed)
+                    self._leaving |= before
+        self._leaving -= unclaimed
+        for domain in sorted(self._leaving):
+            await self._leave(domain)
+            self._leaving.discard(domain)
         for service, reads in wanted.items():
             if service not in self._running and reads:
                 self._start(service, reads)
@@ -200,15 +208,22 @@ class Lanes:
         await asyncio.gather(running.task, return_exceptions=True)
         return running
 
-    async def _leave(self, domains: frozenset[str]) -> None:
-        """A service took these domains over: account for what is still unread, then take the group away."""
-        for domain in domains:
-            await lua.run(self._client, leave_call(self._keys, domain, [UNCLAIMED]))
-            reader = GroupReader(self._client, self._client, self._keys, UNCLAIMED, self._consumer)
-            lane = Lane(
-                UNCLAIMED, [domain], reader, self._client, self._keys, self._settings, self._own,
-                lambda: self._routes, self._look_again, self._encode, self._clock,
-            )  # fmt: skip
+    def leave(self, domain: str) -> None:
+        """Have the group of nobody taken away there with the next `refresh`, if a service reads the domain.
+
+        It stays where the process that was to take it away died, or Redis forgot that it had gone.
+        """
+        self._leaving.add(domain)
+
+    async def _leave(self, domain: str) -> None:
+        """A service took the domain over: account for what is still unread, then take the group away."""
+        await lua.run(self._client, leave_call(self._keys, domain, [UNCLAIMED]))
+        reader = GroupReader(self._client, self._client, self._keys, UNCLAIMED, self._consumer)
+        lane = Lane(
+            UNCLAIMED, [domain], reader, self._client, self._keys, self._settings, self._own,
+            lambda: self._routes, self._look_again, self._encode, self._clock,
+        )  # fmt: skip
+        try:
             await reader.join([domain])
             while rest := [
                 *await reader.reclaim([domain], timedelta(0), self._own.batch),
@@ -216,6 +231,9 @@ class Lanes:
             ]:
                 await lane.hand_over(rest)
             await reader.leave(domain)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):  # another dispatcher has done it meanwhile
+                raise
 
     async def stop(self) -> None:
         """Stop every lane. What was read is handed over still; where Redis is away, others take it over later."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import timedelta
 
 import redis.asyncio
@@ -15,7 +16,7 @@ import structlog
 from streammesh.clock import Clock, to_ms
 from streammesh.dead_letters import DeadLetterFilter, DeadLetters
 from streammesh.event_trim import Trimmed, forget_consumers, trim, trim_stream
-from streammesh.keys import ARCHIVER, Keys
+from streammesh.keys import ARCHIVER, UNCLAIMED, Keys
 from streammesh.redisio.answers import there
 from streammesh.redisio.heartbeat import FORGET_MS
 from streammesh.schedules.store import BEAT
@@ -41,9 +42,11 @@ class Trimmer:
         settings: MeshSettings,
         own: DispatcherSettings,
         clock: Clock,
+        leave: Callable[[str], None] = lambda domain: None,
     ) -> None:
+        """`leave` is told the domain where the group of nobody (`_unclaimed`) keeps events too long."""
         self._client, self._keys, self._settings, self._own = client, keys, settings, own
-        self._clock = clock
+        self._clock, self._leave = clock, leave
         self._tidied_at = 0.0
         self._kept_by: dict[str, str] = {}  # said already: domain -> the group that keeps old events
 
@@ -93,6 +96,8 @@ class Trimmer:
         for stream in found:
             if stream.kept_by and self._kept_by.get(stream.domain) != stream.kept_by:
                 log.warning("events.kept", domain=stream.domain, group=stream.kept_by, left=stream.left)
+            if stream.kept_by == UNCLAIMED:
+                self._leave(stream.domain)
         self._kept_by = kept
 
     async def tidy(self) -> dict[str, int]:

@@ -23,7 +23,7 @@ from streammesh.keys import Keys
 from streammesh.redisio.heartbeat import FRESH_MS
 from streammesh.settings import MeshSettings
 from streammesh.shards import ShardedPublisher
-from streammesh.tasks.records import parse_event
+from streammesh.tasks.records import EventRow, parse_event
 from streammesh.testing.conditions import wait_until
 
 from tests.faults.load import Forgotten, History
@@ -74,6 +74,7 @@ class Arena:
         self.folder, self.forks, self.rng = folder, forks, random.Random(seed)
         self.keys, self.record = Keys(NAMESPACE), folder / "runs.txt"
         self.unsettled: list[str] = []  # what was left when `settle` gave up
+        self.came_back: set[str] = set()  # events that the server had forgotten, and remembered too late
         options = ("--auto-aof-rewrite-percentage", "0")  # the file is the witness: see append_log.py
         self.server = EmbeddedServer(folder / "redis", fsync=fsync, options=options, prefix=prefix)
         self.env = {
@@ -241,18 +242,26 @@ class Arena:
 
     async def _still_open(self, ids: list[str], may_be_gone: set[str]) -> set[str]:
         rows: dict[str, dict[bytes, bytes]] = {event: {} for event in ids}
+        routed: dict[str, str] = {}
         for place in self.places:
             pipeline = place.client.pipeline(transaction=False)
             for event in ids:
                 pipeline.hgetall(place.keys.event(event))
             answers = zip(ids, await pipeline.execute(), strict=True)
             rows.update({event: row for event, row in answers if row})
-        return {
-            event
-            for event, row in rows.items()
-            if (row or event not in may_be_gone)
-            and not ((found := parse_event(event, row)) and all(one.completed for one in found))
-        }
+            for domain in await place.client.smembers(place.keys.domains()):
+                at = await place.client.hget(place.keys.routed(domain.decode()), ":at")
+                routed[domain.decode()] = (at or b"0-0").decode()
+        still = set()
+        for event, row in rows.items():
+            if not row and event in may_be_gone:
+                continue
+            found = parse_event(event, row)
+            if event in may_be_gone and found and all(_came_back(one, routed) for one in found):
+                self.came_back.add(event)
+            elif not (found and all(one.completed for one in found)):
+                still.add(event)
+        return still
 
     async def still_to_do(self) -> list[str]:
         """What is queued, held, waiting for later, or not yet handed over; nothing when all is quiet."""
@@ -282,6 +291,19 @@ class Arena:
         return read_runs(self.record)
 
 
+def _came_back(row: EventRow, routed: Mapping[str, str]) -> bool:
+    """Whether nobody was asked who wants an event though the router is beyond its place.
+
+    Redis 7.0 leaves the beginning of a torn transaction in its file and forgets it; as it starts again, it is there
+    once more, among what was there before all that has been done meanwhile.
+    """
+    return row.wanted is None and row.entry != "held" and _place(row.entry) < _place(routed[row.domain])
+
+
+def _place(position: str) -> tuple[int, ...]:
+    return tuple(map(int, position.split("-")))
+
+
 async def _still_to_do(keys: Keys, client: redis.asyncio.Redis) -> list[str]:
     found = []
     for service in ("fault_async", "fault_sync"):
@@ -291,7 +313,10 @@ async def _still_to_do(keys: Keys, client: redis.asyncio.Redis) -> list[str]:
         found.append(f"due: {due}")
     for domain in await client.smembers(keys.domains()):
         for group in await client.xinfo_groups(keys.events(domain.decode())):
-            if group["pending"] or group["lag"]:
+            unread = bool(group["lag"]) and await client.xrange(
+                keys.events(domain.decode()), f"({group['last-delivered-id'].decode()}", "+", count=1
+            )
+            if group["pending"] or unread:
                 found.append(
                     f"events of {domain.decode()}: {group['pending']} pending, {group['lag']} unread"
                 )

@@ -17,6 +17,7 @@ from streammesh.tasks.task import AttemptOutcome
 
 from services.api.push.follower import Follower
 from services.api.push.hub import Hub
+from services.dispatcher import lanes
 from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
 from tests.simulation import (
@@ -277,6 +278,12 @@ MENDED = (
                 b"answers[i] = one.state == 'folded' and refused[one.token] and 'lost' or settle(one)": b"answers[i] = settle(one)"
             }
         },
+    ),
+    Mutant(
+        "a group of nobody that somebody else took away",
+        batches.batches(),
+        patches=((lanes, "ResponseError", RecursionError),),
+        is_rare=True,
     ),
 )
 CONTROLS = tuple(dict.fromkeys(mutant.name for mutant in (*MUTANTS, *MENDED) if not mutant.is_rare))

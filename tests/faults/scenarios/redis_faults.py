@@ -124,6 +124,10 @@ async def play_breaks(
         ended = [part.name for part in arena.parts if not part.running]
         if ended:
             played.findings.lost.append(f"these processes ended: {ended}")
+        if arena.came_back:
+            played.remarks.append(
+                f"{len(arena.came_back)} events that the server had forgotten came back with its next start, behind the router"
+            )
         accepted = [sent.accepted for sent in played.history.sent if sent.accepted]
         slowest = recovery.slowest_return(played.facts, backs, accepted, SERVICES)
         return played.row(name, times, slowest, within=BACK_SECONDS)
