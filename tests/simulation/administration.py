@@ -16,6 +16,7 @@ from streammesh.api_keys import ApiKeys
 from streammesh.errors import ApiKeyExists
 from streammesh.keys import Keys
 from streammesh.redisio.client import open_async
+from streammesh.refused_services import refusal_call
 from streammesh.schedules import ScheduleEntry, parse_entry, plan_sync
 from streammesh.schedules.store import read_call, store_call
 
@@ -27,6 +28,7 @@ from tests.simulation.scenarios import Scenario, a_world
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.witness import witness
 from tests.simulation.worker import worker
+from tests.simulation.world import World
 
 declare(
     "a name of an API key was taken",
@@ -202,6 +204,8 @@ def alerts(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS) 
             world.start("dispatcher", world.dispatcher)
             world.start("mail", worker(world, make))
             world.start("publisher", world.publisher(ids, TYPE, lambda _: {}, every=0.8))
+            refused = (("mail", "it has another key"), ("stranger", "it has no key"), ("mail", ""))
+            world.start("operator", operator(world, [_note(world, *one) for one in refused]))
 
             async def told(client: redis.asyncio.Redis) -> list[dict[str, Any]]:
                 found = await client.xrange(world.keys.events("alert"))
@@ -219,10 +223,17 @@ def alerts(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS) 
                 sometimes("an alert was raised", bool(await told(client)))
                 letters = sum(int(data["dead_letters"]) for data in await told(client))
                 assert letters == events, f"{letters} letters told of, not {events}; {world.striker.history}"
+                noted = await client.hkeys(world.keys.refusals())
+                assert noted == [b"stranger"], f"refused: {noted}; {world.striker.history}"
 
             await world.plain(check)
 
     return run
+
+
+def _note(world: World, service: str, reason: str) -> Errand:
+    """Return an errand: a worker notes that it was refused, or let in."""
+    return lambda client: lua.run(client, refusal_call(world.keys, service, reason))
 
 
 def wrong_types(*, events: int = 3, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:

@@ -22,6 +22,7 @@ from tests.faults.controls.hasty import HastyLane
 from tests.faults.controls.ungated import GATES, ROUTE_GATES
 from tests.simulation import (
     batches,
+    beyond,
     cancels,
     chunks,
     departures,
@@ -210,6 +211,11 @@ MUTANTS = (
             name: {b"if said[1] and said[2] and said[1] > mark.published then": b"if false then"}
             for name in ("handoff", "route")
         },
+    ),
+    Mutant(
+        "the age of an event that cancels in another shard",
+        beyond.over_shards(budget=0),
+        {"note_canceller": {b"published = moment_ago(age, now)": b"published = 0"}},
     ),
     Mutant(
         "the epoch of a stream of chunks",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.simulation import (
     administration,
     batches,
+    beyond,
     cancels,
     chunks,
     departures,
@@ -66,6 +67,7 @@ PORTFOLIO = (
     Entry("streams of chunks", chunks.chunks, 3),
     Entry("backfills", past.backfills, 4),
     Entry("two shards", shards.two_shards, 8),
+    Entry("over two shards", beyond.over_shards, 6),
     Entry("webhooks", webhooks.webhooks, 6),
     Entry("url services", webhooks.url_services, 4),
 )

@@ -6,7 +6,9 @@ from tests.simulation.explorer import Met
 from tests.simulation.faults import KINDS, known_scripts
 
 WANTED = 0.95
-UNREACHED: dict[str, str] = {}  # script -> why
+UNREACHED = {  # script -> why
+    "note_move": "of `reshard`, of a mesh that stands still; its own test kills the command at every eleventh of its commands"
+}
 
 
 def reachable() -> list[str]:
