@@ -27,8 +27,11 @@ async def commands(client: redis.asyncio.Redis) -> Counter[str]:
 
 async def _start_all(mesh: Arena) -> dict[str, int]:
     """Every service, one process each, and a bench worker where they are fewer than six; their ids."""
-    store = {"REPORT_STORE_URL": str(mesh.folder / "store"), "EMAIL_SMTP_URL": "smtp://127.0.0.1:1"}
-    mesh.env |= store
+    mesh.env |= {
+        "REPORT_STORE_URL": str(mesh.folder / "store"),
+        "EMAIL_SMTP_URL": "smtp://127.0.0.1:1",
+        "MESH_HISTORY_URL": f"sqlite:///{mesh.folder / 'history.sqlite'}",
+    }
     pids = {"api": await mesh.start_api()}
     for path in sorted(Path("services").glob("*/__main__.py")):
         name = path.parent.name
