@@ -135,7 +135,7 @@ class Unsampled:
 
     def __enter__(self) -> tuple[SpanIds, Any]:
         api, contexts = _modules()
-        nothing = api.NonRecordingSpan(_context_of(self._ids))
+        nothing = _unrecorded()(self._ids)
         self._token = contexts.attach(api.set_span_in_context(nothing))
         return self._ids, nothing
 
@@ -196,6 +196,24 @@ def _modules() -> tuple[Any, Any]:
     from opentelemetry import context, trace
 
     return trace, context
+
+
+@cache
+def _unrecorded() -> Any:
+    """A class of spans that keep nothing, whose context is made when somebody asks for it: hardly any handler does."""
+    api, _ = _modules()
+
+    class Unrecorded(api.NonRecordingSpan):  # type: ignore[misc, name-defined]
+        def __init__(self, ids: SpanIds) -> None:
+            self._ids = ids
+
+        def get_span_context(self) -> Any:
+            return _context_of(self._ids)
+
+        def __repr__(self) -> str:
+            return f"Unrecorded({self._ids!r})"
+
+    return Unrecorded
 
 
 def _context_of(ids: SpanIds) -> Any:
