@@ -102,6 +102,8 @@ WITH_SHARDS: dict[str, Scenario] = {
             "rolling",
             "webhooks",
             "durable",
+            "cancels",
+            "pairs",
             "beats",
             "clock",
         )
