@@ -126,7 +126,8 @@ def backfills(*, events: int = 5, budget: int = 3, kinds: tuple[str, ...] = KIND
             world.start("publisher", world.publisher(ids, TYPE, data, every=random.choice((0.02, 0.3))))
             await asyncio.sleep(0.05)
             errands = [
-                *(half, registration(world, late("first").manifest()), begin(world, PAST, "late")),
+                *(half, registration(world, late("first").manifest()), wait(random.choice((0.0, 0.0, 0.4)))),
+                begin(world, PAST, "late"),
                 *(registration(world, third("first").manifest()), wait(random.choice((0.0, 0.3)))),
                 begin(world, STOPPED, "third", random.choice((2.0, 50.0))),
                 *(wait(random.choice((0.2, 0.6))), stop(world, STOPPED, "third")),
