@@ -78,6 +78,11 @@ def registration(world: World, manifest: Manifest) -> Errand:
     return lambda client: lua.run(client, register_call(world.keys, manifest))
 
 
+def _dispatchers(world: World) -> None:
+    for name in ("dispatcher a", "dispatcher b"):
+        world.start(name, world.dispatcher)
+
+
 def backfills(*, events: int = 5, budget: int = 3, kinds: tuple[str, ...] = KINDS) -> Scenario:
     """Return a scenario: two services come when half of the events are there, and are given their past by two dispatchers,
     the one wholly, the other until somebody stops it. Each event reaches the first one once, and the second at most
@@ -97,8 +102,10 @@ def backfills(*, events: int = 5, budget: int = 3, kinds: tuple[str, ...] = KIND
             late = witness(world, act, name="late", takes=(0.0, 0.05))
             third = witness(world, name="third")
             await world.register(early("first"))
-            for name in ("dispatcher a", "dispatcher b"):
-                world.start(name, world.dispatcher)
+            # Where they come late, what was published after the service registered is not handed over yet.
+            is_late = random.random() < 0.3
+            if not is_late:
+                _dispatchers(world)
             for name, make in (("early", early), ("late", late), ("third", third)):
                 world.start(name, worker(world, make))
 
@@ -135,6 +142,9 @@ def backfills(*, events: int = 5, budget: int = 3, kinds: tuple[str, ...] = KIND
                 *(begin(world, AGAIN, "late", again=("failed",)), end_of(world, AGAIN)),
             ]
             world.start("operator", operator(world, errands))
+            if is_late:
+                await asyncio.sleep(random.choice((0.6, 1.5)))
+                _dispatchers(world)
 
             await world.settle(missing)
             await world.plain(lambda client: _check(client, world, ids))
