@@ -65,9 +65,8 @@ class Lanes:
         self._lost_at: float | None = None
         self._looked = False
         self._running: dict[str, RunningLane] = {}
-        self._leaving: set[str] = (
-            set()
-        )  # domains that a service took over; the group of nobody has to go there
+        # Domains that a service took over, where the group of nobody has to go.
+        self._leaving: set[str] = set()
         self._consumer = process_name("dispatcher")
         self._served = Served()
         self._served.changed = self._tell_lane
@@ -105,14 +104,21 @@ class Lanes:
                 before = (await self._stop(service)).domains
                 if service == UNCLAIMED:
                     self._leaving |= before
-        self._leaving -= unclaimed
-        for domain in sorted(self._leaving):
-            await self._leave(domain)
-            self._leaving.discard(domain)
         for service, reads in wanted.items():
             if service not in self._running and reads:
                 self._start(service, reads)
         self._looked = True
+        # Last: a domain where Redis refuses it holds up no lane and no other domain.
+        self._leaving -= unclaimed
+        refused = None
+        for domain in sorted(self._leaving):
+            try:
+                await self._leave(domain)
+                self._leaving.discard(domain)
+            except ResponseError as error:
+                refused = error
+        if refused is not None:
+            raise refused
 
     async def _look_again(self) -> None:
         await self.look()

@@ -6,6 +6,7 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from redis.exceptions import ResponseError
 from streammesh.clock import SystemClock
 from streammesh.events.group_reader import GroupReader
 from streammesh.events.publisher import Publisher
@@ -99,3 +100,23 @@ async def test_a_domain_that_nobody_reads_keeps_its_group(mesh_redis, mesh_keys,
     await dispatcher.refresh()
 
     assert UNCLAIMED.encode() in await groups(mesh_redis, mesh_keys)
+
+
+async def test_a_domain_that_refuses_it_holds_up_no_lane_and_no_other_domain(
+    mesh_redis, mesh_keys, dispatcher, monkeypatch
+):
+    class Refused(GroupReader):
+        async def leave(self, domain):
+            if domain == "bill":
+                raise ResponseError("OOM command not allowed")
+            await super().leave(domain)
+
+    await run(mesh_redis, register_call(mesh_keys, MANIFEST))
+    monkeypatch.setattr(lanes, "GroupReader", Refused)
+    dispatcher.leave("bill")
+
+    with pytest.raises(ResponseError, match="OOM"):
+        await dispatcher.refresh()
+
+    assert "mail" in dispatcher._running
+    assert UNCLAIMED.encode() not in await groups(mesh_redis, mesh_keys)
