@@ -11,11 +11,13 @@ from typing import Any
 
 from celery._state import _task_stack
 from celery.exceptions import Ignore
+from redis.exceptions import RedisError
 from streammesh.keys import Keys
+from streammesh.redisio.client import is_unavailable
 from streammesh.transport.codec import encode
 from streammesh.worker import message_capture
 
-from tests.simulation.blocking import BlockingClient, on_this_loop, wait_for
+from tests.simulation.blocking import BlockingClient, on_this_loop, sleep, wait_for
 from tests.simulation.sometimes import declare, sometimes
 
 declare("a part of a workflow failed")
@@ -60,12 +62,24 @@ async def run_part(
                 task.pop_request()
                 _task_stack.pop()
             for queue, sent in producer.take():
-                wait_for(add(keys.queue(queue), encode(sent)))
+                _send(add, keys.queue(queue), encode(sent))
 
     # Everything a task asks of Redis goes over the simulated connection.
     app.plumbing.connections.sync = lambda: client
     await on_this_loop(run)
     return "done"
+
+
+def _send(add: Callable[..., Any], *what: Any) -> None:
+    """Put something into a queue, again while Redis is away, as Celery's producer does."""
+    while True:
+        try:
+            wait_for(add(*what))
+            return
+        except (RedisError, OSError) as error:
+            if not is_unavailable(error):
+                raise
+            sleep(0.1)
 
 
 def _follow(app: Any, task: Any, request: dict[str, Any], result: Any) -> None:
