@@ -11,14 +11,13 @@ from typing import Any
 
 import orjson
 import redis.asyncio
-from redis.exceptions import RedisError
 from streammesh import Context, Service, lua
 from streammesh.durable.other_shards import OtherShards
-from streammesh.errors import MeshError
 from streammesh.events.envelope import build
+from streammesh.events.publisher import Published
 from streammesh.keys import Keys
 from streammesh.names import task_id as name_of_task
-from streammesh.redisio.client import is_unavailable, open_async
+from streammesh.redisio.client import open_async
 from streammesh.redisio.shard_marks import mark_call
 from streammesh.shards import ShardedPublisher, shard_of
 from streammesh.tasks.records import Rows
@@ -28,7 +27,7 @@ from tests.simulation.blocking import BlockingClient, on_this_loop
 from tests.simulation.faults import FORGETS, KINDS
 from tests.simulation.operators import Errand, operator, wait
 from tests.simulation.scenarios import Scenario, a_world
-from tests.simulation.shards import SERVERS, SHARDS, shard
+from tests.simulation.shards import SERVERS, SHARDS, shard, unrest
 from tests.simulation.sometimes import declare, sometimes
 from tests.simulation.worker import worker
 from tests.simulation.world import World
@@ -143,19 +142,15 @@ def _orders(world: World, part: World) -> Callable[[str], Service]:
 
 def _publisher(world: World, plan: Plan) -> Callable[[str], Any]:
     """Publish orders, and what follows each, until it is answered, under the same id; each bill is later than its order."""
-    accepted = world.told.accepted
 
     async def publish(publisher: ShardedPublisher, event_type: str, id_: str, key: str, data: Any) -> None:
-        while id_ not in accepted:
-            world.told.tried.add(id_)
-            event = build("outside", event_type, data, id=id_, extensions={"partitionkey": key})
-            try:
-                [answer] = await publisher.publish_events([event])
-                accepted[id_] = answer.entry
-            except (MeshError, RedisError, OSError) as error:
-                if not (is_unavailable(error) or isinstance(error, MeshError)):
-                    raise
-                await asyncio.sleep(0.1)
+        event = build("outside", event_type, data, id=id_, extensions={"partitionkey": key})
+
+        async def send() -> Published:
+            [answer] = await publisher.publish_events([event])
+            return answer
+
+        await world.publish(id_, send)
 
     async def role(host: str) -> None:
         publisher = ShardedPublisher(world.settings, "outside")
@@ -210,11 +205,9 @@ def _look(part: World, plan: Plan, number: int) -> Errand:
 
 
 async def _unrest(client: redis.asyncio.Redis, part: World, number: int) -> str:
-    if left := await client.xlen(part.keys.outbox(1 - number)):
-        return f"{left} in the outbox of shard {number}"
     if await client.zcard(part.keys.cancelling()):
         return f"something is to be cancelled in shard {number}"
-    return await checkers.quiet(client, part, ["orders"])
+    return await unrest(client, part, number, "orders")
 
 
 async def _check(client: redis.asyncio.Redis, part: World, plan: Plan, number: int) -> None:

@@ -129,7 +129,7 @@ def two_shards(*, events: int = 6, budget: int = 3, kinds: tuple[str, ...] = KIN
                 ends: dict[str, list[str]] = {}
                 for number, part in enumerate(parts):
                     ends |= await part.plain(partial(checkers.ends, world=part))
-                    if left := await part.plain(partial(_unrest, part=part, number=number)):
+                    if left := await part.plain(partial(unrest, part=part, number=number)):
                         return str(left)
                 done = [id_ for id_ in ids if ends.get(task_of(id_), [])[-1:] == ["task.succeeded"]]
                 over = [id_ for id_ in ids if ends.get(task_of(id_), [])[-1:] == ["task.cancelled"]]
@@ -259,10 +259,11 @@ async def _second_away(world: World, parts: list[World], plan: Plan, seconds: fl
             assert completed == there, f"{there} were to be done while the other shard was away: {ends}"
 
 
-async def _unrest(client: redis.asyncio.Redis, part: World, number: int) -> str:
+async def unrest(client: redis.asyncio.Redis, part: World, number: int, service: str = "mail") -> str:
+    """Return what is not at rest in a shard, its outbox included."""
     if left := await client.xlen(part.keys.outbox(1 - number)):
         return f"{left} in the outbox of shard {number}"
-    return await checkers.quiet(client, part, ["mail"])
+    return await checkers.quiet(client, part, [service])
 
 
 async def _check(client: redis.asyncio.Redis, part: World, plan: Plan, number: int) -> None:

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import detangle
@@ -22,7 +23,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 from streammesh import lua
 from streammesh.errors import MeshError
-from streammesh.events.publisher import Publisher
+from streammesh.events.publisher import Published, Publisher
 from streammesh.keys import Keys
 from streammesh.redisio.client import is_unavailable, open_async
 from streammesh.schedules.ticker import Ticker
@@ -230,6 +231,17 @@ class World:
             wait = await on_this_loop(ticker.tick, 0.5)
             await asyncio.sleep(max(0.02, wait))
 
+    async def publish(self, id_: str, send: Callable[[], Awaitable[Published]]) -> None:
+        """Publish an event, again under the same id until that is answered; nothing where it was answered before."""
+        while id_ not in self.told.accepted:
+            self.told.tried.add(id_)
+            try:
+                self.told.accepted[id_] = (await send()).entry
+            except (MeshError, RedisError, OSError) as error:
+                if not (is_unavailable(error) or isinstance(error, MeshError)):
+                    raise
+                await asyncio.sleep(0.1)
+
     def publisher(
         self, ids: list[str], event_type: str, data: Callable[[str], Any], every: float = 0.02
     ) -> Callable[[str], Any]:
@@ -241,15 +253,7 @@ class World:
             client = open_async(self.settings, "publisher")
             publisher = Publisher(client, self.keys, self.settings, "outside")
             for id_ in ids:
-                while id_ not in self.told.accepted:
-                    self.told.tried.add(id_)
-                    try:
-                        done = await publisher.publish(event_type, data(id_), id=id_)
-                        self.told.accepted[id_] = done.entry
-                    except (MeshError, RedisError, OSError) as error:
-                        if not (is_unavailable(error) or isinstance(error, MeshError)):
-                            raise
-                        await asyncio.sleep(0.1)
+                await self.publish(id_, partial(publisher.publish, event_type, data(id_), id=id_))
                 await asyncio.sleep(every)
 
         return role
